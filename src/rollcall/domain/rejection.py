@@ -1,0 +1,111 @@
+"""Why a row, or a whole upload, was refused."""
+
+from enum import StrEnum
+from typing import Self
+
+import attrs
+
+SHOWN_CHARACTERS = 40
+
+
+class Code(StrEnum):
+    """The codes a receipt may carry; those of cells and records follow Frictionless' names.
+
+    Each code is declared with what it says of the cell, the record or the upload, worded so that a label
+    can stand before it: "age is not a whole number".
+    """
+
+    says: str
+
+    def __new__(cls, value: str, says: str) -> Self:
+        """Make the member whose value is the code and whose `says` is the sentence's end."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.says = says
+        return code
+
+    @classmethod
+    def of(cls, value: str) -> Self:
+        """Look a member up by its code.
+
+        Raises:
+            ValueError: There is none.
+        """
+        return cls(value)  # type: ignore[call-arg]  # what makes a member takes two, what looks one up takes one
+
+    # a cell
+    BLANK_CELL = "blank-cell", "is blank"
+    TYPE_ERROR = "type-error", "is not a whole number"
+    CONSTRAINT_ERROR = "constraint-error", "is too long or out of range"
+    FORBIDDEN_VALUE = "forbidden-value", "holds a character that is not allowed"
+    # a record
+    MISSING_CELL = "missing-cell", "has too few cells"
+    EXTRA_CELL = "extra-cell", "has too many cells"
+    MALFORMED_QUOTING = "malformed-quoting", "has quotes that do not match"
+    RECORD_TOO_LONG = "record-too-long", "is longer than 1 MiB"
+    # an upload, refused
+    EMPTY_FILE = "empty-file", "holds nothing"
+    ENCODING_ERROR = "encoding-error", "is not in an encoding that is read here"
+    COMPRESSION_ERROR = "compression-error", "is damaged gzip"
+    SIZE_LIMIT = "size-limit", "is larger than is taken here"
+    FORMAT_ERROR = "format-error", "is not a CSV"
+    MISSING_LABEL = "missing-label", "has no column for a required label"
+    DUPLICATE_LABEL = "duplicate-label", "names a required label twice"
+    TOO_MANY_REJECTIONS = "too-many-rejections", "has more bad rows than are tolerated"
+    KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of what is loaded already"
+    # an upload, loaded in part
+    ROWS_REJECTED = "rows-rejected", "has rows that were refused"
+    # an upload, skipped
+    REDELIVERY = "redelivery", "was imported already"
+    REPEAT = "repeat", "has the same content as an import before it"
+    UNDONE = "undone", "was imported and undone"
+    SOURCE_GONE = "source-gone", "is no longer there"
+    SOURCE_CHANGED = "source-changed", "changed while it was read"
+
+
+@attrs.frozen
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        code: What kind of fault it is.
+        message: One plain sentence: what was found and what would be right. It may show the beginning of a
+            cell, so it belongs in receipts and rejected rows, never in a log or an exception.
+        column: The label of the cell at fault, as `User` spells it; None when the record or the upload as a
+            whole is at fault.
+    """
+
+    code: Code
+    message: str
+    column: str | None = None
+
+
+@attrs.frozen
+class Rejection:
+    """Why one record was refused.
+
+    Attributes:
+        line: The physical line, 1-based, on which the record starts.
+        last_line: The physical line on which it ends.
+        faults: Every fault found, one for each bad cell or one for the record; never empty.
+    """
+
+    line: int
+    last_line: int
+    faults: tuple[Fault, ...]
+
+
+def shown(cell: str) -> str:
+    """Quote the beginning of a cell so that a person can recognise it on one line.
+
+    Args:
+        cell: Any text.
+
+    Returns:
+        At most `SHOWN_CHARACTERS` of it in single quotes, what cannot be printed escaped, "..." where cut.
+    """
+    beginning = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in cell[:SHOWN_CHARACTERS]
+    )
+    return f"'{beginning}{'...' if len(cell) > SHOWN_CHARACTERS else ''}'"

@@ -1,0 +1,161 @@
+"""The user, and the one rule of each field. Everything that knows the fields derives from `User`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, Self
+from unicodedata import category
+
+import attrs
+
+from rollcall.domain.rejection import Code, Fault, shown
+
+# The Unicode property White_Space (PropList.txt), whole. `str.strip()` alone would also take U+001C to U+001F,
+# which are control characters.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+# Controls (Cc), line and paragraph separators (Zl, Zp), bidirectional controls and surrogates (Cs), as the inside
+# of a regular expression's character class. The general categories named are closed: Unicode promises never to
+# add to them.
+FORBIDDEN_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+
+_forbidden = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
+_digits = re.compile("[0-9]+")
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nothing in a text can be seen: only white space and format characters (Cf), or nothing."""
+    visible = text.strip(WHITE_SPACE)
+    return not visible or all(character in WHITE_SPACE or category(character) == "Cf" for character in visible)
+
+
+class Rule(Protocol):
+    """What a field may hold: the reference for every other view of it."""
+
+    def parse(self, cell: str) -> "str | int | Fault":
+        """Read one cell of an upload.
+
+        Args:
+            cell: The text of the cell, as the CSV holds it after unquoting.
+
+        Returns:
+            The value; or the fault, whose message is worded so that the field's label can stand before it.
+            A fault is returned and not raised because exceptions may be logged, and a cell never may.
+        """
+        ...
+
+
+@attrs.frozen
+class Text:
+    """Visible text, stored as uploaded after trimming: no case folding, no normalisation.
+
+    Attributes:
+        max_length: In code points, after trimming.
+    """
+
+    max_length: int
+
+    def parse(self, cell: str) -> str | Fault:
+        """Trim white space; refuse what is blank, too long, or holds a forbidden character."""
+        text = cell.strip(WHITE_SPACE)
+        if is_blank(text):
+            return Fault(Code.BLANK_CELL, f"is blank; give 1 to {self.max_length} characters")
+        if len(text) > self.max_length:
+            return Fault(
+                Code.CONSTRAINT_ERROR,
+                f"has {len(text):,} characters ({shown(text)}); give at most {self.max_length}",
+            )
+        if found := _forbidden.search(text):
+            return Fault(
+                Code.FORBIDDEN_VALUE,
+                f"holds the character U+{ord(found[0]):04X} ({shown(text)}); "
+                "remove control characters, line breaks and direction marks",
+            )
+        return text
+
+
+@attrs.frozen
+class WholeNumber:
+    """A whole number in ASCII digits; leading zeros do not matter.
+
+    Attributes:
+        minimum: The smallest value taken.
+        maximum: The largest value taken.
+    """
+
+    minimum: int
+    maximum: int
+
+    def parse(self, cell: str) -> int | Fault:
+        """Trim white space; refuse what is blank, not all ASCII digits, or out of range."""
+        text = cell.strip(WHITE_SPACE)
+        if is_blank(text):
+            return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
+        if not _digits.fullmatch(text):
+            return Fault(
+                Code.TYPE_ERROR,
+                f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
+            )
+        significant = text.lstrip("0") or "0"
+        # Python refuses to convert thousands of digits, and nothing that long can be in range.
+        if len(significant) > len(str(self.maximum)) or not (self.minimum <= int(significant) <= self.maximum):
+            return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
+        return int(significant)
+
+
+def _keeps_its_rule(user: "User", attribute: "attrs.Attribute[Any]", value: object) -> None:
+    """Refuse to build a `User` that no cell could have given.
+
+    Raises:
+        ValueError: The value is not what its own text parses to; the value itself is not shown.
+    """
+    if attribute.metadata["rule"].parse(str(value)) != value:
+        raise ValueError(f"{type(user).__name__}.{attribute.name} breaks its rule")
+
+
+def _field(rule: Rule) -> Any:  # noqa: ANN401 - attrs.field() itself is typed as Any
+    return attrs.field(metadata={"rule": rule}, validator=_keeps_its_rule)
+
+
+@attrs.frozen(kw_only=True)
+class User:
+    """Somebody to register. To add a field, add an attribute with its rule (and a migration).
+
+    Attributes:
+        name: What the person is called.
+        country: Where the person belongs, as the uploader writes it.
+        age: In whole years.
+    """
+
+    name: str = _field(Text(max_length=200))
+    country: str = _field(Text(max_length=200))
+    age: int = _field(WholeNumber(minimum=0, maximum=150))
+
+    @classmethod
+    def parse(cls, cells: Sequence[str]) -> Self | tuple[Fault, ...]:
+        """Judge the cells of one row.
+
+        Args:
+            cells: One cell for each of `COLUMNS`, in that order.
+
+        Returns:
+            The user, or the faults of all bad cells in the order of `COLUMNS`.
+        """
+        values = [rule.parse(cell) for rule, cell in zip(_RULES, cells, strict=True)]
+        faults = tuple(
+            Fault(value.code, f"{column} {value.message}", column)
+            for column, value in zip(COLUMNS, values, strict=True)
+            if isinstance(value, Fault)
+        )
+        return faults or cls(**dict(zip(COLUMNS, values, strict=True)))  # type: ignore[arg-type]  # no Fault is left
+
+    def values(self) -> Iterator[str | int]:
+        """Yield the values in the order of `COLUMNS`."""
+        return (getattr(self, column) for column in COLUMNS)
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in attrs.fields(User))
+_RULES: tuple[Rule, ...] = tuple(field.metadata["rule"] for field in attrs.fields(User))
