@@ -1,0 +1,110 @@
+"""The first lines of a CSV: its delimiter and the labels of its columns."""
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from rollcall.application.records import Record, RecordReader
+from rollcall.domain.rejection import Code, Fault, shown
+from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
+
+DELIMITERS = (",", ";", "\t")
+_LABELS_SHOWN = 10
+
+_separator_line = re.compile(r'sep=([^"\r\n])', re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class Header:
+    """How the records of one upload are to be understood.
+
+    Attributes:
+        delimiter: One character.
+        labels: The labels as the uploader wrote them.
+        positions: For each of `COLUMNS`, where its cell stands in a row.
+        separator_line: Whether the delimiter was said by a line of its own.
+    """
+
+    delimiter: str
+    labels: tuple[str, ...]
+    positions: tuple[int, ...]
+    separator_line: bool = False
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The labels of the columns that no field has."""
+        return tuple(label for position, label in enumerate(self.labels) if position not in self.positions)
+
+
+def read_header(reader: RecordReader) -> Header | Fault:
+    """Take the header, and any blank lines before it.
+
+    Args:
+        reader: The upload from its beginning; afterwards it stands at the first row.
+
+    Returns:
+        The header; or why the whole upload is refused.
+    """
+    first = _first_record(reader)
+    if not first:
+        return Fault(Code.EMPTY_FILE, "the file holds nothing; the first line must name the columns")
+    separator = _separator_line.fullmatch(first.text)
+    if separator:
+        reader.take(DELIMITERS[0])
+    candidates = (separator[1],) if separator else DELIMITERS
+    faults = []
+    for delimiter in candidates:
+        record = reader.peek(delimiter)
+        if not record:
+            return Fault(Code.EMPTY_FILE, "the file holds no header; the first line must name the columns")
+        if record.fault:
+            return Fault(
+                Code.FORMAT_ERROR,
+                f"the first line, which must name the columns, {record.fault.says}; "
+                f"it should be: {delimiter.join(COLUMNS)}",
+            )
+        found = _understand(record.cells, delimiter, separator_line=separator is not None)
+        if isinstance(found, Header):
+            reader.take(delimiter)
+            return found
+        faults.append((len(record.cells), found))
+    # The delimiter that splits the line into most cells is most likely the one that was meant.
+    return max(faults, key=lambda fault: (fault[1].code is Code.DUPLICATE_LABEL, fault[0]))[1]
+
+
+def _first_record(reader: RecordReader) -> Record | None:
+    while record := reader.peek(DELIMITERS[0]):
+        if record.fault or not is_blank(record.text.strip("".join(DELIMITERS) + '"')):
+            return record
+        reader.take(DELIMITERS[0])
+    return None
+
+
+def _understand(labels: Sequence[str], delimiter: str, *, separator_line: bool) -> Header | Fault:
+    normal = [label.strip(WHITE_SPACE).lower() for label in labels]
+    missing = [column for column in COLUMNS if column not in normal]
+    if missing:
+        found = ", ".join(shown(label) for label in labels[:_LABELS_SHOWN])
+        more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
+        utf_16 = "; the file looks like UTF-16 without its mark: save it as CSV UTF-8" * any(
+            "\0" in label for label in labels
+        )
+        return Fault(
+            Code.MISSING_LABEL,
+            f"no column is called {', '.join(missing)}; the first line has {found}{more} "
+            f"and must name {', '.join(COLUMNS)}{utf_16}",
+        )
+    for column in COLUMNS:
+        if normal.count(column) > 1:
+            return Fault(
+                Code.DUPLICATE_LABEL,
+                f"{normal.count(column)} columns are called {column}; remove or rename all but one",
+                column,
+            )
+    return Header(
+        delimiter=delimiter,
+        labels=tuple(labels),
+        positions=tuple(normal.index(column) for column in COLUMNS),
+        separator_line=separator_line,
+    )

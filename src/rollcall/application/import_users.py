@@ -1,0 +1,306 @@
+"""Import one upload: judge every row, register the good ones exactly once, account for all."""
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import BinaryIO, Literal
+
+import attrs
+
+from rollcall.application.decoding import Content, DamagedGzipError, Inspection, read_text, size_fault
+from rollcall.application.dialect import Header, read_header
+from rollcall.application.ports import (
+    Importing,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    ObjectStore,
+    StoredObject,
+    UserRepository,
+)
+from rollcall.application.receipts import to_json
+from rollcall.application.records import RecordReader
+from rollcall.application.rejected_rows import RejectedRows
+from rollcall.application.screening import screen
+from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
+from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
+from rollcall.domain.rejection import Code, Fault
+from rollcall.domain.upload import ObjectReference, Upload
+
+GIB = 1024**3
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far an import has come.
+
+    Attributes:
+        step: The upload is brought here and checked as a whole first, then imported.
+        bytes_read: Of the upload, in this step.
+        bytes_total: The upload's size.
+        rows: Read so far.
+    """
+
+    step: Literal["checking", "importing"]
+    bytes_read: int
+    bytes_total: int
+    rows: int = 0
+
+
+def folder_of(upload: Upload) -> str:
+    """Name the folder in the reports store where what is said of an upload lies."""
+    return f"{upload.key}/{upload.version}"
+
+
+@attrs.frozen(kw_only=True)
+class ImportUsers:
+    """The use case, with all that it needs.
+
+    Attributes:
+        uploads: Where uploads lie.
+        reports: Where receipts and rejected rows go.
+        users: Where users and ledger live.
+        policy: What the operator decided.
+        encodings: Names of encodings to try, in order.
+        max_upload_bytes: How large an upload may be as stored.
+        max_csv_bytes: How large it may be after decompression.
+        now: Tells the time, with its zone.
+        spool: Opens a place for bytes that are too many for memory, read back once and then closed.
+        report_folder: Names the folder of an upload in `reports`.
+    """
+
+    uploads: ObjectStore
+    reports: ObjectStore
+    users: UserRepository
+    policy: Policy = Policy()
+    encodings: Sequence[str] = ("utf-8",)
+    max_upload_bytes: int = 5 * GIB
+    max_csv_bytes: int = 20 * GIB
+    now: Callable[[], datetime]
+    spool: Callable[[], BinaryIO]
+    report_folder: Callable[[Upload], str] = folder_of
+
+    def __call__(
+        self,
+        reference: ObjectReference,
+        *,
+        again: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Receipt:
+        """Import one upload.
+
+        Args:
+            reference: Which object, and which version if one was announced.
+            again: Whether to import an upload once more that was undone.
+            progress: Is told every now and then how far it has come.
+
+        Returns:
+            The account of it. It is committed, and stored beside the other reports, when this returns.
+
+        Raises:
+            ObjectNotFoundError: There is no such object, and none was announced.
+            ObjectChangedError: The object changed while it was read, and nobody announced its state.
+            StoreUnavailableError: A store failed; deliver again.
+            ImportInProgressError: The same is being imported elsewhere; deliver again later.
+            RepositoryUnavailableError: The database failed; deliver again.
+            SchemaError: The database is not prepared.
+            ConservationError: Rows were lost or made up, which is our mistake; nothing was registered.
+        """
+        started = self.now()
+        try:
+            with self.uploads.open(reference) as stored:
+                return _Import(self, stored, started, progress).run(again=again)
+        except (ObjectNotFoundError, ObjectChangedError) as error:
+            if not reference.announced:
+                raise
+            gone = isinstance(error, ObjectNotFoundError)
+            return Receipt(
+                status=Status.SKIPPED,
+                code=Code.SOURCE_GONE if gone else Code.SOURCE_CHANGED,
+                message=str(error),
+                source=Source(
+                    bucket=reference.bucket,
+                    key=reference.key,
+                    version=reference.version or reference.etag or "",
+                ),
+                policy=self.policy.described(),
+                started=started,
+                seconds=(self.now() - started).total_seconds(),
+                import_id=None,
+            )
+
+
+class _Import:
+    """One run of the use case."""
+
+    def __init__(
+        self,
+        case: ImportUsers,
+        stored: StoredObject,
+        started: datetime,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self._case = case
+        self._stored = stored
+        self._started = started
+        self._progress = progress
+        self._content = Content()
+        self._header: Header | None = None
+        self._tally = Tally()
+
+    def run(self, *, again: bool) -> Receipt:
+        stream = self._fetch()
+        upload = self._upload
+        with self._case.users.importing(upload, self._content.sha256) as importing:
+            history = importing.history
+            decision = admit(history, self._case.policy, again=again)
+            if decision and history.same_upload and history.settled:
+                return self._answer_again(upload, decision, history.same_upload)
+            if not decision and self._content.fault:
+                decision = _refused(self._content.fault)
+            if decision or not stream:
+                receipt = self._receipt(decision, importing.import_id)
+            else:
+                receipt = self._load(stream, importing)
+            self._stored.verify()
+            importing.commit(receipt)
+        self._store_receipt(upload, receipt)
+        return receipt
+
+    def _answer_again(self, upload: Upload, decision: Decision, entry: LedgerEntry) -> Receipt:
+        """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
+        if not self._has_receipt(upload):
+            self._store_receipt(upload, entry.receipt)
+        because_of = decision.because_of or entry
+        receipt = self._receipt(decision, because_of.import_id)
+        return attrs.evolve(receipt, first_receipt=entry.receipt)
+
+    @property
+    def _upload(self) -> Upload:
+        upload = self._stored.upload
+        unread = f"{upload.size}-{upload.last_modified.isoformat()}"
+        return upload.with_content(self._content.sha256 or unread)
+
+    def _fetch(self) -> BinaryIO | None:
+        """Bring the upload here and settle its content in the same pass; None if it is too large for that."""
+        size = self._stored.upload.size
+        if size > self._case.max_upload_bytes:
+            self._content = Content(fault=size_fault("the file", self._case.max_upload_bytes))
+            return None
+        inspection = Inspection(self._case.encodings, self._case.max_csv_bytes)
+        seen = 0
+
+        def watch(data: bytes) -> None:
+            nonlocal seen
+            inspection.watch(data)
+            seen += len(data)
+            self._progress(Progress(step="checking", bytes_read=seen, bytes_total=size))
+
+        stream = self._stored.fetch(watch)
+        self._content = inspection.finish()
+        return stream
+
+    def _load(self, stream: BinaryIO, importing: Importing) -> Receipt:
+        reader = RecordReader(read_text(stream, self._content))
+        try:
+            header = read_header(reader)
+            if isinstance(header, Fault):
+                return self._receipt(_refused(header), importing.import_id)
+            self._header = header
+            return self._load_rows(stream, reader, header, importing)
+        except (DamagedGzipError, UnicodeDecodeError):
+            # What could be read a moment ago cannot be any more. The cause may show cells, so it is not chained.
+            raise ObjectChangedError(self._stored.upload.key) from None
+
+    def _load_rows(self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing) -> Receipt:
+        tolerance = self._case.policy.max_rejected
+        registering = True
+        with self._case.spool() as spool:
+            rejected = RejectedRows(spool, header, self._content.encoding or "utf-8", importing.import_id)
+            for batch in reader.batches(header.delimiter):
+                screened = screen(batch, header)
+                self._tally.read += screened.read
+                self._tally.blank += screened.blank
+                for row in screened.rejected:
+                    self._tally.reject(row.rejection)
+                rejected.add(screened.rejected)
+                if registering and tolerance.certainly_exceeded_by(self._tally.rejected):
+                    registering = False
+                    importing.withhold()
+                if registering and screened.accepted.lines:
+                    importing.register(screened.accepted)
+                self._progress(
+                    Progress(
+                        step="importing",
+                        bytes_read=stream.tell(),
+                        bytes_total=self._stored.upload.size,
+                        rows=self._tally.read,
+                    )
+                )
+            decision = judge(self._tally, tolerance)
+            if decision and registering:
+                importing.withhold()
+            # Rejected rows are only worth storing for an upload that did not change meanwhile.
+            self._stored.verify()
+            where = None
+            if self._tally.rejected:
+                name, content = rejected.content()
+                where = self._case.reports.put(f"{self._case.report_folder(self._upload)}/{name}", content)
+            return self._receipt(decision, importing.import_id, rejected_rows=where)
+
+    def _receipt(
+        self, decision: Decision | None, import_id: int | None, *, rejected_rows: str | None = None
+    ) -> Receipt:
+        tally = self._tally
+        if decision:
+            status, code, message = decision.status, decision.code, decision.message
+            fate = {"withheld": tally.good}
+        elif tally.rejected:
+            status, code, message = Status.PARTIALLY_LOADED, Code.ROWS_REJECTED, tally.headline()
+            fate = {"registered": tally.good}
+        else:
+            status, code, message = Status.LOADED, None, None
+            fate = {"registered": tally.good}
+        upload = self._upload
+        return Receipt(
+            status=status,
+            code=code,
+            message=message,
+            source=Source(
+                bucket=upload.bucket,
+                key=upload.key,
+                version=upload.version or "",
+                size=upload.size,
+                last_modified=upload.last_modified,
+                sha256=self._content.sha256,
+                encoding=self._content.encoding,
+                delimiter=self._header.delimiter if self._header else None,
+                compression=self._content.compression,
+                ignored_columns=self._header.ignored if self._header else (),
+            ),
+            policy=self._case.policy.described(),
+            counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),
+            totals=tally.totals,
+            rejections=tuple(tally.rejections),
+            rejected_rows=rejected_rows or None,
+            started=self._started,
+            seconds=(self._case.now() - self._started).total_seconds(),
+            import_id=import_id,
+        )
+
+    def _receipt_key(self, upload: Upload) -> str:
+        return f"{self._case.report_folder(upload)}/receipt.json"
+
+    def _has_receipt(self, upload: Upload) -> bool:
+        try:
+            with self._case.reports.open(ObjectReference(key=self._receipt_key(upload))):
+                return True
+        except ObjectNotFoundError:
+            return False
+
+    def _store_receipt(self, upload: Upload, receipt: Receipt) -> None:
+        text = to_json(receipt) + "\n"
+        self._case.reports.put(self._receipt_key(upload), io.BytesIO(text.encode("ascii")))
+
+
+def _refused(fault: Fault) -> Decision:
+    return Decision(Status.REFUSED, fault.code, fault.message)

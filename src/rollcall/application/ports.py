@@ -1,0 +1,270 @@
+"""The two ports: where uploads and reports lie, and where users and ledger live.
+
+Every adapter keeps these contracts; the suites in `tests/contracts` hold them to it. No exception of a driver
+leaves an adapter, and no exception carries a cell.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+import attrs
+
+from rollcall.domain.policy import History, LedgerEntry
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.user import User
+
+
+class ObjectNotFoundError(LookupError):
+    """There is no such object, or no such version of it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"there is no {address}")
+
+
+class ObjectChangedError(RuntimeError):
+    """The object is not what was announced, or did not stay as it was while it was read."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} changed while it was read; try again when it is complete")
+
+
+class StoreUnavailableError(RuntimeError):
+    """The store could not be reached, or would not let us; another try may go well.
+
+    Args:
+        address: What was asked for.
+        reason: What the store said, as the end of a sentence.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+
+
+class StoredObject(Protocol):
+    """An object that was found, open for reading until its context ends."""
+
+    @property
+    def upload(self) -> Upload:
+        """Which version of which object this is."""
+        ...
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        """Bring the whole object to this machine.
+
+        Args:
+            watch: Is shown every byte once, in order, in pieces.
+
+        Returns:
+            The bytes as stored, at their beginning; readable until the context ends, which closes it.
+
+        Raises:
+            ObjectChangedError: What came is not whole, or not what `upload` says.
+            StoreUnavailableError: The store failed midway.
+        """
+        ...
+
+    def verify(self) -> None:
+        """Make sure that what was read since `fetch` were the very bytes shown to `watch`.
+
+        Raises:
+            ObjectChangedError: They may have been others.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """Named bytes: uploads to read, reports to write."""
+
+    def open(self, reference: ObjectReference, /) -> AbstractContextManager[StoredObject]:
+        """Find exactly the version that is referred to. Leaving the context closes what `fetch` gave.
+
+        Raises:
+            ObjectNotFoundError: There is no such object or version.
+            ObjectChangedError: It is not the state that was announced.
+            StoreUnavailableError: The store could not be asked.
+        """
+        ...
+
+    def put(self, key: str, content: BinaryIO, /) -> str:
+        """Store an object, whole or not at all, over any of the same key, so that it survives a crash.
+
+        Args:
+            key: The object key. MUST NOT lead out of the store, whatever it is.
+            content: Read from where it stands to its end; not closed.
+
+        Returns:
+            Where it lies, for a person to find it.
+
+        Raises:
+            StoreUnavailableError: It could not be stored; nothing was.
+        """
+        ...
+
+    def list(self, prefix: str = "", /) -> Iterator[ObjectReference]:
+        """Yield every object whose key starts with the prefix, each version apart where there are versions.
+
+        Raises:
+            StoreUnavailableError: The store could not be asked.
+        """
+        ...
+
+
+class ImportInProgressError(RuntimeError):
+    """The same upload, or the same content, is being imported elsewhere; try again later."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the same file is being imported by somebody else at this moment; try again when that is done"
+        )
+
+
+class RepositoryUnavailableError(RuntimeError):
+    """The database could not be reached, or failed midway; what was not committed is not there.
+
+    Args:
+        reason: What is the matter, as a sentence that shows no row.
+    """
+
+
+class SchemaError(RuntimeError):
+    """The database is not prepared for this version of Rollcall.
+
+    Args:
+        reason: What is the matter and the command to run.
+    """
+
+
+class UnknownImportError(LookupError):
+    """The ledger has no import of that number."""
+
+    def __init__(self, import_id: int) -> None:
+        super().__init__(f"there is no import {import_id}; `rollcall imports` lists them")
+
+
+class UndoRefusedError(RuntimeError):
+    """An import that cannot be undone."""
+
+    def __init__(self, import_id: int, reason: str) -> None:
+        super().__init__(f"import {import_id} cannot be undone: {reason}")
+
+
+@attrs.frozen
+class Block:
+    """Accepted rows on their way to the table.
+
+    Attributes:
+        csv: The rows as RFC 4180 CSV in UTF-8, cells in the order of `COLUMNS`, separated by commas, each row
+            ended by a line feed.
+        lines: The physical line on which each of the rows starts in the upload.
+    """
+
+    csv: bytes
+    lines: Sequence[int]
+
+
+class Importing(Protocol):
+    """One open import: a transaction over users and ledger, and the sole claim on its upload and content."""
+
+    @property
+    def import_id(self) -> int | None:
+        """The number that this import has in the ledger once it is committed; None where none is kept."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """What the ledger knows; nobody else can change it while the import is open."""
+        ...
+
+    def register(self, block: Block, /) -> None:
+        """Add users. Nobody else sees them before the commit.
+
+        Raises:
+            RepositoryUnavailableError: They could not be added; the import is lost and must be left.
+        """
+        ...
+
+    def withhold(self) -> None:
+        """Take back all users registered so far; the import stays open."""
+        ...
+
+    def commit(self, receipt: Receipt, /) -> None:
+        """Make users and ledger entry permanent together; the last thing to be done with an import.
+
+        The entry replaces the one of the same upload, if there was one, and is no longer undone.
+
+        Raises:
+            ConservationError: Not as many users stand here as the receipt says are registered; nothing is kept.
+            RepositoryUnavailableError: It failed, or may have: only the ledger knows, so deliver again.
+        """
+        ...
+
+
+class UserRepository(Protocol):
+    """Users, and the ledger of the imports they came by."""
+
+    def importing(self, upload: Upload, sha256: str | None, /) -> AbstractContextManager[Importing]:
+        """Open an import. Leaving the context without `commit` undoes everything about it.
+
+        Args:
+            upload: What is imported; its version MUST be known.
+            sha256: The hexadecimal SHA-256 of its content; None where it could not be had.
+
+        Raises:
+            ImportInProgressError: The same upload or content is open elsewhere, and was for some seconds.
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def undo(self, import_id: int, at: datetime, /) -> int:
+        """Remove the users of an import and mark it undone, both or neither.
+
+        Args:
+            import_id: Which import.
+            at: The time to remember.
+
+        Returns:
+            How many users were removed.
+
+        Raises:
+            UnknownImportError: There is no such import.
+            UndoRefusedError: It cannot be undone, and why.
+            ImportInProgressError: A delivery of the same upload is open.
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def entry(self, import_id: int, /) -> LedgerEntry:
+        """Look up one import.
+
+        Raises:
+            UnknownImportError: There is no such import.
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def entries(self) -> Generator[LedgerEntry, None, None]:
+        """Yield all imports, the newest first.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def users(self, import_id: int | None = None, /) -> Generator[User, None, None]:
+        """Yield users in the order in which they were registered, as they stand at the first of them.
+
+        Args:
+            import_id: Only the users of this import, hence in the order of its file.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...

@@ -1,0 +1,66 @@
+"""Receipts as JSON, the form in which they are published and remembered."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
+from rollcall.domain.rejection import Code, Fault, Rejection
+
+
+def to_dict(receipt: Receipt) -> dict[str, Any]:
+    """Give a receipt as what JSON knows: objects, arrays, strings, numbers, null."""
+    shown = attrs.asdict(receipt, value_serializer=lambda _, __, value: _plain(value))
+    shown["rows_per_second"] = receipt.rows_per_second
+    if receipt.first_receipt:
+        shown["first_receipt"] = to_dict(receipt.first_receipt)
+    return shown
+
+
+def to_json(receipt: Receipt) -> str:
+    """Write a receipt as one line of JSON in ASCII, so that no key or cell can break the line or the screen."""
+    return json.dumps(to_dict(receipt))
+
+
+def from_dict(shown: Mapping[str, Any]) -> Receipt:
+    """Read a receipt back.
+
+    Args:
+        shown: What `to_dict` gave.
+    """
+    source = shown["source"]
+    return Receipt(
+        status=Status(shown["status"]),
+        code=shown["code"] and Code.of(shown["code"]),
+        message=shown["message"],
+        source=Source(
+            **{
+                **source,
+                "last_modified": source["last_modified"] and datetime.fromisoformat(source["last_modified"]),
+                "ignored_columns": tuple(source["ignored_columns"]),
+            }
+        ),
+        policy=shown["policy"],
+        counts=Counts(**shown["counts"]),
+        totals=tuple(FaultTotal(**{**total, "code": Code.of(total["code"])}) for total in shown["totals"]),
+        rejections=tuple(
+            Rejection(
+                rejection["line"],
+                rejection["last_line"],
+                tuple(Fault(**{**fault, "code": Code.of(fault["code"])}) for fault in rejection["faults"]),
+            )
+            for rejection in shown["rejections"]
+        ),
+        rejected_rows=shown["rejected_rows"],
+        started=datetime.fromisoformat(shown["started"]),
+        seconds=shown["seconds"],
+        import_id=shown["import_id"],
+        first_receipt=shown["first_receipt"] and from_dict(shown["first_receipt"]),
+    )
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

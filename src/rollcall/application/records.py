@@ -1,0 +1,237 @@
+"""From text to CSV records with line numbers, by RFC 4180 and the contract for quotes that do not match."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+import attrs
+
+from rollcall.application.decoding import line_ends
+from rollcall.domain.rejection import Code
+
+MAX_RECORD_BYTES = 1024 * 1024
+MAX_QUOTED_BYTES = 64 * 1024
+MAX_QUOTED_LINE_ENDS = 100
+BEGINNING_CHARACTERS = 64 * 1024
+# How much text is worth handing on at once.
+BATCH_CHARACTERS = 128 * 1024
+
+# A character takes 1 to 4 bytes in UTF-8, in which the limits are counted whatever the upload's encoding is.
+_MOST_BYTES = 4
+
+_line_end = re.compile(r"\r\n|\n|\r")
+_to_line_end = re.compile(r"[^\r\n]*+")
+_to_quote_or_line_end = re.compile(r'[^"\r\n]*+')
+_QUOTED = r'"([^"]*+(?:""[^"]*+)*+)"'
+_quoted = re.compile(_QUOTED)
+
+
+@attrs.frozen
+class Record:
+    """One record of the upload.
+
+    Attributes:
+        line: The physical line, 1-based, on which it starts.
+        last_line: The physical line on which it ends.
+        text: Its raw text without the line end; only the beginning of it when it is too long to be held.
+        cells: What its cells hold after unquoting; meaningless under a fault.
+        fault: `MALFORMED_QUOTING` or `RECORD_TOO_LONG`; None where it could be split.
+    """
+
+    line: int
+    last_line: int
+    text: str
+    cells: list[str]
+    fault: Code | None = None
+
+
+def _shorter_than(text: str, limit: int) -> bool:
+    """Compare the length in UTF-8, counting only where the number of characters leaves a doubt."""
+    return len(text) * _MOST_BYTES < limit or len(text.encode()) < limit
+
+
+class RecordReader:
+    """Splits text into records, holding little more than one record of it.
+
+    Args:
+        texts: The upload in pieces.
+    """
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self._texts = texts
+        self._text = ""
+        self._at = 0
+        self._line = 1
+        self._ended = False
+        self._let_go = False
+        self._beginning = ""
+
+    def peek(self, delimiter: str) -> Record | None:
+        """Split off the next record without taking it; None at the end of the file.
+
+        A record that is too long to be held is taken all the same.
+        """
+        scanned = self._scan(delimiter)
+        return scanned and scanned[0]
+
+    def take(self, delimiter: str) -> Record | None:
+        """Split off the next record and go on after it; None at the end of the file."""
+        scanned = self._scan(delimiter)
+        if not scanned:
+            return None
+        record, self._at = scanned
+        self._line = record.last_line + 1
+        return record
+
+    def batches(self, delimiter: str) -> Iterator[list[Record]]:
+        """Yield all further records, in batches of about `BATCH_CHARACTERS`."""
+        batch: list[Record] = []
+        characters = 0
+        while True:
+            plain = self._take_plain(delimiter)
+            if plain:
+                batch += plain
+                characters += sum(len(record.text) for record in plain)
+            record = self.take(delimiter)
+            if record:
+                batch.append(record)
+                characters += len(record.text)
+            if batch and (characters >= BATCH_CHARACTERS or not record):
+                yield batch
+                batch, characters = [], 0
+            if not record:
+                return
+
+    def _more(self, at: int) -> int:
+        """Append another piece of text, letting go of what is taken and of a record too long to be held.
+
+        Args:
+            at: An index into the text.
+
+        Returns:
+            Where that index lies now.
+        """
+        piece = next(self._texts, None)
+        if piece is None:
+            self._ended = True
+            return at
+        if at - self._at > MAX_RECORD_BYTES:
+            if not self._let_go:
+                self._beginning = self._text[self._at : self._at + BEGINNING_CHARACTERS]
+            # The character before tells whether a quote opens a cell, so it stays.
+            self._at = at - 1
+            self._let_go = True
+        self._text = self._text[self._at :] + piece
+        at -= self._at
+        self._at = 0
+        return at
+
+    def _run(self, pattern: re.Pattern[str], at: int) -> int:
+        """Go to the end of a run of characters, however long it is."""
+        while True:
+            found = pattern.match(self._text, at)
+            at = found.end() if found else at
+            if at < len(self._text) or self._ended:
+                return at
+            at = self._more(at)
+
+    def _take_plain(self, delimiter: str) -> list[Record]:
+        """Take the whole lines before the next quote, where every cell is what stands between delimiters."""
+        if self._at >= len(self._text) and not self._ended:
+            self._at = self._more(self._at)
+        stop = self._text.find('"', self._at)
+        if stop < 0:
+            # The last character may be one half of a line end.
+            stop = len(self._text) if self._ended else len(self._text) - 1
+        end = 1 + max(self._text.rfind("\n", self._at, stop), self._text.rfind("\r", self._at, stop))
+        if end <= self._at:
+            return []
+        if self._text[end - 1 : end + 1] == "\r\n":
+            end += 1
+        stretch = self._text[self._at : end]
+        if "\r" not in stretch:
+            lines = stretch.split("\n")
+        elif stretch.count("\r\n") == stretch.count("\r") == stretch.count("\n"):
+            lines = stretch.split("\r\n")
+        else:
+            lines = _line_end.split(stretch)
+        lines.pop()
+        self._at = end
+        first = self._line
+        self._line += len(lines)
+        return [
+            Record(line, line, text[:BEGINNING_CHARACTERS], [], Code.RECORD_TOO_LONG)
+            if not _shorter_than(text, MAX_RECORD_BYTES + 1)
+            else Record(line, line, text, text.split(delimiter))
+            for line, text in enumerate(lines, first)
+        ]
+
+    def _scan(self, delimiter: str) -> tuple[Record, int] | None:
+        """Find the end of the next record, quote by quote.
+
+        Returns:
+            The record, and the index after its line end; None at the end of the file.
+        """
+        self._let_go = False
+        self._beginning = ""
+        malformed = False
+        line_ends_inside = 0
+        at = self._at
+        while True:
+            at = self._run(_to_quote_or_line_end, at)
+            if not self._text.startswith('"', at):
+                break
+            if at > self._at and self._text[at - 1] != delimiter:
+                at += 1  # inside an unquoted cell a quote is a character like any other
+                continue
+            while len(self._text) - at < MAX_QUOTED_BYTES + 2 and not self._ended:
+                at = self._more(at)
+            quoted = _quoted.match(self._text, at, at + MAX_QUOTED_BYTES + 1)
+            if not quoted or self._runs_away(quoted):
+                malformed = True
+                at = self._run(_to_line_end, at)
+                break
+            at = quoted.end()
+            line_ends_inside += line_ends(quoted[1])
+            malformed |= at < len(self._text) and self._text[at] not in {delimiter, "\r", "\n"}
+        if at == len(self._text) == self._at:
+            return None
+        text = self._text[self._at : at]
+        line, last_line = self._line, self._line + line_ends_inside
+        if self._let_go or not _shorter_than(text, MAX_RECORD_BYTES + 1):
+            beginning = self._beginning or text[:BEGINNING_CHARACTERS]
+            record = Record(line, last_line, beginning, [], Code.RECORD_TOO_LONG)
+        elif malformed:
+            record = Record(line, last_line, text, [], Code.MALFORMED_QUOTING)
+        else:
+            record = Record(line, last_line, text, _split(text, delimiter))
+        if self._text.startswith("\r", at) and at + 1 == len(self._text):
+            at = self._more(at)
+        line_end = _line_end.match(self._text, at)
+        return record, line_end.end() if line_end else at
+
+    def _runs_away(self, quoted: re.Match[str]) -> bool:
+        """Tell whether a quoted cell was still open at one of the limits."""
+        split_escape = self._text.startswith('"', quoted.end())
+        return (
+            split_escape
+            or not _shorter_than(quoted[1], MAX_QUOTED_BYTES)
+            or line_ends(quoted[1]) >= MAX_QUOTED_LINE_ENDS
+        )
+
+
+def _split(text: str, delimiter: str) -> list[str]:
+    """Split a record whose quotes match into what its cells hold."""
+    if '"' not in text:
+        return text.split(delimiter)
+    return [
+        unquoted if quoted is None else quoted.replace('""', '"')
+        for quoted, unquoted in (cell.groups() for cell in _cells(delimiter).finditer(delimiter + text))
+    ]
+
+
+@lru_cache
+def _cells(delimiter: str) -> re.Pattern[str]:
+    """Make the pattern of a delimiter and the cell after it."""
+    mark = re.escape(delimiter)
+    return re.compile(f"{mark}(?:{_QUOTED}(?={mark}|\\Z)|([^{mark}]*+))")
