@@ -1,0 +1,1 @@
+"""The ports in technology: one file or folder for each."""

@@ -1,0 +1,198 @@
+"""Files of this machine as uploads, and folders as stores of reports."""
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+from rollcall.application.decoding import CHUNK_BYTES
+from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.domain.upload import ObjectReference, Upload
+
+BUCKET = "file:"
+REPORTS_SUFFIX = ".rollcall"
+
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 1000
+
+
+@attrs.frozen
+class _LocalFile:
+    """A file held open: whatever replaces it under its name, these bytes stay within reach."""
+
+    upload: Upload
+    file: BinaryIO
+    seen: os.stat_result
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        with _told_by(self.upload.key):
+            while data := self.file.read(CHUNK_BYTES):
+                watch(data)
+            self.verify()
+            self.file.seek(0)
+        return self.file
+
+    def verify(self) -> None:
+        now = os.fstat(self.file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (self.seen.st_size, self.seen.st_mtime_ns):
+            raise ObjectChangedError(self.upload.key)
+
+
+class LocalObjectStore:
+    """A folder as a bucket without versions.
+
+    Args:
+        root: The folder; nothing outside it is read or written, whatever the key.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[_LocalFile]:
+        """Hold a file open by its key, the path below the root."""
+        if not _is_legal(reference.key):
+            raise ObjectNotFoundError(ascii(reference.key))
+        path = self._root / reference.key
+        address = printable(path)
+        with _told_by(address):
+            self._stay_inside(path)
+            # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+        with file:
+            seen = os.fstat(file.fileno())
+            if not stat.S_ISREG(seen.st_mode):
+                raise StoreUnavailableError(
+                    address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else "it is not a regular file"
+                )
+            yield _LocalFile(
+                Upload(
+                    bucket=BUCKET,
+                    key=address,
+                    version=None,
+                    size=seen.st_size,
+                    last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
+                ),
+                file,
+                seen,
+            )
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
+        path = self._root / _made_legal(key)
+        address = printable(path)
+        with _told_by(address):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stay_inside(path.parent)
+            unfinished = path.with_name(f".{secrets.token_hex(8)}.unfinished")
+            try:
+                with unfinished.open("xb") as file:
+                    shutil.copyfileobj(content, file, CHUNK_BYTES)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(path)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            _sync_folder(path.parent)
+        return address
+
+    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+        """Yield the files below the root, but for hidden ones, reports and what a link leads to."""
+        with _told_by(printable(self._root)):
+            if not self._root.is_dir():
+                raise ObjectNotFoundError(printable(self._root))
+        for folder, folders, names in os.walk(self._root, onerror=_raise):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_report(name))
+            for name in sorted(names):
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not name.startswith(".") and not path.is_symlink():
+                    yield ObjectReference(key=key)
+
+    def _stay_inside(self, path: Path) -> None:
+        """Refuse a path that a link leads out of the root.
+
+        Raises:
+            PermissionError: It does.
+        """
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root)):
+            raise PermissionError(errno.EACCES, "a link leads out of the folder")
+
+
+def beside(upload: Upload) -> str:
+    """Name the folder beside a local file where what is said of it lies, as a key below the file system's root."""
+    return f"{upload.key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(upload)}"
+
+
+def below(upload: Upload) -> str:
+    """Name the folder for what is said of a local file in a store of reports."""
+    return f"{upload.key.lstrip('/')}/{_short_version(upload)}"
+
+
+def _short_version(upload: Upload) -> str:
+    # A SHA-256 has more digits than a person wants in a path; 16 tell the versions of one file apart.
+    return (upload.version or "")[:16]
+
+
+def is_report(folder: str) -> bool:
+    """Tell whether a folder's name says that reports lie in it."""
+    return folder.endswith(REPORTS_SUFFIX)
+
+
+def printable(path: Path) -> str:
+    """Give a path as text that can be shown and stored, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_legal(key: str) -> bool:
+    """Tell whether a key can be a path below a root: every part of it a plain name that fits."""
+    return "\0" not in key and all(
+        part not in {"", ".", ".."} and len(os.fsencode(part)) <= _MAX_NAME_BYTES for part in key.split("/")
+    )
+
+
+def _made_legal(key: str) -> str:
+    """Replace the folders of a report's key by their SHA-256 where they cannot be a path; the receipt has the key."""
+    folders, *names = key.rsplit("/", 2)
+    if _is_legal(key) and len(os.fsencode(key)) <= _MAX_PATH_BYTES:
+        return key
+    return "/".join([hashlib.sha256(folders.encode("utf-8", "surrogatepass")).hexdigest(), *names])
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise StoreUnavailableError(printable(Path(error.filename)), reason_of(error)) from error
+
+
+def reason_of(error: OSError) -> str:
+    """Say in a few words what the operating system refused."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+@contextmanager
+def _told_by(address: str) -> Iterator[None]:
+    """Turn the operating system's errors into the port's."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ObjectNotFoundError(address) from error
+    except OSError as error:
+        raise StoreUnavailableError(address, reason_of(error)) from error

@@ -1,0 +1,1 @@
+"""PostgreSQL as the home of users and ledger."""

@@ -1,0 +1,68 @@
+"""The schema, brought up to date by plain SQL files and yoyo."""
+
+from importlib.resources import as_file, files
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from yoyo import read_migrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
+
+from rollcall.adapters.postgres.connecting import connect
+from rollcall.application.ports import RepositoryUnavailableError
+
+_LOCK = "select pg_advisory_lock(hashtext('rollcall migrate'))"
+_LOCK_SECONDS = 60
+
+
+def migrate(conninfo: str, *, upto: str | None = None) -> list[str]:
+    """Apply the migrations that a database lacks, all or none of them.
+
+    Args:
+        conninfo: A libpq connection string or URL.
+        upto: The last migration to apply; None for all.
+
+    Returns:
+        The names of those that were applied, in order.
+
+    Raises:
+        RepositoryUnavailableError: The database could not be reached, or refused, and why.
+        SchemaError: The database does not speak UTF-8.
+    """
+    with connect(conninfo, autocommit=True) as guard:
+        try:
+            # Whoever holds this is alone, which yoyo's own lock, a row that outlives a killed process, cannot say.
+            guard.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
+            guard.execute(_LOCK)
+            return _apply(conninfo, upto)
+        except errors.LockNotAvailable:
+            raise RepositoryUnavailableError("somebody else is migrating this database; try again later") from None
+        except psycopg.Error as error:
+            raise RepositoryUnavailableError(f"the migration failed and was taken back: {error}") from error
+
+
+def _apply(conninfo: str, upto: str | None) -> list[str]:
+    settings = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
+    uri = DatabaseURI(
+        scheme="postgresql+psycopg",
+        username=None,
+        password=None,
+        hostname=None,
+        port=None,
+        database=settings.pop("dbname", None),
+        args=settings,
+    )
+    backend = PostgresqlPsycopgBackend(uri, "_yoyo_migration")
+    try:
+        backend.init_database()
+        backend.break_lock()
+        with as_file(files("rollcall.adapters.postgres") / "migrations") as folder:
+            lacking = backend.to_apply(read_migrations(str(folder)))
+            wanted = lacking.filter(lambda migration: upto is None or migration.id <= upto)
+            # Within one transaction the change and the note that it was made cannot come apart.
+            with backend.transaction():
+                backend.apply_migrations(wanted)
+            return [migration.id for migration in wanted]
+    finally:
+        backend.connection.close()

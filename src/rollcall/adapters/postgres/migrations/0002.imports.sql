@@ -1,0 +1,38 @@
+-- The ledger: one row for each upload, and on each user the import it came by.
+-- depends: 0001.users
+create table imports (
+    id bigint generated always as identity primary key,
+    identity text not null unique,
+    key_identity text not null,
+    bucket text not null,
+    object_key text not null,
+    version text not null,
+    sha256 text,
+    status text not null check (status in ('loaded', 'partially_loaded', 'refused', 'skipped')),
+    code text,
+    rows_read bigint not null,
+    registered bigint not null,
+    updated bigint not null,
+    unchanged bigint not null,
+    rejected bigint not null,
+    withheld bigint not null,
+    started_at timestamptz not null,
+    committed_at timestamptz not null default now(),
+    undone_at timestamptz,
+    receipt jsonb not null,
+    -- The application says this too; here it holds whoever writes.
+    constraint imports_conserve_rows
+        check (rows_read = registered + updated + unchanged + rejected + withheld),
+    in_force boolean not null
+        generated always as (status in ('loaded', 'partially_loaded') and undone_at is null) stored
+);
+create index imports_by_content on imports (sha256) where in_force;
+create index imports_by_key on imports (key_identity) where in_force;
+
+-- Filled by its default from a setting of the transaction, so that COPY need not carry it in every row.
+-- No foreign key: it would make COPY four times as slow.
+alter table users add column import_id bigint
+    default nullif(current_setting('rollcall.import_id', true), '')::bigint;
+
+-- The rows of one import lie together, so a block range index finds them at hardly any cost to COPY.
+create index users_by_import on users using brin (import_id) with (autosummarize = on);

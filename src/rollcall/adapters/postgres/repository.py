@@ -1,0 +1,276 @@
+"""Users and ledger in PostgreSQL: one transaction for both, the users by COPY."""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection, Copy, Cursor, Error, sql
+from psycopg.types.json import Jsonb
+
+from rollcall.adapters.postgres.connecting import LOCK_SECONDS, connect, require_schema, told_by
+from rollcall.application.ports import Block, UndoRefusedError, UnknownImportError
+from rollcall.application.receipts import from_dict, to_dict
+from rollcall.domain.policy import History, LedgerEntry, why_not_undone
+from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.upload import Upload
+from rollcall.domain.user import COLUMNS, User
+
+_FETCHED_AT_ONCE = 5000
+
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+_COPY = sql.SQL("copy users ({}) from stdin (format csv, encoding 'UTF8')").format(_COLUMNS)
+_USERS = sql.SQL("select {} from users").format(_COLUMNS)
+_ENTRY = "select id, receipt, undone_at is not null from imports "
+
+_ENTRIES = sql.SQL(_ENTRY + "order by id desc")
+
+_COMMIT_ENTRY = """
+insert into imports (
+    id, identity, key_identity, bucket, object_key, version, sha256, status, code,
+    rows_read, registered, updated, unchanged, rejected, withheld, started_at, receipt
+) overriding system value values (
+    %(id)s, %(identity)s, %(key_identity)s, %(bucket)s, %(key)s, %(version)s, %(sha256)s, %(status)s, %(code)s,
+    %(read)s, %(registered)s, %(updated)s, %(unchanged)s, %(rejected)s, %(withheld)s, %(started)s, %(receipt)s
+) on conflict (identity) do update set
+    sha256 = excluded.sha256, status = excluded.status, code = excluded.code,
+    rows_read = excluded.rows_read, registered = excluded.registered, updated = excluded.updated,
+    unchanged = excluded.unchanged, rejected = excluded.rejected, withheld = excluded.withheld,
+    started_at = excluded.started_at, committed_at = now(), undone_at = null, receipt = excluded.receipt
+"""
+
+
+class PostgresUserRepository:
+    """Users and ledger in one database.
+
+    One idle connection is kept between calls; the schema is looked at once for each new one.
+
+    Args:
+        conninfo: A libpq connection string or URL.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._idle: list[Connection[Any]] = []
+
+    def close(self) -> None:
+        """Close the idle connection."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def importing(self, upload: Upload, sha256: str | None) -> Iterator["_PostgresImport"]:
+        """Open a transaction that holds the advisory locks of upload and content until it ends."""
+        with self._transaction() as connection:
+            with told_by():
+                _claim(connection, f"upload {upload.identity}", f"content {sha256 or upload.identity}")
+                opened = _PostgresImport(connection, upload, sha256)
+            try:
+                yield opened
+                if not opened.committed:
+                    with told_by():
+                        opened.abandon()
+            except BaseException:
+                # The server rolls back when the connection goes; only then can nothing wait for the COPY any more.
+                connection.close()
+                with contextlib.suppress(Error):
+                    opened.abandon()
+                raise
+
+    def undo(self, import_id: int, at: datetime) -> int:
+        """Delete and mark in one transaction, while no delivery of the same upload is open."""
+        with self._transaction() as connection, told_by():
+            found = connection.execute("select identity from imports where id = %s", [import_id]).fetchone()
+            if not found:
+                raise UnknownImportError(import_id)
+            _claim(connection, f"upload {found[0]}")
+            entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
+            if reason := entry and why_not_undone(entry):
+                raise UndoRefusedError(import_id, reason)
+            removed = connection.execute("delete from users where import_id = %s", [import_id]).rowcount
+            connection.execute("update imports set undone_at = %s where id = %s", [at, import_id])
+            connection.commit()
+            return removed
+
+    def entry(self, import_id: int) -> LedgerEntry:
+        """Look one up by its primary key."""
+        with self._transaction() as connection, told_by():
+            entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
+            if not entry:
+                raise UnknownImportError(import_id)
+            return entry
+
+    def entries(self) -> Generator[LedgerEntry, None, None]:
+        """Stream them through a cursor of the server."""
+        for row in self._stream(_ENTRIES, []):
+            yield _as_entry(row)
+
+    def users(self, import_id: int | None = None) -> Generator[User, None, None]:
+        """Stream them through a cursor of the server, in the order of the identity key."""
+        query = _USERS if import_id is None else _USERS + sql.SQL(" where import_id = %s")
+        for row in self._stream(query + sql.SQL(" order by id"), [] if import_id is None else [import_id]):
+            yield User(**dict(zip(COLUMNS, row, strict=True)))
+
+    def _stream(
+        self, query: sql.SQL | sql.Composed, parameters: list[int]
+    ) -> Generator[tuple[Any, ...], None, None]:
+        with self._transaction() as connection, told_by(), connection.cursor("stream") as cursor:
+            cursor.itersize = _FETCHED_AT_ONCE
+            cursor.execute(query, parameters)
+            yield from cursor
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        """Lend a connection; what is not committed when it comes back is rolled back."""
+        connection = self._healthy()
+        try:
+            yield connection
+            with told_by():
+                connection.rollback()
+        except BaseException:
+            # Whatever state it is in, the server rolls back when it goes.
+            connection.close()
+            raise
+        if self._idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _healthy(self) -> Connection[Any]:
+        with contextlib.suppress(IndexError):
+            connection = self._idle.pop()
+            try:
+                connection.execute("select 1")
+                connection.rollback()
+            except Error:
+                connection.close()  # it broke while it was idle
+            else:
+                return connection
+        connection = connect(self._conninfo)
+        try:
+            with told_by():
+                require_schema(connection)
+                connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _PostgresImport:
+    """One open import on a connection that holds its claims."""
+
+    def __init__(self, connection: Connection[Any], upload: Upload, sha256: str | None) -> None:
+        self.committed = False
+        self._connection = connection
+        self._upload = upload
+        self._sha256 = sha256
+        self._copying = contextlib.ExitStack()
+        self._copy: Copy | None = None
+        self._registered = 0
+        self.history = self._look_back()
+        if self.history.same_upload:
+            self.import_id = self.history.same_upload.import_id
+        else:
+            [self.import_id] = connection.execute(
+                "select nextval(pg_get_serial_sequence('imports', 'id'))"
+            ).fetchone() or [0]
+        # Said for the transaction only, and rolled back with it: see the default of users.import_id.
+        connection.execute("select set_config('rollcall.import_id', %s, true)", [str(self.import_id)])
+        connection.execute("savepoint nobody_registered")
+
+    def register(self, block: Block) -> None:
+        """Send a block on; the server works on it while the next is read."""
+        with told_by():
+            if not self._copy:
+                self._copy = self._copying.enter_context(self._connection.cursor().copy(_COPY))
+            self._copy.write(block.csv)
+
+    def withhold(self) -> None:
+        """End the COPY and roll back to before it."""
+        with told_by():
+            self._end_copy()
+            self._connection.execute("rollback to savepoint nobody_registered")
+            self._registered = 0
+
+    def commit(self, receipt: Receipt) -> None:
+        """Count what the server took, write the ledger, commit."""
+        with told_by():
+            self._end_copy()
+            if receipt.counts.registered != self._registered:
+                raise ConservationError(
+                    f"{self._registered} users stand for registration, "
+                    f"the receipt says {receipt.counts.registered}"
+                )
+            self._connection.execute(
+                _COMMIT_ENTRY,
+                {
+                    "id": self.import_id,
+                    "identity": self._upload.identity,
+                    "key_identity": self._upload.key_identity,
+                    "bucket": self._upload.bucket,
+                    "key": self._upload.key,
+                    "version": self._upload.version,
+                    "sha256": self._sha256,
+                    "status": receipt.status,
+                    "code": receipt.code,
+                    "read": receipt.counts.read,
+                    "registered": receipt.counts.registered,
+                    "updated": receipt.counts.updated,
+                    "unchanged": receipt.counts.unchanged,
+                    "rejected": receipt.counts.rejected,
+                    "withheld": receipt.counts.withheld,
+                    "started": receipt.started,
+                    "receipt": Jsonb(to_dict(receipt)),
+                },
+            )
+            self._connection.commit()
+            self.committed = True
+
+    def abandon(self) -> None:
+        """End the COPY so that the connection can be rolled back and used again."""
+        self._end_copy()
+
+    def _end_copy(self) -> None:
+        """Leave the COPY, which sends its end and waits for the server's count."""
+        if self._copy:
+            copy, self._copy = self._copy, None
+            self._copying.close()
+            self._registered += copy.cursor.rowcount
+
+    def _look_back(self) -> History:
+        def find(condition: str, *parameters: str | None) -> LedgerEntry | None:
+            return _entry(self._connection.execute(_ENTRY + condition, parameters))
+
+        identity = self._upload.identity
+        return History(
+            same_upload=find("where identity = %s", identity),
+            same_content=find(
+                "where in_force and sha256 = %s and identity <> %s order by id limit 1",
+                self._sha256,
+                identity,
+            ),
+            same_key=find(
+                "where in_force and key_identity = %s and identity <> %s order by id desc limit 1",
+                self._upload.key_identity,
+                identity,
+            ),
+        )
+
+
+def _claim(connection: Connection[Any], *names: str) -> None:
+    """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other."""
+    connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
+    for name in sorted(set(names)):
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"rollcall {name}"])
+
+
+def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:
+    row = cursor.fetchone()
+    return row and _as_entry(row)
+
+
+def _as_entry(row: tuple[Any, ...]) -> LedgerEntry:
+    import_id, receipt, undone = row
+    return LedgerEntry(import_id=import_id, receipt=from_dict(receipt), undone=undone)

@@ -1,0 +1,154 @@
+"""S3 buckets as stores of uploads and reports."""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, BinaryIO
+
+import attrs
+from boto3.exceptions import Boto3Error
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.domain.upload import ObjectReference, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+_READ_BYTES = 64 * 1024
+
+_NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
+_NOT_AS_ANNOUNCED = {"PreconditionFailed", "412"}
+
+
+@attrs.frozen
+class _S3Object:
+    upload: Upload
+    address: str
+    answer: "GetObjectOutputTypeDef"
+    spool: BinaryIO
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        """Copy the body to this machine; S3 says how long it must be."""
+        received = 0
+        with _told_by(self.address):
+            while data := self.answer["Body"].read(_READ_BYTES):
+                watch(data)
+                self.spool.write(data)
+                received += len(data)
+        if received != self.upload.size:
+            raise StoreUnavailableError(
+                self.address, f"only {received:,} of {self.upload.size:,} bytes came; try again"
+            )
+        self.spool.seek(0)
+        return self.spool
+
+    def verify(self) -> None:
+        """Do nothing: the copy is ours alone."""
+
+
+class S3ObjectStore:
+    """A bucket, or what lies below a prefix of one.
+
+    Args:
+        bucket: Its name.
+        prefix: Stands before every key that is put or listed; a reference that names a bucket has its whole key.
+        client: A client of S3, with its own timeouts and retries.
+    """
+
+    def __init__(self, bucket: str, prefix: str, client: "S3Client") -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._client = client
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[_S3Object]:
+        """Ask for an object; its body is read by `fetch`."""
+        bucket = reference.bucket or self._bucket
+        key = reference.key if reference.bucket else self._prefix + reference.key
+        address = f"s3://{bucket}/{key}"
+        wanted = {}
+        if reference.version is not None:
+            wanted["VersionId"] = reference.version
+        if reference.etag is not None:
+            wanted["IfMatch"] = reference.etag
+        with _told_by(address):
+            answer = self._client.get_object(Bucket=bucket, Key=key, **wanted)  # type: ignore[arg-type]  # all str
+        with answer["Body"], tempfile.TemporaryFile() as spool:
+            upload = Upload(
+                bucket=bucket,
+                key=key,
+                version=_version(answer.get("VersionId"), answer["ETag"], answer["LastModified"]),
+                size=answer["ContentLength"],
+                last_modified=answer["LastModified"],
+            )
+            yield _S3Object(upload, address, answer, spool)
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Upload an object; a large one goes in parts, and S3 makes it visible as a whole."""
+        address = f"s3://{self._bucket}/{self._prefix}{key}"
+        with _told_by(address):
+            self._client.upload_fileobj(_Unclosed(content), self._bucket, self._prefix + key)  # type: ignore[arg-type]  # reading is all it does
+        return address
+
+    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+        """Page through the versions of the bucket; without versioning S3 lists each object as version "null"."""
+        pages = self._client.get_paginator("list_object_versions").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with _told_by(f"s3://{self._bucket}/{self._prefix}{prefix}"):
+            for page in pages:
+                for version in page.get("Versions", ()):
+                    known = version["VersionId"] not in {"null", ""}
+                    yield ObjectReference(
+                        bucket=self._bucket,
+                        key=version["Key"],
+                        version=version["VersionId"] if known else None,
+                        etag=None if known else version["ETag"],
+                    )
+
+
+def client() -> "S3Client":
+    """Make a client that gives up in time: within seconds to connect, a minute in silence, and a few tries."""
+    return Session().client(
+        "s3",
+        config=Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4}),
+    )
+
+
+class _Unclosed(io.BufferedIOBase):
+    """Keeps boto3 from closing what it uploads, which is not its own."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self._content = content
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._content.read(-1 if size is None else size)
+
+
+def _version(version_id: str | None, etag: str, last_modified: datetime) -> str:
+    if version_id not in {None, "null"}:
+        return str(version_id)
+    # ETags come in quotes, which are legal in no path.
+    return f"{etag.strip(chr(34))}-{last_modified:%Y%m%dT%H%M%SZ}"
+
+
+@contextmanager
+def _told_by(address: str) -> Iterator[None]:
+    """Turn boto3's errors into the port's."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in _NOT_FOUND:
+            raise ObjectNotFoundError(address) from error
+        if code in _NOT_AS_ANNOUNCED:
+            raise ObjectChangedError(address) from error
+        raise StoreUnavailableError(address, f"S3 answered {code or 'an error'}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StoreUnavailableError(address, str(error)) from error
