@@ -1,0 +1,159 @@
+"""The composition root: settings become adapters, adapters become use cases."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
+from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
+from rollcall.adapters.local import LocalObjectStore, below, beside
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.import_users import ImportUsers, folder_of
+from rollcall.application.ports import ObjectStore, SchemaError, UserRepository
+from rollcall.domain.policy import Policy
+from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.settings import Address, Settings
+
+
+def now() -> datetime:
+    """Tell the time."""
+    return datetime.now(UTC)
+
+
+def object_store(address: Address) -> ObjectStore:
+    """Open the store at an address."""
+    if address.scheme == "s3":
+        # boto3 takes longer to import than a small file to load, so only those who need it wait for it.
+        from rollcall.adapters.s3 import S3ObjectStore, client  # noqa: PLC0415 - see above
+
+        return S3ObjectStore(address.place, address.prefix, client())
+    if address.scheme == "file":
+        return LocalObjectStore(Path(address.place))
+    return MemoryObjectStore()
+
+
+def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
+    """Take any file of this machine for an upload."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", and resolve() follows links
+    return LocalObjectStore(Path(absolute.anchor)), ObjectReference(key=absolute.relative_to("/").as_posix())
+
+
+def folder(path: Path) -> tuple[ObjectStore, Path]:
+    """Take a folder of this machine for a bucket.
+
+    Returns:
+        The store, and the folder's absolute path.
+    """
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
+    return LocalObjectStore(absolute), absolute
+
+
+@contextmanager
+def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
+    """Open the users and the ledger that the settings name.
+
+    Args:
+        settings: What was set.
+        data: The folder of the embedded PostgreSQL, used where no database is named.
+
+    Raises:
+        RepositoryUnavailableError: The embedded PostgreSQL does not start.
+    """
+    if settings.database_url == "memory:":
+        yield MemoryUserRepository()
+        return
+    from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
+
+    with _conninfo(settings, data) as conninfo:
+        users = PostgresUserRepository(conninfo)
+        try:
+            if settings.database_url is None:
+                _migrate_when_behind(users, conninfo)
+            yield users
+        finally:
+            users.close()
+
+
+def migrate(settings: Settings, data: Path) -> list[str]:
+    """Bring the schema up to date.
+
+    Returns:
+        The names of the migrations that were applied.
+
+    Raises:
+        RepositoryUnavailableError: The database could not be reached, or refused.
+        SchemaError: The database does not speak UTF-8.
+    """
+    from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
+
+    with _conninfo(settings, data) as conninfo:
+        return apply(conninfo)
+
+
+def import_users(
+    settings: Settings,
+    *,
+    uploads: ObjectStore,
+    reports: ObjectStore | None,
+    users: UserRepository,
+    policy: Policy | None = None,
+) -> ImportUsers:
+    """Put the use case together.
+
+    Args:
+        settings: What was set.
+        uploads: Where uploads lie.
+        reports: Where receipts and rejected rows go; None for beside the uploaded files of this machine.
+        users: Where users and ledger live.
+        policy: In place of the one that was set.
+    """
+    return ImportUsers(
+        uploads=uploads,
+        reports=reports or LocalObjectStore(Path("/")),
+        users=users,
+        policy=policy or settings.policy,
+        encodings=settings.encodings,
+        max_upload_bytes=settings.max_upload_bytes,
+        max_csv_bytes=settings.max_csv_bytes,
+        now=now,
+        spool=tempfile.TemporaryFile,
+        report_folder=_report_folder(beside_uploads=reports is None),
+    )
+
+
+def dry_run(settings: Settings, *, uploads: ObjectStore) -> ImportUsers:
+    """Put together a use case that judges and keeps nothing."""
+    return import_users(settings, uploads=uploads, reports=NoReports(), users=DryRunUserRepository())
+
+
+def _report_folder(*, beside_uploads: bool) -> Callable[[Upload], str]:
+    def folder(upload: Upload) -> str:
+        if upload.bucket != LOCAL_BUCKET:
+            return folder_of(upload)
+        return beside(upload) if beside_uploads else below(upload)
+
+    return folder
+
+
+@contextmanager
+def _conninfo(settings: Settings, data: Path) -> Iterator[str]:
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
+
+    with running(data) as conninfo:
+        yield conninfo
+
+
+def _migrate_when_behind(users: UserRepository, conninfo: str) -> None:
+    """Migrate the embedded database, which is nobody else's, without being asked."""
+    try:
+        next(users.entries(), None)
+    except SchemaError:
+        from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
+
+        apply(conninfo)

@@ -1,0 +1,208 @@
+"""The environment, read once into one frozen object."""
+
+import codecs
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+import environ
+
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+
+PREFIX = "ROLLCALL_"
+GIB = 1024**3
+
+
+class SettingError(ValueError):
+    """A setting that is wrong: its name, its value and what is allowed."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{name} is {value!r}; give {allowed}")
+
+
+@attrs.frozen
+class Address:
+    """Where a store lies.
+
+    Attributes:
+        scheme: "s3", "file" or "memory".
+        place: The bucket, or the folder's path; empty for memory.
+        prefix: What stands before every key in the bucket; empty, or ending with a slash.
+    """
+
+    scheme: str
+    place: str = ""
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read `s3://bucket[/prefix]`, `file:///folder` or `memory:`.
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        parts = urlsplit(text)
+        if parts.scheme == "s3" and parts.netloc:
+            prefix = parts.path.strip("/")
+            return cls("s3", parts.netloc, f"{prefix}/" if prefix else "")
+        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+            return cls("file", unquote(parts.path))
+        if text == "memory:":
+            return cls("memory")
+        raise ValueError
+
+
+def _database(text: str) -> str:
+    if text == "memory:" or text.startswith(("postgresql://", "postgres://")):
+        return text
+    raise ValueError
+
+
+def _encodings(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if codecs.lookup(name)._is_text_encoding is False:  # noqa: SLF001 - the only way to ask (bpo-19619)
+            raise ValueError
+    return tuple(codecs.lookup(name).name for name in names)
+
+
+def _bytes(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _setting(
+    name: str,
+    read: Callable[[str], object],
+    *,
+    default: str | None,
+    allowed: str,
+    what: str,
+    secret: bool = False,
+) -> Any:  # noqa: ANN401 - environ.var() itself is typed as Any
+    """Declare one setting.
+
+    Args:
+        name: Its name in the environment, without the prefix.
+        read: Makes the value from the text; raises `ValueError` or `LookupError` for what is not allowed.
+        default: The text that stands for it where it is not set; None for no value.
+        allowed: What may be given, as the end of a sentence.
+        what: What it is for.
+        secret: Whether a wrong value must not be shown.
+    """
+
+    def convert(text: str | None) -> object:
+        if text is None:
+            return None
+        try:
+            return read(text)
+        except (ValueError, LookupError):
+            shown = "(hidden)" if secret else text
+            raise SettingError(PREFIX + name, shown, allowed) from None
+
+    return environ.var(name=PREFIX + name, default=default, converter=convert, help=f"{what} | {allowed}")
+
+
+@environ.config(prefix="", frozen=True)
+class Settings:
+    """All that is set from outside. README.md has the table; a test holds it to these declarations."""
+
+    uploads: Address | None = _setting(
+        "UPLOADS",
+        Address.parse,
+        default=None,
+        allowed="s3://bucket[/prefix], file:///folder or memory:",
+        what="Where uploads lie, for ways in that are not told.",
+    )
+    reports: Address | None = _setting(
+        "REPORTS",
+        Address.parse,
+        default=None,
+        allowed="s3://bucket[/prefix], file:///folder or memory:",
+        what="Where receipts and rejected rows go. Unset: beside a local file.",
+    )
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        _database,
+        default=None,
+        allowed="postgresql://... or memory:",
+        what="Where users and ledger live; libpq's PG* variables fill what it leaves out. "
+        "Unset: the embedded PostgreSQL.",
+        secret=True,
+    )
+    data: str | None = _setting(
+        "DATA",
+        os.path.abspath,
+        default=None,
+        allowed="a folder's path",
+        what="Where the embedded PostgreSQL keeps its files. Unset: in the user's data folder.",
+    )
+    encodings: tuple[str, ...] = _setting(
+        "ENCODINGS",
+        _encodings,
+        default="utf-8",
+        allowed="names of text encodings such as utf-8,cp932",
+        what="What is tried, in order, on uploads without a byte order mark.",
+    )
+    max_rejected: Tolerance = _setting(
+        "MAX_REJECTED",
+        Tolerance.parse,
+        default="all",
+        allowed="all, a count such as 10, or a percentage such as 2.5%",
+        what="How many rejected rows an upload may have before it is refused as a whole.",
+    )
+    on_repeat: OnRepeat = _setting(
+        "ON_REPEAT",
+        OnRepeat,
+        default="skip",
+        allowed="skip or import",
+        what="What to do with content that is already loaded from elsewhere.",
+    )
+    on_new_version: OnNewVersion = _setting(
+        "ON_NEW_VERSION",
+        OnNewVersion,
+        default="refuse",
+        allowed="refuse or import",
+        what="What to do with a new version of a key that is already loaded.",
+    )
+    max_upload_bytes: int = _setting(
+        "MAX_UPLOAD_BYTES",
+        _bytes,
+        default=str(5 * GIB),
+        allowed="a number of bytes",
+        what="How large an upload may be as stored.",
+    )
+    max_csv_bytes: int = _setting(
+        "MAX_CSV_BYTES",
+        _bytes,
+        default=str(20 * GIB),
+        allowed="a number of bytes",
+        what="How large it may be after decompression.",
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """What of the settings decides about imports."""
+        return Policy(max_rejected=self.max_rejected, on_repeat=self.on_repeat, on_new_version=self.on_new_version)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Args:
+        environment: Names and values; names without the prefix are left alone, empty values count as not set.
+
+    Raises:
+        SettingError: One has a value that is not allowed, or a name that no setting has.
+    """
+    ours = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
+    known = {PREFIX + field.name.upper() for field in attrs.fields(Settings)}  # type: ignore[arg-type]  # environ.config makes it an attrs class
+    for name, value in ours.items():
+        if name not in known:
+            raise SettingError(name, value, f"one of the settings there are: {', '.join(sorted(known))}")
+    settings: Settings = environ.to_config(Settings, ours)
+    return settings
