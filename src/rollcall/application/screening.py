@@ -56,13 +56,12 @@ def screen(records: Sequence[Record], header: Header) -> Screened:
     rejected: list[RejectedRow] = []
     blank = 0
     for record in records:
-        if record.fault is None and all(map(is_blank, record.cells)):
-            blank += 1
-            continue
         user = _read_user(record, header)
         if isinstance(user, User):
             rows.append(",".join(map(_as_csv, user.values())))
             lines.append(record.line)
+        elif record.fault is None and all(map(is_blank, record.cells)):
+            blank += 1
         else:
             rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user)))
     rows.append("")

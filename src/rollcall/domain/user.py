@@ -1,7 +1,8 @@
 """The user, and the one rule of each field. Everything that knows the fields derives from `User`."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Protocol, Self
 from unicodedata import category
 
@@ -28,8 +29,7 @@ _digits = re.compile("[0-9]+")
 
 def is_blank(text: str) -> bool:
     """Tell whether nothing in a text can be seen: only white space and format characters (Cf), or nothing."""
-    visible = text.strip(WHITE_SPACE)
-    return not visible or all(character in WHITE_SPACE or category(character) == "Cf" for character in visible)
+    return all(character in WHITE_SPACE or category(character) == "Cf" for character in text)
 
 
 class Rule(Protocol):
@@ -57,9 +57,20 @@ class Text:
     """
 
     max_length: int
+    _clean: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
+
+    @_clean.default
+    def _derive_clean(self) -> re.Pattern[str]:
+        """Derive the pattern of text that certainly parses to itself: most of what people write.
+
+        A letter or digit at its beginning makes it visible, and no white space stands at its end.
+        """
+        return re.compile(rf"(?=\w)[^{FORBIDDEN_CHARACTERS}]{{1,{self.max_length}}}(?<![{WHITE_SPACE}])")
 
     def parse(self, cell: str) -> str | Fault:
         """Trim white space; refuse what is blank, too long, or holds a forbidden character."""
+        if self._clean.fullmatch(cell):
+            return cell
         text = cell.strip(WHITE_SPACE)
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give 1 to {self.max_length} characters")
@@ -92,18 +103,18 @@ class WholeNumber:
     def parse(self, cell: str) -> int | Fault:
         """Trim white space; refuse what is blank, not all ASCII digits, or out of range."""
         text = cell.strip(WHITE_SPACE)
+        if _digits.fullmatch(text):
+            significant = text.lstrip("0") or "0"
+            # Python refuses to convert thousands of digits, and nothing that long can be in range.
+            if len(significant) <= len(str(self.maximum)) and self.minimum <= int(significant) <= self.maximum:
+                return int(significant)
+            return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
-        if not _digits.fullmatch(text):
-            return Fault(
-                Code.TYPE_ERROR,
-                f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
-            )
-        significant = text.lstrip("0") or "0"
-        # Python refuses to convert thousands of digits, and nothing that long can be in range.
-        if len(significant) > len(str(self.maximum)) or not (self.minimum <= int(significant) <= self.maximum):
-            return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
-        return int(significant)
+        return Fault(
+            Code.TYPE_ERROR,
+            f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
+        )
 
 
 def _keeps_its_rule(user: "User", attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -144,18 +155,21 @@ class User:
         Returns:
             The user, or the faults of all bad cells in the order of `COLUMNS`.
         """
-        values = [rule.parse(cell) for rule, cell in zip(_RULES, cells, strict=True)]
-        faults = tuple(
-            Fault(value.code, f"{column} {value.message}", column)
-            for column, value in zip(COLUMNS, values, strict=True)
-            if isinstance(value, Fault)
-        )
-        return faults or cls(**dict(zip(COLUMNS, values, strict=True)))  # type: ignore[arg-type]  # no Fault is left
+        values: dict[str, Any] = {}
+        faults = []
+        for column, rule, cell in zip(COLUMNS, _RULES, cells, strict=True):
+            value = rule.parse(cell)
+            if isinstance(value, Fault):
+                faults.append(Fault(value.code, f"{column} {value.message}", column))
+            values[column] = value
+        return tuple(faults) or cls(**values)
 
-    def values(self) -> Iterator[str | int]:
-        """Yield the values in the order of `COLUMNS`."""
-        return (getattr(self, column) for column in COLUMNS)
+    def values(self) -> tuple[str | int, ...]:
+        """Give the values in the order of `COLUMNS`."""
+        values: tuple[str | int, ...] = _get_values(self)
+        return values
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in attrs.fields(User))
+_get_values = attrgetter(*COLUMNS)
 _RULES: tuple[Rule, ...] = tuple(field.metadata["rule"] for field in attrs.fields(User))
