@@ -1,7 +1,6 @@
 """The first lines of a CSV: its delimiter and the labels of its columns."""
 
 import re
-from collections.abc import Sequence
 
 import attrs
 
@@ -58,16 +57,13 @@ def read_header(reader: RecordReader) -> Header | Fault:
         record = reader.peek(delimiter)
         if not record:
             return Fault(Code.EMPTY_FILE, "the file holds no header; the first line must name the columns")
-        if record.fault:
-            return Fault(
-                Code.FORMAT_ERROR,
-                f"the first line, which must name the columns, {record.fault.says}; "
-                f"it should be: {delimiter.join(COLUMNS)}",
-            )
-        found = _understand(record.cells, delimiter, separator_line=separator is not None)
+        found = _understand(record, delimiter, separator_line=separator is not None)
         if isinstance(found, Header):
             reader.take(delimiter)
             return found
+        if record.fault is Code.RECORD_TOO_LONG:
+            return found
+        # Quotes that do not match here may well match under the delimiter that was meant: "name";"country";"age".
         faults.append((len(record.cells), found))
     # The delimiter that splits the line into most cells is most likely the one that was meant.
     return max(faults, key=lambda fault: (fault[1].code is Code.DUPLICATE_LABEL, fault[0]))[1]
@@ -81,7 +77,14 @@ def _first_record(reader: RecordReader) -> Record | None:
     return None
 
 
-def _understand(labels: Sequence[str], delimiter: str, *, separator_line: bool) -> Header | Fault:
+def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Header | Fault:
+    if record.fault:
+        return Fault(
+            Code.FORMAT_ERROR,
+            f"the first line, which must name the columns, {record.fault.says}; "
+            f"it should be: {delimiter.join(COLUMNS)}",
+        )
+    labels = record.cells
     normal = [label.strip(WHITE_SPACE).lower() for label in labels]
     missing = [column for column in COLUMNS if column not in normal]
     if missing:
