@@ -71,7 +71,7 @@ def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
         users = PostgresUserRepository(conninfo)
         try:
             if settings.database_url is None:
-                _migrate_when_behind(users, conninfo)
+                _migrate_when_behind(users, conninfo, settings.policy)
             yield users
         finally:
             users.close()
@@ -81,16 +81,16 @@ def migrate(settings: Settings, data: Path) -> list[str]:
     """Bring the schema up to date.
 
     Returns:
-        The names of the migrations that were applied.
+        What was done; empty if there was nothing to do.
 
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused.
-        SchemaError: The database does not speak UTF-8.
+        SchemaError: The database does not speak UTF-8, or holds users whom the settings take for one.
     """
     from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
     with _conninfo(settings, data) as conninfo:
-        return apply(conninfo)
+        return apply(conninfo, settings.policy)
 
 
 def import_users(
@@ -149,11 +149,11 @@ def _conninfo(settings: Settings, data: Path) -> Iterator[str]:
         yield conninfo
 
 
-def _migrate_when_behind(users: UserRepository, conninfo: str) -> None:
+def _migrate_when_behind(users: UserRepository, conninfo: str, policy: Policy) -> None:
     """Migrate the embedded database, which is nobody else's, without being asked."""
     try:
         next(users.entries(), None)
     except SchemaError:
         from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
-        apply(conninfo)
+        apply(conninfo, policy)

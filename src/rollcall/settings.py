@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 import attrs
 import environ
 
-from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.user import COLUMNS
 
 PREFIX = "ROLLCALL_"
 GIB = 1024**3
@@ -66,6 +67,13 @@ def _encodings(text: str) -> tuple[str, ...]:
         if codecs.lookup(name)._is_text_encoding is False:  # noqa: SLF001 - the only way to ask (bpo-19619)
             raise ValueError
     return tuple(codecs.lookup(name).name for name in names)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    named = {name.strip().lower() for name in text.split(",")} - {""}
+    if not named <= set(COLUMNS):
+        raise ValueError
+    return tuple(column for column in COLUMNS if column in named)
 
 
 def _bytes(text: str) -> int:
@@ -154,6 +162,21 @@ class Settings:
         default="all",
         allowed="all, a count such as 10, or a percentage such as 2.5%",
         what="How many rejected rows an upload may have before it is refused as a whole.",
+    )
+    unique_by: tuple[str, ...] = _setting(
+        "UNIQUE_BY",
+        _columns,
+        default="",
+        allowed=f"some of {', '.join(COLUMNS)}, with commas between them",
+        what="The columns that tell users apart; after a change, run rollcall migrate. "
+        "Unset: every row is a new user.",
+    )
+    on_duplicate: OnDuplicate = _setting(
+        "ON_DUPLICATE",
+        OnDuplicate,
+        default="skip",
+        allowed="skip, update or reject",
+        what="What to do with a row whose user is there already, in the table or earlier in the file.",
     )
     on_repeat: OnRepeat = _setting(
         "ON_REPEAT",

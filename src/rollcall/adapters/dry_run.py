@@ -7,20 +7,26 @@ from typing import BinaryIO, Never
 
 import attrs
 
-from rollcall.application.ports import Block, ObjectNotFoundError, UnknownImportError
-from rollcall.domain.policy import History, LedgerEntry
+from rollcall.application.ports import Block, ObjectNotFoundError, Settlement, UnknownImportError
+from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
 
 
-@attrs.frozen
+@attrs.define
 class _DryImport:
     import_id: int | None = None
-    history: History = History()
+    history: History | None = None
+    _rows: int = 0
 
     def register(self, block: Block) -> None:
-        """Let the rows go."""
+        """Count the rows and let them go."""
+        self._rows += len(block.lines)
+
+    def settle(self) -> Settlement:
+        """Take every row for new; only a database could know better."""
+        return Settlement(registered=self._rows)
 
     def withhold(self) -> None:
         """Do nothing, for nothing was kept."""
@@ -33,7 +39,14 @@ class DryRunUserRepository:
     """An empty repository that stays empty."""
 
     @contextmanager
-    def importing(self, upload: Upload, sha256: str | None) -> Iterator[_DryImport]:  # noqa: ARG002 - the port's
+    def importing(
+        self,
+        upload: Upload,  # noqa: ARG002 - the port's, as all the others
+        sha256: str | None,  # noqa: ARG002
+        policy: Policy = Policy(),  # noqa: ARG002
+        *,
+        corrects: int | None = None,  # noqa: ARG002
+    ) -> Iterator[_DryImport]:
         """Open an import of which nothing will remain."""
         yield _DryImport()
 

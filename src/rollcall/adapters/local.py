@@ -162,7 +162,7 @@ def _is_legal(key: str) -> bool:
 
 
 def _made_legal(key: str) -> str:
-    """Replace the folders of a report's key by their SHA-256 where they cannot be a path; the receipt has the key."""
+    """Replace the folders of a report's key by their SHA-256 where they cannot be a path; the receipt has it."""
     folders, *names = key.rsplit("/", 2)
     if _is_legal(key) and len(os.fsencode(key)) <= _MAX_PATH_BYTES:
         return key

@@ -3,8 +3,8 @@
 import csv
 import io
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -15,16 +15,20 @@ from rollcall.application.ports import (
     ImportInProgressError,
     ObjectChangedError,
     ObjectNotFoundError,
+    Origin,
     RepositoryUnavailableError,
+    Settlement,
     UndoRefusedError,
     UnknownImportError,
 )
-from rollcall.domain.policy import History, LedgerEntry, why_not_undone
-from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.policy import Followers, History, LedgerEntry, OnDuplicate, Policy, why_not_undone
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.domain.user import User
+from rollcall.domain.user import COLUMNS, User
 
 _PIECE_BYTES = 64 * 1024
+_SETTLING = "settling"
 
 
 @attrs.frozen
@@ -103,42 +107,152 @@ class MemoryObjectStore:
 
 
 @attrs.frozen
-class _Committed:
-    """One ledger row."""
+class _Registered:
+    """One row of the table of users."""
 
-    entry: LedgerEntry
-    upload: Upload
-    sha256: str | None
+    user: User
+    import_id: int
+
+
+@attrs.define
+class _Tables:
+    """All that is committed.
+
+    Attributes:
+        ledger: The entries by the identities of their uploads.
+        uploads: The upload and SHA-256 of each entry, by the same.
+        users: By their numbers, in the order in which they were registered.
+        corrections: For each rejected row that was mended, the import that mended it.
+    """
+
+    ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
+    uploads: dict[str, tuple[Upload, str | None]] = attrs.Factory(dict)
+    users: dict[int, _Registered] = attrs.Factory(dict)
+    corrections: dict[Origin, int] = attrs.Factory(dict)
+
+    def entry(self, import_id: int | None) -> LedgerEntry | None:
+        return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
+
+    def history(self, upload: Upload, sha256: str | None, corrects: int | None) -> History:
+        others = sorted(
+            (
+                (entry, *self.uploads[identity])
+                for identity, entry in self.ledger.items()
+                if identity != upload.identity and entry.in_force
+            ),
+            key=lambda other: other[0].import_id,
+        )
+        same_content = [entry for entry, _, content in others if content is not None and content == sha256]
+        same_key = [entry for entry, other, _ in others if other.key_identity == upload.key_identity]
+        return History(
+            same_upload=self.ledger.get(upload.identity),
+            same_content=same_content[0] if same_content else None,
+            same_key=same_key[-1] if same_key else None,
+            corrected=self.entry(corrects),
+        )
+
+    def followers(self, import_id: int) -> Followers:
+        correcting = [by for origin, by in self.corrections.items() if origin.import_id == import_id]
+        comparing = [
+            entry.import_id
+            for entry in self.ledger.values()
+            if entry.in_force and entry.import_id > import_id and entry.receipt.policy["unique_by"]
+        ]
+        return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
+
+
+@attrs.frozen
+class _Row:
+    """A row on its way into the table."""
+
+    line: int
+    user: User
+    origin: Origin | None
 
 
 @attrs.define
 class _MemoryImport:
-    """One open import; its users join the others at the commit."""
+    """One open import; what it changes joins the tables at the commit."""
 
     import_id: int
     history: History
-    users: list[User] = attrs.Factory(list)
+    _tables: _Tables
+    _policy: Policy
+    _claim: Callable[[str], None]
+    _rows: list[_Row] = attrs.Factory(list)
+    _settlement: Settlement = attrs.Factory(lambda: Settlement(registered=0))
+    new: list[User] = attrs.Factory(list)
+    changed: dict[int, User] = attrs.Factory(dict)
+    mended: set[Origin] = attrs.Factory(set)
     receipt: Receipt | None = None
 
     def register(self, block: Block) -> None:
-        rows = csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True)
-        users = [User.parse(row) for row in rows]
-        if len(users) != len(block.lines):
+        cells = csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True)
+        users = [User.parse(row) if len(row) == len(COLUMNS) else () for row in cells]
+        origins: Sequence[Origin | None] = block.origins or [None] * len(users)
+        if not len(users) == len(block.lines) == len(origins):
             raise RepositoryUnavailableError("a block does not hold as many rows as it has lines")
-        for user in users:
+        for line, user, origin in zip(block.lines, users, origins, strict=True):
             if not isinstance(user, User):
                 raise RepositoryUnavailableError("a block holds a row that is no user")
-            self.users.append(user)
+            self._rows.append(_Row(line, user, origin))
+
+    def settle(self) -> Settlement:
+        minds = bool(self._policy.unique_by)
+        if minds or any(row.origin for row in self._rows):
+            self._claim(_SETTLING)
+        there = {self._key(row.user): number for number, row in self._tables.users.items()} if minds else {}
+        here: dict[tuple[object, ...], int] = {}
+        turned_down: list[tuple[int, Code]] = []
+        for row in self._rows:
+            key = self._key(row.user) if minds else ()
+            known = minds and (key in there or key in here)
+            code = self._not_correctable(row.origin) if row.origin else None
+            if not code and known and self._policy.on_duplicate is OnDuplicate.REJECT:
+                code = Code.DUPLICATE_ROW
+            if code:
+                turned_down.append((row.line, code))
+                continue
+            if row.origin:
+                self.mended.add(row.origin)
+            if not known:
+                here[key] = len(self.new)
+                self.new.append(row.user)
+            elif self._policy.updates and key in here:
+                self.new[here[key]] = row.user
+            elif self._policy.updates:
+                self.changed[there[key]] = row.user
+        self.changed = {
+            number: user for number, user in self.changed.items() if user != self._tables.users[number].user
+        }
+        self._settlement = Settlement(
+            registered=len(self.new),
+            updated=len(self.changed),
+            unchanged=len(self._rows) - len(self.new) - len(self.changed) - len(turned_down),
+            turned_down=len(turned_down),
+            turned_down_rows=iter(turned_down),
+        )
+        return self._settlement
 
     def withhold(self) -> None:
-        self.users.clear()
+        self._rows.clear()
+        self.new.clear()
+        self.changed.clear()
+        self.mended.clear()
+        self._settlement = Settlement(registered=0)
 
     def commit(self, receipt: Receipt) -> None:
-        if receipt.counts.registered != len(self.users):
-            raise ConservationError(
-                f"{len(self.users)} users stand for registration, the receipt says {receipt.counts.registered}"
-            )
+        self._settlement.require(receipt)
         self.receipt = receipt
+
+    def _key(self, user: User) -> tuple[object, ...]:
+        return tuple(getattr(user, column) for column in self._policy.unique_by)
+
+    def _not_correctable(self, origin: Origin) -> Code | None:
+        if origin in self._tables.corrections or origin in self.mended:
+            return Code.ALREADY_CORRECTED
+        corrected = self._tables.entry(origin.import_id)
+        return None if corrected and corrected.in_force else Code.NOTHING_TO_CORRECT
 
 
 class MemoryUserRepository:
@@ -152,91 +266,91 @@ class MemoryUserRepository:
     def __init__(self, patience: float = 5, before_commit: Callable[[], None] = lambda: None) -> None:
         self._patience = patience
         self._before_commit = before_commit
-        self._state = threading.Condition()
+        self._changing = threading.Condition()
         self._claimed: set[str] = set()
-        self._last_id = 0
-        self._ledger: dict[str, _Committed] = {}
-        self._users: list[tuple[int, User]] = []
+        self._last_import = 0
+        self._last_user = 0
+        self._tables = _Tables()
 
     @contextmanager
-    def importing(self, upload: Upload, sha256: str | None) -> Iterator[_MemoryImport]:
-        with self._claiming({upload.identity, sha256 or upload.identity}):
-            with self._state:
-                committed = self._ledger.get(upload.identity)
-                if committed:
-                    import_id = committed.entry.import_id
+    def importing(
+        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+    ) -> Iterator[_MemoryImport]:
+        with ExitStack() as claims:
+
+            def claim(*names: str) -> None:
+                claims.enter_context(self._claiming(set(names)))
+
+            claim(upload.identity, sha256 or upload.identity)
+            with self._changing:
+                history = self._tables.history(upload, sha256, corrects)
+                if history.same_upload:
+                    import_id = history.same_upload.import_id
                 else:
-                    self._last_id += 1
-                    import_id = self._last_id
-                opened = _MemoryImport(import_id, self._history(upload, sha256))
+                    self._last_import += 1
+                    import_id = self._last_import
+            opened = _MemoryImport(import_id, history, self._tables, policy, claim)
             yield opened
             if opened.receipt:
                 self._before_commit()
-                with self._state:
-                    entry = LedgerEntry(import_id=import_id, receipt=opened.receipt)
-                    self._ledger[upload.identity] = _Committed(entry, upload, sha256)
-                    self._users = self._users + [(import_id, user) for user in opened.users]
+                self._commit(opened, upload, sha256, opened.receipt)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
-        committed = self._committed(import_id)
-        with self._claiming({committed.upload.identity}), self._state:
-            committed = self._committed(import_id)
-            if reason := why_not_undone(committed.entry):
+        with self._changing:
+            identity = self._identity(import_id)
+        with self._claiming({identity, _SETTLING}), self._changing:
+            entry = self._tables.ledger[identity]
+            if reason := why_not_undone(entry, self._tables.followers(import_id)):
                 raise UndoRefusedError(import_id, reason)
-            left = [(owner, user) for owner, user in self._users if owner != import_id]
-            removed = len(self._users) - len(left)
-            self._users = left
-            self._ledger[committed.upload.identity] = attrs.evolve(
-                committed, entry=attrs.evolve(committed.entry, undone=True)
-            )
-        return removed
+            theirs = [number for number, row in self._tables.users.items() if row.import_id == import_id]
+            for number in theirs:
+                del self._tables.users[number]
+            for origin in [origin for origin, by in self._tables.corrections.items() if by == import_id]:
+                del self._tables.corrections[origin]
+            self._tables.ledger[identity] = attrs.evolve(entry, undone=True)
+            return len(theirs)
 
     def entry(self, import_id: int) -> LedgerEntry:
-        return self._committed(import_id).entry
+        with self._changing:
+            return self._tables.ledger[self._identity(import_id)]
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
-        with self._state:
-            entries = [committed.entry for committed in self._ledger.values()]
+        with self._changing:
+            entries = list(self._tables.ledger.values())
         yield from sorted(entries, key=lambda entry: -entry.import_id)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
-        users = self._users
-        return (user for owner, user in users if import_id in {None, owner})
+        with self._changing:
+            rows = list(self._tables.users.values())
+        yield from (row.user for row in rows if import_id in {None, row.import_id})
+
+    def _commit(self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt) -> None:
+        with self._changing:
+            for user in opened.new:
+                self._last_user += 1
+                self._tables.users[self._last_user] = _Registered(user, opened.import_id)
+            for number, user in opened.changed.items():
+                self._tables.users[number] = attrs.evolve(self._tables.users[number], user=user)
+            self._tables.corrections.update(dict.fromkeys(opened.mended, opened.import_id))
+            self._tables.ledger[upload.identity] = LedgerEntry(import_id=opened.import_id, receipt=receipt)
+            self._tables.uploads[upload.identity] = (upload, sha256)
 
     @contextmanager
-    def _claiming(self, claims: set[str]) -> Iterator[None]:
-        with self._state:
-            if not self._state.wait_for(lambda: not claims & self._claimed, self._patience):
+    def _claiming(self, names: set[str]) -> Iterator[None]:
+        with self._changing:
+            if not self._changing.wait_for(lambda: not names & self._claimed, self._patience):
                 raise ImportInProgressError
-            self._claimed |= claims
+            self._claimed |= names
         try:
             yield
         finally:
-            with self._state:
-                self._claimed -= claims
-                self._state.notify_all()
+            with self._changing:
+                self._claimed -= names
+                self._changing.notify_all()
 
-    def _committed(self, import_id: int) -> _Committed:
-        for committed in self._ledger.values():
-            if committed.entry.import_id == import_id:
-                return committed
+    def _identity(self, import_id: int) -> str:
+        """Find the upload of an import; the caller is changing the tables."""
+        for identity, entry in self._tables.ledger.items():
+            if entry.import_id == import_id:
+                return identity
         raise UnknownImportError(import_id)
-
-    def _history(self, upload: Upload, sha256: str | None) -> History:
-        """Gather what the ledger knows; the caller holds the state."""
-        same_upload = self._ledger.get(upload.identity)
-        others = sorted(
-            (
-                committed
-                for identity, committed in self._ledger.items()
-                if identity != upload.identity and committed.entry.in_force
-            ),
-            key=lambda committed: committed.entry.import_id,
-        )
-        same_content = [other for other in others if sha256 is not None and other.sha256 == sha256]
-        same_key = [other for other in others if other.upload.key_identity == upload.key_identity]
-        return History(
-            same_upload=same_upload.entry if same_upload else None,
-            same_content=same_content[0].entry if same_content else None,
-            same_key=same_key[-1].entry if same_key else None,
-        )

@@ -1,6 +1,7 @@
 """The first lines of a CSV: its delimiter and the labels of its columns."""
 
 import re
+from collections.abc import Mapping
 
 import attrs
 
@@ -9,6 +10,11 @@ from rollcall.domain.rejection import Code, Fault, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
 
 DELIMITERS = (",", ";", "\t")
+
+# The columns that Rollcall adds to rejected rows, and understands when they come back.
+LINE, REASON, IMPORT, RECORD = "rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record"
+OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
+
 _LABELS_SHOWN = 10
 
 _separator_line = re.compile(r'sep=([^"\r\n])', re.IGNORECASE)
@@ -23,17 +29,31 @@ class Header:
         labels: The labels as the uploader wrote them.
         positions: For each of `COLUMNS`, where its cell stands in a row.
         separator_line: Whether the delimiter was said by a line of its own.
+        own_positions: Where the cells of those `OWN_LABELS` that are there stand in a row.
     """
 
     delimiter: str
     labels: tuple[str, ...]
     positions: tuple[int, ...]
     separator_line: bool = False
+    own_positions: Mapping[str, int] = attrs.Factory(dict)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the rows are rejected rows that come back."""
+        return LINE in self.own_positions
+
+    @property
+    def uploaders_positions(self) -> tuple[int, ...]:
+        """Where the columns stand that the uploader made."""
+        own = set(self.own_positions.values())
+        return tuple(position for position in range(len(self.labels)) if position not in own)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The labels of the columns that no field has."""
-        return tuple(label for position, label in enumerate(self.labels) if position not in self.positions)
+        """The labels of the uploader's columns that no field has."""
+        fields = set(self.positions)
+        return tuple(self.labels[position] for position in self.uploaders_positions if position not in fields)
 
 
 def read_header(reader: RecordReader) -> Header | Fault:
@@ -98,16 +118,22 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
             f"no column is called {', '.join(missing)}; the first line has {found}{more} "
             f"and must name {', '.join(COLUMNS)}{utf_16}",
         )
-    for column in COLUMNS:
+    for column in (*COLUMNS, *OWN_LABELS):
         if normal.count(column) > 1:
             return Fault(
                 Code.DUPLICATE_LABEL,
                 f"{normal.count(column)} columns are called {column}; remove or rename all but one",
                 column,
             )
+    if (LINE in normal) != (IMPORT in normal):
+        return Fault(
+            Code.MISSING_LABEL,
+            f"a file of mended rows needs both {LINE} and {IMPORT}; start again from the file of rejected rows",
+        )
     return Header(
         delimiter=delimiter,
         labels=tuple(labels),
         positions=tuple(normal.index(column) for column in COLUMNS),
         separator_line=separator_line,
+        own_positions={label: normal.index(label) for label in OWN_LABELS if label in normal},
     )

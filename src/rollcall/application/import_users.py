@@ -1,7 +1,8 @@
 """Import one upload: judge every row, register the good ones exactly once, account for all."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import BinaryIO, Literal
 
@@ -14,13 +15,14 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    Settlement,
     StoredObject,
     UserRepository,
 )
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
-from rollcall.application.screening import screen
+from rollcall.application.screening import screen, turned_down_row
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault
@@ -146,14 +148,23 @@ class _Import:
         self._content = Content()
         self._header: Header | None = None
         self._tally = Tally()
+        self._corrects: int | None = None
 
     def run(self, *, again: bool) -> Receipt:
         stream = self._fetch()
         upload = self._upload
-        with self._case.users.importing(upload, self._content.sha256) as importing:
+        if stream and not self._content.fault:
+            self._corrects = self._find_corrected(stream)
+        with self._case.users.importing(
+            upload, self._content.sha256, self._case.policy, corrects=self._corrects
+        ) as importing:
             history = importing.history
-            decision = admit(history, self._case.policy, again=again)
-            if decision and history.same_upload and history.settled:
+            decision = (
+                admit(upload, history, self._case.policy, corrects=self._corrects, again=again)
+                if history
+                else None
+            )
+            if decision and history and history.same_upload and history.settled:
                 return self._answer_again(upload, decision, history.same_upload)
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
@@ -199,67 +210,146 @@ class _Import:
         self._content = inspection.finish()
         return stream
 
+    def _find_corrected(self, stream: BinaryIO) -> int | None:
+        """Find the import whose rejected rows come back in this upload: what the first row that says so says."""
+        with self._rereading():
+            reader, header = self._read_from_start(stream)
+            if isinstance(header, Header) and header.corrects:
+                for batch in reader.batches(header.delimiter):
+                    for origin in screen(batch, header).origins:
+                        return origin.import_id
+        return None
+
     def _load(self, stream: BinaryIO, importing: Importing) -> Receipt:
-        reader = RecordReader(read_text(stream, self._content))
-        try:
-            header = read_header(reader)
+        with self._rereading():
+            reader, header = self._read_from_start(stream)
             if isinstance(header, Fault):
                 return self._receipt(_refused(header), importing.import_id)
             self._header = header
-            return self._load_rows(stream, reader, header, importing)
+            with self._case.spool() as spool:
+                return self._load_rows(stream, reader, header, importing, spool)
+
+    def _load_rows(
+        self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing, spool: BinaryIO
+    ) -> Receipt:
+        tolerance = self._case.policy.max_rejected
+        rejected = self._new_rejected_rows(spool, importing)
+        registering = True
+        for batch in reader.batches(header.delimiter):
+            screened = screen(batch, header)
+            self._tally.read += screened.read
+            self._tally.blank += screened.blank
+            for row in screened.rejected:
+                self._tally.reject(row.rejection)
+                rejected.add(row)
+            if registering and tolerance.certainly_exceeded_by(self._tally.rejected):
+                registering = False
+                importing.withhold()
+            if registering and screened.accepted.lines:
+                importing.register(screened.accepted)
+            self._progress(
+                Progress(
+                    step="importing",
+                    bytes_read=stream.tell(),
+                    bytes_total=self._stored.upload.size,
+                    rows=self._tally.read,
+                )
+            )
+        settlement = importing.settle() if registering else Settlement(registered=0)
+        refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
+        if settlement.turned_down or (refused and header.corrects):
+            rejected = self._new_rejected_rows(spool, importing)
+            self._turn_down(stream, header, settlement.turned_down_rows, rejected, keep_origins=not refused)
+        decision = judge(self._tally, tolerance)
+        if decision and registering:
+            importing.withhold()
+        # Rejected rows are only worth storing for an upload that did not change meanwhile.
+        self._stored.verify()
+        where = None
+        if self._tally.rejected:
+            name, content = rejected.content()
+            where = self._case.reports.put(f"{self._case.report_folder(self._upload)}/{name}", content)
+        return self._receipt(decision, importing.import_id, settlement, rejected_rows=where)
+
+    def _turn_down(
+        self,
+        stream: BinaryIO,
+        header: Header,
+        turned_down: Iterable[tuple[int, Code]],
+        rejected: RejectedRows,
+        *,
+        keep_origins: bool,
+    ) -> None:
+        """Write the rejected rows anew, with those that were turned down at last among them.
+
+        Only the line of those is known by then, so the upload is read once more.
+
+        Args:
+            stream: The upload.
+            header: Its header.
+            turned_down: The line of each row that was turned down, and why, in the order of the file.
+            rejected: Takes all rejected rows.
+            keep_origins: Whether mended rows still stand for the rows they were. Not so in an upload that is
+                refused: its good rows would be forgotten if only the bad ones came back.
+        """
+        coming = iter(turned_down)
+        line, code = next(coming, (None, None))
+        reader, _ = self._read_from_start(stream)
+        for batch in reader.batches(header.delimiter):
+            rows = list(screen(batch, header).rejected)
+            for record in batch:
+                if code and record.line == line:
+                    row = turned_down_row(record, header, code, self._case.policy.unique_by)
+                    self._tally.reject(row.rejection)
+                    rows.append(row)
+                    line, code = next(coming, (None, None))
+            for row in sorted(rows, key=lambda row: row.rejection.line):
+                rejected.add(row if keep_origins else attrs.evolve(row, origin=None))
+
+    def _new_rejected_rows(self, spool: BinaryIO, importing: Importing) -> RejectedRows:
+        if not self._header:
+            raise AssertionError("rows are rejected by a header")
+        return RejectedRows(spool, self._header, self._content.encoding or "utf-8", importing.import_id)
+
+    def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
+        stream.seek(0)
+        reader = RecordReader(read_text(stream, self._content))
+        return reader, read_header(reader)
+
+    @contextmanager
+    def _rereading(self) -> Iterator[None]:
+        """Know an upload that can no longer be decoded, though it could a moment ago, for one that changed."""
+        try:
+            yield
         except (DamagedGzipError, UnicodeDecodeError):
-            # What could be read a moment ago cannot be any more. The cause may show cells, so it is not chained.
+            # The cause may show cells, so it is not chained.
             raise ObjectChangedError(self._stored.upload.key) from None
 
-    def _load_rows(self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing) -> Receipt:
-        tolerance = self._case.policy.max_rejected
-        registering = True
-        with self._case.spool() as spool:
-            rejected = RejectedRows(spool, header, self._content.encoding or "utf-8", importing.import_id)
-            for batch in reader.batches(header.delimiter):
-                screened = screen(batch, header)
-                self._tally.read += screened.read
-                self._tally.blank += screened.blank
-                for row in screened.rejected:
-                    self._tally.reject(row.rejection)
-                rejected.add(screened.rejected)
-                if registering and tolerance.certainly_exceeded_by(self._tally.rejected):
-                    registering = False
-                    importing.withhold()
-                if registering and screened.accepted.lines:
-                    importing.register(screened.accepted)
-                self._progress(
-                    Progress(
-                        step="importing",
-                        bytes_read=stream.tell(),
-                        bytes_total=self._stored.upload.size,
-                        rows=self._tally.read,
-                    )
-                )
-            decision = judge(self._tally, tolerance)
-            if decision and registering:
-                importing.withhold()
-            # Rejected rows are only worth storing for an upload that did not change meanwhile.
-            self._stored.verify()
-            where = None
-            if self._tally.rejected:
-                name, content = rejected.content()
-                where = self._case.reports.put(f"{self._case.report_folder(self._upload)}/{name}", content)
-            return self._receipt(decision, importing.import_id, rejected_rows=where)
-
     def _receipt(
-        self, decision: Decision | None, import_id: int | None, *, rejected_rows: str | None = None
+        self,
+        decision: Decision | None,
+        import_id: int | None,
+        settlement: Settlement | None = None,
+        *,
+        rejected_rows: str | None = None,
     ) -> Receipt:
         tally = self._tally
+        code: Code | None
+        message: str | None
         if decision:
             status, code, message = decision.status, decision.code, decision.message
-            fate = {"withheld": tally.good}
         elif tally.rejected:
             status, code, message = Status.PARTIALLY_LOADED, Code.ROWS_REJECTED, tally.headline()
-            fate = {"registered": tally.good}
         else:
             status, code, message = Status.LOADED, None, None
-            fate = {"registered": tally.good}
+        if decision or not settlement:
+            fate = {"withheld": tally.good}
+        else:
+            fate = {
+                "registered": settlement.registered,
+                "updated": settlement.updated,
+                "unchanged": settlement.unchanged,
+            }
         upload = self._upload
         return Receipt(
             status=status,
@@ -285,6 +375,7 @@ class _Import:
             started=self._started,
             seconds=(self._case.now() - self._started).total_seconds(),
             import_id=import_id,
+            corrects=self._corrects,
         )
 
     def _receipt_key(self, upload: Upload) -> str:

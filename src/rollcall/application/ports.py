@@ -4,15 +4,16 @@ Every adapter keeps these contracts; the suites in `tests/contracts` hold them t
 leaves an adapter, and no exception carries a cell.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import attrs
 
-from rollcall.domain.policy import History, LedgerEntry
-from rollcall.domain.receipt import Receipt
+from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
 
@@ -151,18 +152,65 @@ class UndoRefusedError(RuntimeError):
         super().__init__(f"import {import_id} cannot be undone: {reason}")
 
 
+class Origin(NamedTuple):
+    """Which row of which import a mended row stands for.
+
+    Attributes:
+        import_id: The import that rejected it.
+        line: The line on which it started in that import's upload.
+    """
+
+    import_id: int
+    line: int
+
+
 @attrs.frozen
 class Block:
     """Accepted rows on their way to the table.
 
     Attributes:
         csv: The rows as RFC 4180 CSV in UTF-8, cells in the order of `COLUMNS`, separated by commas, each row
-            ended by a line feed.
+            ended by a line feed; no cell holds a line end.
         lines: The physical line on which each of the rows starts in the upload.
+        origins: For each of the rows, which rejected row it mends; None in a file of users.
     """
 
     csv: bytes
     lines: Sequence[int]
+    origins: Sequence[Origin] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Settlement:
+    """What became of the rows that were registered, once users who were there already are minded.
+
+    Attributes:
+        registered: Rows that became new users.
+        updated: Rows that changed users who were there before.
+        unchanged: Rows that had nothing to change.
+        turned_down: How many rows were refused after all.
+        turned_down_rows: The line of each of those, and why, in the order of the file. MAY be read once only, and
+            only before the import is withheld or committed.
+    """
+
+    registered: int
+    updated: int = 0
+    unchanged: int = 0
+    turned_down: int = 0
+    turned_down_rows: Iterable[tuple[int, Code]] = ()
+
+    def require(self, receipt: Receipt) -> None:
+        """Make sure that a receipt says the same.
+
+        Raises:
+            ConservationError: It does not.
+        """
+        here = self.registered, self.updated, self.unchanged
+        said = receipt.counts.registered, receipt.counts.updated, receipt.counts.unchanged
+        if here != said:
+            raise ConservationError(
+                f"{here} users are registered, updated and unchanged, while the receipt says {said}"
+            )
 
 
 class Importing(Protocol):
@@ -174,8 +222,8 @@ class Importing(Protocol):
         ...
 
     @property
-    def history(self) -> History:
-        """What the ledger knows; nobody else can change it while the import is open."""
+    def history(self) -> History | None:
+        """What the ledger knows, and nobody can change while the import is open; None where there is no ledger."""
         ...
 
     def register(self, block: Block, /) -> None:
@@ -186,8 +234,24 @@ class Importing(Protocol):
         """
         ...
 
+    def settle(self) -> Settlement:
+        """Bring the registered rows together with the users and corrections that are there already.
+
+        Called once, after the last block. Where users are told apart by some columns, a row whose user is there,
+        in the table or earlier in the file, is skipped, updates it (of several in a file the last counts), or is
+        turned down with `DUPLICATE_ROW`, as the policy says. A row whose origin was mended before, in another
+        import or earlier in the file, is turned down with `ALREADY_CORRECTED`, and one whose origin is of no
+        import in force with `NOTHING_TO_CORRECT`; the other origins are remembered as mended until this import
+        is undone.
+
+        Raises:
+            ImportInProgressError: Somebody else is settling, and was for some seconds; the import is lost.
+            RepositoryUnavailableError: It failed; the import is lost and must be left.
+        """
+        ...
+
     def withhold(self) -> None:
-        """Take back all users registered so far; the import stays open."""
+        """Take back all that was registered so far; the import stays open."""
         ...
 
     def commit(self, receipt: Receipt, /) -> None:
@@ -196,7 +260,8 @@ class Importing(Protocol):
         The entry replaces the one of the same upload, if there was one, and is no longer undone.
 
         Raises:
-            ConservationError: Not as many users stand here as the receipt says are registered; nothing is kept.
+            ConservationError: Not as many rows were registered, updated or left unchanged as the receipt says;
+                nothing is kept.
             RepositoryUnavailableError: It failed, or may have: only the ledger knows, so deliver again.
         """
         ...
@@ -205,12 +270,16 @@ class Importing(Protocol):
 class UserRepository(Protocol):
     """Users, and the ledger of the imports they came by."""
 
-    def importing(self, upload: Upload, sha256: str | None, /) -> AbstractContextManager[Importing]:
+    def importing(
+        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+    ) -> AbstractContextManager[Importing]:
         """Open an import. Leaving the context without `commit` undoes everything about it.
 
         Args:
             upload: What is imported; its version MUST be known.
             sha256: The hexadecimal SHA-256 of its content; None where it could not be had.
+            policy: Says how users are told apart.
+            corrects: The import of which it holds mended rows; None for a file of users.
 
         Raises:
             ImportInProgressError: The same upload or content is open elsewhere, and was for some seconds.

@@ -8,12 +8,13 @@ import re
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from rollcall.application.dialect import Header
-from rollcall.application.screening import RejectedRow
-from rollcall.domain.rejection import Code
+import attrs
 
-LINE, REASON, IMPORT, RECORD = "rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record"
-OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
+from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
+from rollcall.application.ports import Origin
+from rollcall.application.records import Record
+from rollcall.domain.rejection import Code, Fault, Rejection, shown
+from rollcall.domain.user import WHITE_SPACE
 
 MAX_RECORD_BYTES = 64 * 1024
 CUT_MARK = " [cut here]"
@@ -21,6 +22,9 @@ CUT_MARK = " [cut here]"
 # A spreadsheet runs a cell that starts like this. One quote before it stops that, and the quotes that stood there
 # already are counted in, so that taking one away again is always right.
 _runs_in_a_spreadsheet = re.compile(r"'*[=+\-@\t\r]")
+_made_safe = re.compile(r"'+[=+\-@\t\r]")
+
+_number = re.compile(r"0*([1-9][0-9]{0,17})")
 
 _MARKS = {
     "utf-8": codecs.BOM_UTF8,  # always, for Excel takes UTF-8 without it for something else
@@ -29,17 +33,61 @@ _MARKS = {
 }
 
 
+@attrs.frozen
+class RejectedRow:
+    """A row that was refused.
+
+    Attributes:
+        record: What the uploader wrote.
+        rejection: Why it was refused.
+        origin: The rejected row that it was to mend; None if it was to mend none, or does not say.
+    """
+
+    record: Record
+    rejection: Rejection
+    origin: Origin | None = None
+
+
+def restored(record: Record) -> Record:
+    """Take off a record that comes back what made its cells safe in a spreadsheet."""
+    return attrs.evolve(record, cells=[cell[1:] if _made_safe.match(cell) else cell for cell in record.cells])
+
+
+def origin_of(record: Record, header: Header) -> Origin | Fault:
+    """Read from a row that comes back which row it was.
+
+    Args:
+        record: The row, with as many cells as the header.
+        header: The header of a file of rejected rows.
+    """
+    numbers = []
+    for label in (IMPORT, LINE):
+        cell = record.cells[header.own_positions[label]].strip(WHITE_SPACE)
+        number = _number.fullmatch(cell)
+        if not number:
+            return Fault(
+                Code.TYPE_ERROR if cell else Code.BLANK_CELL,
+                f"{label} is {shown(cell) if cell else 'blank'}, so it is not known which row this was; "
+                "put back what stood there, and add new users in a file of their own",
+                label,
+            )
+        numbers.append(int(number[1]))
+    return Origin(*numbers)
+
+
 class RejectedRows:
     """Writes rejected rows in the uploader's own dialect, however many, in constant memory.
 
     Args:
-        spool: Takes the bytes; is read back from its beginning by `content`.
+        spool: Takes the bytes, in place of those it holds; is read back from its beginning by `content`.
         header: The upload's header.
         encoding: The upload's encoding.
         import_id: The import that refused them; None in a dry run.
     """
 
     def __init__(self, spool: BinaryIO, header: Header, encoding: str, import_id: int | None) -> None:
+        spool.seek(0)
+        spool.truncate()
         self._spool = spool
         self._header = header
         self._encoding = encoding
@@ -48,23 +96,21 @@ class RejectedRows:
         self._write(_MARKS.get(encoding, b""))
         if header.separator_line:
             self._write(self._encode(f"sep={header.delimiter}\r\n"))
-        self._write_row([*header.labels, *OWN_LABELS])
+        self._write_row([*(header.labels[position] for position in header.uploaders_positions), *OWN_LABELS])
 
-    def add(self, rows: Sequence[RejectedRow]) -> None:
-        """Append rows."""
-        width = len(self._header.labels)
-        for row in rows:
-            whole = row.record.fault is None and len(row.record.cells) == width
-            reason = "; ".join(fault.message for fault in row.rejection.faults)
-            self._write_row(
-                [
-                    *(row.record.cells if whole else [""] * width),
-                    str(row.rejection.line),
-                    reason.encode("ascii", "backslashreplace").decode("ascii"),
-                    self._import_id,
-                    "" if whole else self._cut(row),
-                ]
-            )
+    def add(self, row: RejectedRow) -> None:
+        """Append a row; one that says which row it was to mend keeps saying so."""
+        whole = row.record.fault is None and len(row.record.cells) == len(self._header.labels)
+        reason = "; ".join(fault.message for fault in row.rejection.faults)
+        self._write_row(
+            [
+                *(row.record.cells[position] if whole else "" for position in self._header.uploaders_positions),
+                str(row.origin.line if row.origin else row.rejection.line),
+                reason.encode("ascii", "backslashreplace").decode("ascii"),
+                str(row.origin.import_id) if row.origin else self._import_id,
+                self._raw_text_kept(row.record) if whole else self._cut(row.record),
+            ]
+        )
 
     def content(self) -> tuple[str, BinaryIO]:
         """Finish the file.
@@ -75,10 +121,15 @@ class RejectedRows:
         self._spool.seek(0)
         return f"rejected-{self._hash.hexdigest()[:12]}.csv", self._spool
 
-    def _cut(self, row: RejectedRow) -> str:
-        raw = row.record.text.encode()
-        if len(raw) <= MAX_RECORD_BYTES and row.record.fault is not Code.RECORD_TOO_LONG:
-            return row.record.text
+    def _raw_text_kept(self, record: Record) -> str:
+        """Hand on the raw text that came with a row which could not be split the first time."""
+        position = self._header.own_positions.get(RECORD)
+        return "" if position is None else record.cells[position]
+
+    def _cut(self, record: Record) -> str:
+        raw = record.text.encode()
+        if len(raw) <= MAX_RECORD_BYTES and record.fault is not Code.RECORD_TOO_LONG:
+            return record.text
         return raw[:MAX_RECORD_BYTES].decode(errors="ignore") + CUT_MARK
 
     def _write_row(self, cells: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import attrs
 
 from rollcall.domain.receipt import Receipt, Status, Tally
 from rollcall.domain.rejection import Code
+from rollcall.domain.upload import Upload
 
 _tolerance = re.compile(r"(?P<count>[0-9]{1,18})|(?P<percentage>[0-9]{1,3}(\.[0-9]{1,6})?)%")
 
@@ -52,6 +53,14 @@ class Tolerance:
         return self.text.isdigit() and rejected > int(self.text)
 
 
+class OnDuplicate(StrEnum):
+    """What to do with a user who is there already, where users are told apart by `Policy.unique_by`."""
+
+    SKIP = "skip"
+    UPDATE = "update"
+    REJECT = "reject"
+
+
 class OnRepeat(StrEnum):
     """What to do with content that is already loaded from elsewhere."""
 
@@ -72,18 +81,29 @@ class Policy:
 
     Attributes:
         max_rejected: How many rejected rows an upload may have.
+        unique_by: The columns that tell users apart, in the order of `COLUMNS`; none, and every row is a new user.
+        on_duplicate: What to do with a row whose user is there already, in the table or earlier in the file.
         on_repeat: Whether content that is loaded already is registered again.
         on_new_version: Whether a new version of a loaded key is registered as a list of its own.
     """
 
     max_rejected: Tolerance = Tolerance()
+    unique_by: tuple[str, ...] = ()
+    on_duplicate: OnDuplicate = OnDuplicate.SKIP
     on_repeat: OnRepeat = OnRepeat.SKIP
     on_new_version: OnNewVersion = OnNewVersion.REFUSE
+
+    @property
+    def updates(self) -> bool:
+        """Whether an import may change users who are there already, so that the order of imports matters."""
+        return bool(self.unique_by) and self.on_duplicate is OnDuplicate.UPDATE
 
     def described(self) -> dict[str, str]:
         """Give the settings as a receipt shows them."""
         return {
             "max_rejected": self.max_rejected.text,
+            "unique_by": ",".join(self.unique_by),
+            "on_duplicate": self.on_duplicate.value,
             "on_repeat": self.on_repeat.value,
             "on_new_version": self.on_new_version.value,
         }
@@ -116,12 +136,14 @@ class History:
     Attributes:
         same_upload: The entry of this very upload, whatever became of it.
         same_content: The oldest import in force, of another upload, with the same SHA-256.
-        same_key: The newest import in force of another version of the same key.
+        same_key: The import in force of another version of the same key; the newest of them.
+        corrected: The import whose rejected rows were mended, where the upload says that it is such a file.
     """
 
     same_upload: LedgerEntry | None = None
     same_content: LedgerEntry | None = None
     same_key: LedgerEntry | None = None
+    corrected: LedgerEntry | None = None
 
     @property
     def settled(self) -> bool:
@@ -146,12 +168,16 @@ class Decision:
     because_of: LedgerEntry | None = None
 
 
-def admit(history: History, policy: Policy, *, again: bool = False) -> Decision | None:
+def admit(
+    upload: Upload, history: History, policy: Policy, *, corrects: int | None = None, again: bool = False
+) -> Decision | None:
     """Decide from the ledger whether an upload is imported.
 
     Args:
+        upload: What arrived.
         history: What the ledger knows.
         policy: The operator's settings.
+        corrects: The import whose rejected rows the upload says it holds; None for a file of users.
         again: Whether somebody asked for an undone import to be made again.
 
     Returns:
@@ -173,7 +199,8 @@ def admit(history: History, policy: Policy, *, again: bool = False) -> Decision 
             "to import it once more: rollcall import --again",
             entry,
         )
-    if (same := history.same_content) and policy.on_repeat is OnRepeat.SKIP:
+    same = history.same_content
+    if same and policy.on_repeat is OnRepeat.SKIP and not policy.updates:
         return Decision(
             Status.SKIPPED,
             Code.REPEAT,
@@ -181,18 +208,52 @@ def admit(history: History, policy: Policy, *, again: bool = False) -> Decision 
             "nothing was registered again",
             same,
         )
-    if (loaded := history.same_key) and policy.on_new_version is OnNewVersion.REFUSE:
+    if corrects is not None:
+        return _admit_correction(corrects, history.corrected)
+    return _admit_new_version(upload, history.same_key, policy)
+
+
+def _admit_correction(corrects: int, corrected: LedgerEntry | None) -> Decision | None:
+    """Decide whether mended rows can join the rows they were refused from."""
+    if corrected and corrected.in_force:
+        return None
+    if not corrected:
+        reason = f"these rows say they come from import {corrects}, which this ledger does not know"
+    elif corrected.undone:
+        reason = f"these rows come from import {corrects}, which was undone; import the original file again first"
+    else:
+        reason = (
+            f"these rows come from import {corrects}, which was refused as a whole, so its good rows are not "
+            "registered either; mend the original file and import that"
+        )
+    return Decision(Status.REFUSED, Code.NOTHING_TO_CORRECT, reason, corrected)
+
+
+def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
+    """Decide whether an upload may follow another version of its key."""
+    if not loaded:
+        return None
+    loaded_at = loaded.receipt.source.last_modified
+    if policy.updates and loaded_at and upload.last_modified < loaded_at:
         return Decision(
-            Status.REFUSED,
-            Code.KEY_ALREADY_LOADED,
-            f"another version of this file is already loaded as import {loaded.import_id}, and loading both "
-            "would register its users twice; to correct rows, mend and drop back the rejected-rows file; "
-            f"to replace the list, first: rollcall undo {loaded.import_id}; "
-            "to add a list of new users under the same name: rollcall import --as-new "
-            "(ROLLCALL_ON_NEW_VERSION=import)",
+            Status.SKIPPED,
+            Code.SUPERSEDED,
+            f"a newer version of this file is already imported as import {loaded.import_id}; "
+            "an older one must not overwrite it",
             loaded,
         )
-    return None
+    if policy.unique_by or policy.on_new_version is OnNewVersion.IMPORT:
+        return None
+    return Decision(
+        Status.REFUSED,
+        Code.KEY_ALREADY_LOADED,
+        f"another version of this file is already loaded as import {loaded.import_id}, and loading both "
+        "would register its users twice; to correct rows, mend and drop back the rejected-rows file; "
+        f"to replace the list, first: rollcall undo {loaded.import_id}; "
+        "to add a list of new users under the same name: rollcall import --as-new "
+        "(ROLLCALL_ON_NEW_VERSION=import)",
+        loaded,
+    )
 
 
 def judge(tally: Tally, tolerance: Tolerance) -> Decision | None:
@@ -212,10 +273,30 @@ def judge(tally: Tally, tolerance: Tolerance) -> Decision | None:
     )
 
 
-def why_not_undone(entry: LedgerEntry) -> str | None:
+@attrs.frozen(kw_only=True)
+class Followers:
+    """The imports in force that build on an import, so that it cannot be taken from under them.
+
+    Attributes:
+        correcting: One that registered mended rows of it; None if there is none.
+        comparing: A later one that minded duplicates, and may have left out rows because of it; None if there is
+            none.
+    """
+
+    correcting: int | None = None
+    comparing: int | None = None
+
+
+def why_not_undone(entry: LedgerEntry, followers: Followers) -> str | None:
     """Say why an import cannot be undone, as the end of a sentence; None if it can."""
     if entry.undone:
         return "it is undone already"
     if not entry.in_force:
         return f"it was {entry.receipt.status} and registered nobody"
+    if entry.receipt.counts.updated:
+        return f"it changed {entry.receipt.counts.updated:,} users, and what they were before is not kept"
+    if followers.correcting is not None:
+        return f"import {followers.correcting} corrects it; undo that first"
+    if followers.comparing is not None:
+        return f"import {followers.comparing} came after it and minded duplicates; undo that first"
     return None

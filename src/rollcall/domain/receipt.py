@@ -1,8 +1,10 @@
 """The account of one import, and the law that it must balance."""
 
+from bisect import insort
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 
 import attrs
 
@@ -123,6 +125,7 @@ class Receipt:
         rejected_rows: Where the file of all refused rows lies; None if none was.
         started: When the import began.
         seconds: How long it took.
+        corrects: The import whose mended rows these are; None for a file of users.
         import_id: The number of the import; of the import that counts where this one was skipped for it.
         first_receipt: For a redelivery, the receipt of the import that counts.
     """
@@ -139,6 +142,7 @@ class Receipt:
     started: datetime
     seconds: float
     import_id: int | None
+    corrects: int | None = None
     first_receipt: "Receipt | None" = None
 
     @property
@@ -158,14 +162,17 @@ class Tally:
     _totals: dict[tuple[Code, str | None], FaultTotal] = attrs.Factory(dict)
 
     def reject(self, rejection: Rejection) -> None:
-        """Count one refused row."""
+        """Count one refused row, whatever its place in the file."""
         self.rejected += 1
-        if len(self.rejections) < REJECTIONS_SHOWN:
-            self.rejections.append(rejection)
+        if len(self.rejections) < REJECTIONS_SHOWN or rejection.line < self.rejections[-1].line:
+            insort(self.rejections, rejection, key=attrgetter("line"))
+            del self.rejections[REJECTIONS_SHOWN:]
         for fault in rejection.faults:
             kind = fault.code, fault.column
             so_far = self._totals.get(kind) or FaultTotal(*kind, count=0, first_line=rejection.line)
-            self._totals[kind] = attrs.evolve(so_far, count=so_far.count + 1)
+            self._totals[kind] = attrs.evolve(
+                so_far, count=so_far.count + 1, first_line=min(so_far.first_line, rejection.line)
+            )
 
     @property
     def good(self) -> int:

@@ -43,6 +43,8 @@ class Code(StrEnum):
     EXTRA_CELL = "extra-cell", "has too many cells"
     MALFORMED_QUOTING = "malformed-quoting", "has quotes that do not match"
     RECORD_TOO_LONG = "record-too-long", "is longer than 1 MiB"
+    DUPLICATE_ROW = "duplicate-row", "is there already"
+    ALREADY_CORRECTED = "already-corrected", "was corrected before"
     # an upload, refused
     EMPTY_FILE = "empty-file", "holds nothing"
     ENCODING_ERROR = "encoding-error", "is not in an encoding that is read here"
@@ -52,12 +54,14 @@ class Code(StrEnum):
     MISSING_LABEL = "missing-label", "has no column for a required label"
     DUPLICATE_LABEL = "duplicate-label", "names a required label twice"
     TOO_MANY_REJECTIONS = "too-many-rejections", "has more bad rows than are tolerated"
+    NOTHING_TO_CORRECT = "nothing-to-correct", "corrects an import that is not loaded"
     KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of what is loaded already"
     # an upload, loaded in part
     ROWS_REJECTED = "rows-rejected", "has rows that were refused"
     # an upload, skipped
     REDELIVERY = "redelivery", "was imported already"
     REPEAT = "repeat", "has the same content as an import before it"
+    SUPERSEDED = "superseded", "is older than the version that is loaded"
     UNDONE = "undone", "was imported and undone"
     SOURCE_GONE = "source-gone", "is no longer there"
     SOURCE_CHANGED = "source-changed", "changed while it was read"

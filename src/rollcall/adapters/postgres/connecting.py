@@ -50,6 +50,17 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
     return connection
 
 
+def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
+    """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
+    """
+    connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
+    for name in sorted(set(names)):
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"rollcall {name}"])
+
+
 def migration_ids() -> list[str]:
     """List the migrations of this version of Rollcall, in their order."""
     folder = files("rollcall.adapters.postgres") / "migrations"

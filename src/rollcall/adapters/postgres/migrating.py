@@ -10,32 +10,36 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
 from rollcall.adapters.postgres.connecting import connect
+from rollcall.adapters.postgres.uniqueness import make_unique_index
 from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.domain.policy import Policy
 
 _LOCK = "select pg_advisory_lock(hashtext('rollcall migrate'))"
 _LOCK_SECONDS = 60
 
 
-def migrate(conninfo: str, *, upto: str | None = None) -> list[str]:
-    """Apply the migrations that a database lacks, all or none of them.
+def migrate(conninfo: str, policy: Policy = Policy(), *, upto: str | None = None) -> list[str]:
+    """Apply the migrations that a database lacks, all or none of them, then make the unique index of the policy.
 
     Args:
         conninfo: A libpq connection string or URL.
-        upto: The last migration to apply; None for all.
+        policy: Says how users are told apart.
+        upto: The last migration to apply; None for all, and the index.
 
     Returns:
-        The names of those that were applied, in order.
+        What was done, in order; empty if there was nothing to do.
 
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused, and why.
-        SchemaError: The database does not speak UTF-8.
+        SchemaError: The database does not speak UTF-8, or there are users whom the policy takes for one.
     """
     with connect(conninfo, autocommit=True) as guard:
         try:
             # Whoever holds this is alone, which yoyo's own lock, a row that outlives a killed process, cannot say.
             guard.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
             guard.execute(_LOCK)
-            return _apply(conninfo, upto)
+            applied = [f"applied {name}" for name in _apply(conninfo, upto)]
+            return applied if upto else applied + make_unique_index(guard, policy)
         except errors.LockNotAvailable:
             raise RepositoryUnavailableError("somebody else is migrating this database; try again later") from None
         except psycopg.Error as error:

@@ -9,11 +9,13 @@ from typing import Any
 from psycopg import Connection, Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connecting import LOCK_SECONDS, connect, require_schema, told_by
-from rollcall.application.ports import Block, UndoRefusedError, UnknownImportError
+from rollcall.adapters.postgres.connecting import claim, connect, require_schema, told_by
+from rollcall.adapters.postgres.staging import SETTLING, Staging
+from rollcall.adapters.postgres.uniqueness import require_unique_index
+from rollcall.application.ports import Block, Settlement, UndoRefusedError, UnknownImportError
 from rollcall.application.receipts import from_dict, to_dict
-from rollcall.domain.policy import History, LedgerEntry, why_not_undone
-from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
+from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
 
@@ -21,7 +23,11 @@ _FETCHED_AT_ONCE = 5000
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _COPY = sql.SQL("copy users ({}) from stdin (format csv, encoding 'UTF8')").format(_COLUMNS)
-_USERS = sql.SQL("select {} from users").format(_COLUMNS)
+_USERS = sql.SQL("select {} from users order by id").format(_COLUMNS)
+# Materialized, or a cursor would make the planner walk the whole table in the order of the key.
+_USERS_OF_IMPORT = sql.SQL(
+    "with found as materialized (select id, {0} from users where import_id = %s) select {0} from found order by id"
+).format(_COLUMNS)
 _ENTRY = "select id, receipt, undone_at is not null from imports "
 
 _ENTRIES = sql.SQL(_ENTRY + "order by id desc")
@@ -60,12 +66,15 @@ class PostgresUserRepository:
             self._idle.pop().close()
 
     @contextmanager
-    def importing(self, upload: Upload, sha256: str | None) -> Iterator["_PostgresImport"]:
+    def importing(
+        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+    ) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         with self._transaction() as connection:
             with told_by():
-                _claim(connection, f"upload {upload.identity}", f"content {sha256 or upload.identity}")
-                opened = _PostgresImport(connection, upload, sha256)
+                claim(connection, f"upload {upload.identity}", f"content {sha256 or upload.identity}")
+                require_unique_index(connection, policy)
+                opened = _PostgresImport(connection, upload, sha256, policy, corrects)
             try:
                 yield opened
                 if not opened.committed:
@@ -84,11 +93,12 @@ class PostgresUserRepository:
             found = connection.execute("select identity from imports where id = %s", [import_id]).fetchone()
             if not found:
                 raise UnknownImportError(import_id)
-            _claim(connection, f"upload {found[0]}")
+            claim(connection, f"upload {found[0]}", SETTLING)
             entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
-            if reason := entry and why_not_undone(entry):
+            if reason := entry and why_not_undone(entry, _followers(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
             removed = connection.execute("delete from users where import_id = %s", [import_id]).rowcount
+            connection.execute("delete from corrections where corrected_by = %s", [import_id])
             connection.execute("update imports set undone_at = %s where id = %s", [at, import_id])
             connection.commit()
             return removed
@@ -108,8 +118,8 @@ class PostgresUserRepository:
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         """Stream them through a cursor of the server, in the order of the identity key."""
-        query = _USERS if import_id is None else _USERS + sql.SQL(" where import_id = %s")
-        for row in self._stream(query + sql.SQL(" order by id"), [] if import_id is None else [import_id]):
+        query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
+        for row in self._stream(query, parameters):
             yield User(**dict(zip(COLUMNS, row, strict=True)))
 
     def _stream(
@@ -161,15 +171,22 @@ class PostgresUserRepository:
 class _PostgresImport:
     """One open import on a connection that holds its claims."""
 
-    def __init__(self, connection: Connection[Any], upload: Upload, sha256: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection[Any],
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy,
+        corrects: int | None,
+    ) -> None:
         self.committed = False
         self._connection = connection
         self._upload = upload
         self._sha256 = sha256
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
-        self._registered = 0
-        self.history = self._look_back()
+        self._settlement = Settlement(registered=0)
+        self.history = self._look_back(corrects)
         if self.history.same_upload:
             self.import_id = self.history.same_upload.import_id
         else:
@@ -179,30 +196,35 @@ class _PostgresImport:
         # Said for the transaction only, and rolled back with it: see the default of users.import_id.
         connection.execute("select set_config('rollcall.import_id', %s, true)", [str(self.import_id)])
         connection.execute("savepoint nobody_registered")
+        # Rows that may be there already, in whatever sense, are compared with what is before they join it.
+        self._staging = Staging(connection, policy, self.import_id) if policy.unique_by or corrects else None
 
     def register(self, block: Block) -> None:
         """Send a block on; the server works on it while the next is read."""
         with told_by():
             if not self._copy:
-                self._copy = self._copying.enter_context(self._connection.cursor().copy(_COPY))
-            self._copy.write(block.csv)
+                copy = self._staging.copy() if self._staging else _COPY
+                self._copy = self._copying.enter_context(self._connection.cursor().copy(copy))
+            self._copy.write(self._staging.rows(block) if self._staging else block.csv)
+
+    def settle(self) -> Settlement:
+        """Let the server count, or compare."""
+        with told_by():
+            copied = self._end_copy()
+            self._settlement = self._staging.settle() if self._staging else Settlement(registered=copied)
+            return self._settlement
 
     def withhold(self) -> None:
         """End the COPY and roll back to before it."""
         with told_by():
             self._end_copy()
             self._connection.execute("rollback to savepoint nobody_registered")
-            self._registered = 0
+            self._settlement = Settlement(registered=0)
 
     def commit(self, receipt: Receipt) -> None:
-        """Count what the server took, write the ledger, commit."""
+        """Write the ledger and commit."""
         with told_by():
-            self._end_copy()
-            if receipt.counts.registered != self._registered:
-                raise ConservationError(
-                    f"{self._registered} users stand for registration, "
-                    f"the receipt says {receipt.counts.registered}"
-                )
+            self._settlement.require(receipt)
             self._connection.execute(
                 _COMMIT_ENTRY,
                 {
@@ -232,38 +254,45 @@ class _PostgresImport:
         """End the COPY so that the connection can be rolled back and used again."""
         self._end_copy()
 
-    def _end_copy(self) -> None:
+    def _end_copy(self) -> int:
         """Leave the COPY, which sends its end and waits for the server's count."""
-        if self._copy:
-            copy, self._copy = self._copy, None
-            self._copying.close()
-            self._registered += copy.cursor.rowcount
+        if not self._copy:
+            return 0
+        copy, self._copy = self._copy, None
+        self._copying.close()
+        return copy.cursor.rowcount
 
-    def _look_back(self) -> History:
-        def find(condition: str, *parameters: str | None) -> LedgerEntry | None:
+    def _look_back(self, corrects: int | None) -> History:
+        def find(condition: str, *parameters: str | int | None) -> LedgerEntry | None:
             return _entry(self._connection.execute(_ENTRY + condition, parameters))
 
         identity = self._upload.identity
         return History(
             same_upload=find("where identity = %s", identity),
             same_content=find(
-                "where in_force and sha256 = %s and identity <> %s order by id limit 1",
-                self._sha256,
-                identity,
+                "where in_force and sha256 = %s and identity <> %s order by id limit 1", self._sha256, identity
             ),
             same_key=find(
                 "where in_force and key_identity = %s and identity <> %s order by id desc limit 1",
                 self._upload.key_identity,
                 identity,
             ),
+            corrected=find("where id = %s", corrects),
         )
 
 
-def _claim(connection: Connection[Any], *names: str) -> None:
-    """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other."""
-    connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
-    for name in sorted(set(names)):
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"rollcall {name}"])
+def _followers(connection: Connection[Any], import_id: int) -> Followers:
+    row = connection.execute(
+        """
+        select
+            (select min(corrected_by) from corrections where import_id = %(id)s),
+            (select min(id) from imports
+                where in_force and id > %(id)s and receipt -> 'policy' ->> 'unique_by' <> '')
+        """,
+        {"id": import_id},
+    ).fetchone()
+    correcting, comparing = row or (None, None)
+    return Followers(correcting=correcting, comparing=comparing)
 
 
 def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:

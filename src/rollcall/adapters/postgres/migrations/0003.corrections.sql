@@ -1,0 +1,9 @@
+-- Which rejected rows were mended, and by which import: each once.
+-- depends: 0002.imports
+create table corrections (
+    import_id bigint not null,
+    line bigint not null,
+    corrected_by bigint not null,
+    primary key (import_id, line)
+);
+create index corrections_by_import on corrections (corrected_by);

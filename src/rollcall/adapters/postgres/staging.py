@@ -1,0 +1,194 @@
+"""Rows that may be there already: copied aside, compared with the table in the server, then merged."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from psycopg import Connection, sql
+
+from rollcall.adapters.postgres.connecting import claim
+from rollcall.application.ports import Block, Origin, Settlement
+from rollcall.domain.policy import OnDuplicate, Policy
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS
+
+SETTLING = "settling"
+
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+_NO_ORIGIN = Origin(0, 0)
+
+
+class Staging:
+    """The rows of one import, aside.
+
+    Args:
+        connection: In the import's transaction, at whose end it is gone.
+        policy: How users are told apart.
+        import_id: The import.
+    """
+
+    def __init__(self, connection: Connection[Any], policy: Policy, import_id: int) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._import_id = import_id
+        self._key = sql.SQL(", ").join(map(sql.Identifier, policy.unique_by))
+        self._run(
+            """
+            create temporary table staged on commit drop as
+                select 0::bigint as origin_import, 0::bigint as origin_line, 0::bigint as line, {columns}
+                from users with no data;
+            create temporary table turned_down (line bigint not null, code text not null) on commit drop;
+            """
+        )
+
+    def copy(self) -> sql.Composed:
+        """Give the statement that takes what `rows` makes."""
+        return sql.SQL(
+            "copy staged (origin_import, origin_line, line, {}) from stdin (format csv, encoding 'UTF8')"
+        ).format(_COLUMNS)
+
+    def rows(self, block: Block) -> bytes:
+        """Put before each row of a block where it comes from."""
+        records = block.csv.split(b"\n")
+        records.pop()
+        origins = block.origins or [_NO_ORIGIN] * len(records)
+        return b"".join(
+            b"%d,%d,%d,%b\n" % (*origin, line, record)
+            for origin, line, record in zip(origins, block.lines, records, strict=True)
+        )
+
+    def settle(self) -> Settlement:
+        """Turn down, merge, count. Until the transaction ends nobody else can do so."""
+        claim(self._connection, SETTLING)
+        self._run("analyze staged")
+        staged = self._count("select count(*) from staged")
+        self._turn_down_uncorrectable()
+        if self._policy.unique_by and self._policy.on_duplicate is OnDuplicate.REJECT:
+            self._turn_down_duplicates()
+        turned_down = self._count("select count(*) from turned_down")
+        self._run(
+            "insert into corrections (import_id, line, corrected_by) "
+            "select origin_import, origin_line, {import_id} from staged where origin_import > 0"
+        )
+        registered, updated = self._merge()
+        return Settlement(
+            registered=registered,
+            updated=updated,
+            unchanged=staged - turned_down - registered - updated,
+            turned_down=turned_down,
+            turned_down_rows=self._turned_down_rows(),
+        )
+
+    def _turn_down_uncorrectable(self) -> None:
+        self._run(
+            """
+            with judged as (
+                select line,
+                    row_number() over (partition by origin_import, origin_line order by line) > 1
+                    or exists (
+                        select from corrections
+                        where corrections.import_id = origin_import and corrections.line = origin_line
+                    ) as corrected,
+                    exists (select from imports where id = origin_import and in_force) as correctable
+                from staged where origin_import > 0
+            ), moved as (
+                delete from staged using judged
+                where staged.line = judged.line and (corrected or not correctable)
+                returning staged.line, corrected
+            )
+            insert into turned_down
+            select line, case when corrected then {already_corrected} else {nothing_to_correct} end from moved
+            """
+        )
+
+    def _turn_down_duplicates(self) -> None:
+        self._run(
+            """
+            with ranked as (
+                select line, row_number() over (partition by {key} order by line) > 1
+                    or exists (select from users where ({users_key}) = ({staged_key})) as duplicate
+                from staged
+            ), moved as (
+                delete from staged using ranked
+                where staged.line = ranked.line and duplicate
+                returning staged.line
+            )
+            insert into turned_down select line, {duplicate_row} from moved
+            """
+        )
+
+    def _merge(self) -> tuple[int, int]:
+        """Bring what is left into the table.
+
+        Returns:
+            How many users were registered, and how many updated.
+        """
+        if not self._policy.unique_by:
+            return self._run("insert into users ({columns}) select {columns} from staged order by line"), 0
+        if not self._policy.updates:
+            return (
+                self._run(
+                    """
+                    insert into users ({columns})
+                    select {columns} from (select distinct on ({key}) * from staged order by {key}, line) as first
+                    order by line
+                    on conflict ({key}) do nothing
+                    """
+                ),
+                0,
+            )
+        updated = self._run(
+            """
+            update users set ({columns}) = row ({last_columns})
+            from (select distinct on ({key}) * from staged order by {key}, line desc) as last
+            where ({users_key}) = ({last_key}) and ({users_columns}) is distinct from ({last_columns})
+            """
+        )
+        registered = self._run(
+            """
+            insert into users ({columns})
+            select {columns} from (
+                select distinct on ({key}) *, min(line) over (partition by {key}) as first_line
+                from staged order by {key}, line desc
+            ) as last
+            where not exists (select from users where ({users_key}) = ({last_key}))
+            order by first_line
+            """
+        )
+        return registered, updated
+
+    def _turned_down_rows(self) -> Iterator[tuple[int, Code]]:
+        with self._connection.cursor("turned_down_rows") as cursor:
+            cursor.execute("select line, code from turned_down order by line")
+            for line, code in cursor:
+                yield line, Code.of(code)
+
+    def _count(self, query: str) -> int:
+        [count] = self._connection.execute(query).fetchone() or [0]
+        return int(count)
+
+    def _run(self, statement: str) -> int:
+        """Run a statement with the columns filled in.
+
+        Returns:
+            How many rows it touched.
+        """
+
+        def of(table: str, columns: tuple[str, ...]) -> sql.Composed:
+            return sql.SQL(", ").join(sql.Identifier(table, column) for column in columns)
+
+        unique_by = self._policy.unique_by
+        return self._connection.execute(
+            sql.SQL(statement).format(
+                columns=_COLUMNS,
+                users_columns=of("users", COLUMNS),
+                last_columns=of("last", COLUMNS),
+                key=self._key,
+                users_key=of("users", unique_by),
+                staged_key=of("staged", unique_by),
+                last_key=of("last", unique_by),
+                import_id=self._import_id,
+                already_corrected=Code.ALREADY_CORRECTED.value,
+                nothing_to_correct=Code.NOTHING_TO_CORRECT.value,
+                duplicate_row=Code.DUPLICATE_ROW.value,
+            )
+        ).rowcount
