@@ -22,7 +22,7 @@ class _DryImport:
 
     def register(self, block: Block) -> None:
         """Count the rows and let them go."""
-        self._rows += len(block.lines)
+        self._rows += block.rows
 
     def settle(self) -> Settlement:
         """Take every row for new; only a database could know better."""

@@ -190,7 +190,7 @@ class _MemoryImport:
         cells = csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True)
         users = [User.parse(row) if len(row) == len(COLUMNS) else () for row in cells]
         origins: Sequence[Origin | None] = block.origins or [None] * len(users)
-        if not len(users) == len(block.lines) == len(origins):
+        if not len(users) == block.rows == len(origins):
             raise RepositoryUnavailableError("a block does not hold as many rows as it has lines")
         for line, user, origin in zip(block.lines, users, origins, strict=True):
             if not isinstance(user, User):

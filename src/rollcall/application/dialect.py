@@ -17,7 +17,7 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 
 _LABELS_SHOWN = 10
 
-_separator_line = re.compile(r'sep=([^"\r\n])', re.IGNORECASE)
+_separator_line = re.compile(r'sep=([^\w"\r\n])', re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)

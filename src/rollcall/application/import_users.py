@@ -22,7 +22,7 @@ from rollcall.application.ports import (
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
-from rollcall.application.screening import screen, turned_down_row
+from rollcall.application.screening import Screened, screen, why_turned_down
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault
@@ -215,8 +215,8 @@ class _Import:
         with self._rereading():
             reader, header = self._read_from_start(stream)
             if isinstance(header, Header) and header.corrects:
-                for batch in reader.batches(header.delimiter):
-                    for origin in screen(batch, header).origins:
+                for screened in screen(reader, header):
+                    for origin in screened.origins:
                         return origin.import_id
         return None
 
@@ -235,17 +235,14 @@ class _Import:
         tolerance = self._case.policy.max_rejected
         rejected = self._new_rejected_rows(spool, importing)
         registering = True
-        for batch in reader.batches(header.delimiter):
-            screened = screen(batch, header)
-            self._tally.read += screened.read
-            self._tally.blank += screened.blank
+        for screened in screen(reader, header):
+            self._count(screened)
             for row in screened.rejected:
-                self._tally.reject(row.rejection)
                 rejected.add(row)
             if registering and tolerance.certainly_exceeded_by(self._tally.rejected):
                 registering = False
                 importing.withhold()
-            if registering and screened.accepted.lines:
+            if registering and screened.accepted.spans:
                 importing.register(screened.accepted)
             self._progress(
                 Progress(
@@ -259,7 +256,7 @@ class _Import:
         refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
         if settlement.turned_down or (refused and header.corrects):
             rejected = self._new_rejected_rows(spool, importing)
-            self._turn_down(stream, header, settlement.turned_down_rows, rejected, keep_origins=not refused)
+            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=not refused)
         decision = judge(self._tally, tolerance)
         if decision and registering:
             importing.withhold()
@@ -271,7 +268,7 @@ class _Import:
             where = self._case.reports.put(f"{self._case.report_folder(self._upload)}/{name}", content)
         return self._receipt(decision, importing.import_id, settlement, rejected_rows=where)
 
-    def _turn_down(
+    def _judge_again(
         self,
         stream: BinaryIO,
         header: Header,
@@ -280,7 +277,7 @@ class _Import:
         *,
         keep_origins: bool,
     ) -> None:
-        """Write the rejected rows anew, with those that were turned down at last among them.
+        """Count and write all rejected rows anew, with those that were turned down at last among them.
 
         Only the line of those is known by then, so the upload is read once more.
 
@@ -292,19 +289,19 @@ class _Import:
             keep_origins: Whether mended rows still stand for the rows they were. Not so in an upload that is
                 refused: its good rows would be forgotten if only the bad ones came back.
         """
-        coming = iter(turned_down)
-        line, code = next(coming, (None, None))
+        self._tally = Tally()
+        faults = ((line, why_turned_down(code, self._case.policy.unique_by)) for line, code in turned_down)
         reader, _ = self._read_from_start(stream)
-        for batch in reader.batches(header.delimiter):
-            rows = list(screen(batch, header).rejected)
-            for record in batch:
-                if code and record.line == line:
-                    row = turned_down_row(record, header, code, self._case.policy.unique_by)
-                    self._tally.reject(row.rejection)
-                    rows.append(row)
-                    line, code = next(coming, (None, None))
-            for row in sorted(rows, key=lambda row: row.rejection.line):
+        for screened in screen(reader, header, faults):
+            self._count(screened)
+            for row in screened.rejected:
                 rejected.add(row if keep_origins else attrs.evolve(row, origin=None))
+
+    def _count(self, screened: Screened) -> None:
+        self._tally.read += screened.read
+        self._tally.blank += screened.blank
+        for row in screened.rejected:
+            self._tally.reject(row.rejection)
 
     def _new_rejected_rows(self, spool: BinaryIO, importing: Importing) -> RejectedRows:
         if not self._header:

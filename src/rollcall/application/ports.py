@@ -7,6 +7,7 @@ leaves an adapter, and no exception carries a cell.
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import chain
 from typing import BinaryIO, NamedTuple, Protocol
 
 import attrs
@@ -171,13 +172,24 @@ class Block:
     Attributes:
         csv: The rows as RFC 4180 CSV in UTF-8, cells in the order of `COLUMNS`, separated by commas, each row
             ended by a line feed; no cell holds a line end.
-        lines: The physical line on which each of the rows starts in the upload.
+        spans: The physical lines on which the rows start in the upload, in order: so many together where one
+            follows the other.
         origins: For each of the rows, which rejected row it mends; None in a file of users.
     """
 
     csv: bytes
-    lines: Sequence[int]
+    spans: Sequence[range]
     origins: Sequence[Origin] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return sum(map(len, self.spans))
+
+    @property
+    def lines(self) -> Iterator[int]:
+        """The line on which each of the rows starts."""
+        return chain.from_iterable(self.spans)
 
 
 @attrs.frozen(kw_only=True)

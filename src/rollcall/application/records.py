@@ -13,8 +13,6 @@ MAX_RECORD_BYTES = 1024 * 1024
 MAX_QUOTED_BYTES = 64 * 1024
 MAX_QUOTED_LINE_ENDS = 100
 BEGINNING_CHARACTERS = 64 * 1024
-# How much text is worth handing on at once.
-BATCH_CHARACTERS = 128 * 1024
 
 # A character takes 1 to 4 bytes in UTF-8, in which the limits are counted whatever the upload's encoding is.
 _MOST_BYTES = 4
@@ -83,24 +81,35 @@ class RecordReader:
         self._line = record.last_line + 1
         return record
 
-    def batches(self, delimiter: str) -> Iterator[list[Record]]:
-        """Yield all further records, in batches of about `BATCH_CHARACTERS`."""
-        batch: list[Record] = []
-        characters = 0
-        while True:
-            plain = self._take_plain(delimiter)
-            if plain:
-                batch += plain
-                characters += sum(len(record.text) for record in plain)
-            record = self.take(delimiter)
-            if record:
-                batch.append(record)
-                characters += len(record.text)
-            if batch and (characters >= BATCH_CHARACTERS or not record):
-                yield batch
-                batch, characters = [], 0
-            if not record:
-                return
+    def take_run(self, records: re.Pattern[str]) -> tuple[int, str]:
+        """Take all records from here on that a pattern knows, as far as the text at hand goes.
+
+        Args:
+            records: Matches any number of records, each of one line, with their line ends.
+
+        Returns:
+            The line on which the first of them starts, and their text; empty where there is none.
+        """
+        if self._at >= len(self._text) and not self._ended:
+            self._at = self._more(self._at)
+        found = records.match(self._text, self._at)
+        run = found[0] if found else ""
+        line = self._line
+        self._at += len(run)
+        self._line += run.count("\n")
+        return line, run
+
+    def take_some(self, delimiter: str, characters: int) -> list[Record]:
+        """Take the records that end within some characters, or else the next one; empty at the end of the file.
+
+        Args:
+            delimiter: What separates cells.
+            characters: At most so many are looked at for more than one record.
+        """
+        if plain := self._take_plain(delimiter, characters):
+            return plain
+        record = self.take(delimiter)
+        return [record] if record else []
 
     def _more(self, at: int) -> int:
         """Append another piece of text, letting go of what is taken and of a record too long to be held.
@@ -135,14 +144,16 @@ class RecordReader:
                 return at
             at = self._more(at)
 
-    def _take_plain(self, delimiter: str) -> list[Record]:
+    def _take_plain(self, delimiter: str, characters: int) -> list[Record]:
         """Take the whole lines before the next quote, where every cell is what stands between delimiters."""
         if self._at >= len(self._text) and not self._ended:
             self._at = self._more(self._at)
-        stop = self._text.find('"', self._at)
-        if stop < 0:
-            # The last character may be one half of a line end.
-            stop = len(self._text) if self._ended else len(self._text) - 1
+        # The last character of the text may be one half of a line end.
+        end_of_text = len(self._text) if self._ended else len(self._text) - 1
+        stop = min(self._at + characters, end_of_text)
+        quote = self._text.find('"', self._at, stop)
+        if quote >= 0:
+            stop = quote
         end = 1 + max(self._text.rfind("\n", self._at, stop), self._text.rfind("\r", self._at, stop))
         if end <= self._at:
             return []

@@ -1,15 +1,26 @@
 """From records to users: every row is judged by the rules of `User`."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from rollcall.application.dialect import Header
 from rollcall.application.ports import Block, Origin
-from rollcall.application.records import Record
+from rollcall.application.records import Record, RecordReader
 from rollcall.application.rejected_rows import RejectedRow, origin_of, restored
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.user import User, is_blank
+from rollcall.domain.user import COLUMNS, RULES, User, is_blank
+
+# How much text is worth handing on at once.
+BATCH_CHARACTERS = 128 * 1024
+# How far to look for records to judge together before trying again whether a clean run follows.
+LEAST_CHARACTERS = 64
+# With these, a clean record is far shorter than the longest record that is read at all.
+MOST_CLEAN_COLUMNS = 100
+MOST_IGNORED_CHARACTERS = 1000
+
+_ROW = ",".join(rf"\g<{column}>" for column in COLUMNS) + "\n"
 
 
 @attrs.frozen
@@ -35,77 +46,153 @@ class Screened:
     @property
     def read(self) -> int:
         """How many rows the batch held, blank ones left out."""
-        return len(self.accepted.lines) + len(self.rejected)
+        return self.accepted.rows + len(self.rejected)
 
 
-def screen(records: Sequence[Record], header: Header) -> Screened:
-    """Judge a batch of records.
+def screen(
+    reader: RecordReader, header: Header, turned_down: Iterable[tuple[int, Fault]] | None = None
+) -> Iterator[Screened]:
+    """Judge all further records of an upload.
+
+    Runs of clean records are taken as they are, every other record is judged cell by cell. Both give the same.
 
     Args:
-        records: What the reader split off, in the order of the file.
-        header: How to understand them.
+        reader: The upload behind its header.
+        header: How to understand it.
+        turned_down: The line of each row that is refused though it is good in itself, and why, in the order of the
+            file; None if nothing is known of such rows.
+
+    Yields:
+        What became of the records, in their order, in batches of about `BATCH_CHARACTERS`.
     """
-    if header.corrects:
-        return _screen_mended(records, header)
-    rows: list[str] = []
-    lines: list[int] = []
-    rejected: list[RejectedRow] = []
-    blank = 0
-    for record in records:
-        user = _read_user(record, header)
+    clean = clean_records(header) if turned_down is None else None
+    looking = LEAST_CHARACTERS
+    screening = _Screening(header, turned_down or ())
+    while True:
+        if clean:
+            line, run = reader.take_run(clean.pattern)
+            if run:
+                screening.accept_run(line, clean.as_rows(run))
+            looking = LEAST_CHARACTERS if run else min(looking * 2, BATCH_CHARACTERS)
+        records = reader.take_some(header.delimiter, looking if clean else BATCH_CHARACTERS)
+        for record in records:
+            screening.judge(record)
+        if screening.characters >= BATCH_CHARACTERS or not records:
+            yield screening.hand_on()
+        if not records:
+            return
+
+
+@attrs.frozen
+class CleanRecords:
+    """Records whose cells all certainly parse to themselves, under one header.
+
+    Attributes:
+        pattern: Any number of such records, with their line ends.
+        record: One of them, a group for each of `COLUMNS`; None where the cells stand as `Block` wants them.
+    """
+
+    pattern: re.Pattern[str]
+    record: re.Pattern[str] | None
+
+    def as_rows(self, run: str) -> str:
+        """Bring a run of clean records to the form of a `Block`: nothing in it needs a quote."""
+        if self.record:
+            return self.record.sub(_ROW, run)
+        return run.replace("\r\n", "\n") if "\r" in run else run
+
+
+def clean_records(header: Header) -> CleanRecords | None:
+    """Derive from the rules of `User` what clean records look like under a header.
+
+    Returns:
+        None where no record is taken as it is: in files of mended rows, each must say which row it was.
+    """
+    if header.corrects or len(header.labels) > MOST_CLEAN_COLUMNS:
+        return None
+    apart = f'",{header.delimiter}'
+    ignored = rf"[^\r\n{re.escape(apart)}]{{0,{MOST_IGNORED_CHARACTERS}}}+"
+    cells = [ignored] * len(header.labels)
+    groups = list(cells)
+    for column, rule, position in zip(COLUMNS, RULES, header.positions, strict=True):
+        cells[position] = rule.clean(without=apart)
+        groups[position] = f"(?P<{column}>{cells[position]})"
+    delimiter = re.escape(header.delimiter)
+    as_it_is = header.delimiter == "," and header.positions == tuple(range(len(header.labels)))
+    return CleanRecords(
+        re.compile(rf"(?:{delimiter.join(cells)}\r?\n)*+"),
+        None if as_it_is else re.compile(rf"{delimiter.join(groups)}\r?\n"),
+    )
+
+
+class _Screening:
+    """Judges records and keeps what became of them until it is handed on."""
+
+    def __init__(self, header: Header, turned_down: Iterable[tuple[int, Fault]]) -> None:
+        self._header = header
+        self._turned_down = iter(turned_down)
+        self._next_turned_down = next(self._turned_down, None)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.characters = 0
+        self._rows: list[str] = []
+        self._spans: list[range] = []
+        self._origins: list[Origin] = []
+        self._rejected: list[RejectedRow] = []
+        self._blank = 0
+
+    def accept_run(self, line: int, rows: str) -> None:
+        """Take rows that are good as they are, one on each line from a line on."""
+        self._rows.append(rows)
+        self._spans.append(range(line, line + rows.count("\n")))
+        self.characters += len(rows)
+
+    def judge(self, record: Record) -> None:
+        """Take one record, whatever it holds."""
+        self.characters += len(record.text) + 1
+        record, origin = self._understood(record)
+        user = (origin,) if isinstance(origin, Fault) else self._read_user(record)
         if isinstance(user, User):
-            rows.append(_as_row(user))
-            lines.append(record.line)
+            self._rows.append(_as_row(user))
+            self._spans.append(range(record.line, record.line + 1))
+            if isinstance(origin, Origin):
+                self._origins.append(origin)
         elif _is_blank_row(record):
-            blank += 1
+            self._blank += 1
         else:
-            rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user)))
-    return Screened(_block(rows, lines), rejected, blank)
+            rejection = Rejection(record.line, record.last_line, user)
+            self._rejected.append(RejectedRow(record, rejection, origin if isinstance(origin, Origin) else None))
 
+    def hand_on(self) -> Screened:
+        """Give what was judged since the last time."""
+        origins = self._origins if self._header.corrects else None
+        block = Block("".join(self._rows).encode(), self._spans, origins)
+        screened = Screened(block, self._rejected, self._blank)
+        self._clear()
+        return screened
 
-def _screen_mended(records: Sequence[Record], header: Header) -> Screened:
-    """Judge rejected rows that come back; each must say which row it was."""
-    rows: list[str] = []
-    lines: list[int] = []
-    origins: list[Origin] = []
-    rejected: list[RejectedRow] = []
-    blank = 0
-    for escaped in records:
-        record = restored(escaped)
-        if _is_blank_row(record):
-            blank += 1
-            continue
-        user: User | tuple[Fault, ...]
-        origin = None
-        if fault := _record_fault(record, len(header.labels)):
-            user = (fault,)
-        elif isinstance(found := origin_of(record, header), Fault):
-            user = (found,)
-        else:
-            origin = found
-            user = _read_user(record, header)
-        if isinstance(user, User) and origin:
-            rows.append(_as_row(user))
-            lines.append(record.line)
-            origins.append(origin)
-        elif not isinstance(user, User):
-            rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user), origin))
-    return Screened(_block(rows, lines, origins), rejected, blank)
+    def _read_user(self, record: Record) -> User | tuple[Fault, ...]:
+        fault = _record_fault(record, len(self._header.labels))
+        if fault:
+            return (fault,)
+        user = User.parse([record.cells[position] for position in self._header.positions])
+        if self._next_turned_down and self._next_turned_down[0] == record.line:
+            user = (self._next_turned_down[1],)
+            self._next_turned_down = next(self._turned_down, None)
+        return user
 
-
-def _block(rows: Sequence[str], lines: Sequence[int], origins: Sequence[Origin] | None = None) -> Block:
-    return Block("".join(rows).encode(), lines, origins)
+    def _understood(self, record: Record) -> tuple[Record, Origin | Fault | None]:
+        """Read from a row that comes back which row it was; leave any other as it is."""
+        if not self._header.corrects:
+            return record, None
+        record = restored(record)
+        fault = _record_fault(record, len(self._header.labels))
+        return record, fault or origin_of(record, self._header)
 
 
 def _is_blank_row(record: Record) -> bool:
     return record.fault is None and all(map(is_blank, record.cells))
-
-
-def _read_user(record: Record, header: Header) -> User | tuple[Fault, ...]:
-    fault = _record_fault(record, len(header.labels))
-    if fault:
-        return (fault,)
-    return User.parse([record.cells[position] for position in header.positions])
 
 
 def _record_fault(record: Record, width: int) -> Fault | None:
@@ -146,23 +233,16 @@ def _as_cell(value: str | int) -> str:
     return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text
 
 
-def turned_down_row(record: Record, header: Header, code: Code, unique_by: Sequence[str]) -> RejectedRow:
-    """Make a rejected row of one that was good in itself.
+def why_turned_down(code: Code, unique_by: Sequence[str]) -> Fault:
+    """Say why a row that is good in itself was refused.
 
     Args:
-        record: What the uploader wrote.
-        header: How to understand it.
-        code: Why the repository turned it down.
+        code: `DUPLICATE_ROW`, `ALREADY_CORRECTED` or `NOTHING_TO_CORRECT`.
         unique_by: The columns that tell users apart.
     """
-    origin = None
-    if header.corrects:
-        record = restored(record)
-        found = origin_of(record, header)
-        origin = None if isinstance(found, Fault) else found
     messages = {
         Code.DUPLICATE_ROW: f"a user with the same {', '.join(unique_by)} is there already; remove the row",
         Code.ALREADY_CORRECTED: "the row was mended and registered before; remove it",
         Code.NOTHING_TO_CORRECT: "the row comes from an import that is not loaded here; mend the original file",
     }
-    return RejectedRow(record, Rejection(record.line, record.last_line, (Fault(code, messages[code]),)), origin)
+    return Fault(code, messages[code])

@@ -47,6 +47,17 @@ class Rule(Protocol):
         """
         ...
 
+    def clean(self, without: str = "") -> str:
+        """Describe text that certainly parses to itself: what most people write, and no more than that.
+
+        Args:
+            without: Characters, neither letters nor digits, that must not occur in it.
+
+        Returns:
+            A regular expression without groups. Being stricter than `parse` costs speed, being laxer is wrong.
+        """
+        ...
+
 
 @attrs.frozen
 class Text:
@@ -57,19 +68,20 @@ class Text:
     """
 
     max_length: int
-    _clean: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
+    _known_clean: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
 
-    @_clean.default
-    def _derive_clean(self) -> re.Pattern[str]:
-        """Derive the pattern of text that certainly parses to itself: most of what people write.
+    @_known_clean.default
+    def _compile_clean(self) -> re.Pattern[str]:
+        return re.compile(self.clean())
 
-        A letter or digit at its beginning makes it visible, and no white space stands at its end.
-        """
-        return re.compile(rf"(?=\w)[^{FORBIDDEN_CHARACTERS}]{{1,{self.max_length}}}(?<![{WHITE_SPACE}])")
+    def clean(self, without: str = "") -> str:
+        """Begin with a letter or digit, which can be seen, and end without white space."""
+        characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}+"
+        return rf"(?=\w){characters}(?<![{WHITE_SPACE}])"
 
     def parse(self, cell: str) -> str | Fault:
         """Trim white space; refuse what is blank, too long, or holds a forbidden character."""
-        if self._clean.fullmatch(cell):
+        if self._known_clean.fullmatch(cell):
             return cell
         text = cell.strip(WHITE_SPACE)
         if is_blank(text):
@@ -100,6 +112,10 @@ class WholeNumber:
     minimum: int
     maximum: int
 
+    def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is a digit
+        """Be one of the numbers, without leading zeros."""
+        return f"(?:{_numbers_from(self.minimum, self.maximum)})"
+
     def parse(self, cell: str) -> int | Fault:
         """Trim white space; refuse what is blank, not all ASCII digits, or out of range."""
         text = cell.strip(WHITE_SPACE)
@@ -115,6 +131,28 @@ class WholeNumber:
             Code.TYPE_ERROR,
             f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
         )
+
+
+def _numbers_from(first: int, last: int) -> str:
+    """Describe the numbers of a range, in decimal digits without leading zeros, as alternatives.
+
+    >>> _numbers_from(0, 150)
+    '[0-9]|[1-9][0-9]|1[0-4][0-9]|15[0-0]'
+    """
+    alternatives = []
+    for length in range(len(str(first)), len(str(last)) + 1):
+        number = max(first, 10 ** (length - 1) if length > 1 else 0)
+        end = min(last + 1, 10**length)
+        while number < end:
+            # As many free digits at the end as stay in range, and before them as long a run of one digit.
+            free = max(
+                digits for digits in range(length) if number % 10**digits == 0 and number + 10**digits <= end
+            )
+            fixed, digit = divmod(number // 10**free, 10)
+            runs = min((end - number) // 10**free, 10 - digit)
+            alternatives.append(f"{fixed or ''}[{digit}-{digit + runs - 1}]" + "[0-9]" * free)
+            number += runs * 10**free
+    return "|".join(alternatives)
 
 
 def _keeps_its_rule(user: "User", attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -157,7 +195,7 @@ class User:
         """
         values: dict[str, Any] = {}
         faults = []
-        for column, rule, cell in zip(COLUMNS, _RULES, cells, strict=True):
+        for column, rule, cell in zip(COLUMNS, RULES, cells, strict=True):
             value = rule.parse(cell)
             if isinstance(value, Fault):
                 faults.append(Fault(value.code, f"{column} {value.message}", column))
@@ -172,4 +210,4 @@ class User:
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in attrs.fields(User))
 _get_values = attrgetter(*COLUMNS)
-_RULES: tuple[Rule, ...] = tuple(field.metadata["rule"] for field in attrs.fields(User))
+RULES: tuple[Rule, ...] = tuple(field.metadata["rule"] for field in attrs.fields(User))

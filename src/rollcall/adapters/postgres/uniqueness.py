@@ -63,7 +63,7 @@ def _refuse_duplicates(connection: Connection[Any], columns: sql.Composed, polic
         examples = "; ".join(", ".join(map(str, ids[:_MANY])) for ids, _ in groups)
         raise SchemaError(
             f"{groups[0][1]:,} groups of users have the same {', '.join(policy.unique_by)}, so no unique index "
-            f"can be made; by users.id, for example: {examples}. Remove all but one of each, then: rollcall migrate"
+            f"can be made; by users.id, for example: {examples}. Remove all but one of each and migrate again"
         )
 
 
