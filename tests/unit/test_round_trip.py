@@ -1,0 +1,362 @@
+"""Rejected rows, mended and dropped back, come to the same as the whole file mended at once."""
+
+import csv
+import io
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, REASON, RECORD
+from rollcall.application.import_users import ImportUsers
+from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
+from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import User
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LABELS = ("name", "note", "age", "country")
+
+Row = tuple[str, ...]
+
+
+@attrs.frozen
+class World:
+    """A bucket, its reports, and the users."""
+
+    policy: Policy = Policy()
+    uploads: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("uploads", lambda: NOON))
+    reports: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("reports", lambda: NOON))
+    repository: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
+
+    def drop(self, key: str, data: bytes) -> Receipt:
+        """Upload and import."""
+        self.uploads.put(key, io.BytesIO(data))
+        importing = ImportUsers(
+            uploads=self.uploads,
+            reports=self.reports,
+            users=self.repository,
+            policy=self.policy,
+            now=lambda: NOON,
+            spool=io.BytesIO,
+        )
+        return importing(ObjectReference(key=key))
+
+    def rejected_rows(self, receipt: Receipt) -> bytes:
+        """Fetch the file that a receipt names."""
+        assert receipt.rejected_rows is not None
+        key = receipt.rejected_rows.removeprefix("memory:")
+        with self.reports.open(ObjectReference(key=key)) as found:
+            return found.fetch(lambda _: None).read()
+
+    def users(self) -> "Counter[User]":
+        """Count the users in the table."""
+        return Counter(self.repository.users())
+
+
+@attrs.frozen
+class Spreadsheet:
+    """How somebody's spreadsheet saves a file."""
+
+    delimiter: str
+    quoting: Any
+    encoding: str
+    line_end: str
+
+    def save(self, rows: list[list[str]]) -> bytes:
+        """Write a file."""
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.delimiter, quoting=self.quoting, lineterminator=self.line_end).writerows(
+            rows
+        )
+        return text.getvalue().encode(self.encoding)
+
+
+PLAIN = Spreadsheet(",", csv.QUOTE_MINIMAL, "utf-8", "\n")
+
+
+def opened(data: bytes) -> list[list[str]]:
+    """Open a file of rejected rows as a spreadsheet does."""
+    text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    for delimiter in ",;\t":
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        if LINE in rows[0]:
+            return rows
+    raise AssertionError("no delimiter fits")
+
+
+def as_typed(cell: str) -> str:
+    """Type a cell so that the spreadsheet does not run it, as the file of rejected rows has it."""
+    return f"'{cell}" if re.match(r"'*[=+\-@\t\r]", cell) else cell
+
+
+def mended(rows: list[list[str]], mends: dict[int, Row], choose: "st.DataObject") -> list[list[str]]:
+    """Mend some of the rejected rows, and leave the others."""
+    header, *rejected = rows
+    places = [header.index(label) for label in LABELS]
+    for row in rejected:
+        if choose.draw(st.booleans()):
+            for place, cell in zip(places, mends[int(row[header.index(LINE)])], strict=True):
+                row[place] = as_typed(cell)
+    return rows
+
+
+spreadsheets = st.builds(
+    Spreadsheet,
+    st.sampled_from([",", ";", "\t"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+texts = st.sampled_from(["Ann", "=1+1", "'=x", "-5", "+49", "@me", "''-", "O'Neil", 'a "b" c', "x, y; z", "山田"])
+good_rows = st.tuples(texts, texts | st.just(""), st.integers(0, 150).map(str), texts)
+bad_rows = st.one_of(
+    st.tuples(texts, texts, st.sampled_from(["", "x", "=2", "-1", "999"]), texts),
+    st.tuples(st.sampled_from(["", "  "]), texts, st.just("1"), texts),
+    st.tuples(texts, texts),
+    st.tuples(texts, texts, st.just("1"), texts, texts),
+)
+files = st.lists(st.tuples(good_rows, st.none() | bad_rows), min_size=1, max_size=8)
+
+
+@given(file=files, choose=st.data())
+def test_mending_in_rounds_registers_what_the_mended_whole_file_would(
+    file: list[tuple[Row, Row | None]], choose: "st.DataObject"
+) -> None:
+    """However often it is mended, saved anew and dropped, each row comes in once."""
+    world, whole = World(), World()
+    mends = {line: good for line, (good, _) in enumerate(file, 2)}
+    upload = PLAIN.save([list(LABELS), *(list(bad or good) for good, bad in file)])
+    whole.drop("whole.csv", PLAIN.save([list(LABELS), *(list(good) for good, _ in file)]))
+
+    receipt = world.drop("users.csv", upload)
+    if receipt.status is not Status.PARTIALLY_LOADED:
+        return
+    pending = [receipt]
+    for number in range(choose.draw(st.integers(1, 4))):
+        rows = mended(opened(world.rejected_rows(choose.draw(st.sampled_from(pending)))), mends, choose)
+        receipt = world.drop(f"round-{number}.csv", choose.draw(spreadsheets).save(rows))
+        if receipt.status is Status.PARTIALLY_LOADED:
+            pending.append(receipt)
+    rows = opened(world.rejected_rows(pending[0]))
+    header, *rejected = rows
+    for row in rejected:
+        for place, cell in zip(
+            (header.index(label) for label in LABELS), mends[int(row[header.index(LINE)])], strict=True
+        ):
+            row[place] = as_typed(cell)
+    for number in range(2):
+        last = world.drop(f"last-{number}.csv", choose.draw(spreadsheets).save(rows))
+
+    assert last.status in {Status.LOADED, Status.SKIPPED, Status.REFUSED}
+    assert world.users() == whole.users()
+
+
+def test_a_receipt_says_which_import_it_corrects() -> None:
+    """The uploader finds the way from the mended rows to the file they came from."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert (second.status, second.corrects) == (Status.LOADED, first.import_id)
+    assert Counter([User(name="A", country="X", age=1), User(name="B", country="X", age=2)]) == world.users()
+
+
+def test_the_file_of_rejected_rows_is_loaded_as_it_is_once_a_cell_is_mended() -> None:
+    """Our columns are neither users' nor ignored columns."""
+    world = World()
+    first = world.drop("a.csv", b"id;name;country;age\n7;A;X;1\n8;B;X;b\n")
+
+    data = world.rejected_rows(first).replace(b"8;B;X;b", b"8;B;X;2")
+    second = world.drop("b.csv", data)
+
+    assert (second.status, second.source.ignored_columns) == (Status.LOADED, ("id",))
+
+
+def test_a_row_left_unmended_is_rejected_again_and_never_taken_for_blank() -> None:
+    """A row that could not be split stands with empty cells, and has a line all the same."""
+    world = World()
+    first = world.drop("a.csv", b'name,country,age\nA,X,1\n"B"b,X,2\nC,X,c\n')
+
+    rows = opened(world.rejected_rows(first))
+    rows[2][2] = "3"
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert (second.counts.read, second.counts.registered, second.counts.rejected) == (2, 1, 1)
+    again = opened(world.rejected_rows(second))
+    assert rows[1][rows[0].index(RECORD)] == again[1][again[0].index(RECORD)] == '"B"b,X,2'
+    assert ["3", "1"] == [again[1][again[0].index(label)] for label in (LINE, IMPORT)]
+
+
+def test_a_second_correction_of_a_line_is_rejected() -> None:
+    """Mended twice in different ways, a row is registered once."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+    world.drop("b.csv", PLAIN.save(rows))
+
+    rows[1][2], rows[2][2] = "22", "3"
+    third = world.drop("c.csv", PLAIN.save(rows))
+
+    assert [(Code.ALREADY_CORRECTED, 2)] == [(total.code, total.first_line) for total in third.totals]
+    assert {1, 2, 3} == {user.age for user in world.users()}
+
+
+def test_rejected_rows_of_a_refused_upload_are_refused_with_advice() -> None:
+    """Its good rows are not registered either, and would be forgotten."""
+    world = World(policy=Policy(max_rejected=Tolerance("0")))
+    refused = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+
+    rows = opened(world.rejected_rows(refused))
+    rows[1][2] = "2"
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert (Status.REFUSED, Code.NOTHING_TO_CORRECT) == (second.status, second.code)
+    assert second.message is not None
+    assert "mend the original file" in second.message
+
+
+def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good_rows() -> None:
+    """What a refused upload withheld must not be left behind when its bad rows are mended."""
+    lenient = World()
+    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
+    rows = opened(lenient.rejected_rows(first))
+    rows[1][2] = "2"
+    refused = strict.drop("b.csv", PLAIN.save(rows))
+
+    left = opened(strict.rejected_rows(refused))
+    left[1][2] = "3"
+    third = strict.drop("c.csv", PLAIN.save(left))
+
+    assert (Status.REFUSED, Code.TOO_MANY_REJECTIONS) == (refused.status, refused.code)
+    assert (Status.REFUSED, Code.NOTHING_TO_CORRECT) == (third.status, third.code)
+    assert {1} == {user.age for user in lenient.users()}
+
+
+@pytest.mark.parametrize("label", [LINE, IMPORT])
+def test_a_row_that_does_not_say_which_it_was_is_rejected(label: str) -> None:
+    """It might be registered a second time, and nobody would know."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2], rows[2][2] = "2", "3"
+
+    rows[1][rows[0].index(label)] = ""
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert [(Code.BLANK_CELL, label)] == [(total.code, total.column) for total in second.totals]
+    assert second.counts.registered == 1
+
+
+def test_columns_of_ours_that_were_removed_are_missed() -> None:
+    """Without the import nobody knows which file the lines are of."""
+    world = World()
+
+    receipt = world.drop("a.csv", b"name,country,age,rollcall_line\nA,X,1,2\n")
+
+    assert (Status.REFUSED, Code.MISSING_LABEL) == (receipt.status, receipt.code)
+
+
+def test_reason_and_record_may_be_removed() -> None:
+    """They are for reading."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+    kept = [place for place, label in enumerate(rows[0]) if label not in {REASON, RECORD}]
+
+    second = world.drop("b.csv", PLAIN.save([[row[place] for place in kept] for row in rows]))
+
+    assert second.status is Status.LOADED
+
+
+def test_an_undone_correction_can_be_made_again() -> None:
+    """And until it is undone, the import that it corrects cannot be."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+    second = world.drop("b.csv", PLAIN.save(rows))
+    assert first.import_id is not None
+    assert second.import_id is not None
+
+    with pytest.raises(RuntimeError, match=f"import {second.import_id} corrects it"):
+        world.repository.undo(first.import_id, NOON)
+    world.repository.undo(second.import_id, NOON)
+    rows[1][2] = "3"
+    third = world.drop("c.csv", PLAIN.save(rows))
+
+    assert third.status is Status.LOADED
+    assert {1, 3} == {user.age for user in world.users()}
+
+
+@pytest.mark.parametrize(
+    ("on_duplicate", "counts", "ages"),
+    [
+        (OnDuplicate.SKIP, (2, 0, 2, 0), {1, 3}),
+        (OnDuplicate.UPDATE, (2, 0, 2, 0), {2, 4}),
+        (OnDuplicate.REJECT, (2, 0, 0, 2), {1, 3}),
+    ],
+)
+def test_duplicates_within_a_file_are_minded(
+    on_duplicate: OnDuplicate, counts: tuple[int, ...], ages: set[int]
+) -> None:
+    """Under update the last row of a file wins."""
+    world = World(policy=Policy(unique_by=("name",), on_duplicate=on_duplicate))
+
+    receipt = world.drop("a.csv", b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
+
+    said = receipt.counts
+    assert counts == (said.registered, said.updated, said.unchanged, said.rejected)
+    assert ages == {user.age for user in world.users()}
+
+
+@pytest.mark.parametrize(
+    ("on_duplicate", "counts", "ages"),
+    [
+        (OnDuplicate.SKIP, (1, 0, 2, 0), {1, 2, 9}),
+        (OnDuplicate.UPDATE, (1, 1, 1, 0), {5, 2, 9}),
+        (OnDuplicate.REJECT, (1, 0, 0, 2), {1, 2, 9}),
+    ],
+)
+def test_duplicates_of_users_in_the_table_are_minded(
+    on_duplicate: OnDuplicate, counts: tuple[int, ...], ages: set[int]
+) -> None:
+    """A row that is just like its user changes nothing."""
+    world = World(policy=Policy(unique_by=("name",), on_duplicate=on_duplicate))
+    world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,2\n")
+
+    receipt = world.drop("b.csv", b"name,country,age\nA,X,5\nB,X,2\nC,X,9\n")
+
+    said = receipt.counts
+    assert counts == (said.registered, said.updated, said.unchanged, said.rejected)
+    assert ages == {user.age for user in world.users()}
+
+
+def test_a_duplicate_that_is_rejected_stands_among_the_rejected_rows_in_its_place() -> None:
+    """In the order of the file, with its own cells."""
+    world = World(policy=Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT))
+
+    receipt = world.drop("a.csv", b"name,country,age\nA,X,1\nA,X,2\nB,X,b\nA,Y,3\n")
+    rows = opened(world.rejected_rows(receipt))
+
+    assert ["3", "4", "5"] == [row[rows[0].index(LINE)] for row in rows[1:]]
+    assert ["A", "X", "2"] == rows[1][:3]
+    assert [3, 4, 5] == [rejection.line for rejection in receipt.rejections]
+
+
+def test_every_label_of_ours_begins_alike() -> None:
+    """So nobody's own column is taken for one."""
+    assert all(label.startswith("rollcall_") for label in OWN_LABELS)
