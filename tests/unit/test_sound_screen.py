@@ -17,7 +17,7 @@ from rollcall.application.ports import Origin
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRow
 from rollcall.application.screening import clean_records, screen
-from rollcall.domain.user import COLUMNS, RULES, Text, User
+from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
 
 # What a pattern that is a little too lax would let through.
 TRAPS = (
@@ -145,7 +145,7 @@ def assert_sound(text: str) -> None:
     ("strict", "lax"),
     [
         (r"(?=\w)", ""),
-        (r"(?<![\t", r"(?<![\n"),
+        (f"(?<![{WHITE_SPACE}])", ""),
         (r"\u2028", ""),
         (r"\u202a-\u202e", ""),
         (r"\x00-\x1f", r"\n"),
