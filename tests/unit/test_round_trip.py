@@ -195,7 +195,7 @@ def test_a_row_left_unmended_is_rejected_again_and_never_taken_for_blank() -> No
     assert (second.counts.read, second.counts.registered, second.counts.rejected) == (2, 1, 1)
     again = opened(world.rejected_rows(second))
     assert rows[1][rows[0].index(RECORD)] == again[1][again[0].index(RECORD)] == '"B"b,X,2'
-    assert ["3", "1"] == [again[1][again[0].index(label)] for label in (LINE, IMPORT)]
+    assert [again[1][again[0].index(label)] for label in (LINE, IMPORT)] == ["3", "1"]
 
 
 def test_a_second_correction_of_a_line_is_rejected() -> None:
@@ -209,7 +209,7 @@ def test_a_second_correction_of_a_line_is_rejected() -> None:
     rows[1][2], rows[2][2] = "22", "3"
     third = world.drop("c.csv", PLAIN.save(rows))
 
-    assert [(Code.ALREADY_CORRECTED, 2)] == [(total.code, total.first_line) for total in third.totals]
+    assert [(total.code, total.first_line) for total in third.totals] == [(Code.ALREADY_CORRECTED, 2)]
     assert {1, 2, 3} == {user.age for user in world.users()}
 
 
@@ -222,7 +222,7 @@ def test_rejected_rows_of_a_refused_upload_are_refused_with_advice() -> None:
     rows[1][2] = "2"
     second = world.drop("b.csv", PLAIN.save(rows))
 
-    assert (Status.REFUSED, Code.NOTHING_TO_CORRECT) == (second.status, second.code)
+    assert (second.status, second.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
     assert second.message is not None
     assert "mend the original file" in second.message
 
@@ -240,8 +240,8 @@ def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good
     left[1][2] = "3"
     third = strict.drop("c.csv", PLAIN.save(left))
 
-    assert (Status.REFUSED, Code.TOO_MANY_REJECTIONS) == (refused.status, refused.code)
-    assert (Status.REFUSED, Code.NOTHING_TO_CORRECT) == (third.status, third.code)
+    assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
+    assert (third.status, third.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
     assert {1} == {user.age for user in lenient.users()}
 
 
@@ -266,7 +266,7 @@ def test_columns_of_ours_that_were_removed_are_missed() -> None:
 
     receipt = world.drop("a.csv", b"name,country,age,rollcall_line\nA,X,1,2\n")
 
-    assert (Status.REFUSED, Code.MISSING_LABEL) == (receipt.status, receipt.code)
+    assert (receipt.status, receipt.code) == (Status.REFUSED, Code.MISSING_LABEL)
 
 
 def test_reason_and_record_may_be_removed() -> None:
@@ -352,11 +352,18 @@ def test_a_duplicate_that_is_rejected_stands_among_the_rejected_rows_in_its_plac
     receipt = world.drop("a.csv", b"name,country,age\nA,X,1\nA,X,2\nB,X,b\nA,Y,3\n")
     rows = opened(world.rejected_rows(receipt))
 
-    assert ["3", "4", "5"] == [row[rows[0].index(LINE)] for row in rows[1:]]
-    assert ["A", "X", "2"] == rows[1][:3]
-    assert [3, 4, 5] == [rejection.line for rejection in receipt.rejections]
+    assert [row[rows[0].index(LINE)] for row in rows[1:]] == ["3", "4", "5"]
+    assert rows[1][:3] == ["A", "X", "2"]
+    assert [rejection.line for rejection in receipt.rejections] == [3, 4, 5]
 
 
 def test_every_label_of_ours_begins_alike() -> None:
     """So nobody's own column is taken for one."""
     assert all(label.startswith("rollcall_") for label in OWN_LABELS)
+
+
+def test_a_label_that_no_database_stores_is_shown_escaped() -> None:
+    """NUL is text to Python, but not to PostgreSQL's JSON."""
+    receipt = World().drop("a.csv", b"name,country,age,no\0te\nA,X,1,\n")
+
+    assert receipt.source.ignored_columns == (r"no\x00te",)

@@ -54,7 +54,7 @@ class Judged:
     blank: int
 
 
-def judged(text: str, pieces: Iterable[str]) -> Judged | None:
+def judged(pieces: Iterable[str]) -> Judged | None:
     """Screen an upload; None if its header is not understood."""
     reader = RecordReader(iter(pieces))
     header = read_header(reader)
@@ -114,9 +114,9 @@ def test_screened_or_not_a_file_gives_the_same(text: str, size: int) -> None:
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
     with patch.object(screening, "clean_records", lambda _: None):
-        precise = judged(text, pieces)
+        precise = judged(pieces)
 
-    assert precise == judged(text, pieces)
+    assert precise == judged(pieces)
 
 
 @given(text=uploads())

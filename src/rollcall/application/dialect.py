@@ -17,7 +17,7 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 
 _LABELS_SHOWN = 10
 
-_separator_line = re.compile(r'sep=([^\w"\r\n])', re.IGNORECASE)
+_separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
 
 
 @attrs.frozen(kw_only=True)

@@ -25,7 +25,7 @@ from rollcall.application.rejected_rows import RejectedRows
 from rollcall.application.screening import Screened, screen, why_turned_down
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
-from rollcall.domain.rejection import Code, Fault
+from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference, Upload
 
 GIB = 1024**3
@@ -362,7 +362,7 @@ class _Import:
                 encoding=self._content.encoding,
                 delimiter=self._header.delimiter if self._header else None,
                 compression=self._content.compression,
-                ignored_columns=self._header.ignored if self._header else (),
+                ignored_columns=tuple(map(escaped, self._header.ignored)) if self._header else (),
             ),
             policy=self._case.policy.described(),
             counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),

@@ -99,6 +99,14 @@ class Rejection:
     faults: tuple[Fault, ...]
 
 
+def escaped(text: str) -> str:
+    """Make a text safe to show and to store: what cannot be printed is written as Python would escape it."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def shown(cell: str) -> str:
     """Quote the beginning of a cell so that a person can recognise it on one line.
 
@@ -106,10 +114,12 @@ def shown(cell: str) -> str:
         cell: Any text.
 
     Returns:
-        At most `SHOWN_CHARACTERS` of it in single quotes, what cannot be printed escaped, "..." where cut.
+        At most `SHOWN_CHARACTERS` in single quotes, what cannot be printed escaped, "..." where it was cut.
     """
-    beginning = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in cell[:SHOWN_CHARACTERS]
-    )
-    return f"'{beginning}{'...' if len(cell) > SHOWN_CHARACTERS else ''}'"
+    beginning = ""
+    for character in cell:
+        piece = escaped(character)
+        if len(beginning) + len(piece) > SHOWN_CHARACTERS:
+            return f"'{beginning}...'"
+        beginning += piece
+    return f"'{beginning}'"

@@ -1,0 +1,169 @@
+"""The test root: a real PostgreSQL, a server that speaks S3 over HTTP, and how hard Hypothesis looks.
+
+Both servers are started once for a session, when the first test needs them, and are handed out empty.
+`ROLLCALL_TEST_DATABASE_URL` names another PostgreSQL to test against; its user must be able to create databases.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from hypothesis import settings
+from moto.server import ThreadedMotoServer
+from psycopg import sql
+
+from rollcall.adapters.embedded_postgres import running
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.s3 import client
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NewDatabase = Callable[[], AbstractContextManager[str]]
+NewBucket = Callable[[bool], str]
+
+CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+# No deadlines, for a database may have its own pace. On a developer's machine every run looks somewhere else and
+# remembers what failed. CI looks longer but at the same examples for the same code: there a red run must be the
+# fault of the change it is about, and must be red again when it is repeated.
+settings.register_profile("default", max_examples=30, deadline=None)
+settings.register_profile(
+    "ci", settings.get_profile("default"), max_examples=100, derandomize=True, database=None, print_blob=True
+)
+settings.load_profile("ci" if CI else "default")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, let no test skip itself."""
+    report = yield
+    if CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI, let no module skip itself."""
+    report = yield
+    if CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database of a PostgreSQL server on which databases can be made."""
+    if named := os.environ.get("ROLLCALL_TEST_DATABASE_URL"):
+        yield named
+        return
+    with running(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_database(database_server: str) -> NewDatabase:
+    """Make an empty database without any table; dropped at the end, whoever is still connected."""
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        name = f"rollcall_test_{secrets.token_hex(6)}"
+        with psycopg.connect(database_server, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("create database {} template template0 encoding 'UTF8' locale 'C'").format(
+                    sql.Identifier(name)
+                )
+            )
+            # What is committed need not outlive the machine's power here.
+            connection.execute(
+                sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name))
+            )
+        try:
+            yield urlsplit(database_server)._replace(path=f"/{name}").geturl()
+        finally:
+            with psycopg.connect(database_server, autocommit=True) as connection:
+                connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def migrated_database(new_database: NewDatabase) -> Iterator[str]:
+    """The URL of one database with Rollcall's tables; see `emptied`."""
+    with new_database() as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def emptied(migrated_database: str) -> Callable[[], str]:
+    """Empty the migrated database, quickly enough for each Hypothesis example, and give its URL."""
+
+    def empty() -> str:
+        with psycopg.connect(migrated_database, autocommit=True) as connection:
+            connection.execute("truncate users, imports restart identity")
+        return migrated_database
+
+    return empty
+
+
+@pytest.fixture
+def database_url(emptied: Callable[[], str]) -> str:
+    """The URL of a migrated database in which nothing is registered."""
+    return emptied()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_account() -> Iterator[None]:
+    """Keep every test out of whatever account of AWS this machine knows."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a server that speaks S3, at which every client of this session looks from now on."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with ExitStack() as started, pytest.MonkeyPatch.context() as patch:
+        server.start()
+        started.callback(server.stop)
+        _, port = server.get_host_and_port()
+        endpoint = f"http://127.0.0.1:{port}"
+        patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> "S3Client":  # noqa: ARG001 - the client looks there
+    """A client of that server, as Rollcall makes it."""
+    return client()
+
+
+@pytest.fixture(scope="session")
+def new_bucket(s3_client: "S3Client") -> NewBucket:
+    """Make an empty bucket, with versioning or without, and give its name."""
+
+    def make(versioned: bool) -> str:  # noqa: FBT001 - what the one argument of `NewBucket` is
+        name = f"bucket-{secrets.token_hex(6)}"
+        s3_client.create_bucket(Bucket=name)
+        if versioned:
+            s3_client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    return make

@@ -1,0 +1,355 @@
+"""What tests draw from: users, cells and whole uploads, all derived from `User` and its rules."""
+
+import gzip
+from collections.abc import Sequence
+
+import attrs
+from hypothesis import strategies as st
+
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS, WHITE_SPACE, Rule, Text, User, WholeNumber, is_blank
+
+RULES: dict[str, Rule] = {field.name: field.metadata["rule"] for field in attrs.fields(User)}
+
+# The contract's words for what a text may not hold, spelled apart from the domain's pattern so that each checks
+# the other: Cc, Zl, Zp, surrogates (by category) and bidirectional controls.
+_BIDIRECTIONAL_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_ALLOWED = st.characters(
+    codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs"), exclude_characters=_BIDIRECTIONAL_CONTROLS
+)
+_FORBIDDEN = st.sampled_from("\x00\x01\x08\t\n\r\x1b\x1f\x7f\x80\x85\x9f\u2028\u2029" + _BIDIRECTIONAL_CONTROLS)
+
+# What has tripped CSV readers, spreadsheets or COPY before.
+_TRICKY = (
+    "O'Brien",
+    'Ann "Nan" Lee',
+    '"',
+    '""',
+    "Lee, Ann",
+    "Lee; Ann",
+    "\\.",
+    "\\N",
+    "\\",
+    "NULL",
+    "null",
+    "=1+1",
+    "-1",
+    "@home",
+    "'=quoted",
+    "name",
+    "é",
+    "e\u0301",
+    "山田 太郎",
+    "𠮷野家",
+    "👩\u200d👩\u200d👧",
+    "\ufeffmarked",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "0",
+    "%s",
+    "$1",
+    "{}",
+    "Côte d'Ivoire",
+)
+
+
+def texts(rule: Text) -> st.SearchStrategy[str]:
+    """Values that a text field holds after trimming."""
+    anything = st.text(_ALLOWED, min_size=1, max_size=min(rule.max_length, 30))
+    longest = st.sampled_from(("a", "é", "𠮷")).map(lambda character: character * rule.max_length)
+    return (
+        st.one_of(st.sampled_from(_TRICKY), anything, anything, longest)
+        .map(lambda text: text.strip(WHITE_SPACE))
+        .filter(lambda text: not is_blank(text) and len(text) <= rule.max_length)
+    )
+
+
+def whole_numbers(rule: WholeNumber) -> st.SearchStrategy[int]:
+    """Values that a whole-number field holds."""
+    return st.integers(rule.minimum, rule.maximum)
+
+
+def values(rule: Rule) -> st.SearchStrategy[str | int]:
+    """Values that a field of this rule holds."""
+    if isinstance(rule, Text):
+        return texts(rule)
+    if isinstance(rule, WholeNumber):
+        return whole_numbers(rule)
+    raise NotImplementedError(f"say here what values a field with {rule} holds")
+
+
+def users() -> st.SearchStrategy[User]:
+    """Any user that can be registered."""
+    return st.builds(User, **{column: values(rule) for column, rule in RULES.items()})
+
+
+@st.composite
+def cells_for(draw: st.DrawFn, value: str | int) -> str:
+    """Cells that a field reads as this value: padded, and numbers with leading zeros."""
+    text = str(value)
+    if isinstance(value, int):
+        text = "0" * draw(st.sampled_from((0, 0, 0, 1, 40))) + text
+    padding = st.one_of(st.just(""), st.just(""), st.text(st.sampled_from(WHITE_SPACE), max_size=3))
+    return draw(padding) + text + draw(padding)
+
+
+def valid_cells(rule: Rule) -> st.SearchStrategy[str]:
+    """Cells that a field of this rule takes."""
+    return values(rule).flatmap(cells_for)
+
+
+def blank_cells() -> st.SearchStrategy[str]:
+    """Cells in which nothing can be seen."""
+    return st.text(st.sampled_from(WHITE_SPACE + "\u200b\u200c\u200d\ufeff\u00ad"), max_size=4)
+
+
+def invalid_cells(rule: Rule) -> st.SearchStrategy[tuple[str, Code]]:
+    """Cells that a field of this rule refuses, each with the code it must be given."""
+    blank = blank_cells().map(lambda cell: (cell, Code.BLANK_CELL))
+    if isinstance(rule, Text):
+        inside = st.tuples(_FORBIDDEN, st.sampled_from(("a", "é", "山"))).map(
+            lambda pair: pair[1] + pair[0] + pair[1]
+        )
+        return st.one_of(
+            blank,
+            inside.map(lambda cell: (cell, Code.FORBIDDEN_VALUE)),
+            st.integers(1, 100).map(lambda more: ("é" * (rule.max_length + more), Code.CONSTRAINT_ERROR)),
+        )
+    if isinstance(rule, WholeNumber):
+        not_digits = st.sampled_from(
+            ("-1", "+1", "1.0", "1e1", "1_0", "0x1f", "thirty", "30 years", "1,0", "\x001", "=1")
+            + ("\N{FULLWIDTH DIGIT THREE}", "\N{ARABIC-INDIC DIGIT THREE}", "\N{VULGAR FRACTION ONE QUARTER}")
+        )
+        return st.one_of(
+            blank,
+            not_digits.map(lambda cell: (cell, Code.TYPE_ERROR)),
+            st.integers(rule.maximum + 1).map(lambda number: (str(number), Code.CONSTRAINT_ERROR)),
+            st.just(("9" * 5000, Code.CONSTRAINT_ERROR)),
+        )
+    raise NotImplementedError(f"say here what a field with {rule} refuses")
+
+
+@attrs.frozen(kw_only=True)
+class CsvUpload:
+    """A CSV as somebody may upload it, and what must become of it.
+
+    Attributes:
+        data: The bytes to upload.
+        users: Who must be registered, in order.
+        faults: For each refused row, the line on which it starts and its faults as (code, column), in order.
+        blank: How many blank rows there are after the header.
+        delimiter: What separates its cells.
+        encoding: Its encoding as a receipt names it.
+        compression: "gzip" or None.
+        ignored_columns: The labels that no field has.
+    """
+
+    data: bytes
+    users: tuple[User, ...]
+    faults: tuple[tuple[int, tuple[tuple[Code, str | None], ...]], ...]
+    blank: int
+    delimiter: str
+    encoding: str
+    compression: str | None
+    ignored_columns: tuple[str, ...]
+
+    @property
+    def read(self) -> int:
+        """How many rows are read."""
+        return len(self.users) + len(self.faults)
+
+
+@attrs.frozen(kw_only=True)
+class _Row:
+    """One record before it is written down: what its raw text is, and what must become of it."""
+
+    raw: str
+    user: User | None = None
+    faults: tuple[tuple[Code, str | None], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class _Dialect:
+    delimiter: str
+    labels: tuple[str, ...]
+    columns: tuple[str | None, ...]  # for each label the field it is, or None
+
+
+def _line_ends(text: str) -> int:
+    return len(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")) - 1
+
+
+@st.composite
+def _as_csv(draw: st.DrawFn, cell: str, delimiter: str) -> str:
+    """Write a cell: quoted where it must be, and now and then where it need not be."""
+    must = cell.startswith('"') or any(mark in cell for mark in (delimiter, "\r", "\n"))
+    if must or draw(st.integers(0, 3)) == 0:
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+@st.composite
+def _dialects(draw: st.DrawFn) -> _Dialect:
+    delimiter = draw(st.sampled_from((",", ",", ";", "\t")))
+    ignored: list[str | None] = [None] * draw(st.integers(0, 2))
+    columns = draw(st.permutations([*COLUMNS, *ignored]))
+    labels = [
+        draw(st.sampled_from((column, column.upper(), column.title(), f" {column} ")))
+        if column
+        else f"column {position}"
+        for position, column in enumerate(columns)
+    ]
+    return _Dialect(delimiter=delimiter, labels=tuple(labels), columns=tuple(columns))
+
+
+@st.composite
+def _good_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
+    user = draw(users())
+    return _Row(raw=draw(_written(_cells_of(draw, dialect, {}, user), dialect.delimiter)), user=user)
+
+
+@st.composite
+def _bad_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
+    """Rows with cells that are refused; should all cells be blank, it is a blank row instead."""
+    user = draw(users())
+    which = draw(st.sets(st.sampled_from(COLUMNS), min_size=1))
+    bad = {column: draw(invalid_cells(RULES[column])) for column in COLUMNS if column in which}
+    cells = _cells_of(draw, dialect, {column: cell for column, (cell, _) in bad.items()}, user)
+    raw = draw(_written(cells, dialect.delimiter))
+    if all(map(is_blank, cells)):
+        return _Row(raw=raw)
+    return _Row(raw=raw, faults=tuple((code, column) for column, (_, code) in bad.items()))
+
+
+@st.composite
+def _rows_of_another_width(draw: st.DrawFn, dialect: _Dialect) -> _Row:
+    cells = _cells_of(draw, dialect, {}, draw(users()))
+    if draw(st.booleans()):
+        cells = [*cells, *draw(st.lists(st.text("ab", max_size=3), min_size=1, max_size=3))]
+        code = Code.EXTRA_CELL
+    else:
+        cells = ["a", *cells][: draw(st.integers(1, len(cells) - 1))]
+        code = Code.MISSING_CELL
+    return _Row(raw=draw(_written(cells, dialect.delimiter)), faults=((code, None),))
+
+
+@st.composite
+def _rows_of_mismatched_quotes(draw: st.DrawFn, dialect: _Dialect) -> _Row:
+    """Rows with text after a closing quote, which end where they would have ended."""
+    inside = draw(st.sampled_from(("a", "", "a\nb", 'a""b')))
+    rest = draw(st.sampled_from(("x", " ", "é")))
+    return _Row(
+        raw=dialect.delimiter.join([f'"{inside}"{rest}', *["1"] * (len(dialect.labels) - 1)]),
+        faults=((Code.MALFORMED_QUOTING, None),),
+    )
+
+
+@st.composite
+def _blank_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
+    cells = draw(st.lists(blank_cells(), min_size=1, max_size=len(dialect.labels) + 1))
+    return _Row(raw=draw(_written(cells, dialect.delimiter)))
+
+
+def _cells_of(draw: st.DrawFn, dialect: _Dialect, bad: dict[str, str], user: User) -> list[str]:
+    return [
+        draw(st.text(st.characters(codec="utf-8"), max_size=5))
+        if column is None
+        else bad[column]
+        if column in bad
+        else draw(cells_for(getattr(user, column)))
+        for column in dialect.columns
+    ]
+
+
+@st.composite
+def _written(draw: st.DrawFn, cells: Sequence[str], delimiter: str) -> str:
+    return delimiter.join(draw(_as_csv(cell, delimiter)) for cell in cells)
+
+
+@st.composite
+def csv_uploads(draw: st.DrawFn, *, bad_rows: bool = True, max_rows: int = 8) -> CsvUpload:
+    """CSVs with a good header, in any dialect, encoding and compression, with any mix of rows.
+
+    Args:
+        draw: Hypothesis' own.
+        bad_rows: Whether some rows may be such as are refused.
+        max_rows: How many rows there are at most.
+    """
+    dialect = draw(_dialects())
+    kinds = [_good_rows(dialect), _good_rows(dialect), _blank_rows(dialect)]
+    if bad_rows:
+        kinds += [_bad_rows(dialect), _rows_of_another_width(dialect), _rows_of_mismatched_quotes(dialect)]
+    rows = draw(st.lists(st.one_of(kinds), max_size=max_rows))
+    if bad_rows and draw(st.integers(0, 5)) == 0:
+        # A runaway quote; as the last row, it costs no other whatever they hold.
+        rows.append(_Row(raw=f'"open{dialect.delimiter}1', faults=((Code.MALFORMED_QUOTING, None),)))
+    # A lone CR and an LF after it would be one line end, so they do not stand in one file.
+    ends = draw(st.sampled_from((("\n",), ("\r\n",), ("\n", "\r\n"), ("\r",))))
+    says_separator = draw(st.integers(0, 4)) == 0
+    lines = [f"sep={dialect.delimiter}"] if says_separator else []
+    lines.append(draw(_written(dialect.labels, dialect.delimiter)))
+    first = len(lines) + 1
+    lines += [row.raw for row in rows]
+    text = "".join(line + draw(st.sampled_from(ends)) for line in lines[:-1])
+    # Without a line end, an empty last line is no line at all.
+    text += lines[-1] + ("" if lines[-1] and draw(st.booleans()) else ends[0])
+    starts = [first]
+    for row in rows:
+        starts.append(starts[-1] + 1 + _line_ends(row.raw))
+    encoding, data = draw(_encoded(text))
+    compressed = draw(st.integers(0, 4)) == 0
+    return CsvUpload(
+        data=gzip.compress(data, mtime=0) if compressed else data,
+        users=tuple(row.user for row in rows if row.user),
+        faults=tuple((line, row.faults) for line, row in zip(starts, rows, strict=False) if row.faults),
+        blank=sum(not row.user and not row.faults for row in rows),
+        delimiter=dialect.delimiter,
+        encoding=encoding,
+        compression="gzip" if compressed else None,
+        ignored_columns=tuple(
+            label for label, column in zip(dialect.labels, dialect.columns, strict=True) if column is None
+        ),
+    )
+
+
+@st.composite
+def _encoded(draw: st.DrawFn, text: str) -> tuple[str, bytes]:
+    encoding, mark = draw(
+        st.sampled_from(
+            (
+                ("utf-8", b""),
+                ("utf-8", b""),
+                ("utf-8", b"\xef\xbb\xbf"),
+                ("utf-16-le", b"\xff\xfe"),
+                ("utf-16-be", b"\xfe\xff"),
+            )
+        )
+    )
+    return encoding, mark + text.encode(encoding)
+
+
+def refused_uploads() -> st.SearchStrategy[tuple[bytes, Code]]:
+    """Files that are refused as a whole, each with the code of why."""
+    header = ",".join(COLUMNS).encode()
+    body = header + b"\n" + b",".join([b"1"] * len(COLUMNS)) + b"\n"
+    anything = st.binary(max_size=50)
+    return st.one_of(
+        st.sampled_from((b"", b"\n", b"\r\n \r\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0))).map(
+            lambda data: (data, Code.EMPTY_FILE)
+        ),
+        anything.map(lambda rest: (b"PK\x03\x04" + rest, Code.FORMAT_ERROR)),
+        anything.map(lambda rest: (b"%PDF-" + rest, Code.FORMAT_ERROR)),
+        st.integers(3, 30).map(lambda end: (gzip.compress(body, mtime=0)[:end], Code.COMPRESSION_ERROR)),
+        st.sampled_from((b"\x80", b"\x83\x65", b"\xff", b"caf\xe9,")).map(
+            lambda bad: (body + bad + b"\n", Code.ENCODING_ERROR)
+        ),
+        st.sampled_from(COLUMNS).map(
+            lambda column: (
+                ",".join(label for label in COLUMNS if label != column).encode() + b"\n",
+                Code.MISSING_LABEL,
+            )
+        ),
+        st.sampled_from(COLUMNS).map(
+            lambda column: (header + b"," + column.upper().encode() + b"\n", Code.DUPLICATE_LABEL)
+        ),
+        st.integers(1, 5).map(lambda rows: (header + b"\n" + b"x\n" * rows, Code.TOO_MANY_REJECTIONS)),
+    )
