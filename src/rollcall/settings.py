@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
-import environ
 
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.user import COLUMNS
@@ -56,7 +55,9 @@ class Address:
 
 
 def _database(text: str) -> str:
-    if text == "memory:" or text.startswith(("postgresql://", "postgres://")):
+    parts = urlsplit(text)
+    # With an @ of the password's own, its end would be taken for the host, and shown when that is not found.
+    if text == "memory:" or (text.startswith(("postgresql://", "postgres://")) and parts.netloc.count("@") <= 1):
         return text
     raise ValueError
 
@@ -84,18 +85,16 @@ def _bytes(text: str) -> int:
 
 
 def _setting(
-    name: str,
     read: Callable[[str], object],
     *,
     default: str | None,
     allowed: str,
     what: str,
     secret: bool = False,
-) -> Any:  # noqa: ANN401 - environ.var() itself is typed as Any
-    """Declare one setting.
+) -> Any:  # noqa: ANN401 - attrs.field() itself is typed as Any
+    """Declare one setting; its name in the environment is `PREFIX` and its own in capital letters.
 
     Args:
-        name: Its name in the environment, without the prefix.
         read: Makes the value from the text; raises `ValueError` or `LookupError` for what is not allowed.
         default: The text that stands for it where it is not set; None for no value.
         allowed: What may be given, as the end of a sentence.
@@ -103,68 +102,65 @@ def _setting(
         secret: Whether a wrong value must not be shown.
     """
 
-    def convert(text: str | None) -> object:
+    def convert(text: str | None, field: "attrs.Attribute[Any]") -> object:
         if text is None:
             return None
         try:
             return read(text)
         except (ValueError, LookupError):
             shown = "(hidden)" if secret else text
-            raise SettingError(PREFIX + name, shown, allowed) from None
+            raise SettingError(PREFIX + field.name.upper(), shown, allowed) from None
 
-    return environ.var(name=PREFIX + name, default=default, converter=convert, help=f"{what} | {allowed}")
+    return attrs.field(
+        default=default,
+        converter=attrs.Converter(convert, takes_field=True),
+        metadata={"what": what, "allowed": allowed},
+    )
 
 
-@environ.config(prefix="", frozen=True)
+@attrs.frozen(kw_only=True)
 class Settings:
     """All that is set from outside. README.md has the table; a test holds it to these declarations."""
 
     uploads: Address | None = _setting(
-        "UPLOADS",
         Address.parse,
         default=None,
         allowed="s3://bucket[/prefix], file:///folder or memory:",
         what="Where uploads lie, for ways in that are not told.",
     )
     reports: Address | None = _setting(
-        "REPORTS",
         Address.parse,
         default=None,
         allowed="s3://bucket[/prefix], file:///folder or memory:",
         what="Where receipts and rejected rows go. Unset: beside a local file.",
     )
     database_url: str | None = _setting(
-        "DATABASE_URL",
         _database,
         default=None,
-        allowed="postgresql://... or memory:",
+        allowed="postgresql://... (with %40 for an @ in the password) or memory:",
         what="Where users and ledger live; libpq's PG* variables fill what it leaves out. "
         "Unset: the embedded PostgreSQL.",
         secret=True,
     )
     data: str | None = _setting(
-        "DATA",
         os.path.abspath,
         default=None,
         allowed="a folder's path",
         what="Where the embedded PostgreSQL keeps its files. Unset: in the user's data folder.",
     )
     encodings: tuple[str, ...] = _setting(
-        "ENCODINGS",
         _encodings,
         default="utf-8",
         allowed="names of text encodings such as utf-8,cp932",
         what="What is tried, in order, on uploads without a byte order mark.",
     )
     max_rejected: Tolerance = _setting(
-        "MAX_REJECTED",
         Tolerance.parse,
         default="all",
         allowed="all, a count such as 10, or a percentage such as 2.5%",
         what="How many rejected rows an upload may have before it is refused as a whole.",
     )
     unique_by: tuple[str, ...] = _setting(
-        "UNIQUE_BY",
         _columns,
         default="",
         allowed=f"some of {', '.join(COLUMNS)}, with commas between them",
@@ -172,35 +168,30 @@ class Settings:
         "Unset: every row is a new user.",
     )
     on_duplicate: OnDuplicate = _setting(
-        "ON_DUPLICATE",
         OnDuplicate,
         default="skip",
         allowed="skip, update or reject",
         what="What to do with a row whose user is there already, in the table or earlier in the file.",
     )
     on_repeat: OnRepeat = _setting(
-        "ON_REPEAT",
         OnRepeat,
         default="skip",
         allowed="skip or import",
         what="What to do with content that is already loaded from elsewhere.",
     )
     on_new_version: OnNewVersion = _setting(
-        "ON_NEW_VERSION",
         OnNewVersion,
         default="refuse",
         allowed="refuse or import",
         what="What to do with a new version of a key that is already loaded.",
     )
     max_upload_bytes: int = _setting(
-        "MAX_UPLOAD_BYTES",
         _bytes,
         default=str(5 * GIB),
         allowed="a number of bytes",
         what="How large an upload may be as stored.",
     )
     max_csv_bytes: int = _setting(
-        "MAX_CSV_BYTES",
         _bytes,
         default=str(20 * GIB),
         allowed="a number of bytes",
@@ -223,9 +214,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingError: One has a value that is not allowed, or a name that no setting has.
     """
     ours = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
-    known = {PREFIX + field.name.upper() for field in attrs.fields(Settings)}  # type: ignore[arg-type]  # environ.config makes it an attrs class
-    for name, value in ours.items():
+    known = {PREFIX + field.name.upper(): field.name for field in attrs.fields(Settings)}
+    for name in ours:
         if name not in known:
-            raise SettingError(name, value, f"one of the settings there are: {', '.join(sorted(known))}")
-    settings: Settings = environ.to_config(Settings, ours)
-    return settings
+            # It may be a secret under a misspelt name.
+            raise SettingError(name, "(hidden)", f"one of the settings there are: {', '.join(sorted(known))}")
+    texts: dict[str, Any] = {known[name]: text for name, text in ours.items()}
+    return Settings(**texts)

@@ -1,0 +1,171 @@
+"""The environment, read once: what may be set, and what is said of anything else."""
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.settings import Address, SettingError, Settings, read_settings
+
+GIB = 1024**3
+_NAMES = [field.name for field in attrs.fields(Settings)]
+
+
+def test_everything_has_a_default() -> None:
+    """On a machine nothing needs to be set."""
+    settings = read_settings({})
+
+    assert settings.uploads is None
+    assert settings.reports is None
+    assert settings.database_url is None
+    assert settings.data is None
+    assert settings.encodings == ("utf-8",)
+    assert settings.policy == Policy()
+    assert settings.max_upload_bytes == 5 * GIB
+    assert settings.max_csv_bytes == 20 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("UPLOADS", "s3://bucket", Address("s3", "bucket")),
+        ("UPLOADS", "s3://bucket/", Address("s3", "bucket")),
+        ("UPLOADS", "s3://bucket/a/b/", Address("s3", "bucket", "a/b/")),
+        ("UPLOADS", "file:///in%20box", Address("file", "/in box")),
+        ("UPLOADS", "memory:", Address("memory")),
+        ("REPORTS", "s3://bucket/reports", Address("s3", "bucket", "reports/")),
+        ("REPORTS", "file:///reports", Address("file", "/reports")),
+        ("REPORTS", "memory:", Address("memory")),
+        ("DATABASE_URL", "memory:", "memory:"),
+        ("DATABASE_URL", "postgresql://", "postgresql://"),
+        ("DATABASE_URL", "postgresql://u:p@h:5432/d?sslmode=require", "postgresql://u:p@h:5432/d?sslmode=require"),
+        ("DATABASE_URL", "postgres://h/d", "postgres://h/d"),
+        ("DATA", "/data/../place", "/place"),
+        ("DATA", "place", str(Path.cwd() / "place")),
+        ("ENCODINGS", "utf-8", ("utf-8",)),
+        ("ENCODINGS", " UTF8 , Shift_JIS,cp932,latin1", ("utf-8", "shift_jis", "cp932", "iso8859-1")),
+        ("MAX_REJECTED", "all", Tolerance("all")),
+        ("MAX_REJECTED", "10", Tolerance("10")),
+        ("MAX_REJECTED", "2.5%", Tolerance("2.5%")),
+        ("ON_REPEAT", "skip", OnRepeat.SKIP),
+        ("ON_REPEAT", "import", OnRepeat.IMPORT),
+        ("ON_NEW_VERSION", "refuse", OnNewVersion.REFUSE),
+        ("ON_NEW_VERSION", "import", OnNewVersion.IMPORT),
+        ("MAX_UPLOAD_BYTES", "1", 1),
+        ("MAX_CSV_BYTES", "1073741824", GIB),
+    ],
+)
+def test_a_setting_is_read(name: str, text: str, value: object) -> None:
+    """From the environment, under its name with the prefix."""
+    settings = read_settings({f"ROLLCALL_{name}": text})
+
+    assert getattr(settings, name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "allowed"),
+    [
+        *(
+            (name, text, "s3://bucket[/prefix], file:///folder or memory:")
+            for name in ("UPLOADS", "REPORTS")
+            for text in (
+                "s3://",
+                "s3:bucket",
+                "/folder",
+                "file:folder",
+                "file://host/folder",
+                "memory",
+                "s3://[",
+                "C:\\x",
+            )
+        ),
+        *(
+            ("ENCODINGS", text, "names of text encodings such as utf-8,cp932")
+            for text in ("utf-9", "utf-8,", ",", "utf-8;cp932", "base64", "rot13", "utf-8 cp932", "\0")
+        ),
+        *(
+            ("MAX_REJECTED", text, "all, a count such as 10, or a percentage such as 2.5%")
+            for text in ("none", "-1", "101%", "1.5", "ten")
+        ),
+        *(("ON_REPEAT", text, "skip or import") for text in ("SKIP", "refuse", "yes")),
+        *(("ON_NEW_VERSION", text, "refuse or import") for text in ("skip", "Import", "1")),
+        *(
+            (name, text, "a number of bytes")
+            for name in ("MAX_UPLOAD_BYTES", "MAX_CSV_BYTES")
+            for text in ("0", "-1", "1.5", "5 GiB", "1e9", "all", "9" * 5000)
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
+    """So that whoever set it can mend it without reading the code."""
+    with pytest.raises(SettingError) as error:
+        read_settings({f"ROLLCALL_{name}": text})
+
+    assert str(error.value) == f"ROLLCALL_{name} is {text!r}; give {allowed}"
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("text", ["mysql://u:S3CRET@h/d", "S3CRET", "host=h password=S3CRET", "postgresql:S3CRET"])
+def test_a_wrong_database_is_refused_without_being_shown(text: str) -> None:
+    """It may hold a password."""
+    with pytest.raises(SettingError, match=r"^ROLLCALL_DATABASE_URL is .*; give postgresql://\.\.\. .*") as error:
+        read_settings({"ROLLCALL_DATABASE_URL": text})
+
+    assert "S3CRET" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["ROLLCALL_MAX_REJECT", "ROLLCALL_", "ROLLCALL_POLICY", "ROLLCALL_uploads"])
+def test_a_name_that_no_setting_has_is_refused(name: str) -> None:
+    """A misspelt setting must not be taken for one that is not set."""
+    with pytest.raises(SettingError, match=re.escape(name)) as error:
+        read_settings({name: "10"})
+
+    assert "ROLLCALL_MAX_REJECTED" in str(error.value)
+    assert "ROLLCALL_DATABASE_URL" in str(error.value)
+
+
+def test_the_value_of_an_unknown_name_is_not_shown() -> None:
+    """It may be a secret under a misspelt name."""
+    with pytest.raises(SettingError, match="ROLLCALL_DATABASE_URI") as error:
+        read_settings({"ROLLCALL_DATABASE_URI": "postgresql://u:S3CRET@h/d"})
+
+    assert "S3CRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_an_empty_value_counts_as_not_set(name: str) -> None:
+    """As everywhere in the shell."""
+    assert read_settings({f"ROLLCALL_{name.upper()}": ""}) == read_settings({})
+
+
+def test_names_without_the_prefix_are_left_alone() -> None:
+    """The environment is full of them."""
+    assert read_settings({"UPLOADS": "x", "rollcall_uploads": "x", "MY_ROLLCALL_UPLOADS": "x"}) == read_settings(
+        {}
+    )
+
+
+def test_the_policy_is_what_of_the_settings_decides_about_imports() -> None:
+    """All of it."""
+    settings = read_settings(
+        {
+            "ROLLCALL_MAX_REJECTED": "5%",
+            "ROLLCALL_ON_REPEAT": "import",
+            "ROLLCALL_ON_NEW_VERSION": "import",
+        }
+    )
+
+    assert settings.policy == Policy(
+        max_rejected=Tolerance("5%"), on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT
+    )
+
+
+def test_settings_are_frozen() -> None:
+    """Read once, and the same for all that follows."""
+    settings = read_settings({})
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.max_csv_bytes = 1  # type: ignore[misc]  # which is what it is about
