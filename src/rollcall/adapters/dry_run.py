@@ -17,7 +17,7 @@ from rollcall.domain.user import User
 @attrs.define
 class _DryImport:
     import_id: int | None = None
-    history: History | None = None
+    history: History = History(known=False)
     _rows: int = 0
 
     def register(self, block: Block) -> None:

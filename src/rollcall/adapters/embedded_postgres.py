@@ -110,13 +110,13 @@ def running(data: Path) -> Iterator[str]:
             try:
                 _start(data, url)
             except BaseException:
-                _leave(data, users)
+                _leave(data, url, users)
                 raise
         try:
             yield url
         finally:
             with _turn(data):
-                _leave(data, users)
+                _leave(data, url, users)
 
 
 @contextmanager
@@ -323,11 +323,28 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _leave(data: Path, users: IO[bytes]) -> None:
+def _takes_connections(url: str) -> bool:
+    """Tell whether the server is at work, and neither starting, recovering nor stopping.
+
+    Args:
+        url: The URL of the database.
+
+    Returns:
+        Whether it is.
+    """
+    try:
+        psycopg.connect(url, dbname="postgres", connect_timeout=_CONNECT_SECONDS).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _leave(data: Path, url: str, users: IO[bytes]) -> None:
     """Stop the server unless somebody else uses it; to be called in one's turn.
 
     Args:
         data: The folder.
+        url: The URL of the database.
         users: Our share in the users' lock, which is given back.
 
     Raises:
@@ -336,17 +353,18 @@ def _leave(data: Path, users: IO[bytes]) -> None:
     with users:
         try:
             if _locked(users):
-                _stop(data)
+                _stop(data, url)
         finally:
             # Closing alone would leave it to a child that was forked meanwhile and lives on.
             fcntl.flock(users, fcntl.LOCK_UN)
 
 
-def _stop(data: Path) -> None:
+def _stop(data: Path, url: str) -> None:
     """Stop the server, if it runs, and wait until its last process is gone.
 
     Args:
         data: The folder.
+        url: The URL of the database.
 
     Raises:
         EmbeddedPostgresError: If it does not stop in time.
@@ -362,8 +380,11 @@ def _stop(data: Path) -> None:
             if _locked(lock):
                 return
             if not asked and (server := _process_id(cluster)):
+                # While it recovers from a crash, PostgreSQL 18 may hang for good when asked to stop in good order.
+                # There is nothing to lose then: the next start recovers instead.
+                how = "INT" if _takes_connections(url) else "QUIT"
                 # As the files' owner: they name the process, and must not make root hit somebody else's.
-                command = ["/bin/sh", "-c", f"kill -s INT {server}"]
+                command = ["/bin/sh", "-c", f"kill -s {how} {server}"]
                 asked = _finished(_spawn(command, cluster, log=DEVNULL, lock=lock)) == 0
 
 

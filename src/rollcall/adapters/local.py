@@ -34,8 +34,12 @@ class _LocalFile:
     seen: os.stat_result
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        received = 0
         with _told_by(self.upload.key):
             while data := self.file.read(CHUNK_BYTES):
+                received += len(data)
+                if received > self.seen.st_size:
+                    raise ObjectChangedError(self.upload.key)  # else it could go on growing for ever
                 watch(data)
             self.verify()
             self.file.seek(0)
@@ -65,15 +69,19 @@ class LocalObjectStore:
         path = self._root / reference.key
         address = printable(path)
         with _told_by(address):
-            self._stay_inside(path)
-            # Without O_NONBLOCK a named pipe would wait for a writer for ever.
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
-        with file:
-            seen = os.fstat(file.fileno())
-            if not stat.S_ISREG(seen.st_mode):
-                raise StoreUnavailableError(
-                    address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else "it is not a regular file"
-                )
+            try:
+                self._stay_inside(path)
+                # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ObjectNotFoundError(address) from error
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            os.close(descriptor)  # Python makes no file of a folder
+            raise StoreUnavailableError(
+                address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else "it is not a regular file"
+            )
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
             yield _LocalFile(
                 Upload(
                     bucket=BUCKET,
@@ -91,8 +99,8 @@ class LocalObjectStore:
         path = self._root / _made_legal(key)
         address = printable(path)
         with _told_by(address):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._stay_inside(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_name(f".{secrets.token_hex(8)}.unfinished")
             try:
                 with unfinished.open("xb") as file:
@@ -110,7 +118,7 @@ class LocalObjectStore:
         """Yield the files below the root, but for hidden ones, reports and what a link leads to."""
         with _told_by(printable(self._root)):
             if not self._root.is_dir():
-                raise ObjectNotFoundError(printable(self._root))
+                raise StoreUnavailableError(printable(self._root), "there is no such folder")
         for folder, folders, names in os.walk(self._root, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_report(name))
             for name in sorted(names):
@@ -156,16 +164,21 @@ def printable(path: Path) -> str:
 
 def _is_legal(key: str) -> bool:
     """Tell whether a key can be a path below a root: every part of it a plain name that fits."""
-    return "\0" not in key and all(
-        part not in {"", ".", ".."} and len(os.fsencode(part)) <= _MAX_NAME_BYTES for part in key.split("/")
-    )
+    try:
+        return "\0" not in key and all(
+            part not in {"", ".", ".."} and len(os.fsencode(part)) <= _MAX_NAME_BYTES for part in key.split("/")
+        )
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
 
 
 def _made_legal(key: str) -> str:
-    """Replace the folders of a report's key by their SHA-256 where they cannot be a path; the receipt has it."""
-    folders, *names = key.rsplit("/", 2)
+    """Replace a key that cannot be a path by its SHA-256, but for a report's version and name."""
     if _is_legal(key) and len(os.fsencode(key)) <= _MAX_PATH_BYTES:
         return key
+    folders, *names = key.rsplit("/", 2)
+    if not _is_legal("/".join(names)):
+        folders, names = key, []
     return "/".join([hashlib.sha256(folders.encode("utf-8", "surrogatepass")).hexdigest(), *names])
 
 
@@ -192,7 +205,5 @@ def _told_by(address: str) -> Iterator[None]:
     """Turn the operating system's errors into the port's."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ObjectNotFoundError(address) from error
     except OSError as error:
         raise StoreUnavailableError(address, reason_of(error)) from error

@@ -20,6 +20,7 @@ from rollcall.application.ports import (
     Settlement,
     UndoRefusedError,
     UnknownImportError,
+    claims_of,
 )
 from rollcall.domain.policy import Followers, History, LedgerEntry, OnDuplicate, Policy, why_not_undone
 from rollcall.domain.receipt import Receipt
@@ -41,11 +42,12 @@ class _Version:
 class _MemoryObject:
     upload: Upload
     data: bytes
+    closing: ExitStack
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
         for start in range(0, len(self.data), _PIECE_BYTES):
             watch(self.data[start : start + _PIECE_BYTES])
-        return io.BytesIO(self.data)
+        return self.closing.enter_context(io.BytesIO(self.data))
 
     def verify(self) -> None:
         """Nothing to do: what is in memory under a version does not change."""
@@ -80,7 +82,8 @@ class MemoryObjectStore:
             and wanted[-1].upload.version != reference.etag
         ):
             raise ObjectChangedError(f"{self._bucket}/{reference.key}")
-        yield _MemoryObject(wanted[-1].upload, wanted[-1].data)
+        with ExitStack() as closing:
+            yield _MemoryObject(wanted[-1].upload, wanted[-1].data, closing)
 
     def put(self, key: str, content: BinaryIO) -> str:
         data = content.read()
@@ -156,7 +159,7 @@ class _Tables:
         comparing = [
             entry.import_id
             for entry in self.ledger.values()
-            if entry.in_force and entry.import_id > import_id and entry.receipt.policy["unique_by"]
+            if entry.in_force and entry.import_id > import_id and entry.receipt.policy.get("unique_by")
         ]
         return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
 
@@ -179,23 +182,19 @@ class _MemoryImport:
     _tables: _Tables
     _policy: Policy
     _claim: Callable[[str], None]
+    _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
-    _settlement: Settlement = attrs.Factory(lambda: Settlement(registered=0))
+    _settlement: Settlement | None = None
     new: list[User] = attrs.Factory(list)
     changed: dict[int, User] = attrs.Factory(dict)
     mended: set[Origin] = attrs.Factory(set)
-    receipt: Receipt | None = None
 
     def register(self, block: Block) -> None:
-        cells = csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True)
-        users = [User.parse(row) if len(row) == len(COLUMNS) else () for row in cells]
-        origins: Sequence[Origin | None] = block.origins or [None] * len(users)
-        if not len(users) == block.rows == len(origins):
-            raise RepositoryUnavailableError("a block does not hold as many rows as it has lines")
-        for line, user, origin in zip(block.lines, users, origins, strict=True):
-            if not isinstance(user, User):
-                raise RepositoryUnavailableError("a block holds a row that is no user")
-            self._rows.append(_Row(line, user, origin))
+        users = _read(block)
+        origins: Sequence[Origin | None] = block.origins or [None] * block.rows
+        if users is None or len(origins) != block.rows:
+            raise RepositoryUnavailableError("a block holds something else than a user in each of its rows")
+        self._rows += map(_Row, block.lines, users, origins)
 
     def settle(self) -> Settlement:
         minds = bool(self._policy.unique_by)
@@ -239,11 +238,11 @@ class _MemoryImport:
         self.new.clear()
         self.changed.clear()
         self.mended.clear()
-        self._settlement = Settlement(registered=0)
+        self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
-        self._settlement.require(receipt)
-        self.receipt = receipt
+        (self._settlement or self.settle()).require(receipt)
+        self._make_permanent(self, receipt)
 
     def _key(self, user: User) -> tuple[object, ...]:
         return tuple(getattr(user, column) for column in self._policy.unique_by)
@@ -253,6 +252,17 @@ class _MemoryImport:
             return Code.ALREADY_CORRECTED
         corrected = self._tables.entry(origin.import_id)
         return None if corrected and corrected.in_force else Code.NOTHING_TO_CORRECT
+
+
+def _read(block: Block) -> list[User] | None:
+    """Read the users of a block; None if it holds anything else, about which no error may tell."""
+    try:
+        rows = list(csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    users = [User.parse(row) for row in rows if len(row) == len(COLUMNS)]
+    good = [user for user in users if isinstance(user, User)]
+    return good if len(good) == len(rows) == block.rows else None
 
 
 class MemoryUserRepository:
@@ -276,12 +286,14 @@ class MemoryUserRepository:
     def importing(
         self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
     ) -> Iterator[_MemoryImport]:
+        held: set[str] = set()
         with ExitStack() as claims:
 
             def claim(*names: str) -> None:
-                claims.enter_context(self._claiming(set(names)))
+                claims.enter_context(self._claiming(set(names) - held))
+                held.update(names)
 
-            claim(upload.identity, sha256 or upload.identity)
+            claim(*claims_of(upload, sha256, policy))
             with self._changing:
                 history = self._tables.history(upload, sha256, corrects)
                 if history.same_upload:
@@ -289,11 +301,12 @@ class MemoryUserRepository:
                 else:
                     self._last_import += 1
                     import_id = self._last_import
-            opened = _MemoryImport(import_id, history, self._tables, policy, claim)
-            yield opened
-            if opened.receipt:
+
+            def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
-                self._commit(opened, upload, sha256, opened.receipt)
+                self._commit(opened, upload, sha256, receipt)
+
+            yield _MemoryImport(import_id, history, self._tables, policy, claim, make_permanent)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
         with self._changing:
@@ -321,8 +334,8 @@ class MemoryUserRepository:
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         with self._changing:
-            rows = list(self._tables.users.values())
-        yield from (row.user for row in rows if import_id in {None, row.import_id})
+            users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
+        yield from users
 
     def _commit(self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt) -> None:
         with self._changing:

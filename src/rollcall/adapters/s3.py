@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 64 * 1024
 
+# MethodNotAllowed is what S3 says of a version that is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
 _NOT_AS_ANNOUNCED = {"PreconditionFailed", "412"}
 
@@ -78,8 +79,17 @@ class S3ObjectStore:
         if reference.etag is not None:
             wanted["IfMatch"] = reference.etag
         with _told_by(address):
-            answer = self._client.get_object(Bucket=bucket, Key=key, **wanted)  # type: ignore[arg-type]  # all str
+            try:
+                answer = self._client.get_object(Bucket=bucket, Key=key, **wanted)  # type: ignore[arg-type]  # all str
+            except ClientError as error:
+                if _code(error) in _NOT_FOUND:
+                    raise ObjectNotFoundError(address) from error
+                if _code(error) in _NOT_AS_ANNOUNCED:
+                    raise ObjectChangedError(address) from error
+                raise
         with answer["Body"], tempfile.TemporaryFile() as spool:
+            if not answer.keys() >= {"ETag", "LastModified", "ContentLength"}:
+                raise StoreUnavailableError(address, "what answered there is not S3")
             upload = Upload(
                 bucket=bucket,
                 key=key,
@@ -127,6 +137,10 @@ class _Unclosed(io.BufferedIOBase):
     def __init__(self, content: BinaryIO) -> None:
         self._content = content
 
+    def readable(self) -> bool:
+        """Say so, or boto3 does not take it."""
+        return True
+
     def read(self, size: int | None = -1, /) -> bytes:
         return self._content.read(-1 if size is None else size)
 
@@ -144,11 +158,12 @@ def _told_by(address: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _NOT_FOUND:
-            raise ObjectNotFoundError(address) from error
-        if code in _NOT_AS_ANNOUNCED:
-            raise ObjectChangedError(address) from error
-        raise StoreUnavailableError(address, f"S3 answered {code or 'an error'}") from error
+        raise StoreUnavailableError(address, f"S3 answered {_code(error) or 'an error'}") from error
+    except UnicodeEncodeError as error:
+        raise StoreUnavailableError(ascii(address), "this cannot be a key") from error
     except (BotoCoreError, Boto3Error) as error:
         raise StoreUnavailableError(address, str(error)) from error
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")

@@ -114,6 +114,12 @@ class ObjectStore(Protocol):
         ...
 
 
+def claims_of(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
+    """Name what nobody else may import while an upload is: itself, its content, and where that matters its key."""
+    claims = {upload.identity, sha256 or upload.identity}
+    return claims | {upload.key_identity} if policy.orders_versions else claims
+
+
 class ImportInProgressError(RuntimeError):
     """The same upload, or the same content, is being imported elsewhere; try again later."""
 
@@ -234,8 +240,8 @@ class Importing(Protocol):
         ...
 
     @property
-    def history(self) -> History | None:
-        """What the ledger knows, and nobody can change while the import is open; None where there is no ledger."""
+    def history(self) -> History:
+        """What the ledger knows; nobody else can change it while the import is open."""
         ...
 
     def register(self, block: Block, /) -> None:
@@ -249,12 +255,13 @@ class Importing(Protocol):
     def settle(self) -> Settlement:
         """Bring the registered rows together with the users and corrections that are there already.
 
-        Called once, after the last block. Where users are told apart by some columns, a row whose user is there,
-        in the table or earlier in the file, is skipped, updates it (of several in a file the last counts), or is
-        turned down with `DUPLICATE_ROW`, as the policy says. A row whose origin was mended before, in another
-        import or earlier in the file, is turned down with `ALREADY_CORRECTED`, and one whose origin is of no
-        import in force with `NOTHING_TO_CORRECT`; the other origins are remembered as mended until this import
-        is undone.
+        Done once, after the last block; `commit` does it where nobody asked before.
+
+        Where users are told apart by some columns, a row whose user is there, in the table or earlier in the file,
+        is skipped, updates it (of several in a file the last counts), or is turned down with `DUPLICATE_ROW`, as
+        the policy says. A row whose origin was mended before, in another import or earlier in the file, is turned
+        down with `ALREADY_CORRECTED`, and one whose origin is of no import in force with `NOTHING_TO_CORRECT`; the
+        other origins are remembered as mended until this import is undone.
 
         Raises:
             ImportInProgressError: Somebody else is settling, and was for some seconds; the import is lost.

@@ -98,6 +98,11 @@ class Policy:
         """Whether an import may change users who are there already, so that the order of imports matters."""
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.UPDATE
 
+    @property
+    def orders_versions(self) -> bool:
+        """Whether it matters to an import what became of other versions of its key."""
+        return self.updates or (not self.unique_by and self.on_new_version is OnNewVersion.REFUSE)
+
     def described(self) -> dict[str, str]:
         """Give the settings as a receipt shows them."""
         return {
@@ -138,12 +143,14 @@ class History:
         same_content: The oldest import in force, of another upload, with the same SHA-256.
         same_key: The import in force of another version of the same key; the newest of them.
         corrected: The import whose rejected rows were mended, where the upload says that it is such a file.
+        known: Whether there is a ledger to ask; without one, nothing is decided from it.
     """
 
     same_upload: LedgerEntry | None = None
     same_content: LedgerEntry | None = None
     same_key: LedgerEntry | None = None
     corrected: LedgerEntry | None = None
+    known: bool = True
 
     @property
     def settled(self) -> bool:
@@ -183,6 +190,8 @@ def admit(
     Returns:
         None to import it; otherwise why not.
     """
+    if not history.known:
+        return None
     entry = history.same_upload
     if entry and entry.in_force:
         return Decision(

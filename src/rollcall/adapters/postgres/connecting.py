@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import NoReturn
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection, IsolationLevel, errors
 
 from rollcall.application.ports import ImportInProgressError, RepositoryUnavailableError, SchemaError
 
@@ -38,13 +39,24 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
             keepalives_count=3,
             tcp_user_timeout=_SILENCE_SECONDS * 1000,
         )
+    except psycopg.ProgrammingError:
+        # What libpq cannot make out it quotes, and it may be the password.
+        raise_alone(
+            RepositoryUnavailableError(
+                "the address of the database is not one that PostgreSQL understands; it should read "
+                "postgresql://user:password@host:port/database, with % and two hexadecimal digits for each "
+                "character of the password that is neither a letter nor a digit"
+            )
+        )
     except psycopg.Error as error:
-        raise RepositoryUnavailableError(f"the database could not be reached: {_first_line(error)}") from error
-    encoding = connection.info.parameter_status("server_encoding")
+        raise RepositoryUnavailableError(f"the database could not be reached: {first_line(error)}") from error
+    # Claims are of use only to who sees, after waiting for one, what was committed meanwhile.
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    name, encoding = connection.info.dbname, connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         connection.close()
         raise SchemaError(
-            f"the database {connection.info.dbname} has the encoding {encoding}, in which not every name can be "
+            f"the database {name} has the encoding {encoding}, in which not every name can be "
             "stored; make one with ENCODING 'UTF8'"
         )
     return connection
@@ -90,27 +102,39 @@ def require_schema(connection: "Connection[tuple[object, ...]]") -> None:
 def told_by() -> Iterator[None]:
     """Turn psycopg's errors into the port's, without their texts: those may hold whole rows.
 
-    The cause is left out of the chain for the same reason: whoever logs a traceback would log the row.
+    The cause is left out for the same reason: whoever logs a traceback would log the row.
     """
     try:
         yield
-    except errors.LockNotAvailable:
-        raise ImportInProgressError from None
-    except errors.InsufficientPrivilege as error:
-        raise RepositoryUnavailableError(
-            f"the database user may not do this ({_first_line(error)}); grant it what the documentation lists"
-        ) from None
-    except errors.DiskFull:
-        raise RepositoryUnavailableError("the disk of the database is full; nothing was registered") from None
     except psycopg.Error as error:
-        kind = type(error).__name__
-        raise RepositoryUnavailableError(
-            f"the database failed ({kind}, SQLSTATE {error.sqlstate})"
-            if error.sqlstate
-            else f"the connection to the database was lost ({kind})"
-        ) from None
+        raise_alone(_in_our_words(error))
 
 
-def _first_line(error: psycopg.Error) -> str:
-    """Give the beginning of a message that is known to show no row, as of a failed connection."""
+def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUnavailableError:
+    if isinstance(error, errors.LockNotAvailable):
+        return ImportInProgressError()
+    if isinstance(error, errors.InsufficientPrivilege):
+        return RepositoryUnavailableError(
+            f"the database user may not do this ({first_line(error)}); grant it what the documentation lists"
+        )
+    if isinstance(error, errors.DiskFull):
+        return RepositoryUnavailableError("the disk of the database is full; nothing was registered")
+    kind = type(error).__name__
+    return RepositoryUnavailableError(
+        f"the database failed ({kind}, SQLSTATE {error.sqlstate})"
+        if error.sqlstate
+        else f"the connection to the database was lost ({kind})"
+    )
+
+
+def raise_alone(error: Exception) -> NoReturn:
+    """Raise an error that leads to no other, not even as its context, which some loggers follow."""
+    try:
+        raise error
+    finally:
+        error.__context__ = None
+
+
+def first_line(error: psycopg.Error) -> str:
+    """Give the beginning of a message, which shows no row where no row was sent."""
     return str(error).strip().partition("\n")[0]

@@ -1,6 +1,8 @@
 """The schema, brought up to date by plain SQL files and yoyo."""
 
+from contextlib import contextmanager
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import errors
@@ -9,10 +11,13 @@ from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from rollcall.adapters.postgres.connecting import connect
+from rollcall.adapters.postgres.connecting import connect, first_line, raise_alone
 from rollcall.adapters.postgres.uniqueness import make_unique_index
 from rollcall.application.ports import RepositoryUnavailableError
 from rollcall.domain.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LOCK = "select pg_advisory_lock(hashtext('rollcall migrate'))"
 _LOCK_SECONDS = 60
@@ -38,12 +43,23 @@ def migrate(conninfo: str, policy: Policy = Policy(), *, upto: str | None = None
             # Whoever holds this is alone, which yoyo's own lock, a row that outlives a killed process, cannot say.
             guard.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
             guard.execute(_LOCK)
-            applied = [f"applied {name}" for name in _apply(conninfo, upto)]
+            applied = _apply(conninfo, upto)
             return applied if upto else applied + make_unique_index(guard, policy)
         except errors.LockNotAvailable:
             raise RepositoryUnavailableError("somebody else is migrating this database; try again later") from None
         except psycopg.Error as error:
-            raise RepositoryUnavailableError(f"the migration failed and was taken back: {error}") from error
+            # Only the first line: the others may show a row.
+            raise_alone(
+                RepositoryUnavailableError(f"the migration failed and was taken back: {first_line(error)}")
+            )
+
+
+class _OneConnectionBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publishes no types
+    """Runs a migration where it is also noted down; yoyo itself opens another connection for each."""
+
+    @contextmanager
+    def copy(self) -> "Iterator[_OneConnectionBackend]":
+        yield self
 
 
 def _apply(conninfo: str, upto: str | None) -> list[str]:
@@ -57,7 +73,7 @@ def _apply(conninfo: str, upto: str | None) -> list[str]:
         database=settings.pop("dbname", None),
         args=settings,
     )
-    backend = PostgresqlPsycopgBackend(uri, "_yoyo_migration")
+    backend = _OneConnectionBackend(uri, "_yoyo_migration")
     try:
         backend.init_database()
         backend.break_lock()

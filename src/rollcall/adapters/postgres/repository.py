@@ -12,7 +12,14 @@ from psycopg.types.json import Jsonb
 from rollcall.adapters.postgres.connecting import claim, connect, require_schema, told_by
 from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
-from rollcall.application.ports import Block, Settlement, UndoRefusedError, UnknownImportError
+from rollcall.application.ports import (
+    Block,
+    SchemaError,
+    Settlement,
+    UndoRefusedError,
+    UnknownImportError,
+    claims_of,
+)
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
 from rollcall.domain.receipt import Receipt
@@ -72,7 +79,7 @@ class PostgresUserRepository:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         with self._transaction() as connection:
             with told_by():
-                claim(connection, f"upload {upload.identity}", f"content {sha256 or upload.identity}")
+                claim(connection, *claims_of(upload, sha256, policy))
                 require_unique_index(connection, policy)
                 opened = _PostgresImport(connection, upload, sha256, policy, corrects)
             try:
@@ -93,7 +100,7 @@ class PostgresUserRepository:
             found = connection.execute("select identity from imports where id = %s", [import_id]).fetchone()
             if not found:
                 raise UnknownImportError(import_id)
-            claim(connection, f"upload {found[0]}", SETTLING)
+            claim(connection, found[0], SETTLING)
             entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
             if reason := entry and why_not_undone(entry, _followers(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
@@ -120,7 +127,14 @@ class PostgresUserRepository:
         """Stream them through a cursor of the server, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
         for row in self._stream(query, parameters):
-            yield User(**dict(zip(COLUMNS, row, strict=True)))
+            try:
+                user = User(**dict(zip(COLUMNS, row, strict=True)))
+            except ValueError as error:
+                # Only a table that others write to, or wrote to before, can hold such a row.
+                raise SchemaError(
+                    f"the table users holds a row of others in which {error}; mend it there"
+                ) from None
+            yield user
 
     def _stream(
         self, query: sql.SQL | sql.Composed, parameters: list[int]
@@ -185,7 +199,7 @@ class _PostgresImport:
         self._sha256 = sha256
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
-        self._settlement = Settlement(registered=0)
+        self._settlement: Settlement | None = None
         self.history = self._look_back(corrects)
         if self.history.same_upload:
             self.import_id = self.history.same_upload.import_id
@@ -193,11 +207,13 @@ class _PostgresImport:
             [self.import_id] = connection.execute(
                 "select nextval(pg_get_serial_sequence('imports', 'id'))"
             ).fetchone() or [0]
+        # Ids left over from an earlier import on this connection may be lower than those of a later one elsewhere.
+        connection.execute("discard sequences")
         # Said for the transaction only, and rolled back with it: see the default of users.import_id.
         connection.execute("select set_config('rollcall.import_id', %s, true)", [str(self.import_id)])
-        connection.execute("savepoint nobody_registered")
         # Rows that may be there already, in whatever sense, are compared with what is before they join it.
         self._staging = Staging(connection, policy, self.import_id) if policy.unique_by or corrects else None
+        connection.execute("savepoint nobody_registered")
 
     def register(self, block: Block) -> None:
         """Send a block on; the server works on it while the next is read."""
@@ -219,12 +235,12 @@ class _PostgresImport:
         with told_by():
             self._end_copy()
             self._connection.execute("rollback to savepoint nobody_registered")
-            self._settlement = Settlement(registered=0)
+            self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
         """Write the ledger and commit."""
         with told_by():
-            self._settlement.require(receipt)
+            (self._settlement or self.settle()).require(receipt)
             self._connection.execute(
                 _COMMIT_ENTRY,
                 {
