@@ -5,6 +5,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
+from unicodedata import category
 
 import attrs
 
@@ -27,6 +28,8 @@ _FOREIGN_FORMATS = (
 _WORKBOOK_PARTS = (b"[Content_Types].xml", b"xl/")
 _HEAD_BYTES = 4096
 _LIKELY_ENCODINGS = ("utf-8", "cp932", "cp1252")
+# From how many bytes, the first that does not fit and those after it, the encoding is guessed.
+_SAMPLE_BYTES = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +67,6 @@ class _Gunzip:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
-        self._between_members = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what the data decompresses to.
@@ -102,15 +104,17 @@ class _Trial:
 
     def __init__(self, encoding: str) -> None:
         self.encoding = encoding
-        self.failure: tuple[int, int, bytes] | None = None
+        self.failure: tuple[int, int] | None = None
+        self.sample = b""
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._bytes = 0
         self._lines = 1
         self._ended_in_return = False
 
     def feed(self, data: bytes, *, final: bool = False) -> None:
-        """Decode some more; after a failure, do nothing."""
+        """Decode some more; after a failure, only complete the sample of what does not fit."""
         if self.failure:
+            self.sample += data[: _SAMPLE_BYTES - len(self.sample)]
             return
         try:
             text = self._decoder.decode(data, final)
@@ -118,7 +122,13 @@ class _Trial:
             pending = len(error.object) - len(data)
             before = error.object[: error.start].decode(self.encoding, "replace")
             self._count(before)
-            self.failure = (self._bytes - pending + error.start, self._lines, error.object[error.start :])
+            self.failure = self._bytes - pending + error.start, self._lines
+            self.sample = error.object[error.start :][:_SAMPLE_BYTES]
+            return
+        except UnicodeError:
+            # Some decoders say no more, such as UTF-16 that waits for a byte order mark.
+            self.failure = self._bytes, self._lines
+            self.sample = data[:_SAMPLE_BYTES]
             return
         self._bytes += len(data)
         self._count(text)
@@ -163,23 +173,20 @@ class Inspection:
             self._inside(data)
             return
         self._stored_hash.update(data)
-        if self._fault and self._fault.code in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}:
-            return
-        self._decompress(self._gunzip.feed(data))
+        if not self._unreadable:
+            self._decompress(self._gunzip.feed(data))
 
     def finish(self) -> Content:
         """Settle what was seen."""
         if self._stored_head:
             self._inside(self._stored_head)
-        stopped = self._fault
-        if self._gunzip and not stopped:
+        if self._gunzip and not self._unreadable:
             self._decompress(self._gunzip.finish())
         if self._head:
             self._begin()
         for trial in self._trials:
             trial.feed(b"", final=True)
         fitting = next((trial.encoding for trial in self._trials if not trial.failure), None)
-        whole = not (self._fault and self._fault.code in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT})
         fault = self._fault or (
             Fault(Code.EMPTY_FILE, "the file is empty; the first line must name the columns")
             if not self._csv_bytes
@@ -188,18 +195,23 @@ class Inspection:
             else None
         )
         return Content(
-            sha256=(self._content_hash if whole or not self._gunzip else self._stored_hash).hexdigest(),
+            sha256=(self._stored_hash if self._gunzip and self._unreadable else self._content_hash).hexdigest(),
             compression="gzip" if self._gunzip else None,
             encoding=None if fault and fault.code is not Code.EMPTY_FILE else fitting,
             mark_bytes=len(self._mark),
             fault=fault,
         )
 
+    @property
+    def _unreadable(self) -> bool:
+        """Whether no more is decompressed, so that the whole content is never seen."""
+        return self._fault is not None and self._fault.code in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
+
     def _decompress(self, pieces: Iterator[bytes]) -> None:
         try:
             for piece in pieces:
                 self._inside(piece)
-                if self._fault and self._fault.code is Code.SIZE_LIMIT:
+                if self._unreadable:
                     return
         except DamagedGzipError:
             self._fault = Fault(
@@ -210,7 +222,8 @@ class Inspection:
     def _inside(self, data: bytes) -> None:
         self._content_hash.update(data)
         self._csv_bytes += len(data)
-        if self._csv_bytes > self._max_csv_bytes and not self._fault:
+        # Whatever it is: what is unpacked without an end is a bomb, also in disguise.
+        if self._csv_bytes > self._max_csv_bytes and not self._unreadable:
             self._fault = size_fault("the CSV inside", self._max_csv_bytes)
         if self._head is not None:
             self._head += data
@@ -241,13 +254,13 @@ class Inspection:
 
     def _encoding_fault(self) -> Fault:
         first = self._trials[0]
-        offset, line, rest = first.failure or (0, 1, b"")
+        offset, line = first.failure or (0, 1)
         tried = ", ".join(trial.encoding for trial in self._trials)
         likely = next(
             (
                 f"; it looks like {encoding}: save it as CSV UTF-8, or add {encoding} to ROLLCALL_ENCODINGS"
                 for encoding in _LIKELY_ENCODINGS
-                if encoding not in {trial.encoding for trial in self._trials} and _decodes(rest, encoding)
+                if encoding not in {trial.encoding for trial in self._trials} and _decodes(first.sample, encoding)
             ),
             "; save it as CSV UTF-8",
         )
@@ -259,11 +272,12 @@ class Inspection:
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
+    """Guess whether bytes are in an encoding; cp932 takes nearly everything, but much of it for private use."""
     try:
-        codecs.getincrementaldecoder(encoding)("strict").decode(data)
+        text = codecs.getincrementaldecoder(encoding)("strict").decode(data)
     except UnicodeDecodeError:
         return False
-    return True
+    return not any(category(character) == "Co" for character in text)
 
 
 def size_fault(what: str, limit: int) -> Fault:

@@ -68,6 +68,8 @@ def read_header(reader: RecordReader) -> Header | Fault:
     first = _first_record(reader)
     if not first:
         return Fault(Code.EMPTY_FILE, "the file holds nothing; the first line must name the columns")
+    if first.fault is Code.RECORD_TOO_LONG:
+        return _not_split(first.fault, DELIMITERS[0])
     separator = _separator_line.fullmatch(first.text)
     if separator:
         reader.take(DELIMITERS[0])
@@ -82,9 +84,9 @@ def read_header(reader: RecordReader) -> Header | Fault:
             reader.take(delimiter)
             return found
         if record.fault is Code.RECORD_TOO_LONG:
-            return found
+            return found  # most of it is let go by now, and what is left of it is no header
         # Quotes that do not match here may well match under the delimiter that was meant: "name";"country";"age".
-        faults.append((len(record.cells), found))
+        faults.append((record.text.count(delimiter), found))
     # The delimiter that splits the line into most cells is most likely the one that was meant.
     return max(faults, key=lambda fault: (fault[1].code is Code.DUPLICATE_LABEL, fault[0]))[1]
 
@@ -97,13 +99,16 @@ def _first_record(reader: RecordReader) -> Record | None:
     return None
 
 
+def _not_split(code: Code, delimiter: str) -> Fault:
+    return Fault(
+        Code.FORMAT_ERROR,
+        f"the first line, which must name the columns, {code.says}; it should be: {delimiter.join(COLUMNS)}",
+    )
+
+
 def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Header | Fault:
     if record.fault:
-        return Fault(
-            Code.FORMAT_ERROR,
-            f"the first line, which must name the columns, {record.fault.says}; "
-            f"it should be: {delimiter.join(COLUMNS)}",
-        )
+        return _not_split(record.fault, delimiter)
     labels = record.cells
     normal = [label.strip(WHITE_SPACE).lower() for label in labels]
     missing = [column for column in COLUMNS if column not in normal]

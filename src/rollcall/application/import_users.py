@@ -159,12 +159,8 @@ class _Import:
             upload, self._content.sha256, self._case.policy, corrects=self._corrects
         ) as importing:
             history = importing.history
-            decision = (
-                admit(upload, history, self._case.policy, corrects=self._corrects, again=again)
-                if history
-                else None
-            )
-            if decision and history and history.same_upload and history.settled:
+            decision = admit(upload, history, self._case.policy, corrects=self._corrects, again=again)
+            if decision and history.same_upload and history.settled:
                 return self._answer_again(upload, decision, history.same_upload)
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)

@@ -45,7 +45,7 @@ class Record:
 
 def _shorter_than(text: str, limit: int) -> bool:
     """Compare the length in UTF-8, counting only where the number of characters leaves a doubt."""
-    return len(text) * _MOST_BYTES < limit or len(text.encode()) < limit
+    return len(text) * _MOST_BYTES < limit or len(text.encode(errors="surrogatepass")) < limit
 
 
 class RecordReader:

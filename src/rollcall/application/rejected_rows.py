@@ -90,7 +90,8 @@ class RejectedRows:
         spool.truncate()
         self._spool = spool
         self._header = header
-        self._encoding = encoding
+        # Incremental, for some encodings begin with a mark of their own, and must do so once.
+        self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._import_id = "" if import_id is None else str(import_id)
         self._hash = hashlib.sha256()
         self._write(_MARKS.get(encoding, b""))
@@ -127,7 +128,7 @@ class RejectedRows:
         return "" if position is None else record.cells[position]
 
     def _cut(self, record: Record) -> str:
-        raw = record.text.encode()
+        raw = record.text.encode(errors="surrogatepass")
         if len(raw) <= MAX_RECORD_BYTES and record.fault is not Code.RECORD_TOO_LONG:
             return record.text
         return raw[:MAX_RECORD_BYTES].decode(errors="ignore") + CUT_MARK
@@ -140,7 +141,7 @@ class RejectedRows:
         self._write(self._encode(line.getvalue()))
 
     def _encode(self, text: str) -> bytes:
-        return text.encode(self._encoding, "backslashreplace")
+        return self._encoder.encode(text)
 
     def _write(self, data: bytes) -> None:
         self._hash.update(data)

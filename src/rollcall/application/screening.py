@@ -67,7 +67,7 @@ def screen(
     """
     clean = clean_records(header) if turned_down is None else None
     looking = LEAST_CHARACTERS
-    screening = _Screening(header, turned_down or ())
+    screening = Screening(header, turned_down or ())
     while True:
         if clean:
             line, run = reader.take_run(clean.pattern)
@@ -125,10 +125,15 @@ def clean_records(header: Header) -> CleanRecords | None:
     )
 
 
-class _Screening:
-    """Judges records and keeps what became of them until it is handed on."""
+class Screening:
+    """Judges records and keeps what became of them until it is handed on.
 
-    def __init__(self, header: Header, turned_down: Iterable[tuple[int, Fault]]) -> None:
+    Args:
+        header: How to understand them.
+        turned_down: See `screen`.
+    """
+
+    def __init__(self, header: Header, turned_down: Iterable[tuple[int, Fault]] = ()) -> None:
         self._header = header
         self._turned_down = iter(turned_down)
         self._next_turned_down = next(self._turned_down, None)

@@ -126,7 +126,7 @@ class Receipt:
         started: When the import began.
         seconds: How long it took.
         corrects: The import whose mended rows these are; None for a file of users.
-        import_id: The number of the import; of the import that counts where this one was skipped for it.
+        import_id: The number of the import; for a redelivery, of the import that counts.
         first_receipt: For a redelivery, the receipt of the import that counts.
     """
 
