@@ -6,11 +6,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import attrs
@@ -47,6 +46,7 @@ EXIT_CODES = {
     Status.REFUSED: 4,
 }
 FROM_BEST_TO_WORST = (0, 3, 4, FAILED)
+EXIT_STATUS = ("0  loaded, or skipped", "3  loaded in part", "4  refused", "1  failed", "2  wrong usage")
 
 # What is wrong with one file leaves the next as it is; what is wrong with the database does not.
 FILE_ERRORS = (ObjectNotFoundError, ObjectChangedError, StoreUnavailableError, ImportInProgressError)
@@ -58,6 +58,8 @@ ERRORS = (
     UndoRefusedError,
     ConservationError,
 )
+
+ONCE_MORE = "the same command does what is left to do, and registers nobody twice"
 
 terminal = Terminal(sys.stdout, sys.stderr)
 
@@ -71,31 +73,26 @@ reports_option = click.option(
 
 def main() -> NoReturn:
     """Run the command line; every failure becomes one sentence and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    # Whoever ends us, every context still ends as it should: transaction, files, embedded database.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="rollcall", standalone_mode=False))
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        _leave(f"{error.format_message().rstrip('.')}{hint}", USAGE)
+        message = error.format_message().rstrip(".")
+        _leave(f"{message[:1].lower()}{message[1:]}{hint}", USAGE)
     except SettingError as error:
         _leave(str(error), USAGE)
     except ERRORS as error:
         _leave(str(error), FAILED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still buffered must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hang_up()  # whoever read our output has seen enough
         sys.exit(FAILED)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "failed").lower()
-        where = f" ({error.filename})" if error.filename else ""
-        _leave(f"{reason}{where}; nothing was registered that was not reported", FAILED)
+        _hang_up()
+        _leave(f"{_said_by_the_system(error)}; {ONCE_MORE}", FAILED)
     except (KeyboardInterrupt, click.Abort):
-        _leave("interrupted; what was not reported is not registered, and the same command does the rest", FAILED)
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception it lets every context end as it should: transaction, files, embedded database.
-    raise SystemExit(128 + signal.SIGTERM)
+        _leave(f"interrupted; {ONCE_MORE}", FAILED)
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
@@ -103,25 +100,58 @@ def _leave(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _hang_up() -> None:
+    """Keep what is still buffered from failing once more at exit."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _said_by_the_system(error: OSError) -> str:
+    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "failed").lower()
+    return f"{reason} ({error.filename})" if error.filename else reason
+
+
+def _examples(*lines: str, exit_status: bool = False) -> str:
+    """Lay out the end of a command's help as it stands here."""
+    parts = ["\b", "Examples:", *(f"  {line}" for line in lines)]
+    if exit_status:
+        parts += ["", "\b", "Exit status, of several files the worst:", *(f"  {line}" for line in EXIT_STATUS)]
+    return "\n".join(parts)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog=_examples(
+        "rollcall import users.csv    register its users",
+        "rollcall check users.csv     only judge it, without a database",
+        "rollcall imports             what was imported",
+        "rollcall undo 3              take import 3 back",
+    ),
+)
 @click.version_option(package_name="rollcall")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    r"""Register the users listed in CSV files: exactly once, every refused row explained.
-
-    \b
-    Examples:
-      rollcall import users.csv           register its users
-      rollcall check users.csv            only judge it, without a database
-      rollcall imports                    what was imported
-      rollcall undo 3                     take import 3 back
+    """Register the users listed in CSV files: exactly once, every refused row explained.
 
     The database is ROLLCALL_DATABASE_URL; where that is not set, one that comes with Rollcall.
     """
+    if not context.invoked_subcommand:
+        click.echo(context.get_help())
+        context.exit(USAGE)
     context.obj = read_settings(os.environ)
 
 
-@cli.command("import")
+@cli.command(
+    "import",
+    short_help="Register the users of files.",
+    epilog=_examples(
+        "rollcall import users.csv",
+        "rollcall import march/*.csv --json",
+        "rollcall import s3://incoming/users.csv --reports s3://reports",
+        exit_status=True,
+    ),
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|s3://BUCKET/KEY…")
 @click.option("--again", is_flag=True, help="Import an upload once more that was undone.")
 @click.option("--as-new", is_flag=True, help="Import a new version of a loaded file as a list of new users.")
@@ -137,19 +167,9 @@ def import_(
     reports: str | None,
     as_json: bool,
 ) -> int:
-    r"""Register the users of files.
+    """Register the users of files.
 
     A file that is already imported is skipped, so it is always safe to run the same command once more.
-
-    \b
-    Exit status: 0 loaded or skipped, 3 some rows were rejected, 4 refused, 1 failed, 2 wrong usage;
-    of several files the worst.
-
-    \b
-    Examples:
-      rollcall import users.csv
-      rollcall import march/*.csv --json
-      rollcall import s3://incoming/users.csv --reports s3://reports
     """
     policy = settings.policy
     if as_new:
@@ -170,36 +190,35 @@ def import_(
         return _for_each(files, import_one, as_json=as_json)
 
 
-@cli.command()
+@cli.command(
+    short_help="Judge files without a database.",
+    epilog=_examples("rollcall check users.csv", "rollcall check users.csv --json | jq .counts", exit_status=True),
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|s3://BUCKET/KEY…")
 @as_json
 @click.pass_obj
 def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
-    r"""Judge files as an import would, without a database, and keep nothing.
+    """Judge files as an import would, without a database, and keep nothing.
 
     Only the database knows whether a file, its content or another version of it is imported already, so that
     is not checked.
-
-    \b
-    Exit status: as of import.
-
-    \b
-    Examples:
-      rollcall check users.csv
-      rollcall check users.csv --json | jq .counts
     """
 
     def check_one(file: str, progress: Callable[[Progress], None]) -> Receipt:
         uploads, reference = _upload(file)
         return bootstrap.dry_run(settings, uploads=uploads)(reference, progress=progress)
 
-    code = _for_each(files, check_one, as_json=as_json)
-    if not as_json:
+    code = _for_each(files, check_one, as_json=as_json, checked=True)
+    if not as_json and code != FAILED:
         terminal.say("not checked: whether this upload, its content or another version of it is imported already")
     return code
 
 
-@cli.command("watch")
+@cli.command(
+    "watch",
+    short_help="Import whatever is dropped in a folder.",
+    epilog=_examples("rollcall watch incoming/", "rollcall watch incoming/ --reports outgoing/ --json"),
+)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--interval",
@@ -212,43 +231,45 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 @as_json
 @click.pass_obj
 def watch_(settings: Settings, folder: Path, *, interval: float, reports: str | None, as_json: bool) -> None:
-    r"""Import every file dropped in a folder, until interrupted.
+    """Import every file dropped in a folder, until interrupted.
 
-    \b
-    Example:
-      rollcall watch incoming/
+    A file is taken once it has held still. What cannot be imported at the moment is tried again.
     """
     uploads, folder_itself = bootstrap.folder(folder)
     with _users(settings) as users:
         import_users = bootstrap.import_users(
             settings, uploads=uploads, reports=_report_store(settings, reports), users=users
         )
-        if not as_json:
-            terminal.say(f"watching {folder_itself}; end with Ctrl-C")
+        complained: dict[ObjectReference, str] = {}
 
         def take(reference: ObjectReference) -> bool:
             try:
-                _show(import_users(reference), as_json=as_json)
-            except (*FILE_ERRORS, RepositoryUnavailableError) as error:
-                terminal.complain(f"{error}; trying again")
+                receipt = import_users(reference)
+            except (*FILE_ERRORS, RepositoryUnavailableError, OSError) as error:
+                complaint = _said_by_the_system(error) if isinstance(error, OSError) else str(error)
+                if complained.get(reference) != complaint:
+                    terminal.complain(f"{complaint}; trying again")
+                complained[reference] = complaint
                 return False
+            complained.pop(reference, None)
+            _show(receipt, as_json=as_json)
             return True
 
-        watch(uploads, take, lambda: time.sleep(interval))
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            next(uploads.list(), None)  # there is such a folder, or this says what is wrong
+            if not as_json:
+                terminal.say(f"watching {folder_itself}; end with Ctrl-C")
+            watch(uploads, take, lambda: time.sleep(interval))
 
 
-@cli.command()
+@cli.command(
+    short_help="List what was imported.", epilog=_examples("rollcall imports", "rollcall imports 3 --json")
+)
 @click.argument("import_id", metavar="[ID]", type=int, required=False)
 @as_json
 @click.pass_obj
 def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None:
-    r"""List what was imported, the newest first; or show the receipt of one import.
-
-    \b
-    Examples:
-      rollcall imports
-      rollcall imports 3 --json
-    """
+    """List what was imported, the newest first; or show the receipt of one import."""
     with _users(settings) as users:
         if import_id is not None:
             entry = users.entry(import_id)
@@ -265,19 +286,15 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
                 terminal.show_entries(entries)
 
 
-@cli.command()
+@cli.command(
+    short_help="List users.", epilog=_examples("rollcall users --import 3", "rollcall users --json > users.jsonl")
+)
 @click.option("--import", "import_id", type=int, metavar="ID", help="Only the users of this import.")
 @click.option("--limit", type=click.IntRange(min=0), help="At most so many. Default: 50, or all with --json.")
 @as_json
 @click.pass_obj
 def users(settings: Settings, import_id: int | None, limit: int | None, *, as_json: bool) -> None:
-    r"""List users in the order in which they were registered, hence of their file.
-
-    \b
-    Examples:
-      rollcall users --import 3
-      rollcall users --json > users.jsonl
-    """
+    """List users in the order in which they were registered, hence of their file."""
     with _users(settings) as repository:
         if import_id is not None:
             repository.entry(import_id)
@@ -289,36 +306,36 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
                 terminal.show_users(found, 50 if limit is None else limit)
 
 
-@cli.command()
+@cli.command(short_help="Take an import back.", epilog=_examples("rollcall undo 3"))
 @click.argument("import_id", metavar="ID", type=int)
 @click.pass_obj
 def undo(settings: Settings, import_id: int) -> None:
-    r"""Take an import back: remove the users it registered.
-
-    \b
-    Example:
-      rollcall undo 3
-    """
+    """Take an import back: remove the users it registered."""
     with _users(settings) as repository:
         removed = repository.undo(import_id, bootstrap.now())
     terminal.say(f"import {import_id} is undone: {removed:,} users removed")
 
 
-@cli.command()
+@cli.command(
+    short_help="Bring the schema of the database up to date.",
+    epilog=_examples("ROLLCALL_DATABASE_URL=postgresql://… rollcall migrate"),
+)
 @click.pass_obj
 def migrate(settings: Settings) -> None:
-    r"""Bring the schema of the database up to date.
+    """Bring the schema of the database up to date.
 
-    \b
-    Example:
-      ROLLCALL_DATABASE_URL=postgresql://… rollcall migrate
+    The database that comes with Rollcall needs no such command.
     """
     applied = bootstrap.migrate(settings, _data_folder(settings))
     terminal.say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
 def _for_each(
-    files: tuple[str, ...], do: Callable[[str, Callable[[Progress], None]], Receipt], *, as_json: bool
+    files: tuple[str, ...],
+    do: Callable[[str, Callable[[Progress], None]], Receipt],
+    *,
+    as_json: bool,
+    checked: bool = False,
 ) -> int:
     """Deal with file after file, whatever becomes of each.
 
@@ -334,20 +351,24 @@ def _for_each(
             terminal.complain(str(error))
             codes.append(FAILED)
         else:
-            _show(receipt, as_json=as_json)
+            _show(receipt, as_json=as_json, checked=checked)
             codes.append(EXIT_CODES[receipt.status])
     return max(codes, key=FROM_BEST_TO_WORST.index)
 
 
-def _show(receipt: Receipt, *, as_json: bool) -> None:
+def _show(receipt: Receipt, *, as_json: bool, checked: bool = False) -> None:
     if as_json:
         click.echo(to_json(receipt))
     else:
-        terminal.show_receipt(receipt)
+        terminal.show_receipt(receipt, checked=checked)
 
 
-def _users(settings: Settings) -> AbstractContextManager[UserRepository]:
-    return bootstrap.repository(settings, _data_folder(settings))
+@contextmanager
+def _users(settings: Settings) -> Iterator[UserRepository]:
+    with ExitStack() as held:
+        with terminal.waiting("opening the database"):
+            users = held.enter_context(bootstrap.repository(settings, _data_folder(settings)))
+        yield users
 
 
 def _data_folder(settings: Settings) -> Path:

@@ -1,12 +1,17 @@
 """Receipts, users and progress as text for people. A pipe gets it plain."""
 
+import io
+import os
+import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import IO
 
-from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -20,11 +25,12 @@ from rich.text import Text
 
 from rollcall.application.import_users import Progress as Step
 from rollcall.domain.policy import LedgerEntry
-from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.receipt import FaultTotal, Receipt, Status
 from rollcall.domain.rejection import Rejection
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, User
 
 REJECTIONS_LISTED = 20
+LABELS_LISTED = 10
 
 _STYLES = {
     Status.LOADED: "bold green",
@@ -32,81 +38,98 @@ _STYLES = {
     Status.REFUSED: "bold red",
     Status.SKIPPED: "bold cyan",
 }
+_FIGURES = {"rows", "first line", "line", "import", "read", "registered", "rejected", "age"}
 _PIPE_WIDTH = 10_000
+_BLOCK_ROWS = 1000
+
+_unprintable = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
 
 
 class Terminal:
     """What a person sees.
 
     Args:
-        output: Takes results.
-        errors: Takes progress and complaints.
+        output: Takes results; None where whoever started us has closed it.
+        errors: Takes progress and complaints; None likewise.
     """
 
-    def __init__(self, output: IO[str], errors: IO[str]) -> None:
+    def __init__(self, output: IO[str] | None, errors: IO[str] | None) -> None:
         self._console = _console(output)
         self._errors = _console(errors)
 
-    def show_receipt(self, receipt: Receipt) -> None:
-        """Tell what became of one upload, and what to do next."""
-        name = printable(receipt.source.key)
-        head = Text.assemble((receipt.status.replace("_", " "), _STYLES[receipt.status]), "  ", (name, "bold"))
+    def show_receipt(self, receipt: Receipt, *, checked: bool = False) -> None:
+        """Tell what became of one upload, and what to do next.
+
+        Args:
+            receipt: The account of it.
+            checked: Whether it was only checked.
+        """
+        status = receipt.status
+        words, style = _status(receipt)
+        head = Text.assemble(("would be " * checked + words, style), "  ", (_short(receipt.source.key), "bold"))
         self._say(head)
-        if receipt.message:
-            self._say(Text(f"  {printable(receipt.message)}"))
-        if receipt.status is not Status.SKIPPED and receipt.counts.read:
-            self._say(Text(f"  {_counted(receipt)}"))
-        if receipt.source.ignored_columns and receipt.counts.read:
-            ignored = ", ".join(printable(label) or "(no label)" for label in receipt.source.ignored_columns[:10])
-            self._say(Text(f"  columns ignored: {ignored}"))
+        if receipt.message and status is not Status.PARTIALLY_LOADED:
+            self._say(receipt.message, indent=2)
+        if status.registers or receipt.counts.read:
+            self._say(_counted(receipt), indent=2)
+            if ignored := receipt.source.ignored_columns:
+                self._say(f"columns ignored: {_listed(ignored)}", indent=2)
         if receipt.rejections:
-            self._table(_rejections(receipt.rejections[:REJECTIONS_LISTED]))
-            more = receipt.counts.rejected - REJECTIONS_LISTED
-            if more > 0:
-                self._say(Text(f"  and {more:,} more"))
-        if receipt.rejected_rows:
-            self._say(Text(f"  rejected rows: {printable(receipt.rejected_rows)}"))
+            self._table(_rejections(receipt.rejections[:REJECTIONS_LISTED]), indent=2)
+        if receipt.counts.rejected > REJECTIONS_LISTED:
+            self._say(f"and {receipt.counts.rejected - REJECTIONS_LISTED:,} more; all of them by fault:", indent=2)
+            self._table(_totals(receipt.totals), indent=2)
+        if where := receipt.rejected_rows:
+            if status is Status.PARTIALLY_LOADED:
+                self._say("next: mend the rejected rows in the file that holds them, and import that:", indent=2)
+                self._say_whole(f"    rollcall import {shlex.quote(_short(where))}")
+            else:
+                self._say("the rejected rows, to read:", indent=2)
+                self._say_whole(f"    {_short(where)}")
 
     def show_entries(self, entries: Iterator[LedgerEntry]) -> None:
         """List imports, as many as there are."""
-        table = _new_table("import", "status", "read", "registered", "rejected", "started", "upload")
-        for entry in entries:
-            receipt = entry.receipt
-            table.add_row(
+        labels = "import", "status", "registered", "rejected", "started", "upload"
+        rows = (
+            (
                 str(entry.import_id),
-                _status(entry),
-                f"{receipt.counts.read:,}",
-                f"{receipt.counts.registered:,}",
-                f"{receipt.counts.rejected:,}",
-                f"{receipt.started:%Y-%m-%d %H:%M:%S}",
-                printable(receipt.source.key),
+                "undone" if entry.undone else _status(entry.receipt),
+                f"{entry.receipt.counts.registered:,}",
+                f"{entry.receipt.counts.rejected:,}",
+                _local_time(entry.receipt),
+                _short(entry.receipt.source.key),
             )
-        if table.row_count:
-            self._table(table)
-        else:
-            self._say(Text("no imports yet"))
+            for entry in entries
+        )
+        if not self._long_table(labels, rows):
+            self._say("no imports yet")
 
     def show_entry(self, entry: LedgerEntry) -> None:
         """Tell all that the ledger knows of one import."""
-        self._say(Text(f"import {entry.import_id}{', undone' if entry.undone else ''}", style="bold"))
+        undone = ", undone since" if entry.undone else ""
+        self._say(f"import {entry.import_id}, started {_local_time(entry.receipt)}{undone}")
         self.show_receipt(entry.receipt)
 
     def show_users(self, users: Iterator[User], limit: int) -> None:
         """List the first users."""
-        table = _new_table(*COLUMNS)
-        for user in islice(users, limit):
-            table.add_row(*(str(value) for value in user.values()))
-        self._table(table)
+        some = islice(users, limit)
+        shown = self._long_table(COLUMNS, ([printable(str(value)) for value in user.values()] for user in some))
         if next(users, None):
-            self._say(Text(f"  and more; --limit shows as many as you like, of {limit:,} now"))
+            self._say(f"the first {limit:,}; more with --limit, all with --json")
+        elif not shown:
+            self._say("no users")
 
     def say(self, sentence: str) -> None:
         """Say something that was asked for."""
-        self._say(Text(printable(sentence)))
+        self._say(sentence)
 
     def complain(self, sentence: str) -> None:
         """Say what went wrong and what to do."""
-        self._errors.print(Text.assemble(("rollcall: ", "bold red"), printable(sentence)), soft_wrap=True)
+        self._errors.print(Text.assemble(("rollcall: ", "bold red"), printable(sentence)))
+
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """Say what takes a moment, while the context lasts, on a terminal only."""
+        return self._errors.status(what) if self._errors.is_terminal else nullcontext()
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Step], None]]:
@@ -116,55 +139,97 @@ class Terminal:
             return
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             TaskProgressColumn(),
             DownloadColumn(),
             TextColumn("{task.fields[rows]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._errors, transient=True) as bar:
+        with Progress(*columns, console=self._errors, transient=True, expand=True) as bar:
             task = bar.add_task("checking", total=None, rows="")
 
             def show(step: Step) -> None:
                 if bar.tasks[0].description != step.step:
                     bar.reset(task, description=step.step)
                 elapsed = bar.tasks[0].elapsed or 0
-                rate = f", {step.rows / elapsed:,.0f} rows/s" if elapsed > 1 else ""
+                rate = f", {step.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
                 rows = f"{step.rows:,} rows{rate}" if step.rows else ""
                 bar.update(task, completed=step.bytes_read, total=step.bytes_total, rows=rows)
 
             yield show
 
-    def _say(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True)
+    def _say(self, text: str | Text, *, indent: int = 0) -> None:
+        text = Text(printable(text)) if isinstance(text, str) else text
+        self._console.print(Padding(text, (0, 0, 0, indent), expand=False))
 
-    def _table(self, table: Table) -> None:
-        if not self._console.is_terminal:
-            table.box = None
-            self._console.print(table)
-        else:
-            self._console.print(table)
+    def _say_whole(self, line: str) -> None:
+        """Say something that is there to be copied, so that no line end may come into it."""
+        self._console.print(Text(printable(line)), soft_wrap=True)
+
+    def _long_table(self, labels: Sequence[str], rows: Iterator[Sequence[str | tuple[str, str]]]) -> bool:
+        """Show a table of any length block by block, for all its rows need not fit into memory.
+
+        Args:
+            labels: The heads of the columns.
+            rows: Their cells, some of them with a style.
+
+        Returns:
+            Whether there was a row.
+        """
+        widths = [len(label) for label in labels]
+        head = [[Text(label, "bold") for label in labels]]
+        while block := [list(map(_cell, row)) for row in islice(rows, _BLOCK_ROWS)]:
+            for row in block:
+                widths = [max(width, cell.cell_len) for width, cell in zip(widths, row, strict=True)]
+            lines = (_aligned(labels, row, widths) for row in (*head, *block))
+            self._console.print(Text("\n").join(lines), soft_wrap=True)
+            head = []
+        return not head
+
+    def _table(self, table: Table, *, indent: int = 0) -> None:
+        padded = Padding(table, (0, 0, 0, indent), expand=False)
+        if self._console.is_terminal:
+            self._console.print(padded)
+            return
+        with self._console.capture() as captured:
+            self._console.print(padded)
+        for line in captured.get().splitlines():
+            self._say_whole(line.rstrip())
 
 
 def printable(text: str) -> str:
-    """Escape what could move the cursor or hide text: keys and messages may hold anything."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    """Escape what could move the cursor or turn text around: keys and messages may hold anything."""
+    return _unprintable.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def _console(stream: IO[str]) -> Console:
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+def _console(stream: IO[str] | None) -> Console:
+    if stream is None:
+        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as we live
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
+    terminal = stream.isatty()
+    width = None if terminal else _PIPE_WIDTH
+    return Console(file=stream, force_terminal=terminal, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _new_table(*labels: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for label in labels:
-        figures = label in {"line", "import", "read", "registered", "rejected", "age"}
-        table.add_column(label, justify="right" if figures else "left", overflow="fold")
+        table.add_column(label, justify="right" if label in _FIGURES else "left", overflow="fold")
     return table
+
+
+def _cell(cell: str | tuple[str, str]) -> Text:
+    return Text(cell) if isinstance(cell, str) else Text(*cell)
+
+
+def _aligned(labels: Sequence[str], row: Sequence[Text], widths: Sequence[int]) -> Text:
+    line = Text()
+    for label, cell, width in zip(labels, row, widths, strict=True):
+        padding = " " * (width - cell.cell_len)
+        line.append_text(Text.assemble(*((padding, cell) if label in _FIGURES else (cell, padding)), "  "))
+    line.rstrip()
+    return line
 
 
 def _rejections(rejections: Sequence[Rejection]) -> Table:
@@ -175,19 +240,22 @@ def _rejections(rejections: Sequence[Rejection]) -> Table:
             if rejection.line == rejection.last_line
             else f"{rejection.line}-{rejection.last_line}"
         )
-        table.add_row(lines, Text("; ".join(printable(fault.message) for fault in rejection.faults)))
+        table.add_row(lines, printable("; ".join(fault.message for fault in rejection.faults)))
     return table
 
 
-def _status(entry: LedgerEntry) -> Text:
-    status = entry.receipt.status
-    return Text("undone") if entry.undone else Text(status.replace("_", " "), style=_STYLES[status])
+def _totals(totals: Sequence[FaultTotal]) -> Table:
+    table = _new_table("rows", "first line", "fault")
+    for total in totals:
+        table.add_row(
+            f"{total.count:,}", f"{total.first_line:,}", f"{total.column or 'the row'} {total.code.says}"
+        )
+    return table
 
 
 def _counted(receipt: Receipt) -> str:
     counts = receipt.counts
-    parts = [f"{counts.read:,} rows read"]
-    parts += [
+    fates = [
         f"{number:,} {name}"
         for name, number in (
             ("registered", counts.registered),
@@ -198,6 +266,30 @@ def _counted(receipt: Receipt) -> str:
         )
         if number
     ]
-    blank = f" ({counts.blank:,} blank)" if counts.blank else ""
-    number = f" as import {receipt.import_id}" if receipt.import_id else ""
-    return f"{', '.join(parts)}{blank}{number} in {receipt.seconds:.2f} s ({receipt.rows_per_second:,} rows/s)"
+    if counts.blank:
+        fates.append(f"{counts.blank:,} blank left out")
+    about = [f"{receipt.seconds:.2f} s"]
+    if counts.read:
+        about.append(f"{receipt.rows_per_second:,} rows/s")
+    if receipt.import_id and receipt.status.registers:
+        about.insert(0, f"import {receipt.import_id}")
+    rows = "row" if counts.read == 1 else "rows"
+    return f"{counts.read:,} {rows} read{': ' * bool(fates)}{', '.join(fates)} ({', '.join(about)})"
+
+
+def _status(receipt: Receipt) -> tuple[str, str]:
+    return receipt.status.replace("_", " "), _STYLES[receipt.status]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    listed = ", ".join(label or "(no label)" for label in labels[:LABELS_LISTED])
+    return f"{listed} and {len(labels) - LABELS_LISTED:,} more" if len(labels) > LABELS_LISTED else listed
+
+
+def _local_time(receipt: Receipt) -> str:
+    return f"{receipt.started.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _short(path: str) -> str:
+    """Give a path from where the person stands, if it lies below."""
+    return printable(path.removeprefix(f"{Path.cwd()}/"))

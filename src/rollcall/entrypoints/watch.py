@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from rollcall.application.ports import ObjectNotFoundError, ObjectStore
+from rollcall.application.ports import ObjectNotFoundError, ObjectStore, StoreUnavailableError
 from rollcall.domain.upload import ObjectReference
 
-_State = tuple[int, datetime]
+_State = tuple[int, datetime] | str
 
 
 def watch(
@@ -24,8 +24,12 @@ def watch(
     before: dict[ObjectReference, _State] = {}
     taken: dict[ObjectReference, _State] = {}
     while True:
-        now = _states(folder)
-        for reference, state in now.items():
+        now: dict[ObjectReference, _State] = {}
+        for reference in folder.list():
+            state = _state(folder, reference)
+            if state is None:
+                continue  # it went between the two calls
+            now[reference] = state
             if before.get(reference) == state != taken.get(reference) and take(reference):
                 taken[reference] = state
         taken = {reference: state for reference, state in taken.items() if reference in now}
@@ -33,12 +37,11 @@ def watch(
         pause()
 
 
-def _states(folder: ObjectStore) -> dict[ObjectReference, _State]:
-    states = {}
-    for reference in folder.list():
-        try:
-            with folder.open(reference) as found:
-                states[reference] = (found.upload.size, found.upload.last_modified)
-        except ObjectNotFoundError:
-            continue  # it went between the two calls
-    return states
+def _state(folder: ObjectStore, reference: ObjectReference) -> _State | None:
+    try:
+        with folder.open(reference) as found:
+            return found.upload.size, found.upload.last_modified
+    except ObjectNotFoundError:
+        return None
+    except StoreUnavailableError as error:
+        return str(error)  # whoever takes it meets the same error, and tells
