@@ -1,0 +1,103 @@
+"""A whole Rollcall in memory."""
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.ports import ObjectStore
+from rollcall.domain.policy import Policy
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference
+
+
+@attrs.define
+class Clock:
+    """A clock that goes on by a second whenever it is read."""
+
+    time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+def _bucket(name: str) -> MemoryObjectStore:
+    return MemoryObjectStore(name, Clock())
+
+
+@attrs.frozen
+class Desk:
+    """Stores, users and a clock, on which uploads can be dropped and imported.
+
+    Attributes:
+        uploads: Where uploads are dropped.
+        reports: Where receipts and rejected rows end up.
+        users: Users and ledger.
+        through: The store that the import reads instead of `uploads`, if another.
+        into: The store that the import writes instead of `reports`, if another.
+    """
+
+    uploads: MemoryObjectStore = attrs.field(factory=lambda: _bucket("inbox"))
+    reports: MemoryObjectStore = attrs.field(factory=lambda: _bucket("reports"))
+    users: MemoryUserRepository = attrs.field(factory=lambda: MemoryUserRepository(patience=0))
+    through: ObjectStore | None = None
+    into: ObjectStore | None = None
+
+    def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
+        """Upload something, and announce the very version."""
+        self.uploads.put(key, io.BytesIO(data))
+        return list(self.uploads.list(key))[-1]
+
+    def importer(
+        self,
+        policy: Policy = Policy(),
+        *,
+        max_upload_bytes: int = 10**9,
+        max_csv_bytes: int = 10**9,
+        encodings: tuple[str, ...] = ("utf-8",),
+    ) -> ImportUsers:
+        """The use case as it is wired here."""
+        return ImportUsers(
+            uploads=self.through or self.uploads,
+            reports=self.into or self.reports,
+            users=self.users,
+            policy=policy,
+            encodings=encodings,
+            max_upload_bytes=max_upload_bytes,
+            max_csv_bytes=max_csv_bytes,
+            now=Clock(),
+            spool=io.BytesIO,
+        )
+
+    def load(
+        self,
+        reference: ObjectReference,
+        policy: Policy = Policy(),
+        *,
+        again: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Receipt:
+        """Import what was dropped."""
+        return self.importer(policy)(reference, again=again, progress=progress)
+
+    def rows(self, import_id: int | None = None) -> list[tuple[str | int, ...]]:
+        """The values of the users who are registered, in order."""
+        return [tuple(user.values()) for user in self.users.users(import_id)]
+
+    def stored(self) -> dict[str, bytes]:
+        """What lies in the reports store, each under its key; of several versions the last."""
+        return {reference.key: self.read(reference.key) for reference in self.reports.list()}
+
+    def read(self, key: str) -> bytes:
+        """One report."""
+        with self.reports.open(ObjectReference(key=key)) as stored:
+            return stored.fetch(lambda _: None).read()
+
+    def versions(self, key: str) -> int:
+        """How many times a report was written."""
+        return len(list(self.reports.list(key)))

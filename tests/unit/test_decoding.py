@@ -1,0 +1,367 @@
+"""The first pass over an upload: compression, encoding, hash; and the second that reads its text."""
+
+import codecs
+import gzip
+import hashlib
+import io
+import itertools
+import tracemalloc
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rollcall.application.decoding import (
+    CHUNK_BYTES,
+    Content,
+    DamagedGzipError,
+    Inspection,
+    line_ends,
+    read_text,
+)
+from rollcall.domain.rejection import Code
+from unit.oracles import count_line_ends
+
+MIB = 1024 * 1024
+BODY = "name,country,age\nAnn Lee,Chile,30\nZoë,España,41\n".encode()
+
+# Made without the time, so that the names of tests do not depend on it.
+_WHOLE = gzip.compress(BODY, mtime=0)
+_FIRST = gzip.compress(BODY[:20], mtime=0)
+_SECOND = gzip.compress(BODY[20:], mtime=0)
+_NOTHING = gzip.compress(b"", mtime=0)
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_BITS = (b"a", b",", b"\n", b"\r", b"\r\n", b"\xc3\xa9", b"\xe5\xb1\xb1", b"\xf0\x9f\x91\x8d", b"\x83e", b"\x00")
+_BAD_BITS = (b"\xe9", b"\x80", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f", b"\xd8\x00", b"\x00\xd8")
+
+nearly_text = st.lists(st.sampled_from(_BITS * 5 + _BAD_BITS), max_size=30).map(b"".join)
+marks = st.sampled_from((b"", b"", b"", *_MARKS))
+encoding_lists = st.sampled_from(
+    (("utf-8",), ("utf-8", "cp932"), ("cp932", "utf-8"), ("utf-8", "cp1252"), ("ascii",))
+)
+
+
+def _inspect(
+    pieces: Iterable[bytes], encodings: Sequence[str] = ("utf-8",), max_csv_bytes: int = 100 * MIB
+) -> Content:
+    inspection = Inspection(encodings, max_csv_bytes)
+    for piece in pieces:
+        inspection.watch(piece)
+    return inspection.finish()
+
+
+def _cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """A text in pieces of these sizes, over and over."""
+    at = 0
+    for size in itertools.cycle(sizes):
+        if at >= len(data):
+            return
+        yield data[at : at + size]
+        at += size
+
+
+def _code(content: Content) -> Code | None:
+    return content.fault.code if content.fault else None
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@given(data=nearly_text, mark=marks, encodings=encoding_lists)
+def test_the_mark_decides_or_the_first_encoding_that_decodes_the_whole(
+    data: bytes, mark: bytes, encodings: Sequence[str]
+) -> None:
+    """Strictly, to the last byte."""
+    upload = mark + data
+    mark = next((mark for mark in _MARKS if upload.startswith(mark)), b"")
+    tried = (_MARKS[mark],) if mark else encodings
+    expected = next((encoding for encoding in tried if _decodes(upload[len(mark) :], encoding)), None)
+    content = _inspect([upload], encodings)
+
+    assert content.sha256 == hashlib.sha256(upload).hexdigest()
+    assert content.compression is None
+    assert content.encoding == (expected if upload else None)
+    assert content.mark_bytes == len(mark)
+    assert _code(content) == (Code.EMPTY_FILE if not upload else None if expected else Code.ENCODING_ERROR)
+
+
+@given(data=nearly_text, mark=marks, encodings=encoding_lists, before=st.sampled_from((0, 4080, 4096, 9000)))
+def test_the_first_byte_that_does_not_fit_is_named(
+    data: bytes, mark: bytes, encodings: Sequence[str], before: int
+) -> None:
+    """By its offset in the file and its physical line, under the encoding that was tried first."""
+    upload = mark + bytes(before) + data
+    mark = next((mark for mark in _MARKS if upload.startswith(mark)), b"")
+    first = _MARKS[mark] if mark else encodings[0]
+    content = _inspect([upload], encodings)
+    if content.fault and content.fault.code is Code.ENCODING_ERROR:
+        with pytest.raises(UnicodeDecodeError) as failure:
+            upload[len(mark) :].decode(first)
+        start = failure.value.start
+        line = 1 + count_line_ends(upload[len(mark) :][:start].decode(first))
+
+        assert f"is in line {line}, byte offset {len(mark) + start};" in content.fault.message
+
+
+@given(
+    data=nearly_text,
+    mark=marks,
+    encodings=encoding_lists,
+    before=st.sampled_from((0, 4080, 9000)),
+    compressed=st.booleans(),
+    sizes=st.lists(st.integers(1, 40) | st.integers(1, 5000), min_size=1, max_size=4),
+)
+@example(data=b"\x83,a", mark=b"", encodings=("utf-8",), before=4096, compressed=False, sizes=[4097, 1])
+@example(
+    data=b"n" * 15 + b"\r\n\xff,", mark=b"", encodings=("utf-8",), before=4080, compressed=False, sizes=[4096]
+)
+def test_it_does_not_matter_in_which_pieces_an_upload_comes(
+    data: bytes,
+    mark: bytes,
+    encodings: Sequence[str],
+    before: int,
+    compressed: bool,  # noqa: FBT001 - what varies
+    sizes: list[int],
+) -> None:
+    """The same bytes give the same content, its fault and every word of its message included."""
+    upload = mark + b"n" * before + data
+    stored = gzip.compress(upload, mtime=0) if compressed else upload
+
+    assert _inspect(_cut(stored, sizes), encodings) == _inspect([stored], encodings)
+
+
+@given(
+    text=st.text(st.sampled_from("a,\r\né山👍\0"), max_size=40),
+    mark=st.sampled_from((b"", *_MARKS)),
+    before=st.sampled_from((0, 4095, CHUNK_BYTES - 3)),
+    compressed=st.booleans(),
+)
+def test_the_text_that_is_read_is_the_upload_decoded(
+    text: str,
+    mark: bytes,
+    before: int,
+    compressed: bool,  # noqa: FBT001 - what varies
+) -> None:
+    """Without its mark, whole, across all pieces."""
+    text = "x" * before + text
+    upload = mark + text.encode(_MARKS.get(mark, "utf-8"))
+    stored = gzip.compress(upload, mtime=0) if compressed else upload
+    content = _inspect([stored])
+    pieces = [] if content.fault else list(read_text(io.BytesIO(stored), content))
+
+    assert _code(content) == (None if upload else Code.EMPTY_FILE)
+    assert "".join(pieces) == text
+    assert all(pieces)
+
+
+def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
+    """And is refused with advice where it is not."""
+    upload = "name,country,age\n山田太郎,日本,29\n".encode("cp932")
+    content = _inspect([upload], ("utf-8", "cp932"))
+    refused = _inspect([upload])
+
+    assert content.encoding == "cp932"
+    assert "".join(read_text(io.BytesIO(upload), content)) == upload.decode("cp932")
+    assert refused.fault
+    assert refused.fault.message == (
+        "the file is not utf-8: the first byte that does not fit is in line 2, byte offset 17; "
+        "it looks like cp932: save it as CSV UTF-8, or add cp932 to ROLLCALL_ENCODINGS"
+    )
+
+
+def test_a_western_upload_is_told_what_would_decode_it() -> None:
+    """Even where its lines end as in Windows."""
+    refused = _inspect(["name,country,age\r\nZoë,España,30\r\n".encode("cp1252")])
+
+    assert refused.fault
+    assert "line 2, byte offset 20; it looks like cp1252:" in refused.fault.message
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le", "iso2022_jp", "cp500", "utf-7"]
+)
+def test_any_encoding_that_may_be_set_can_be_tried(encoding: str) -> None:
+    """One that does not fit is passed over, whatever way its decoder complains."""
+    content = _inspect([BODY], (encoding, "utf-8"))
+
+    assert content.encoding in {encoding, "utf-8"}
+    assert content.fault is None
+
+
+def test_an_empty_upload_is_refused_as_empty() -> None:
+    """Stored plainly or compressed; that there is only a mark is for the header to say."""
+    nothing = hashlib.sha256(b"").hexdigest()
+
+    assert _code(_inspect([])) == _code(_inspect([b""])) == Code.EMPTY_FILE
+    assert _inspect([]).sha256 == nothing
+    assert _code(_inspect([gzip.compress(b"")])) == Code.EMPTY_FILE
+    assert _inspect([gzip.compress(b"")]).sha256 == nothing
+    assert _inspect([codecs.BOM_UTF8]).fault is None
+
+
+@pytest.mark.parametrize("byte", [b"\x1f", b"\x8b", b"P", b"n"])
+def test_a_single_byte_is_no_archive(byte: bytes) -> None:
+    """It takes more to be recognised as one."""
+    assert _code(_inspect([byte])) == (None if byte.isascii() else Code.ENCODING_ERROR)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        _WHOLE,
+        _FIRST + _NOTHING + _SECOND,
+        _WHOLE + bytes(1000),
+        _FIRST + bytes(3) + _SECOND,
+    ],
+    ids=["plain", "members", "padded", "padded between members"],
+)
+def test_gzip_is_read_whatever_its_members_and_padding(stored: bytes, size: int) -> None:
+    """Its hash is that of the bytes inside, so that it is the same content as the plain file."""
+    content = _inspect(_cut(stored, [size]))
+
+    assert content == attrs.evolve(_inspect([BODY]), compression="gzip")
+    assert "".join(read_text(io.BytesIO(stored), content)) == BODY.decode()
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *(_WHOLE[:end] for end in (2, 3, 9, 10, 11, 40, len(_WHOLE) - 8, len(_WHOLE) - 1)),
+        _WHOLE[:40] + bytes([_WHOLE[40] ^ 0xFF]) + _WHOLE[41:],
+        _WHOLE[:-5] + bytes([_WHOLE[-5] ^ 1]) + _WHOLE[-4:],
+        _WHOLE[:-1] + bytes([_WHOLE[-1] ^ 1]),
+        _WHOLE + b"trailing",
+        _WHOLE + b"\0\0x",
+        _WHOLE + _WHOLE[:20],
+        b"\x1f\x8b" + BODY,
+    ],
+)
+def test_damaged_gzip_is_refused_as_such(stored: bytes, size: int) -> None:
+    """Cut, changed, or followed by something else; then what is stored has the hash."""
+    content = _inspect(_cut(stored, [size]))
+
+    assert content.fault
+    assert content.fault.code is Code.COMPRESSION_ERROR
+    assert "damaged or cut short" in content.fault.message
+    assert content.sha256 == hashlib.sha256(stored).hexdigest()
+    assert content.encoding is None
+
+
+def test_what_was_whole_and_is_cut_short_at_the_second_reading_is_noticed() -> None:
+    """It is never taken for the end of the file."""
+    content = _inspect([_WHOLE])
+    with pytest.raises(DamagedGzipError):
+        list(read_text(io.BytesIO(_WHOLE[:-9]), content))
+    plain = _inspect([BODY])
+    with pytest.raises(UnicodeDecodeError):
+        list(read_text(io.BytesIO(BODY[: BODY.index(b"\xc3") + 1]), plain))
+
+
+def _zeros_compressed(mib: int) -> Iterator[bytes]:
+    """So many MiB of zeros as gzip, in the pieces in which it is made."""
+    compressor = zlib.compressobj(wbits=31)
+    zeros = bytes(MIB)
+    for _ in range(mib):
+        if piece := compressor.compress(zeros):
+            yield piece
+    yield compressor.flush()
+
+
+@pytest.mark.parametrize("magic", [b"", b"PK\x03\x04", b"%PDF-"])
+def test_a_bomb_is_refused_without_being_unpacked(magic: bytes) -> None:
+    """A gibibyte of zeros in one mebibyte costs neither memory nor time; nor does one in disguise."""
+    first = gzip.compress(magic + bytes(8192)) if magic else b""
+    # 1 GiB in members of 32 MiB: nobody notices the seams, and making it takes no time.
+    stored = first + b"".join(_zeros_compressed(32)) * 32
+    tracemalloc.start()
+    content = _inspect(_cut(stored, [64 * 1024]), max_csv_bytes=4 * MIB)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert content.fault
+    assert content.fault.code is Code.SIZE_LIMIT
+    assert content.fault.message == (
+        "the CSV inside is larger than the 4,194,304 bytes that are taken here; split it into files"
+    )
+    assert content.sha256 == hashlib.sha256(stored).hexdigest()
+    assert peak < 4 * MIB
+
+
+def test_text_is_read_in_pieces_of_bounded_size_however_well_it_is_compressed() -> None:
+    """One stored piece may hold a thousand times its size."""
+    stored = b"".join(_zeros_compressed(16))
+    content = _inspect([stored])
+    sizes = [len(piece) for piece in read_text(io.BytesIO(stored), content)]
+
+    assert sum(sizes) == 16 * MIB
+    assert max(sizes) <= CHUNK_BYTES
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_size_limit_is_the_largest_size_that_is_taken(compressed: bool) -> None:  # noqa: FBT001 - what varies
+    """Counted after decompression, to the byte."""
+    stored = gzip.compress(BODY) if compressed else BODY
+
+    assert _code(_inspect([stored], max_csv_bytes=len(BODY))) is None
+    assert _code(_inspect([stored], max_csv_bytes=len(BODY) - 1)) == Code.SIZE_LIMIT
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"PK\x03\x04", "a zip archive"),
+        (b"PK\x03\x04..[Content_Types].xml", "an Excel workbook (.xlsx)"),
+        (b"PK\x03\x04..xl/workbook.xml", "an Excel workbook (.xlsx)"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls)"),
+    ],
+)
+def test_a_foreign_format_is_refused_as_what_it_is(
+    head: bytes,
+    name: str,
+    compressed: bool,  # noqa: FBT001 - what varies
+) -> None:
+    """With the advice to export CSV, however large or small it is, and whatever comes after its head."""
+    for rest in (b"", b"\xff\xfe\x00", bytes(10_000)):
+        stored = gzip.compress(head + rest) if compressed else head + rest
+        content = _inspect(_cut(stored, [100]))
+
+        assert content.fault
+        assert content.fault.code is Code.FORMAT_ERROR
+        assert content.fault.message.startswith(f"the file is {name}, not a CSV; export it as CSV")
+        assert content.sha256 == hashlib.sha256(head + rest).hexdigest()
+
+
+@given(
+    rest=st.binary(max_size=200),
+    sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=3),
+    cut=st.integers(0, 30),
+)
+def test_a_compressed_foreign_format_has_one_verdict(rest: bytes, sizes: list[int], cut: int) -> None:
+    """In whatever pieces it comes, damaged or not."""
+    stored = gzip.compress(b"PK\x03\x04" + rest * 30, mtime=0)
+    stored = stored[: len(stored) - cut]
+
+    assert _inspect(_cut(stored, sizes)) == _inspect([stored])
+
+
+@given(text=st.text("\r\na", max_size=20))
+def test_line_ends_are_crlf_lf_and_lone_cr(text: str) -> None:
+    """Each counts once."""
+    assert line_ends(text) == count_line_ends(text)

@@ -1,0 +1,672 @@
+"""The whole use case in memory: every upload exactly once or not at all, every row accounted for."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.import_users import Progress
+from rollcall.application.ports import (
+    ObjectChangedError,
+    ObjectNotFoundError,
+    RepositoryUnavailableError,
+    StoredObject,
+    StoreUnavailableError,
+)
+from rollcall.application.receipts import from_dict, to_json
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.receipt import Counts, Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference, Upload
+from strategies import CsvUpload, csv_uploads, refused_uploads
+from unit.desk import Clock, Desk
+from unit.oracles import is_blank, read_records, row_verdict
+
+GOOD = b"name,country,age\nAnn,Chile,30\nBob,Kenya,41\n"
+OTHER = b"name,country,age\nCem,Japan,52\n"
+MIXED = b"name,country,age\nAnn,Chile,30\nBob,Kenya,old\n,Peru,9\nDee,Oman,7\n"
+BAD = b"name,country,age\n,Chile,x\n"
+
+ANN_AND_BOB: list[tuple[str | int, ...]] = [("Ann", "Chile", 30), ("Bob", "Kenya", 41)]
+
+# What the lines of a file may be made of, to be judged by the oracles.
+nasty_lines = st.lists(
+    st.sampled_from(
+        (
+            *("Ann,Chile,30", "é,ü,007", "Bob,Kenya", "x,y,z", '"a\nb",c,5', ",,", ""),
+            *('"', '"a"b', "\n", "\r\n", "\r", ",", "1"),
+        )
+    ),
+    max_size=15,
+).map("".join)
+
+
+def _counts(receipt: Receipt) -> tuple[int, int, int]:
+    return receipt.counts.registered, receipt.counts.rejected, receipt.counts.withheld
+
+
+def _receipt_key(receipt: Receipt) -> str:
+    return f"{receipt.source.key}/{receipt.source.version}/receipt.json"
+
+
+def _verdict(upload: CsvUpload) -> tuple[Status, Code | None]:
+    if upload.faults and not upload.users:
+        return Status.REFUSED, Code.TOO_MANY_REJECTIONS
+    return (Status.PARTIALLY_LOADED, Code.ROWS_REJECTED) if upload.faults else (Status.LOADED, None)
+
+
+@given(upload=csv_uploads())
+def test_every_row_of_an_upload_is_registered_or_explained(upload: CsvUpload) -> None:
+    """Whatever its dialect, encoding and compression; what was read is all accounted for."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(upload.data))
+    kinds = Counter(kind for _, faults in upload.faults for kind in faults)
+
+    assert (receipt.status, receipt.code) == _verdict(upload)
+    assert list(desk.users.users()) == list(upload.users)
+    assert receipt.counts == Counts(
+        read=upload.read, registered=len(upload.users), rejected=len(upload.faults), blank=upload.blank
+    )
+    assert [
+        (rejection.line, tuple((fault.code, fault.column) for fault in rejection.faults))
+        for rejection in receipt.rejections
+    ] == list(upload.faults)
+    assert {(total.code, total.column): total.count for total in receipt.totals} == kinds
+    assert receipt.source.encoding == upload.encoding
+    assert receipt.source.delimiter == upload.delimiter
+    assert receipt.source.compression == upload.compression
+    assert receipt.source.ignored_columns == upload.ignored_columns
+    assert receipt.source.size == len(upload.data)
+
+
+@given(lines=nasty_lines)
+def test_a_broken_file_is_judged_line_by_line(lines: str) -> None:
+    """Exactly the good records are registered, by the oracles' reading; the others are explained."""
+    text = f"name,country,age\n{lines}"
+    records = [
+        record for record in read_records(text, ",")[1:] if record.fault or not all(map(is_blank, record.cells))
+    ]
+    verdicts = [
+        row_verdict(record.cells) if record.fault is None and len(record.cells) == 3 else (Code.EXTRA_CELL,)
+        for record in records
+    ]
+    good = [verdict for verdict in verdicts if not any(isinstance(one, Code) for one in verdict)]
+    desk = Desk()
+    receipt = desk.load(desk.drop(text.encode()))
+
+    assert desk.rows() == good
+    assert _counts(receipt) == (len(good), len(records) - len(good), 0)
+    assert [rejection.line for rejection in receipt.rejections] == [
+        record.line for record, verdict in zip(records, verdicts, strict=True) if verdict not in good
+    ]
+
+
+@given(refused=refused_uploads())
+def test_an_upload_that_is_no_good_csv_is_refused(refused: tuple[bytes, Code]) -> None:
+    """Nothing is registered, and the receipt says why in one line."""
+    data, code = refused
+    desk = Desk()
+    receipt = desk.load(desk.drop(data))
+
+    assert (receipt.status, receipt.code) == (Status.REFUSED, code)
+    assert desk.rows() == []
+    assert receipt.message
+    assert receipt.message.isprintable()
+    assert desk.users.entry(1).receipt == receipt
+
+
+@pytest.mark.parametrize("data", [GOOD, MIXED, BAD, b"", gzip.compress(MIXED, mtime=0)])
+def test_the_receipt_is_in_the_ledger_and_beside_the_reports(data: bytes) -> None:
+    """The same in both, and as it was returned."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(data, "in box/users.csv"))
+    stored = desk.stored()[_receipt_key(receipt)]
+
+    assert _receipt_key(receipt) == "in box/users.csv/1/receipt.json"
+    assert from_dict(json.loads(stored)) == receipt
+    assert stored.endswith(b"}\n")
+    assert desk.users.entry(1).receipt == receipt
+    assert receipt.import_id == 1
+
+
+@given(upload=csv_uploads(max_rows=4))
+def test_the_rejected_rows_are_those_of_the_receipt(upload: CsvUpload) -> None:
+    """In a file of their own, which the receipt names; where no row was rejected, there is none."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(upload.data))
+    files = {key: data for key, data in desk.stored().items() if not key.endswith("receipt.json")}
+    lines = []
+    for data in files.values():
+        encoding = {"utf-8": "utf-8-sig"}.get(upload.encoding, "utf-16")
+        text = data.decode(encoding)
+        text = text.split("\r\n", 1)[1] if text.startswith("sep=") else text
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=upload.delimiter, strict=True)
+        lines = [int(row["rollcall_line"]) for row in rows]
+
+    assert lines == [line for line, _ in upload.faults]
+    assert [f"memory:{key}" for key in files] == ([receipt.rejected_rows] if upload.faults else [])
+
+
+@given(uploads=st.lists(csv_uploads(max_rows=2), max_size=3), order=st.lists(st.integers(0, 2), max_size=8))
+def test_uploads_are_registered_once_however_often_and_in_whatever_order_they_are_delivered(
+    uploads: list[CsvUpload], order: list[int]
+) -> None:
+    """What is in the table is what was registered for the first of each content, and the receipts say so."""
+    desk = Desk()
+    references = [desk.drop(upload.data, f"{at}.csv") for at, upload in enumerate(uploads)]
+    delivered = [at for at in order if at < len(uploads)]
+    registered = [desk.load(references[at]).counts.registered for at in delivered]
+    first = {uploads[at].data: at for at in reversed(delivered)}
+    # Plain or compressed, it is the same content.
+    contents = {_inside(data): uploads[at].users for data, at in sorted(first.items(), key=lambda each: each[1])}
+
+    assert sum(registered) == len(desk.rows())
+    assert Counter(desk.users.users()) == Counter(user for users in contents.values() for user in users)
+
+
+def _inside(data: bytes) -> bytes:
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+
+
+def test_a_redelivery_is_skipped_and_answered_with_the_first_receipt() -> None:
+    """Which stays as it is, in the ledger and beside the reports."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    first = desk.load(reference)
+    stored = desk.stored()
+    again = desk.load(reference)
+
+    assert (again.status, again.code) == (Status.SKIPPED, Code.REDELIVERY)
+    assert again.first_receipt == first
+    assert again.import_id == first.import_id == 1
+    assert again.counts == Counts()
+    assert desk.stored() == stored
+    assert desk.versions(_receipt_key(first)) == 1
+    assert [entry.receipt for entry in desk.users.entries()] == [first]
+    assert len(desk.rows()) == 2
+
+
+def test_a_receipt_that_is_missing_is_written_again_at_the_redelivery() -> None:
+    """From the ledger: the first one, not that of the redelivery."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    first = desk.load(reference)
+    lost = attrs.evolve(desk, reports=MemoryObjectStore())
+    lost.load(reference)
+
+    assert from_dict(json.loads(lost.stored()[_receipt_key(first)])) == first
+
+
+def test_the_same_content_under_another_key_is_skipped() -> None:
+    """Plain or compressed; the receipt names the import that counts."""
+    desk = Desk()
+    desk.load(desk.drop(GOOD, "a.csv"))
+    repeat = desk.load(desk.drop(GOOD, "b.csv"))
+    compressed = desk.load(desk.drop(gzip.compress(GOOD), "c.csv.gz"))
+
+    assert (repeat.status, repeat.code) == (Status.SKIPPED, Code.REPEAT)
+    assert (compressed.status, compressed.code) == (Status.SKIPPED, Code.REPEAT)
+    assert repeat.message
+    assert "import 1 (a.csv)" in repeat.message
+    assert desk.rows() == ANN_AND_BOB
+
+
+def test_the_same_content_is_registered_again_where_that_is_wanted() -> None:
+    """By the policy."""
+    desk = Desk()
+    desk.load(desk.drop(GOOD, "a.csv"))
+    repeat = desk.load(desk.drop(GOOD, "b.csv"), Policy(on_repeat=OnRepeat.IMPORT))
+
+    assert repeat.status is Status.LOADED
+    assert desk.rows() == ANN_AND_BOB * 2
+
+
+@pytest.mark.parametrize("data", [BAD, b"nothing,here\n", MIXED])
+def test_content_that_is_not_in_force_is_no_reason_to_skip(data: bytes) -> None:
+    """It was refused, or undone."""
+    desk = Desk()
+    first = desk.load(desk.drop(data, "a.csv"))
+    if first.status.registers:
+        desk.users.undo(1, datetime(2026, 1, 2, tzinfo=UTC))
+    second = desk.load(desk.drop(data, "b.csv"))
+
+    assert (second.status, second.code) == (first.status, first.code)
+
+
+def test_a_new_version_of_a_loaded_key_is_refused() -> None:
+    """For most likely it is the same list, mended."""
+    desk = Desk()
+    desk.load(desk.drop(GOOD))
+    version = desk.load(desk.drop(OTHER))
+
+    assert (version.status, version.code) == (Status.REFUSED, Code.KEY_ALREADY_LOADED)
+    assert version.source.version == "2"
+    assert version.import_id == 2
+    assert desk.rows() == ANN_AND_BOB
+
+
+def test_a_new_version_is_registered_where_it_is_a_list_of_its_own() -> None:
+    """By the policy, also when it was refused before."""
+    desk = Desk()
+    desk.load(desk.drop(GOOD))
+    second = desk.drop(OTHER)
+    desk.load(second)
+    loaded = desk.load(second, Policy(on_new_version=OnNewVersion.IMPORT))
+
+    assert loaded.status is Status.LOADED
+    assert loaded.import_id == 2
+    assert desk.rows() == [*ANN_AND_BOB, ("Cem", "Japan", 52)]
+
+
+def test_a_new_version_is_registered_after_the_first_is_undone() -> None:
+    """Nobody is registered twice then."""
+    desk = Desk()
+    desk.load(desk.drop(GOOD))
+    desk.users.undo(1, datetime(2026, 1, 2, tzinfo=UTC))
+    second = desk.load(desk.drop(OTHER))
+
+    assert second.status is Status.LOADED
+    assert desk.rows() == [("Cem", "Japan", 52)]
+
+
+def test_an_older_version_can_still_be_imported_exactly() -> None:
+    """What was announced is read, not what lies there now."""
+    desk = Desk()
+    first = desk.drop(GOOD)
+    desk.drop(OTHER)
+    receipt = desk.load(first)
+
+    assert receipt.source.version == "1"
+    assert desk.rows() == ANN_AND_BOB
+
+
+def test_an_undone_upload_stays_undone_until_somebody_asks() -> None:
+    """However often it is delivered."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    first = desk.load(reference)
+    desk.users.undo(1, datetime(2026, 1, 2, tzinfo=UTC))
+    skipped = desk.load(reference)
+
+    assert (skipped.status, skipped.code, skipped.import_id) == (Status.SKIPPED, Code.UNDONE, 1)
+    assert skipped.first_receipt == first
+    assert desk.rows() == []
+
+    again = desk.load(reference, again=True)
+
+    assert (again.status, again.import_id) == (Status.LOADED, 1)
+    assert desk.rows() == ANN_AND_BOB
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again
+    assert desk.load(reference).code is Code.REDELIVERY
+
+
+def test_to_ask_again_for_what_is_registered_registers_nothing() -> None:
+    """It is meant for what was undone."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    desk.load(reference)
+
+    assert desk.load(reference, again=True).code is Code.REDELIVERY
+    assert desk.rows() == ANN_AND_BOB
+
+
+def test_a_refused_upload_is_judged_again() -> None:
+    """Nothing was registered, and the policy may have changed; it keeps its number."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    refused = desk.load(reference, Policy(max_rejected=Tolerance("0")))
+    loaded = desk.load(reference)
+
+    assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
+    assert _counts(refused) == (0, 2, 2)
+    assert (loaded.status, loaded.import_id) == (Status.PARTIALLY_LOADED, refused.import_id)
+    assert len(desk.rows()) == 2
+    assert from_dict(json.loads(desk.stored()[_receipt_key(loaded)])) == loaded
+
+
+@given(
+    upload=csv_uploads(max_rows=4),
+    text=st.sampled_from(["all", "0", "1", "2", "0%", "25%", "50%", "99.9%"]),
+)
+def test_an_upload_beyond_the_tolerance_registers_nobody(upload: CsvUpload, text: str) -> None:
+    """Its good rows are withheld, yet every fault of it is told, so that it can be mended at once."""
+    desk = Desk()
+    tolerance = Tolerance(text)
+    receipt = desk.load(desk.drop(upload.data), Policy(max_rejected=tolerance))
+    bad, good = len(upload.faults), len(upload.users)
+    refused = tolerance.exceeded_by(bad, bad + good)
+
+    assert (receipt.code is Code.TOO_MANY_REJECTIONS) == refused
+    assert list(desk.users.users()) == ([] if refused else list(upload.users))
+    assert _counts(receipt) == ((0, bad, good) if refused else (good, bad, 0))
+    assert len(receipt.rejections) == bad
+    assert bool(receipt.rejected_rows) == bool(bad)
+
+
+def test_a_file_with_a_header_only_is_loaded() -> None:
+    """It holds nobody, and that is no fault."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(b"name,country,age\n"))
+
+    assert (receipt.status, receipt.counts) == (Status.LOADED, Counts())
+
+
+@attrs.frozen
+class _Shaky:
+    """A stored object that is not what it was while it is read.
+
+    Attributes:
+        stored: The object that is read.
+        steps: How many readings and checks go well before it is noticed.
+    """
+
+    stored: StoredObject
+    steps: Iterator[int]
+
+    @property
+    def upload(self) -> Upload:
+        """The object's own."""
+        return self.stored.upload
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        """Read it."""
+        stream = self.stored.fetch(watch)
+        self.verify()
+        return stream
+
+    def verify(self) -> None:
+        """Notice, when it is time."""
+        if next(self.steps, None) is None:
+            raise ObjectChangedError(self.upload.key)
+
+
+class _ShakyStore(MemoryObjectStore):
+    """A bucket whose objects change while they are read."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__("inbox", Clock())
+        self._steps = steps
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[Any]:
+        """Open an object that will change."""
+        with super().open(reference) as stored:
+            yield _Shaky(stored, iter(range(self._steps)))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("data", [GOOD, MIXED])
+def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, steps: int) -> None:
+    """Whenever it is noticed: while it is brought here, before its rejected rows are stored, before the commit."""
+    desk = Desk(uploads=_ShakyStore(steps))
+    reference = desk.drop(data)
+    receipt = desk.load(reference)
+
+    assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SOURCE_CHANGED)
+    assert receipt.source.key == reference.key
+    assert receipt.source.version == reference.version
+    assert desk.rows() == []
+    assert list(desk.users.entries()) == []
+    assert not any(key.endswith("receipt.json") for key in desk.stored())
+
+
+def test_an_upload_that_is_gone_is_skipped() -> None:
+    """If it was announced; whoever names a key that is not there is told so."""
+    desk = Desk()
+    receipt = desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="1"))
+
+    assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SOURCE_GONE)
+    assert receipt.message
+    with pytest.raises(ObjectNotFoundError):
+        desk.load(ObjectReference(key="gone.csv"))
+
+
+def test_an_upload_that_is_not_what_was_announced_is_skipped() -> None:
+    """Another state of it will have been announced as well."""
+    desk = Desk()
+    desk.drop(GOOD)
+    receipt = desk.load(ObjectReference(bucket="inbox", key="users.csv", etag="another"))
+
+    assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SOURCE_CHANGED)
+    assert receipt.source.version == "another"
+
+
+def test_whoever_names_a_key_is_told_when_it_changes() -> None:
+    """To try again when it is complete."""
+    desk = Desk(uploads=_ShakyStore(1))
+    desk.drop(GOOD)
+    with pytest.raises(ObjectChangedError):
+        desk.load(ObjectReference(key="users.csv"))
+
+    assert desk.rows() == []
+
+
+def test_an_upload_that_is_too_large_is_refused_unread() -> None:
+    """Its size is known before."""
+    desk = Desk()
+    seen: list[Progress] = []
+    reference = desk.drop(GOOD)
+    receipt = desk.importer(max_upload_bytes=len(GOOD) - 1)(reference, progress=seen.append)
+
+    assert (receipt.status, receipt.code) == (Status.REFUSED, Code.SIZE_LIMIT)
+    assert (
+        receipt.message
+        == f"the file is larger than the {len(GOOD) - 1} bytes that are taken here; split it into files"
+    )
+    assert receipt.source.sha256 is None
+    assert seen == []
+    assert desk.importer(max_upload_bytes=len(GOOD))(reference).status is Status.LOADED
+
+
+def test_an_upload_that_is_too_large_inside_is_refused() -> None:
+    """Though it is small as stored."""
+    desk = Desk()
+    reference = desk.drop(gzip.compress(GOOD * 1000))
+    receipt = desk.importer(max_upload_bytes=10_000, max_csv_bytes=10_000)(reference)
+
+    assert (receipt.status, receipt.code) == (Status.REFUSED, Code.SIZE_LIMIT)
+    assert desk.rows() == []
+
+
+class _UnversionedStore(MemoryObjectStore):
+    """A bucket without versions, such as a folder."""
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[Any]:
+        """Open an object whose content alone tells it from what was there before."""
+        with super().open(reference) as stored:
+            yield attrs.evolve(stored, upload=attrs.evolve(stored.upload, version=None))
+
+
+def test_without_versions_the_content_is_the_version() -> None:
+    """The same bytes in the same place are the same upload, and others are a new version."""
+    desk = Desk(uploads=_UnversionedStore("inbox", Clock()))
+    reference = ObjectReference(key="users.csv")
+    codes = []
+    for data in (GOOD, GOOD, OTHER):
+        desk.drop(data)
+        codes.append(desk.load(reference).code)
+
+    assert codes == [None, Code.REDELIVERY, Code.KEY_ALREADY_LOADED]
+    assert desk.users.entry(1).receipt.source.version == hashlib.sha256(GOOD).hexdigest()
+
+
+def test_without_versions_an_upload_too_large_to_be_read_is_known_by_size_and_time() -> None:
+    """It has its receipt like any other, and is judged again once it may be read."""
+    desk = Desk(uploads=_UnversionedStore("inbox", Clock()))
+    desk.drop(GOOD)
+    refused = desk.importer(max_upload_bytes=1)(ObjectReference(key="users.csv"))
+
+    assert refused.code is Code.SIZE_LIMIT
+    assert refused.source.version.startswith(f"{len(GOOD)}-2026-01-01T00:00:")
+    assert from_dict(json.loads(desk.stored()[_receipt_key(refused)])) == refused
+    assert desk.load(ObjectReference(key="users.csv")).status is Status.LOADED
+
+
+def test_an_upload_in_another_encoding_gets_its_rejected_rows_in_it() -> None:
+    """Where that encoding is listed."""
+    desk = Desk()
+    reference = desk.drop("name,country,age\n山田,日本,29\n鈴木,日本,二十\n".encode("cp932"))
+    receipt = desk.importer(encodings=("utf-8", "cp932"))(reference)
+    (rejected,) = (data for key, data in desk.stored().items() if "rejected-" in key)
+
+    assert receipt.source.encoding == "cp932"
+    assert desk.rows() == [("山田", "日本", 29)]
+    assert "\r\n鈴木,日本,二十,3," in rejected.decode("cp932")
+
+
+def test_lone_surrogates_cost_their_rows_and_nothing_else() -> None:
+    """UTF-7, of all encodings, gives them without complaint."""
+    desk = Desk()
+    reference = desk.drop(b"name,country,age\n+2AA-,Chile,30\n+2AA-,x\nAnn,Chile,30\n")
+    receipt = desk.importer(encodings=("utf-7",))(reference)
+
+    assert _counts(receipt) == (1, 2, 0)
+    assert [total.code for total in receipt.totals] == [Code.FORBIDDEN_VALUE, Code.MISSING_CELL]
+
+
+@attrs.define
+class _WatchedStore(MemoryObjectStore):
+    """A bucket that takes down what is registered whenever something is put into it."""
+
+    users: MemoryUserRepository
+    seen: list[tuple[str, int, int]] = attrs.Factory(list)
+
+    def __attrs_post_init__(self) -> None:
+        super().__init__("reports", Clock())
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Store it, and take down its name, and how many users and imports there are."""
+        name = key.rsplit("/", 1)[-1][:8]
+        self.seen.append((name, len(list(self.users.users())), len(list(self.users.entries()))))
+        return super().put(key, content)
+
+
+def test_rejected_rows_are_stored_before_the_commit_and_the_receipt_after_it() -> None:
+    """So that whatever the ledger names is there, and no receipt promises what is not."""
+    desk = Desk()
+    into = _WatchedStore(desk.users)
+    attrs.evolve(desk, into=into).load(desk.drop(MIXED))
+
+    assert into.seen == [("rejected", 0, 0), ("receipt.", 2, 1)]
+
+
+class _FullStore(MemoryObjectStore):
+    """A bucket that does not take keys with some word in them."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__("reports", Clock())
+        self.word = word
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Take it or not."""
+        if self.word in key:
+            raise StoreUnavailableError(key, "it is full")
+        return super().put(key, content)
+
+
+def test_nothing_is_registered_if_the_rejected_rows_cannot_be_stored() -> None:
+    """The next delivery finds all as it was."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("rejected-")).load(reference)
+
+    assert desk.rows() == []
+    assert list(desk.users.entries()) == []
+    assert desk.load(reference).status is Status.PARTIALLY_LOADED
+
+
+def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
+    """The users are registered by then, and not once more."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+
+    assert len(desk.rows()) == 2
+
+    again = desk.load(reference)
+
+    assert again.code is Code.REDELIVERY
+    assert again.first_receipt
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
+    assert len(desk.rows()) == 2
+
+
+def test_no_receipt_is_stored_for_an_import_that_could_not_be_committed() -> None:
+    """Nor is anybody registered; the next delivery finds all as it was."""
+    failing = [RepositoryUnavailableError("the connection was lost")]
+
+    def fail_once() -> None:
+        if failing:
+            raise failing.pop()
+
+    desk = Desk(users=MemoryUserRepository(before_commit=fail_once))
+    reference = desk.drop(MIXED)
+    with pytest.raises(RepositoryUnavailableError):
+        desk.load(reference)
+
+    assert desk.rows() == []
+    assert [key for key in desk.stored() if key.endswith("receipt.json")] == []
+    assert desk.load(reference).status is Status.PARTIALLY_LOADED
+
+
+def test_progress_is_reported_in_both_steps() -> None:
+    """From the first byte to the last, never backwards."""
+    data = b"name,country,age\n" + b"Ann,Chile,30\n" * 21_000
+    desk = Desk()
+    seen: list[Progress] = []
+    receipt = desk.load(desk.drop(data), progress=seen.append)
+    checking = [progress for progress in seen if progress.step == "checking"]
+    importing = [progress for progress in seen if progress.step == "importing"]
+
+    assert seen == checking + importing
+    assert all(progress.bytes_total == len(data) for progress in seen)
+    for step in (checking, importing):
+        assert len(step) >= 2
+        assert [progress.bytes_read for progress in step] == sorted(progress.bytes_read for progress in step)
+        assert step[-1].bytes_read == len(data)
+    assert [progress.rows for progress in importing] == sorted(progress.rows for progress in importing)
+    assert importing[-1] == Progress(
+        step="importing", bytes_read=len(data), bytes_total=len(data), rows=receipt.counts.read
+    )
+
+
+def test_a_receipt_tells_when_the_import_began_and_how_long_it_took() -> None:
+    """By the clock that it was given."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(GOOD))
+
+    assert receipt.started == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert receipt.seconds == 1.0
+
+
+@given(
+    lines=st.lists(nasty_lines, max_size=4),
+    policy=st.sampled_from([Policy(), Policy(max_rejected=Tolerance("0"))]),
+)
+def test_no_report_shows_a_cell_of_a_row_that_is_good(lines: list[str], policy: Policy) -> None:
+    """Whatever else is in the file, whatever is said of it, registered or withheld, first time or again."""
+    canary = "\nC4NARY,C4NARY,30\n"
+    # An open quote before it would make it part of a bad cell.
+    text = "name,country,age" + canary + canary.join(line.replace('"', "") for line in lines) + canary
+    desk = Desk()
+    reference = desk.drop(text.encode())
+    receipts = [desk.load(reference, policy), desk.load(reference, policy)]
+
+    assert receipts[0].counts.read - receipts[0].counts.rejected > len(lines)
+    assert not any("C4NARY" in to_json(receipt) for receipt in receipts)
+    assert not any(b"C4NARY" in data for data in desk.stored().values())

@@ -1,0 +1,352 @@
+"""From text to records: quoting, line numbers, limits, and memory that stays flat."""
+
+import csv
+import io
+import itertools
+import tracemalloc
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.application import records
+from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
+from rollcall.domain.rejection import Code
+from unit.oracles import Expected, Limits, read_records
+
+KIB = 1024
+MIB = 1024 * 1024
+
+LIMITS = Limits()
+TINY = Limits(quoted_bytes=12, quoted_line_ends=3, record_bytes=40)
+
+delimiters = st.sampled_from(",;\t")
+piece_sizes = st.lists(st.integers(1, 3) | st.integers(1, 60), min_size=1, max_size=4)
+# Quotes and line ends are what it is about, so there are more of them than of anything else.
+nasty_texts = st.lists(
+    st.sampled_from(
+        ('"', '"', '""', ',"', '",', '";', ",", ";", "\t", "\r", "\n", "\n", "\r\n", "a", "b c", "é", "👍")
+    ),
+    max_size=60,
+).map("".join)
+
+
+def _cut(text: str, sizes: Iterable[int]) -> Iterator[str]:
+    """A text in pieces of these sizes, over and over."""
+    at = 0
+    for size in itertools.cycle(sizes):
+        if at >= len(text):
+            return
+        yield text[at : at + size]
+        at += size
+
+
+def _batches(pieces: Iterable[str], delimiter: str, characters: int = 128 * KIB) -> Iterator[list[Record]]:
+    reader = RecordReader(iter(pieces))
+    return iter(lambda: reader.take_some(delimiter, characters), [])
+
+
+def _batched(pieces: Iterable[str], delimiter: str, characters: int = 128 * KIB) -> list[Record]:
+    return [record for batch in _batches(pieces, delimiter, characters) for record in batch]
+
+
+def _one_by_one(pieces: Iterable[str], delimiter: str) -> list[Record]:
+    reader = RecordReader(iter(pieces))
+    return list(iter(lambda: reader.take(delimiter), None))
+
+
+def _read(text: str, delimiter: str = ",") -> list[Record]:
+    return _batched([text], delimiter)
+
+
+def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int = BEGINNING_CHARACTERS) -> bool:
+    """Whether the records are the expected ones; of one too long, only the beginning is known."""
+    return [
+        (record.line, record.last_line, record.fault, record.text, () if record.fault else tuple(record.cells))
+        for record in found
+    ] == [
+        (
+            record.line,
+            record.last_line,
+            record.fault,
+            record.text[:beginning] if record.fault is Code.RECORD_TOO_LONG else record.text,
+            record.cells,
+        )
+        for record in expected
+    ]
+
+
+@given(text=nasty_texts, delimiter=delimiters, sizes=piece_sizes)
+def test_records_are_those_of_the_contract(text: str, delimiter: str, sizes: list[int]) -> None:
+    """Cells, line numbers and faults, whatever the text, and in whatever pieces it comes."""
+    expected = read_records(text, delimiter)
+
+    assert _agree(_batched(_cut(text, sizes), delimiter), expected)
+    assert _agree(_one_by_one(_cut(text, sizes), delimiter), expected)
+
+
+@given(
+    text=nasty_texts,
+    delimiter=delimiters,
+    sizes=piece_sizes,
+    limits=st.builds(
+        Limits,
+        quoted_bytes=st.integers(1, 30),
+        quoted_line_ends=st.integers(1, 5),
+        record_bytes=st.integers(5, 80),
+    )
+    | st.just(TINY),
+    characters=st.integers(1, 200),
+)
+def test_records_are_those_of_the_contract_where_the_limits_bite(
+    text: str, delimiter: str, sizes: list[int], limits: Limits, characters: int
+) -> None:
+    """The same with limits so small that nearly every record meets them."""
+    expected = read_records(text, delimiter, limits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "MAX_QUOTED_BYTES", limits.quoted_bytes)
+        patch.setattr(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends)
+        patch.setattr(records, "MAX_RECORD_BYTES", limits.record_bytes)
+        patch.setattr(records, "BEGINNING_CHARACTERS", 4)
+        batched = _batched(_cut(text, sizes), delimiter, characters)
+        one_by_one = _one_by_one(_cut(text, sizes), delimiter)
+
+    assert _agree(batched, expected, 4)
+    assert _agree(one_by_one, expected, 4)
+
+
+def test_a_record_may_hold_what_utf_8_cannot() -> None:
+    """There are encodings that give lone surrogates; a cell of it will be refused, and no other."""
+    long = "\ud800" * (300 * KIB)
+    found = _read(f'\ud800,b\n"{long[: 20 * KIB]}",c\n{long},d\n')
+
+    assert [len(record.cells) for record in found] == [2, 2, 2]
+    assert [record.fault for record in found] == [None] * 3
+
+
+@pytest.mark.parametrize("length", range(36, 46))
+@pytest.mark.parametrize("end", ['"', ',"', '"\n"', ',"\n"', '""', '"a"b'])
+def test_a_quote_where_a_record_is_let_go_is_what_it_was(
+    length: int, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Literal inside a cell, and the beginning of a quoted one after a delimiter."""
+    text = f"{'x' * length}{end}\na,b\nc,d\n"
+    monkeypatch.setattr(records, "MAX_QUOTED_BYTES", TINY.quoted_bytes)
+    monkeypatch.setattr(records, "MAX_QUOTED_LINE_ENDS", TINY.quoted_line_ends)
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", TINY.record_bytes)
+    monkeypatch.setattr(records, "BEGINNING_CHARACTERS", 4)
+
+    assert _agree(_batched(text, ","), read_records(text, ",", TINY), 4)
+
+
+@given(
+    rows=st.lists(st.lists(st.text('a",;\r\né👍 ', max_size=8), min_size=1, max_size=4), max_size=8),
+    delimiter=delimiters,
+    line_end=st.sampled_from(("\n", "\r\n", "\r")),
+    sizes=piece_sizes,
+)
+def test_what_python_writes_is_read_as_python_reads_it(
+    rows: list[list[str]], delimiter: str, line_end: str, sizes: list[int]
+) -> None:
+    """With `csv.reader(strict=True)`; only that a blank line is a record of one empty cell here."""
+    text = io.StringIO(newline="")
+    # It quotes only the line ends that it writes itself, unless it quotes everything.
+    writer = csv.writer(
+        text,
+        delimiter=delimiter,
+        lineterminator=line_end,
+        quoting=csv.QUOTE_MINIMAL if line_end == "\r\n" else csv.QUOTE_ALL,
+    )
+    writer.writerows(rows)
+    found = _batched(_cut(text.getvalue(), sizes), delimiter)
+    expected = list(csv.reader(io.StringIO(text.getvalue(), newline=""), delimiter=delimiter, strict=True))
+
+    assert [record.cells for record in found] == [cells or [""] for cells in expected] == rows
+    assert all(record.fault is None for record in found)
+
+
+@given(text=nasty_texts, delimiter=delimiters)
+def test_a_text_that_python_refuses_has_a_fault_and_no_other_has(text: str, delimiter: str) -> None:
+    """Within the limits, `malformed-quoting` is what `strict=True` raises for."""
+    try:
+        expected = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        expected = None
+    found = _read(text, delimiter)
+
+    assert any(record.fault for record in found) == (expected is None)
+    assert expected is None or [record.cells for record in found] == [cells or [""] for cells in expected]
+
+
+@given(text=nasty_texts, delimiter=delimiters, sizes=piece_sizes)
+def test_to_peek_is_to_see_what_will_be_taken(text: str, delimiter: str, sizes: list[int]) -> None:
+    """As often as one likes, under other delimiters in between."""
+    reader = RecordReader(_cut(text, sizes))
+    while True:
+        reader.peek(";")
+        peeked = reader.peek(delimiter)
+        reader.peek("\t")
+
+        assert reader.take(delimiter) == peeked
+        if peeked is None:
+            return
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("a,b,5", [["a", "b", "5"]]),
+        ('"a,a","b""b",5\n', [["a,a", 'b"b', "5"]]),
+        ('a "the" b,c\n', [['a "the" b', "c"]]),
+        (' "a",b\n', [[' "a"', "b"]]),
+        ('a",b\n', [['a"', "b"]]),
+        (",,\n", [["", "", ""]]),
+        ('"",""\n', [["", ""]]),
+        ('"a\r\nb",c\n', [["a\r\nb", "c"]]),
+        ("a\rb\r\nc\nd", [["a"], ["b"], ["c"], ["d"]]),
+        ("a\r\rb", [["a"], [""], ["b"]]),
+        ("\n\n", [[""], [""]]),
+        ("", []),
+        ('"a"', [["a"]]),
+        ("\ufeffa", [["\ufeffa"]]),
+    ],
+)
+def test_quoting_is_that_of_rfc_4180(text: str, cells: list[list[str]]) -> None:
+    """With the liberties that Python's reader takes."""
+    assert [record.cells for record in _read(text)] == cells
+
+
+def test_a_record_over_several_lines_gives_its_first_and_last() -> None:
+    """Physical lines, whichever way they end."""
+    found = _read('h\n"a\r\nb\rc\nd",1\n"x",2\n')
+
+    assert [(record.line, record.last_line) for record in found] == [(1, 1), (2, 5), (6, 6)]
+
+
+def test_text_after_a_closing_quote_costs_its_record_and_nothing_else() -> None:
+    """It ends where it would have ended: the line end inside its next quoted cell is no line end of its own."""
+    found = _read('"a"x,"b\nc",1\nd,e,2\n')
+
+    assert [(record.line, record.last_line, record.fault) for record in found] == [
+        (1, 2, Code.MALFORMED_QUOTING),
+        (3, 3, None),
+    ]
+    assert found[0].text == '"a"x,"b\nc",1'
+
+
+def test_a_quote_never_closed_costs_its_line_and_nothing_else() -> None:
+    """Reading goes on at the line after it."""
+    found = _read('a,b,1\nc,"d,2\ne,f,3\n')
+
+    assert [(record.line, record.last_line, record.fault) for record in found] == [
+        (1, 1, None),
+        (2, 2, Code.MALFORMED_QUOTING),
+        (3, 3, None),
+    ]
+
+
+def test_a_runaway_quote_takes_the_lines_of_its_record_before_it_along() -> None:
+    """The record goes from its start to the end of the line on which the quote opened."""
+    found = _read('"a\nb","c,2\nd,3\n')
+
+    assert [(record.line, record.last_line, record.text) for record in found[:1]] == [(1, 2, '"a\nb","c,2')]
+    assert [record.cells for record in found[1:]] == [["d", "3"]]
+
+
+@pytest.mark.parametrize("size", [1000, 64 * KIB, 10 * MIB])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("line_ends", "runs_away"), [(99, False), (100, True), (101, True)])
+def test_a_cell_runs_away_at_its_hundredth_line_end(
+    size: int,
+    line_end: str,
+    line_ends: int,
+    runs_away: bool,  # noqa: FBT001 - the verdict
+) -> None:
+    """Still open there, it is taken for a quote that nobody meant."""
+    text = f'"{line_end * line_ends}",1{line_end}'
+    found = _batched(_cut(text, [size]), ",")
+
+    assert (found[0].fault is Code.MALFORMED_QUOTING) == runs_away
+    assert _agree(found, read_records(text, ","))
+
+
+@pytest.mark.parametrize(
+    ("inside", "size"), [("x", 1000), ("x", 64 * KIB + 1), ("é", 64 * KIB), ('""', 1000), ("👍", 10 * MIB)]
+)
+def test_a_cell_runs_away_at_64_kib(inside: str, size: int) -> None:
+    """Counted in UTF-8 and as written, to the byte."""
+    fitting = "\n" + inside * ((64 * KIB - 2) // len(inside.encode()))
+    fitting += "x" * (64 * KIB - 1 - len(fitting.encode()))
+    for content, runs_away in ((fitting, False), (fitting + "x", True), (fitting + '""', True)):
+        text = f'"{content}",1\na,2\n'
+        found = _batched(_cut(text, [size]), ",")
+
+        assert (found[0].fault is Code.MALFORMED_QUOTING) == runs_away
+        assert _agree(found, read_records(text, ","))
+
+
+@pytest.mark.parametrize(("inside", "size"), [("x", 64 * KIB), ("x", 10 * MIB), ("é", 100_003), ("👍", 64 * KIB)])
+def test_a_record_of_more_than_1_mib_is_too_long(inside: str, size: int) -> None:
+    """Counted in UTF-8, to the byte; the next record is whole."""
+    fitting = inside * (MIB // len(inside.encode()))
+    for line, too_long in ((fitting, False), (fitting + "x", True), (fitting + "x" * MIB, True)):
+        found = _batched(_cut(f"{line}\na,2\n", [size]), ",")
+
+        assert (found[0].fault is Code.RECORD_TOO_LONG) == too_long
+        assert found[0].text == (line[:BEGINNING_CHARACTERS] if too_long else line)
+        assert [record.cells for record in found[1:]] == [["a", "2"]]
+
+
+def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, int]:
+    """How many records there were, and how many bytes were held at the most."""
+    tracemalloc.start()
+    number = sum(len(batch) for batch in _batches(pieces, ",", characters))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return number, peak
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "mebibytes"),
+    [
+        pytest.param("", "x", 64, id="a line that never ends"),
+        pytest.param("", ",", 20, id="only delimiters"),
+        pytest.param("", '"', 20, id="only quotes"),
+        pytest.param('"', "x", 64, id="a cell that never ends"),
+    ],
+)
+def test_memory_is_flat_however_long_a_record_is(start: str, piece: str, mebibytes: int) -> None:
+    """It is given up at 1 MiB, and what follows is only looked at."""
+    number, peak = _peak_of(itertools.chain([start], itertools.repeat(piece * 64 * KIB, mebibytes * 16)))
+
+    assert number == 1
+    assert peak < 8 * MIB
+
+
+@pytest.mark.parametrize("piece", ['"a"b,', '"a\n",', 'a"'], ids=ascii)
+def test_memory_is_flat_in_a_record_of_ever_more_quotes(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of which is looked at, so a lower limit makes do."""
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 4 * KIB)
+    monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
+    number, peak = _peak_of(itertools.repeat(piece * (KIB // len(piece)), 48))
+
+    assert number == 1
+    assert peak < 40 * KIB
+
+
+@pytest.mark.parametrize(
+    ("start", "line"),
+    [("", "\n"), ('"', "\n"), ("", ",\n"), ("", "a,b,1\n"), ("", '"a"b,c,1\n'), ("", '"\n')],
+    ids=ascii,
+)
+def test_memory_is_flat_however_many_records_there_are(
+    start: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good, blank or bad, or after a quote that runs away: they come a few at a time."""
+    monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
+    pieces = itertools.chain([start], itertools.repeat(line * (KIB // len(line)), 24))
+    number, peak = _peak_of(pieces, characters=KIB)
+
+    assert number > 2 * KIB
+    assert peak < MIB

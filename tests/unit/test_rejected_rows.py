@@ -1,0 +1,230 @@
+"""The file of rejected rows: for reading in a spreadsheet, mending, and dropping back."""
+
+import codecs
+import csv
+import hashlib
+import io
+import re
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.application.dialect import DELIMITERS, OWN_LABELS, Header, read_header
+from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
+from rollcall.application.rejected_rows import CUT_MARK, MAX_RECORD_BYTES, RejectedRow, RejectedRows
+from rollcall.domain.rejection import Code, Fault, Rejection
+
+HEADER = Header(delimiter=",", labels=("Name", " country", "AGE", "note"), positions=(0, 1, 2))
+_MARKS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+
+cells = st.text(st.sampled_from("'=+-@\t\r\n,;\"ab é山\0\u2028"), max_size=6) | st.text(max_size=6)
+
+
+def _refused(
+    row: list[str], *, message: str = "age is bad", line: int = 2, text: str = "raw", fault: Code | None = None
+) -> RejectedRow:
+    faults = (Fault(fault or Code.TYPE_ERROR, message),)
+    return RejectedRow(Record(line, line, text, row, fault), Rejection(line, line, faults))
+
+
+def _file(
+    rows: list[RejectedRow], *, header: Header = HEADER, encoding: str = "utf-8", import_id: int | None = 7
+) -> tuple[str, bytes]:
+    """The name and the bytes of the file of these rows."""
+    rejected = RejectedRows(io.BytesIO(), header, encoding, import_id)
+    for row in rows:
+        rejected.add(row)
+    name, content = rejected.content()
+    return name, content.read()
+
+
+def _read(data: bytes, *, encoding: str = "utf-8", delimiter: str = ",") -> list[list[str]]:
+    """What Python reads from it, header included."""
+    text = data.removeprefix(_MARKS.get(encoding, b"")).decode(encoding)
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+
+
+def _unescaped(cell: str) -> str:
+    """What the contract does on the way back."""
+    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
+
+
+def test_the_file_is_the_uploaders_own_with_four_columns_more() -> None:
+    """Labels and cells as they were, then the line, the reason, the import, and the record as it was written."""
+    _, data = _file([_refused(["Ann", " Chile", "thirty", "x, y"]), _refused(["a"], line=9, text='a,"b')])
+
+    assert data == (
+        b"\xef\xbb\xbf"
+        b"Name, country,AGE,note,rollcall_line,rollcall_reason,rollcall_import,rollcall_record\r\n"
+        b'Ann, Chile,thirty,"x, y",2,age is bad,7,\r\n'
+        b',,,,9,age is bad,7,"a,""b"\r\n'
+    )
+
+
+@given(rows=st.lists(st.lists(cells, min_size=4, max_size=4), max_size=5))
+def test_a_whole_row_keeps_every_cell(rows: list[list[str]]) -> None:
+    """Whatever it holds: one quote taken away where a quote precedes a formula gives back the original."""
+    _, data = _file([_refused(row) for row in rows])
+    found = _read(data)[1:]
+
+    assert [[_unescaped(cell) for cell in row[:4]] for row in found] == rows
+    assert [row[4:] for row in found] == [["2", "age is bad", "7", ""]] * len(rows)
+
+
+@given(cell=cells)
+def test_no_cell_runs_in_a_spreadsheet(cell: str) -> None:
+    """None begins as a formula, whatever column it stands in, and nothing else is changed."""
+    header = attrs.evolve(HEADER, labels=("Name", " country", "AGE", cell))
+    _, data = _file([_refused(["Ann", "Chile", "30", cell]), _refused([], text=cell)], header=header)
+    found = _read(data)
+    written = [found[0][3], found[1][3], found[2][7]]
+
+    assert not any(re.match(r"[=+\-@\t\r]", cell) for row in found for cell in row)
+    assert [_unescaped(cell) for cell in written] == [cell, cell, cell]
+    assert re.match(r"'*[=+\-@\t\r]", cell) or written == [cell, cell, cell]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("'=1+1", "''=1+1"),
+        ("''@x", "'''@x"),
+        ("\tx", "'\tx"),
+        ("\rx", "'\rx"),
+        ("-5", "'-5"),
+        ("'x", "'x"),
+        ("'", "'"),
+        ("O'Brien", "O'Brien"),
+        (" =1", " =1"),
+        ("", ""),
+    ],
+)
+def test_a_cell_that_would_run_gets_a_quote_before_it(cell: str, written: str) -> None:
+    """One more than it has."""
+    _, data = _file([_refused([cell, "", "", ""])])
+
+    assert _read(data)[1][0] == written
+
+
+@pytest.mark.parametrize("delimiter", [*DELIMITERS, "|"])
+@pytest.mark.parametrize("says", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "cp932"])
+def test_the_file_has_the_dialect_of_the_upload(
+    encoding: str,
+    says: bool,  # noqa: FBT001 - what varies
+    delimiter: str,
+) -> None:
+    """Its delimiter, encoding, mark, and the line that says the delimiter; UTF-8 always has a mark, for Excel."""
+    header = attrs.evolve(HEADER, delimiter=delimiter, separator_line=says)
+    row = ["山田", f"a{delimiter}b", "é" if encoding != "cp932" else "e", ""]
+    _, data = _file([_refused(row)], header=header, encoding=encoding)
+    text = data.removeprefix(_MARKS.get(encoding, b"")).decode(encoding)
+    reader = RecordReader(iter([text]))
+    understood = read_header(reader)
+
+    assert data.startswith(_MARKS.get(encoding, b""))
+    assert text.startswith(f"sep={delimiter}\r\n") == says
+    assert "\ufeff" not in text
+    assert (
+        understood
+        == attrs.evolve(
+            header,
+            labels=(*header.labels, *OWN_LABELS),
+            own_positions={label: place for place, label in enumerate(OWN_LABELS, len(header.labels))},
+        )
+        if says or delimiter in DELIMITERS
+        else isinstance(understood, Fault)
+    )
+    assert _read(data, encoding=encoding, delimiter=delimiter)[1 + says][:4] == row
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "iso2022_jp", "utf-7", "cp500"])
+def test_any_encoding_that_an_upload_was_read_in_can_be_written(encoding: str) -> None:
+    """With one mark at the beginning if that is its way, and none between the rows."""
+    rows = [["Ann", "Chile", "x", ""], ["Bob", "Kenya", "y", ""]]
+    _, data = _file([_refused(row) for row in rows], encoding=encoding)
+    text = data.decode(encoding)
+
+    assert "\ufeff" not in text
+    assert [row[:4] for row in csv.reader(io.StringIO(text, newline=""), strict=True)][1:] == rows
+
+
+@given(row=st.lists(cells, max_size=6).filter(lambda row: len(row) != 4), text=cells)
+def test_a_row_of_another_number_of_cells_stands_with_its_raw_text(row: list[str], text: str) -> None:
+    """And with empty cells, to be filled."""
+    _, data = _file([_refused(row, text=text)])
+    found = _read(data)[1]
+
+    assert found[:4] == [""] * 4
+    assert _unescaped(found[7]) == text
+
+
+@pytest.mark.parametrize("fault", [Code.MALFORMED_QUOTING, Code.RECORD_TOO_LONG])
+def test_a_row_that_could_not_be_split_stands_with_its_raw_text(fault: Code) -> None:
+    """Whatever its reader put into the cells."""
+    _, data = _file([_refused(["a", "b", "c", "d"], text='"a"b,"c', fault=fault)])
+    found = _read(data)[1]
+
+    assert found[:4] == [""] * 4
+    assert found[7].startswith('"a"b,"c')
+
+
+@pytest.mark.parametrize("character", ["x", "é", "山", "👍"])
+def test_raw_text_is_cut_at_64_kib_and_says_so(character: str) -> None:
+    """Counted in UTF-8, never inside a character."""
+    octets = len(character.encode())
+    fitting = character * (MAX_RECORD_BYTES // octets)
+    _, data = _file([_refused([], text=fitting), _refused([], text=fitting + character)])
+    csv.field_size_limit(2**20)
+    whole, cut = (row[7] for row in _read(data)[1:])
+
+    assert MAX_RECORD_BYTES == 65536
+    assert whole == fitting
+    assert cut == fitting + CUT_MARK
+
+
+def test_a_record_too_long_to_be_held_is_marked_as_cut() -> None:
+    """For only its beginning is known."""
+    _, data = _file([_refused([], text="x" * BEGINNING_CHARACTERS, fault=Code.RECORD_TOO_LONG)])
+
+    assert _read(data)[1][7] == "x" * BEGINNING_CHARACTERS + CUT_MARK
+
+
+def test_raw_text_may_hold_what_utf_8_cannot() -> None:
+    """There are encodings that give lone surrogates, and their rows must be told of as well."""
+    _, data = _file([_refused([], text="\ud800,x")], encoding="utf-7")
+
+    assert "\ud800,x" in data.decode("utf-7") or r"\ud800,x" in data.decode("utf-7")
+
+
+def test_the_reason_is_ascii_and_gives_every_fault() -> None:
+    """So that a spreadsheet shows it whatever it takes the encoding for."""
+    row = RejectedRow(
+        Record(2, 3, "raw", ["é", "山", "x", ""]),
+        Rejection(
+            2, 3, (Fault(Code.TYPE_ERROR, "age is 'é'", "age"), Fault(Code.BLANK_CELL, "name is blank", "name"))
+        ),
+    )
+    _, data = _file([row])
+
+    assert _read(data)[1][5] == r"age is '\xe9'; name is blank"
+
+
+def test_a_dry_run_has_no_import_to_name() -> None:
+    """The column stays empty."""
+    _, data = _file([_refused(["a", "b", "c", "d"])], import_id=None)
+
+    assert _read(data)[1][6] == ""
+
+
+@given(one=st.lists(cells, min_size=4, max_size=4), other=st.lists(cells, min_size=4, max_size=4))
+def test_the_name_carries_the_hash_of_the_file(one: list[str], other: list[str]) -> None:
+    """Equal files have equal names, and others have others."""
+    first, data = _file([_refused(one)])
+    second, _ = _file([_refused(other)])
+
+    assert first == f"rejected-{hashlib.sha256(data).hexdigest()[:12]}.csv"
+    assert (first == second) == (one == other)

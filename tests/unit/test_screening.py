@@ -1,0 +1,164 @@
+"""From records to users: every row is judged, and none is lost."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.application.dialect import Header
+from rollcall.application.records import Record, RecordReader
+from rollcall.application.screening import Screened, Screening, screen
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS, User
+from strategies import RULES, blank_cells, invalid_cells, users, valid_cells
+from unit.oracles import is_blank, row_verdict
+
+HEADER = Header(delimiter=",", labels=("age", "note", "name", "country"), positions=(2, 3, 0))
+
+any_cells = st.one_of(
+    *(valid_cells(rule) for rule in RULES.values()),
+    *(invalid_cells(rule).map(lambda bad: bad[0]) for rule in RULES.values()),
+    blank_cells(),
+    st.text('a,"\n\r\0é', max_size=4),
+)
+good_rows = st.tuples(
+    valid_cells(RULES["age"]), st.text("x,", max_size=2), valid_cells(RULES["name"]), valid_cells(RULES["country"])
+)
+row_cells = st.lists(any_cells, min_size=1, max_size=6) | good_rows | good_rows
+faults = st.sampled_from((None, None, None, Code.MALFORMED_QUOTING, Code.RECORD_TOO_LONG))
+batches = st.lists(st.tuples(row_cells, faults, st.integers(0, 2)), max_size=8).map(
+    lambda drawn: [
+        Record(10 * at + 2, 10 * at + 2 + more, "raw", [] if fault else list(cells), fault)
+        for at, (cells, fault, more) in enumerate(drawn)
+    ]
+)
+
+
+def _screened(records: Sequence[Record], header: Header = HEADER) -> Screened:
+    """What becomes of records, judged one by one."""
+    screening = Screening(header)
+    for record in records:
+        screening.judge(record)
+    return screening.hand_on()
+
+
+def _users_of(result: Screened) -> list[User]:
+    """What the table will read from a block."""
+    text = io.StringIO(result.accepted.csv.decode(), newline="")
+    parsed = [User.parse(cells) for cells in csv.reader(text, strict=True)]
+    return [user for user in parsed if isinstance(user, User)]
+
+
+def _expected(record: Record) -> tuple[str | int | Code, ...] | None:
+    """What becomes of a record: its values and codes, the one code of its fault, or None if it is blank."""
+    if record.fault:
+        return (record.fault,)
+    if all(map(is_blank, record.cells)):
+        return None
+    if len(record.cells) != len(HEADER.labels):
+        return (Code.MISSING_CELL if len(record.cells) < len(HEADER.labels) else Code.EXTRA_CELL,)
+    return row_verdict([record.cells[position] for position in HEADER.positions])
+
+
+@given(records=batches)
+def test_every_record_is_accepted_rejected_or_blank(records: list[Record]) -> None:
+    """As the contract says of it, in the order of the file, with its line."""
+    result = _screened(records)
+    verdicts = {record.line: _expected(record) for record in records}
+    judged = {line: verdict for line, verdict in verdicts.items() if verdict}
+    codes = {line: tuple(one for one in found if isinstance(one, Code)) for line, found in judged.items()}
+    good = {line: found for line, found in judged.items() if not codes[line]}
+    bad = {line: found for line, found in codes.items() if found}
+
+    assert result.blank == list(verdicts.values()).count(None)
+    assert result.read == len(good) + len(bad)
+    assert list(result.accepted.lines) == list(good)
+    assert [tuple(user.values()) for user in _users_of(result)] == list(good.values())
+    assert {
+        row.rejection.line: tuple(fault.code for fault in row.rejection.faults) for row in result.rejected
+    } == bad
+    assert [row.rejection.line for row in result.rejected] == list(bad)
+    assert all(row.rejection.last_line == row.record.last_line for row in result.rejected)
+
+
+@given(batch=st.lists(users(), max_size=8))
+def test_a_block_holds_the_users_as_csv(batch: list[User]) -> None:
+    """RFC 4180 in UTF-8, in the order of the columns, each row ended by a line feed."""
+    records = [
+        Record(line, line, "", [str(user.age), "", user.name, user.country]) for line, user in enumerate(batch, 2)
+    ]
+    result = _screened(records)
+
+    assert _users_of(result) == batch
+    assert list(result.accepted.lines) == [record.line for record in records]
+    assert result.accepted.csv.count(b"\n") == len(batch)
+    assert b"\r" not in result.accepted.csv
+    assert result.rejected == []
+
+
+def _messages(cells: Sequence[str], fault: Code | None = None) -> list[str]:
+    result = _screened([Record(2, 2, "raw", list(cells), fault)])
+    return [fault.message for row in result.rejected for fault in row.rejection.faults]
+
+
+def test_a_row_with_another_number_of_cells_says_how_many_it_has() -> None:
+    """And what to do about it; no cell of it is judged, for none may be where it belongs."""
+    assert _messages(["30"]) == ["the row has 1 cell where the header has 4; add what is missing"]
+    assert _messages(["30", "", ""]) == ["the row has 3 cells where the header has 4; add what is missing"]
+    assert _messages(["x"] * 1005) == [
+        "the row has 1,005 cells where the header has 4; put a cell that holds the delimiter in quotes"
+    ]
+
+
+def test_a_row_that_could_not_be_split_says_why() -> None:
+    """With an example of how to write it."""
+    (message,) = _messages([], Code.MALFORMED_QUOTING)
+
+    assert message == (
+        "the quotes of this row do not match; "
+        'put a cell that holds a quote in quotes and double the quote: "Ann ""Nan"" Lee"'
+    )
+    assert _messages([], Code.RECORD_TOO_LONG) == [
+        "the row is longer than 1 MiB; look for a line end that is missing"
+    ]
+
+
+def test_ignored_cells_are_not_judged() -> None:
+    """Whatever they hold."""
+    assert _messages(["30", "\0" * 500, "Ann", "Chile"]) == []
+
+
+def test_a_row_of_blank_cells_is_passed_over_whatever_their_number() -> None:
+    """Like a blank line; one with anything visible, even in a column that is ignored, is a row."""
+    blank = [["", "", "", ""], [""], [" ", "\u200b"], [""] * 9]
+    result = _screened([Record(line, line, "", cells) for line, cells in enumerate(blank, 2)])
+
+    assert (result.blank, result.read, result.accepted.csv) == (4, 0, b"")
+    assert len(_messages(["", "note", "", ""])) == 3
+
+
+@given(records=batches, size=st.integers(1, 5))
+def test_it_does_not_matter_how_records_are_batched(records: list[Record], size: int) -> None:
+    """Each is judged by itself."""
+    whole = _screened(records)
+    parts = [_screened(records[at : at + size]) for at in range(0, len(records), size)]
+
+    assert b"".join(part.accepted.csv for part in parts) == whole.accepted.csv
+    assert [line for part in parts for line in part.accepted.lines] == list(whole.accepted.lines)
+    assert [row for part in parts for row in part.rejected] == list(whole.rejected)
+    assert sum(part.blank for part in parts) == whole.blank
+
+
+@given(batch=st.lists(users(), max_size=5))
+def test_what_is_accepted_is_accepted_again(batch: list[User]) -> None:
+    """A block read as an upload of its own gives the same block."""
+    header = Header(delimiter=",", labels=COLUMNS, positions=(0, 1, 2))
+    records = [
+        Record(line, line, "", [str(value) for value in user.values()]) for line, user in enumerate(batch, 1)
+    ]
+    block = _screened(records, header).accepted
+    [again] = [read.accepted for read in screen(RecordReader(iter([block.csv.decode()])), header)]
+
+    assert (again.csv, list(again.lines)) == (block.csv, list(block.lines))

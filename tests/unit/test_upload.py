@@ -1,0 +1,65 @@
+"""What makes an upload the same upload again."""
+
+from datetime import UTC, datetime
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.domain.upload import ObjectReference, Upload
+
+parts = st.text(st.sampled_from("ab/\"',[]\\é\ud800 \0"), max_size=6)
+versions = st.none() | parts | st.sampled_from(["null", "None"])
+
+
+def _upload(bucket: str, key: str, version: str | None) -> Upload:
+    return Upload(bucket=bucket, key=key, version=version, size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@given(one=st.tuples(parts, parts, versions), other=st.tuples(parts, parts, versions))
+def test_two_uploads_are_the_same_if_bucket_key_and_version_are(
+    one: tuple[str, str, str | None], other: tuple[str, str, str | None]
+) -> None:
+    """No others ever share an identity, whatever characters their parts have."""
+    assert (_upload(*one).identity == _upload(*other).identity) == (one == other)
+    assert (_upload(*one).key_identity == _upload(*other).key_identity) == (one[:2] == other[:2])
+
+
+def test_parts_do_not_run_into_each_other() -> None:
+    """Where one ends and the next begins belongs to the identity."""
+    assert _upload("a", "bc", "1").identity != _upload("ab", "c", "1").identity
+    assert _upload("a", "b", "c1").identity != _upload("a", "bc", "1").identity
+    assert _upload("a", "b", None).identity != _upload("a", "b", "None").identity
+    assert _upload("a", "bc", "1").key_identity != _upload("ab", "c", "1").key_identity
+
+
+@given(one=st.tuples(parts, parts, versions))
+def test_an_identity_fits_an_index(one: tuple[str, str, str | None]) -> None:
+    """It is always 64 hexadecimal digits."""
+    assert len(bytes.fromhex(_upload(*one).identity)) == 32
+    assert len(bytes.fromhex(_upload(*one).key_identity)) == 32
+
+
+def test_size_and_time_are_no_part_of_the_identity() -> None:
+    """Every way in computes the same one, whatever else it was told."""
+    upload = _upload("b", "k", "1")
+    later = attrs.evolve(upload, size=2, last_modified=datetime(2027, 1, 1, tzinfo=UTC))
+
+    assert upload.identity == later.identity
+
+
+def test_content_is_the_version_where_the_store_has_none() -> None:
+    """A local file is the same upload as long as its bytes are."""
+    assert _upload("file:", "/a.csv", None).with_content("abc").version == "abc"
+
+
+def test_a_version_that_the_store_gave_stays() -> None:
+    """Content does not override it."""
+    assert _upload("b", "k", "1").with_content("abc") == _upload("b", "k", "1")
+
+
+def test_a_reference_is_announced_if_it_names_a_state_of_the_object() -> None:
+    """A version or an ETag; a key alone is a person's."""
+    assert not ObjectReference(key="k").announced
+    assert ObjectReference(key="k", version="1").announced
+    assert ObjectReference(key="k", etag="e").announced

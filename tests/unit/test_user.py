@@ -1,0 +1,259 @@
+"""The one rule of each field of a user."""
+
+import sys
+import unicodedata
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.domain.rejection import Code, Fault, shown
+from rollcall.domain.user import COLUMNS, User, is_blank
+from unit.oracles import BIDI_CONTROLS, age_verdict, is_forbidden, is_white_space, row_verdict, text_verdict
+from unit.oracles import is_blank as looks_blank
+
+_WHITE_SPACE = "".join(filter(is_white_space, map(chr, range(sys.maxunicode + 1))))
+_NASTY = _WHITE_SPACE + BIDI_CONTROLS
+_NASTY += "\0\x1c\x1f\x7f\u200b\u200d\u200e\ufeff\ud800\U000e0001é👨👩\"',;=0123456789-+."
+
+cells = st.text(st.sampled_from(_NASTY) | st.characters(exclude_categories=()), max_size=30)
+padding = st.text(st.sampled_from(_WHITE_SPACE), max_size=5)
+ages = st.integers(0, 150)
+
+
+def _judged(column: str, cell: str) -> str | int | Fault:
+    """What `User` makes of one cell beside others that are good."""
+    good = {"name": "Ann", "country": "Chile", "age": "30"}
+    judged = User.parse([{**good, column: cell}[name] for name in COLUMNS])
+    if isinstance(judged, User):
+        return dict(zip(COLUMNS, judged.values(), strict=True))[column]
+    (fault,) = judged
+    return fault
+
+
+def _code(judged: str | int | Fault) -> str | int:
+    return judged.code if isinstance(judged, Fault) else judged
+
+
+@given(cell=cells)
+def test_text_is_judged_as_the_contract_says(cell: str) -> None:
+    """Trimmed, then blank, too long, forbidden, or the value as it stands."""
+    assert _code(_judged("name", cell)) == text_verdict(cell)
+    assert _code(_judged("country", cell)) == text_verdict(cell)
+
+
+@given(cell=cells | st.text("0123456789", max_size=6) | st.from_regex(r"\s*[-+]?0*[0-9]{1,4}(\.0|e2)?\s*"))
+def test_age_is_judged_as_the_contract_says(cell: str) -> None:
+    """Trimmed, then blank, no whole number, out of range, or the number."""
+    assert _code(_judged("age", cell)) == age_verdict(cell)
+
+
+def test_every_character_of_the_special_categories_is_judged_as_the_contract_says() -> None:
+    """Inside a text, at its end, and alone: controls, formats, separators, surrogates, marks."""
+    special = [
+        chr(point)
+        for point in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(point)) in {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Me"}
+    ]
+    wrong = [
+        hex(ord(character))
+        for character in special
+        for cell in (f"a{character}b", f"a{character}", character)
+        if _code(_judged("name", cell)) != text_verdict(cell)
+    ]
+
+    assert wrong == []
+    assert len(special) > 2048
+
+
+@given(text=cells)
+def test_blank_is_what_shows_nothing(text: str) -> None:
+    """Only white space and format characters, or nothing at all."""
+    assert is_blank(text) == looks_blank(text)
+
+
+@given(before=padding, after=padding)
+def test_white_space_around_a_value_is_trimmed(before: str, after: str) -> None:
+    """All of Unicode's, at both ends."""
+    assert _judged("name", f"{before}Ann Lee{after}") == "Ann Lee"
+    assert _judged("age", f"{before}30{after}") == 30
+
+
+@pytest.mark.parametrize("control", ["\x1c", "\x1d", "\x1e", "\x1f"])
+def test_information_separators_are_controls_and_not_white_space(control: str) -> None:
+    """Though `str.strip` would take them."""
+    assert _code(_judged("name", f"Ann{control}")) == Code.FORBIDDEN_VALUE
+    assert _code(_judged("name", control)) == Code.FORBIDDEN_VALUE
+    assert _code(_judged("age", f"30{control}")) == Code.TYPE_ERROR
+
+
+@pytest.mark.parametrize("cell", ["", " ", "\t", "\u3000", "\u200b", "\ufeff", " \u200b\u00a0\u2060 ", "\u202e"])
+def test_a_cell_with_nothing_to_see_is_blank(cell: str) -> None:
+    """In a text and in a number alike."""
+    assert _code(_judged("name", cell)) == Code.BLANK_CELL
+    assert _code(_judged("age", cell)) == Code.BLANK_CELL
+
+
+@pytest.mark.parametrize(
+    ("cell", "verdict"),
+    [
+        ("x", "x"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, Code.CONSTRAINT_ERROR),
+        (" " + "x" * 200 + " ", "x" * 200),
+        ("👍" * 200, "👍" * 200),
+        ("👍" * 201, Code.CONSTRAINT_ERROR),
+        ("u\u0308" * 100, "u\u0308" * 100),
+        ("u\u0308" * 101, Code.CONSTRAINT_ERROR),
+    ],
+)
+def test_a_text_has_1_to_200_code_points_after_trimming(cell: str, verdict: str | Code) -> None:
+    """Counted as code points: neither bytes nor what looks like one letter."""
+    assert _code(_judged("name", cell)) == verdict
+
+
+@pytest.mark.parametrize("character", [*"\0\n\r\t\x85\u2028\u2029\ud800", *BIDI_CONTROLS])
+def test_a_forbidden_character_inside_a_text_is_refused_and_named(character: str) -> None:
+    """By its code point, for nobody can see it."""
+    judged = _judged("name", f"Ann{character}Lee")
+
+    assert is_forbidden(character)
+    assert isinstance(judged, Fault)
+    assert judged.code is Code.FORBIDDEN_VALUE
+    assert f"U+{ord(character):04X}" in judged.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👨\u200d👩\u200d👧",
+        "می\u200cشود",
+        "a\u200eb",
+        "u\u0308",
+        "ü",
+        "MASSE",
+        "Maße",
+        "O'Brien",
+        '"',
+        "=1+1",
+        "ﬁ",
+    ],
+)
+def test_a_text_is_stored_as_uploaded(text: str) -> None:
+    """Joiners stay, nothing is folded or normalised, and no character is special."""
+    assert _judged("name", text) == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "verdict"),
+    [
+        ("0", 0),
+        ("150", 150),
+        ("151", Code.CONSTRAINT_ERROR),
+        ("007", 7),
+        ("0" * 5000, 0),
+        ("0" * 5000 + "150", 150),
+        ("0" * 5000 + "151", Code.CONSTRAINT_ERROR),
+        ("9" * 5000, Code.CONSTRAINT_ERROR),
+        ("1" + "0" * 20, Code.CONSTRAINT_ERROR),
+        ("-5", Code.TYPE_ERROR),
+        ("-0", Code.TYPE_ERROR),
+        ("+5", Code.TYPE_ERROR),
+        ("1.0", Code.TYPE_ERROR),
+        ("1e2", Code.TYPE_ERROR),
+        ("1_0", Code.TYPE_ERROR),
+        ("0x1f", Code.TYPE_ERROR),
+        ("5 5", Code.TYPE_ERROR),
+        ("３０", Code.TYPE_ERROR),  # noqa: RUF001 - fullwidth digits, as a Japanese keyboard types them
+        ("٣٠", Code.TYPE_ERROR),
+        ("²", Code.TYPE_ERROR),
+        ("thirty", Code.TYPE_ERROR),
+        ("30\u200b", Code.TYPE_ERROR),
+        ("", Code.BLANK_CELL),
+    ],
+)
+def test_an_age_is_ascii_digits_from_0_to_150(cell: str, verdict: int | Code) -> None:
+    """Leading zeros do not matter, however many; signs, points and other digits do."""
+    assert _code(_judged("age", cell)) == verdict
+
+
+@given(row=st.tuples(cells, cells, cells | ages.map(str)))
+def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
+    """One fault for each, in the order of the fields, under the name of its column."""
+    expected = [
+        (column, verdict)
+        for column, verdict in zip(COLUMNS, row_verdict(row), strict=True)
+        if isinstance(verdict, Code)
+    ]
+    judged = User.parse(row)
+    faults = () if isinstance(judged, User) else judged
+
+    assert [(fault.column, fault.code) for fault in faults] == expected
+    assert all(fault.message.startswith(f"{fault.column} ") for fault in faults)
+
+
+@given(name=cells, country=cells, age=ages)
+def test_the_text_of_a_value_is_the_value_again(name: str, country: str, age: int) -> None:
+    """Whatever is once accepted is accepted unchanged ever after."""
+    user = User.parse([name, country, str(age)])
+
+    assert not isinstance(user, User) or User.parse([str(value) for value in user.values()]) == user
+
+
+@given(column=st.sampled_from(COLUMNS), cell=cells, times=st.integers(1, 400))
+def test_a_message_is_one_short_line_however_long_the_cell(column: str, cell: str, times: int) -> None:
+    """It can stand in a table, a terminal or a log without breaking it."""
+    judged = _judged(column, cell * times)
+
+    assert not isinstance(judged, Fault) or judged.message.isprintable()
+    assert not isinstance(judged, Fault) or len(judged.message) <= 200
+
+
+def test_a_cell_full_of_invisible_characters_is_shown_briefly() -> None:
+    """Even though each is shown by its ten-character escape."""
+    assert len(shown("\U000e0001" * 500)) <= 50
+
+
+def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:
+    """So that a person can recognise it."""
+    assert shown("thirty") == "'thirty'"
+    assert shown("x" * 40) == f"'{'x' * 40}'"
+    assert shown("x" * 41) == f"'{'x' * 40}...'"
+    assert shown("a\nb\u202ec") == r"'a\nb\u202ec'"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": " S3CRET"},
+        {"name": "S3CRET\0"},
+        {"name": "S3CRET" * 40},
+        {"country": "S3CRET\u2028x"},
+        {"name": ""},
+        {"name": 5},
+        {"age": 151},
+        {"age": -1},
+        {"age": "30"},
+        {"age": 1.0},
+        {"age": True},
+        {"age": None},
+    ],
+)
+def test_a_user_that_no_cell_could_give_cannot_be_built(values: dict[str, object]) -> None:
+    """And what it would have held is not shown, since exceptions are logged."""
+    good: dict[str, object] = {"name": "Ann", "country": "Chile", "age": 30}
+    with pytest.raises(ValueError, match=r"^User\.(name|country|age) breaks its rule$"):
+        User(**{**good, **values})  # type: ignore[arg-type]  # that they are wrong is the point
+
+
+def test_the_columns_are_the_attributes() -> None:
+    """A field is declared once."""
+    assert tuple(attrs.fields_dict(User)) == COLUMNS
+    assert COLUMNS == ("name", "country", "age")
+
+
+def test_a_row_with_another_number_of_cells_is_a_mistake_of_the_caller() -> None:
+    """Never a silent shift of cells into the wrong column."""
+    with pytest.raises(ValueError, match="zip"):
+        User.parse(["Ann", "Chile"])
