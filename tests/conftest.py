@@ -109,7 +109,7 @@ def emptied(migrated_database: str) -> Callable[[], str]:
 
     def empty() -> str:
         with psycopg.connect(migrated_database, autocommit=True) as connection:
-            connection.execute("truncate users, imports restart identity")
+            connection.execute("truncate users, imports, corrections restart identity")
         return migrated_database
 
     return empty

@@ -1,0 +1,283 @@
+"""Memory and PostgreSQL, driven through the same imports, must agree at every step.
+
+What unit tests prove on memory is worth as much as this.
+"""
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import BinaryIO
+
+import attrs
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from contracts.steps import NOON, asked
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.ports import (
+    ObjectNotFoundError,
+    ObjectStore,
+    RepositoryUnavailableError,
+    StoredObject,
+    StoreUnavailableError,
+    UndoRefusedError,
+    UnknownImportError,
+    UserRepository,
+)
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference
+from strategies import csv_uploads, refused_uploads
+
+KEYS = ("list.csv", "folder/é list.csv")
+SMALL = (
+    b"name,country,age\nAnn,Norway,41\n",
+    b"name,country,age\nBen,Japan,0\nCem,T\xc3\xbcrkiye,150\n",
+    b"name,country,age\nAnn,Norway,41\nBen,Japan,x\n",
+    b"name,country,age\n",
+    b"name,country,age,\0\r\nAnn,Norway,41,\0\r\n",
+)
+
+policies = st.builds(
+    Policy,
+    max_rejected=st.sampled_from(("all", "all", "0", "1", "50%")).map(Tolerance.parse),
+    on_repeat=st.sampled_from(OnRepeat),
+    on_new_version=st.sampled_from(OnNewVersion),
+)
+
+
+class BrokeOffError(Exception):
+    """The worker was stopped."""
+
+
+class FailingReports:
+    """A store of reports that now and then takes nothing."""
+
+    def __init__(self) -> None:
+        self.kept = MemoryObjectStore("reports", now=lambda: NOON)
+        self.fail = False
+
+    def open(self, reference: ObjectReference) -> AbstractContextManager[StoredObject]:
+        """Open as memory does."""
+        return self.kept.open(reference)
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Store, or fail."""
+        if self.fail:
+            raise StoreUnavailableError(key, "no room")
+        return self.kept.put(key, content)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+        """List as memory does."""
+        return self.kept.list(prefix)
+
+    def contents(self) -> dict[str, object]:
+        """Give the newest of every report; in whatever order the parts of a receipt are written."""
+        found: dict[str, object] = {}
+        for reference in self.kept.list():
+            with self.kept.open(ObjectReference(key=reference.key)) as report:
+                data = report.fetch(lambda _: None).read()
+                found[reference.key] = json.loads(data) if reference.key.endswith(".json") else data
+        return found
+
+
+@attrs.define
+class Side:
+    """One of the two, with reports of its own."""
+
+    users: UserRepository
+    reports: FailingReports = attrs.Factory(FailingReports)
+
+    def deliver(
+        self, uploads: ObjectStore, reference: ObjectReference, policy: Policy, *, again: bool, breaks_off: bool
+    ) -> Receipt | str:
+        """Import as a machine does, and tell the receipt or the error."""
+
+        def progress(progress: Progress) -> None:
+            if breaks_off and progress.step == "importing":
+                raise BrokeOffError
+
+        case = ImportUsers(
+            uploads=uploads,
+            reports=self.reports,
+            users=self.users,
+            policy=policy,
+            now=lambda: NOON,
+            spool=tempfile.TemporaryFile,
+        )
+        try:
+            return case(reference, again=again, progress=progress)
+        except (BrokeOffError, ObjectNotFoundError, RepositoryUnavailableError, StoreUnavailableError) as error:
+            return type(error).__name__
+
+    def undo(self, import_id: int) -> int | str:
+        """Undo, and tell how many users were removed or why not."""
+        try:
+            return self.users.undo(import_id, NOON)
+        except (UnknownImportError, UndoRefusedError) as error:
+            return str(error)
+
+
+now_and_then = st.sampled_from((False, False, False, False, True))
+
+
+class Agreement(RuleBasedStateMachine):
+    """What a bucket, a queue and an operator may do, done to both."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        asked(self.url, "truncate users, imports, refusal restart identity")
+        self.uploads = MemoryObjectStore("bucket", now=lambda: NOON)
+        self.references: list[ObjectReference] = []
+        self.commits_fail = False
+        self.postgres = PostgresUserRepository(self.url)
+        self.memory = Side(MemoryUserRepository(before_commit=self._refuse_commit))
+        self.real = Side(self.postgres)
+
+    def teardown(self) -> None:
+        """Leave no connection."""
+        self.postgres.close()
+
+    def _refuse_commit(self) -> None:
+        if self.commits_fail:
+            raise RepositoryUnavailableError("the commit failed")
+
+    @contextmanager
+    def _failing(self, *, commits: bool, reports: bool) -> Iterator[None]:
+        self.commits_fail = commits
+        self.memory.reports.fail = self.real.reports.fail = reports
+        if commits:
+            asked(self.url, "insert into refusal values (1)")
+        yield
+        if commits:
+            asked(self.url, "delete from refusal")
+        self.commits_fail = self.memory.reports.fail = self.real.reports.fail = False
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        data=st.sampled_from(SMALL)
+        | csv_uploads(max_rows=3).map(lambda upload: upload.data)
+        | refused_uploads().map(lambda upload: upload[0]),
+    )
+    def drop(self, key: str, data: bytes) -> None:
+        """Somebody uploads, the same name again and again."""
+        self.uploads.put(key, io.BytesIO(data))
+        self.references = list(self.uploads.list())
+
+    @precondition(lambda self: self.references)
+    @rule(
+        which=st.integers(0, 20),
+        policy=st.just(Policy()) | policies,
+        again=st.booleans(),
+        breaks_off=now_and_then,
+        commits_fail=now_and_then,
+        reports_fail=now_and_then,
+    )
+    def deliver(
+        self, *, which: int, policy: Policy, again: bool, breaks_off: bool, commits_fail: bool, reports_fail: bool
+    ) -> None:
+        """A queue delivers any version, in any order, any number of times, and now and then something fails."""
+        reference = self.references[which % len(self.references)]
+        with self._failing(commits=commits_fail, reports=reports_fail):
+            outcomes = [
+                side.deliver(self.uploads, reference, policy, again=again, breaks_off=breaks_off)
+                for side in (self.memory, self.real)
+            ]
+
+        assert outcomes[0] == outcomes[1]
+
+    @rule(key=st.sampled_from((*KEYS, "missing.csv")))
+    def deliver_newest(self, key: str) -> None:
+        """A person names a key and no version."""
+        reference = ObjectReference(key=key)
+        outcomes = [
+            side.deliver(self.uploads, reference, Policy(), again=False, breaks_off=False)
+            for side in (self.memory, self.real)
+        ]
+
+        assert outcomes[0] == outcomes[1]
+
+    @rule(import_id=st.integers(0, 4))
+    def undo(self, import_id: int) -> None:
+        """An operator takes back what there is, and what there is not."""
+        assert self.memory.undo(import_id) == self.real.undo(import_id)
+
+    @rule()
+    def replace_the_worker(self) -> None:
+        """Another process goes on, as after every deployment."""
+        self.postgres.close()
+        self.postgres = PostgresUserRepository(self.url)
+        self.real.users = self.postgres
+
+    @rule()
+    def restart_the_database(self) -> None:
+        """Connections that are idle break."""
+        query = (
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'rollcall'"
+        )
+        asked(self.url, query)
+
+    @invariant()
+    def the_same_users_stand_in_the_same_order(self) -> None:
+        """All together, and import by import."""
+        assert list(self.memory.users.users()) == list(self.real.users.users())
+
+    @invariant()
+    def the_ledgers_are_the_same(self) -> None:
+        """Receipt by receipt, each as it can be looked up too."""
+        entries = list(self.memory.users.entries())
+
+        assert entries == list(self.real.users.entries())
+        for entry in entries[:2]:
+            assert self.real.users.entry(entry.import_id) == entry
+            assert list(self.real.users.users(entry.import_id)) == list(self.memory.users.users(entry.import_id))
+
+    @invariant()
+    def the_reports_are_the_same(self) -> None:
+        """Receipts and rejected rows as people find them."""
+        assert self.memory.reports.contents() == self.real.reports.contents()
+
+    @invariant()
+    def the_ledger_accounts_for_every_user(self) -> None:
+        """As many stand in the table as the imports in force say they registered."""
+        claimed = sum(entry.receipt.counts.registered for entry in self.real.users.entries() if entry.in_force)
+
+        assert len(list(self.real.users.users())) == claimed
+
+
+def test_memory_and_postgres_agree_whatever_is_done_to_them(
+    new_database: Callable[[], AbstractContextManager[str]],
+) -> None:
+    """Receipts, users, ledger and reports are the same after every step."""
+    with new_database() as url:
+        migrate(url)
+        asked(
+            url,
+            "create table refusal (on_purpose int);"
+            "create function refuse() returns trigger language plpgsql as"
+            " $$begin if exists (select from refusal) then raise 'refused'; end if; return null; end$$;"
+            "create constraint trigger refuse after insert or update on imports deferrable initially deferred"
+            " for each row when (pg_trigger_depth() = 0) execute function refuse()",
+        )
+        machine = type("Agreement", (Agreement,), {"url": url})
+        budget = settings(
+            max_examples=max(12, settings().max_examples // 3),
+            stateful_step_count=20,
+            phases=[phase for phase in Phase if phase is not Phase.explain],  # it would run for minutes
+        )
+        run_state_machine_as_test(machine, settings=budget)

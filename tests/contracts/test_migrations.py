@@ -1,0 +1,266 @@
+"""What migrations must do to a database: all or nothing, once, and with people's data in it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from contracts.steps import ANN, BEN, asked, eventually, load
+from rollcall.adapters.postgres import connecting
+from rollcall.adapters.postgres.connecting import migration_ids
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.ports import RepositoryUnavailableError
+
+MIGRATIONS = Path(connecting.__file__).parent / "migrations"
+
+# Some value for whatever column a table may have had at some time.
+BY_TYPE = {
+    "bigint": 0,
+    "integer": 0,
+    "text": "Ann",
+    "timestamp with time zone": "2026-11-23T12:00:00Z",
+    "jsonb": "{}",
+    "boolean": True,
+}
+BY_COLUMN = {"status": "loaded"}
+
+
+@pytest.fixture
+def url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A database without any table."""
+    with new_database() as made:
+        yield made
+
+
+def tables(url: str) -> set[str]:
+    """Name the tables there are, but for those that say which migrations are applied."""
+    rows = asked(url, "select tablename from pg_tables where schemaname = 'public'")
+    return {name for (name,) in rows if "yoyo" not in name}
+
+
+def fill(url: str) -> None:
+    """Put a row into every table there is."""
+    for table in tables(url):
+        columns = asked(
+            url,
+            "select column_name, data_type from information_schema.columns where table_schema = 'public'"
+            " and table_name = %s and is_identity = 'NO' and is_generated = 'NEVER'",
+            table,
+        )
+        asked(
+            url,
+            sql.SQL("insert into {} ({}) values ({})").format(
+                sql.Identifier(table),
+                sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns),
+                sql.SQL(", ").join(sql.Literal(BY_COLUMN.get(name, BY_TYPE[kind])) for name, kind in columns),
+            ),
+        )
+
+
+def contents(url: str) -> dict[str, list[dict[str, object]]]:
+    """Give all rows of all tables."""
+    return {
+        table: [
+            row
+            for (row,) in asked(url, sql.SQL("select to_jsonb(rows) from {} rows").format(sql.Identifier(table)))
+        ]
+        for table in tables(url)
+    }
+
+
+def applied(url: str) -> list[str]:
+    """Name the migrations that the database says were applied."""
+    return [name for (name,) in asked(url, "select migration_id from _yoyo_migration order by migration_id")]
+
+
+def with_more(folder: Path, **texts: str) -> Path:
+    """Give a folder of migrations that has more than this version's own."""
+    shutil.copytree(MIGRATIONS, folder / "migrations")
+    for name, text in texts.items():
+        (folder / "migrations" / f"{name.removeprefix('m')}.sql").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("migration", migration_ids())
+def test_every_migration_keeps_the_rows_that_are_there(url: str, migration: str) -> None:
+    """A database in use has data, and so has every schema before this one."""
+    before = [earlier for earlier in migration_ids() if earlier < migration]
+    if before:
+        migrate(url, upto=before[-1])
+    fill(url)
+    was = contents(url)
+
+    migrate(url, upto=migration)
+
+    now = contents(url)
+    assert applied(url) == [*before, migration]
+    assert all(
+        row.items() <= kept.items() for table in was for row, kept in zip(was[table], now[table], strict=True)
+    )
+
+
+def test_all_at_once_leads_where_one_by_one_does(
+    url: str, new_database: Callable[[], AbstractContextManager[str]]
+) -> None:
+    """Column by column, index by index."""
+    query = (
+        "select table_name, column_name, data_type, is_nullable, column_default, is_identity"
+        " from information_schema.columns where table_schema = 'public' and table_name not like '%%yoyo%%'"
+        " order by table_name, column_name"
+    )
+    indexes = "select indexname, indexdef from pg_indexes where schemaname = 'public' order by indexname"
+    with new_database() as one_by_one:
+        for migration in migration_ids():
+            migrate(one_by_one, upto=migration)
+        migrate(url)
+
+        assert asked(url, query) == asked(one_by_one, query)
+        assert asked(url, indexes) == asked(one_by_one, indexes)
+
+
+def test_the_first_time_applies_all_and_the_second_none(url: str) -> None:
+    """Whoever deploys need not ask whether it is needed."""
+    assert migrate(url) == migration_ids()
+    assert migrate(url) == []
+    assert applied(url) == migration_ids()
+
+
+def test_of_several_at_once_one_applies(url: str) -> None:
+    """Several machines may be started together."""
+    outcomes: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: outcomes.append(migrate(url))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == [[], [], [], migration_ids()]
+
+
+def test_no_connection_is_left(url: str) -> None:
+    """Neither after a migration nor after a failed one."""
+    migrate(url)
+    query = "select 1 from pg_stat_activity where datname = current_database() and application_name <> 'behind'"
+
+    assert eventually(lambda: asked(url, query + " and backend_type = 'client backend'") == [])
+
+
+def test_one_that_fails_takes_all_back_and_shows_no_row(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database stays as it was, with every row; mended, it goes through."""
+    migrate(url, upto=migration_ids()[0])
+    asked(url, "insert into users (name, country, age) values ('Canary', 'Norway', 4), ('Canary', 'Norway', 5)")
+    was = contents(url)
+    bad = with_more(
+        tmp_path,
+        m9998="create table half (done int)",
+        m9999="update users set age = age + 1; create unique index on users (name)",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("rollcall.adapters.postgres.migrating.files", lambda _: bad)
+        with pytest.raises(RepositoryUnavailableError, match="could not create unique index") as caught:
+            migrate(url)
+
+    assert contents(url) == was
+    assert applied(url) == migration_ids()[:1]
+    assert "Canary" not in str(caught.value)
+    assert migrate(url) == migration_ids()[1:]
+
+
+def test_what_is_in_the_way_is_named(url: str) -> None:
+    """A table of somebody else's with a name that Rollcall needs."""
+    asked(url, "create table imports (theirs int)")
+
+    with pytest.raises(RepositoryUnavailableError, match='"imports" already exists'):
+        migrate(url)
+
+    assert tables(url) == {"imports"}
+
+
+MIGRATE = "import sys; from rollcall.adapters.postgres.migrating import migrate; migrate(sys.argv[1])"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_one_that_is_killed_midway_leaves_nothing_in_the_way(url: str, how: signal.Signals) -> None:
+    """Neither half a schema nor a lock that outlives its owner."""
+    migrate(url, upto=migration_ids()[0])
+    asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    command = [sys.executable, "-c", MIGRATE, url]
+    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with psycopg.connect(url) as somebody:
+        somebody.execute("select * from users")  # holds a lock that altering the table has to wait for
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as migrating:  # noqa: S603 - ours
+            seen = eventually(lambda: bool(asked(url, waiting)))
+            migrating.send_signal(how)
+
+    assert seen
+    assert migrate(url) == migration_ids()[1:]
+    assert [row["name"] for row in contents(url)["users"]] == ["Ann"]
+
+
+def test_one_that_waits_for_another_too_long_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than hang a deployment for ever."""
+    monkeypatch.setattr("rollcall.adapters.postgres.migrating._LOCK_SECONDS", 0.2)
+    with psycopg.connect(url) as other:
+        other.execute("select pg_advisory_lock(hashtext('rollcall migrate'))")
+
+        with pytest.raises(RepositoryUnavailableError, match="somebody else is migrating"):
+            migrate(url)
+
+
+@pytest.mark.parametrize("form", ["url", "words", "environment", "a name that has to be escaped"])
+def test_every_form_of_address_that_libpq_takes_is_taken(
+    url: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Migrating and importing understand the same."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    address = url
+    if form == "words":
+        address = make_conninfo(**parts)
+    elif form == "environment":
+        for name, value in parts.items():
+            monkeypatch.setenv({"dbname": "PGDATABASE"}.get(name, f"PG{name.upper()}"), value)
+        address = ""
+    elif form == "a name that has to be escaped":
+        address = f"{url}{'&' if '?' in url else '?'}application_name=it%27s%20%25%20%3D%20%C3%A9"
+
+    migrate(address)
+
+    repository = PostgresUserRepository(address)
+    load(repository, [ANN, BEN])
+    repository.close()
+    assert applied(url) == migration_ids()
+    assert len(contents(url)["users"]) == 2
+
+
+GUIDES = {
+    "serial key": "id serial primary key, name varchar(255) not null, country varchar(255) not null, age int",
+    "identity": "id int generated by default as identity primary key, name text, country text, age int",
+    "more columns": "id bigserial primary key, name text, country text, age int, at timestamptz default now()",
+}
+
+
+@pytest.mark.parametrize("shape", GUIDES)
+def test_a_users_table_that_is_there_already_is_taken_over_with_its_rows(url: str, shape: str) -> None:
+    """Somebody followed a guide first, and has users."""
+    asked(url, f"create table users ({GUIDES[shape]})")
+    asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    migrate(url)
+    repository = PostgresUserRepository(url)
+    import_id = load(repository, [BEN])
+    together, imported = list(repository.users()), list(repository.users(import_id))
+    repository.close()
+
+    assert [user.name for user in together] == ["Ann", "Ben"]
+    assert imported == [BEN]

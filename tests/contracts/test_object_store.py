@@ -1,0 +1,1122 @@
+"""What every object store must do, and what each adapter must do besides."""
+
+import hashlib
+import io
+import os
+import resource
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+import attrs
+import pytest
+from boto3.session import Session
+from botocore.config import Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollcall.adapters.local import LocalObjectStore
+from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.adapters.s3 import S3ObjectStore, client
+from rollcall.application.ports import (
+    ObjectChangedError,
+    ObjectNotFoundError,
+    ObjectStore,
+    StoreUnavailableError,
+)
+from rollcall.domain.upload import ObjectReference, Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MIB = 1024 * 1024
+NOBODY = 65534
+
+
+@attrs.frozen(kw_only=True)
+class Harness:
+    """A store of its own, and a look at it from behind.
+
+    Attributes:
+        store: The store, empty at first.
+        contents: Gives whatever lies there by the key it was put under, hidden and unfinished things too.
+        key_of: Tells what key an upload must show for the key it was put under.
+        etag: Tells the ETag that a notification would announce for the present state of a key.
+    """
+
+    store: ObjectStore
+    contents: Callable[[], dict[str, bytes]]
+    key_of: Callable[[str], str]
+    etag: Callable[[str], str]
+
+
+Opened = Callable[[], AbstractContextManager[Harness]]
+
+
+@contextmanager
+def in_memory() -> Iterator[Harness]:
+    """A store in memory."""
+    store = MemoryObjectStore()
+
+    def contents() -> dict[str, bytes]:
+        return {reference.key: fetched(store, ObjectReference(key=reference.key)) for reference in store.list()}
+
+    def etag(key: str) -> str:
+        return opened_upload(store, key).version or ""
+
+    yield Harness(store=store, contents=contents, key_of=str, etag=etag)
+
+
+@contextmanager
+def in_a_folder() -> Iterator[Harness]:
+    """A folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+
+        def contents() -> dict[str, bytes]:
+            return {key: data for key, data in everything_below(root).items() if data is not None}
+
+        def etag(key: str) -> str:
+            raise NotImplementedError(key)
+
+        yield Harness(
+            store=LocalObjectStore(root), contents=contents, key_of=lambda key: str(root / key), etag=etag
+        )
+
+
+@contextmanager
+def in_s3(new_bucket: Callable[[bool], str], s3: "S3Client", *, versioned: bool, prefix: str) -> Iterator[Harness]:
+    """A new bucket."""
+    bucket = new_bucket(versioned)
+
+    def contents() -> dict[str, bytes]:
+        whole = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+        unfinished = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        return {
+            key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in whole
+        } | {f"{part['Key']} unfinished": b"" for part in unfinished}
+
+    yield Harness(
+        store=S3ObjectStore(bucket, prefix, s3),
+        contents=contents,
+        key_of=prefix.__add__,
+        etag=lambda key: s3.head_object(Bucket=bucket, Key=prefix + key)["ETag"],
+    )
+
+
+with_versions = pytest.mark.parametrize("opened", ["memory", "s3"], indirect=True)
+without_versions = pytest.mark.parametrize("opened", ["folder", "s3-unversioned"], indirect=True)
+with_etags = pytest.mark.parametrize("opened", ["memory", "s3", "s3-unversioned"], indirect=True)
+
+
+@pytest.fixture(scope="session", params=["memory", "folder", "s3", "s3-unversioned"])
+def opened(request: pytest.FixtureRequest, new_bucket: Callable[[bool], str], s3_client: "S3Client") -> Opened:
+    """Each adapter; called, it gives a store of its own, so that every Hypothesis example starts empty."""
+    name: str = request.param
+    if name == "memory":
+        return in_memory
+    if name == "folder":
+        return in_a_folder
+    versioned = name == "s3"
+    # A prefix for one of the two: the contract is the same with it and without.
+    return partial(in_s3, new_bucket, s3_client, versioned=versioned, prefix="" if versioned else "in coming/é+/")
+
+
+def put(store: ObjectStore, key: str, data: bytes) -> str:
+    """Store some bytes."""
+    return store.put(key, io.BytesIO(data))
+
+
+def nothing(_: bytes) -> None:
+    """Watch nothing."""
+
+
+def fetched(store: ObjectStore, reference: ObjectReference) -> bytes:
+    """Read an object whole."""
+    with store.open(reference) as found:
+        data = found.fetch(nothing).read()
+        found.verify()
+    return data
+
+
+def opened_upload(store: ObjectStore, key: str) -> Upload:
+    """Tell which upload is found under a key, its content taken in."""
+    with store.open(ObjectReference(key=key)) as found:
+        return found.upload.with_content(hashlib.sha256(found.fetch(nothing).read()).hexdigest())
+
+
+def everything_below(folder: Path) -> dict[str, bytes | None]:
+    """Give all files below a folder by their path from it; None for what is no file."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+class SourceBrokeError(Exception):
+    """What is to be stored cannot be read."""
+
+
+class BreakingSource(io.BytesIO):
+    """Gives some zeros and then breaks."""
+
+    def __init__(self, good_bytes: int) -> None:
+        super().__init__()
+        self._left = good_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read until it breaks."""
+        if not self._left or size is None or size < 0:
+            raise SourceBrokeError
+        size = min(size, self._left)
+        self._left -= size
+        return bytes(size)
+
+
+KEYS = (
+    "a",
+    "a/b/c.csv",
+    "a b.csv",
+    "a+b.csv",
+    "é.csv",
+    "e\u0301.csv",
+    "名簿/利用者.csv",
+    "year=2026/month=11/list.csv",
+    "%41.csv",
+    "100%",
+    "a%2Fb",
+    "a&b?c#d",
+    "a;b:c,d@e!f$g'h(i)j*k",
+    '"quoted"',
+    "back\\slash",
+    "~a",
+    "-rf",
+    "a...b/c...",
+    "👩\u200d👧.csv",
+    "x" * 255,
+    "/".join(["y" * 90] * 10),
+)
+
+# A letter first: what starts with a dot is hidden in a folder, and "." and ".." are no names there.
+_names = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="/"), max_size=12
+)
+keys = st.lists(_names.map("k".__add__), min_size=1, max_size=3).map("/".join)
+
+
+# Every example asks over HTTP, several times.
+over_http = settings(max_examples=max(20, settings().max_examples // 4))
+
+
+class TestReading:
+    """What was put is what comes back."""
+
+    @over_http
+    @given(key=st.sampled_from(KEYS) | keys, data=st.binary(max_size=200))
+    def test_any_bytes_under_any_key_come_back_as_they_were_put(
+        self, opened: Opened, key: str, data: bytes
+    ) -> None:
+        """Neither keys nor bytes are interpreted."""
+        with opened() as harness:
+            put(harness.store, key, data)
+
+            assert fetched(harness.store, ObjectReference(key=key)) == data
+            assert harness.contents() == {key: data}
+            assert opened_upload(harness.store, key).key == harness.key_of(key)
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_every_sort_of_key_that_s3_allows_is_found_again(self, opened: Opened, key: str) -> None:
+        """Slashes, spaces, signs, percent signs and scripts are all only letters of a name."""
+        with opened() as harness:
+            put(harness.store, key, b"data")
+
+            assert harness.contents() == {key: b"data"}
+            assert [fetched(harness.store, reference) for reference in harness.store.list()] == [b"data"]
+
+    @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 9 * MIB + 1])
+    def test_every_byte_is_watched_once_and_in_order(self, opened: Opened, size: int) -> None:
+        """What is inspected is what is imported."""
+        data = bytes(range(251)) * (size // 251 + 1)
+        data = data[:size]
+        pieces: list[bytes] = []
+        with opened() as harness:
+            put(harness.store, "key", data)
+            with harness.store.open(ObjectReference(key="key")) as found:
+                stream = found.fetch(pieces.append)
+                position, read = stream.tell(), stream.read()
+                found.verify()
+
+                assert found.upload.size == size
+        assert b"".join(pieces) == data
+        assert (position, read) == (0, data)
+
+    def test_what_was_fetched_is_closed_with_the_context(self, opened: Opened) -> None:
+        """No handle is left to whoever forgets it."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+            with harness.store.open(ObjectReference(key="key")) as found:
+                stream = found.fetch(nothing)
+
+            assert stream.closed
+
+    def test_what_was_fetched_is_closed_when_the_context_fails(self, opened: Opened) -> None:
+        """An error is no reason to keep a handle, and comes out as it was raised."""
+        streams: list[BinaryIO] = []
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+            with pytest.raises(SourceBrokeError):
+                self._fail_after_fetching(harness.store, streams)
+
+            assert streams[0].closed
+
+    def _fail_after_fetching(self, store: ObjectStore, streams: list[BinaryIO]) -> NoReturn:
+        with store.open(ObjectReference(key="key")) as found:
+            streams.append(found.fetch(nothing))
+            raise SourceBrokeError
+
+    def test_an_object_need_not_be_fetched(self, opened: Opened) -> None:
+        """Looking at size and time alone costs no copy."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+            with harness.store.open(ObjectReference(key="key")) as found:
+                assert found.upload.size == 4
+                assert found.upload.last_modified.tzinfo is not None
+
+
+class TestNotThere:
+    """What is not there is said to be not there."""
+
+    @pytest.mark.parametrize("key", ["missing", "missing/too", "here/below", "her", "here/", "Here"])
+    def test_a_key_that_was_never_put_is_not_found(self, opened: Opened, key: str) -> None:
+        """Only the very key finds an object."""
+        with opened() as harness:
+            put(harness.store, "here", b"data")
+
+            with pytest.raises(ObjectNotFoundError), harness.store.open(ObjectReference(key=key)):
+                pass
+
+    @pytest.mark.parametrize("version", ["null", "none", "2", "3sL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY+MTRCxf3vjVBH40N"])
+    @with_versions
+    def test_a_version_that_never_was_is_not_found(self, opened: Opened, version: str) -> None:
+        """Another version is no substitute for the one that is wanted."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+
+            with (
+                pytest.raises(ObjectNotFoundError),
+                harness.store.open(ObjectReference(key="key", version=version)),
+            ):
+                pass
+
+    @with_versions
+    def test_a_version_of_another_key_is_not_found(self, opened: Opened) -> None:
+        """Versions belong to their keys."""
+        with opened() as harness:
+            put(harness.store, "other", b"data")
+            put(harness.store, "other", b"more")
+            put(harness.store, "key", b"data")
+            version = opened_upload(harness.store, "other").version
+
+            with (
+                pytest.raises(ObjectNotFoundError),
+                harness.store.open(ObjectReference(key="key", version=version)),
+            ):
+                pass
+
+    @with_etags
+    def test_a_state_that_was_overwritten_is_not_taken_for_the_announced_one(self, opened: Opened) -> None:
+        """Without versions the ETag is all that tells states of a key apart."""
+        with opened() as harness:
+            put(harness.store, "key", b"announced")
+            etag = harness.etag("key")
+            put(harness.store, "key", b"overwritten")
+
+            with pytest.raises(ObjectChangedError), harness.store.open(ObjectReference(key="key", etag=etag)):
+                pass
+
+    @with_etags
+    def test_the_announced_state_is_found_by_its_etag(self, opened: Opened) -> None:
+        """As long as it is there."""
+        with opened() as harness:
+            put(harness.store, "key", b"announced")
+
+            assert fetched(harness.store, ObjectReference(key="key", etag=harness.etag("key"))) == b"announced"
+
+
+class TestPutting:
+    """An object is stored whole or not at all."""
+
+    def test_content_is_read_from_where_it_stands_and_left_open(self, opened: Opened) -> None:
+        """What came before belongs to somebody else, and so does the stream."""
+        content = io.BytesIO(b"before|after")
+        content.seek(7)
+        with opened() as harness:
+            harness.store.put("key", content)
+
+            assert harness.contents() == {"key": b"after"}
+            assert not content.closed
+
+    def test_a_temporary_file_can_be_put(self, opened: Opened) -> None:
+        """That is what rejected rows come in."""
+        with opened() as harness, tempfile.TemporaryFile() as spool:
+            spool.write(b"rows" * 100_000)
+            spool.seek(0)
+            harness.store.put("key", spool)
+
+            assert harness.contents() == {"key": b"rows" * 100_000}
+            assert not spool.closed
+
+    def test_putting_replaces_the_whole_object(self, opened: Opened) -> None:
+        """Nothing of a longer one shows behind a shorter one."""
+        with opened() as harness:
+            for data in (b"a long object", b"short", b"", b"longer than before"):
+                put(harness.store, "key", data)
+
+                assert fetched(harness.store, ObjectReference(key="key")) == data
+                assert harness.contents() == {"key": data}
+
+    def test_putting_tells_a_person_where_it_lies(self, opened: Opened) -> None:
+        """The end of the place is the key."""
+        with opened() as harness:
+            assert put(harness.store, "folder/key.csv", b"data").endswith("folder/key.csv")
+
+    @pytest.mark.parametrize("good_bytes", [0, 1, 300 * 1024, 9 * MIB])
+    def test_a_source_that_breaks_leaves_nothing_and_the_old_object_as_it_was(
+        self, opened: Opened, good_bytes: int
+    ) -> None:
+        """Neither half an object nor a temporary one stays behind."""
+        with opened() as harness:
+            put(harness.store, "old", b"data")
+
+            for key in ("old", "new"):
+                with pytest.raises((SourceBrokeError, StoreUnavailableError)):
+                    harness.store.put(key, BreakingSource(good_bytes))
+
+            assert harness.contents() == {"old": b"data"}
+
+    def test_of_rivals_one_wins_whole(self, opened: Opened) -> None:
+        """Two that put the same key at once do not mix."""
+        contents = [bytes([letter]) * 300_000 for letter in b"abcdef"]
+        with opened() as harness:
+            threads = [threading.Thread(target=put, args=(harness.store, "key", data)) for data in contents]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+            [(key, data)] = harness.contents().items()
+            assert key == "key"
+            assert data in contents
+
+
+class TestIdentity:
+    """The same upload is known again, and no other is taken for it."""
+
+    def test_an_upload_has_the_same_identity_whenever_it_is_opened(self, opened: Opened) -> None:
+        """That is what makes a second delivery harmless."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+
+            assert opened_upload(harness.store, "key") == opened_upload(harness.store, "key")
+
+    def test_other_content_under_the_same_key_is_another_version(self, opened: Opened) -> None:
+        """Of the same key."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+            first = opened_upload(harness.store, "key")
+            put(harness.store, "key", b"more")
+            second = opened_upload(harness.store, "key")
+
+            assert first.identity != second.identity
+            assert first.key_identity == second.key_identity
+
+    def test_the_same_content_under_other_keys_is_other_uploads(self, opened: Opened) -> None:
+        """Only the SHA-256 tells that their content is the same."""
+        with opened() as harness:
+            put(harness.store, "a/b", b"data")
+            put(harness.store, "b", b"data")
+            uploads = [opened_upload(harness.store, key) for key in ("a/b", "b")]
+
+            assert len({upload.key_identity for upload in uploads}) == 2
+
+    @with_versions
+    def test_versions_are_other_uploads_even_if_their_content_is_the_same(self, opened: Opened) -> None:
+        """Somebody put it twice."""
+        with opened() as harness:
+            put(harness.store, "key", b"data")
+            put(harness.store, "key", b"data")
+            references = list(harness.store.list())
+
+            assert len({reference.version for reference in references}) == 2
+
+    @with_versions
+    def test_an_old_version_stays_readable_as_it_was(self, opened: Opened) -> None:
+        """Exactly the version that was announced is read, however late."""
+        with opened() as harness:
+            versions = []
+            for data in (b"first", b"second", b"third"):
+                put(harness.store, "key", data)
+                versions.append((opened_upload(harness.store, "key").version, data))
+
+            for version, data in versions:
+                reference = ObjectReference(key="key", version=version)
+                with harness.store.open(reference) as found:
+                    assert found.fetch(nothing).read() == data
+                    assert found.upload.version == version
+
+    def test_a_listed_reference_leads_to_the_same_upload_as_its_key(self, opened: Opened) -> None:
+        """Whoever sweeps a bucket computes the same identity as whoever was notified."""
+        with opened() as harness:
+            put(harness.store, "folder/é key", b"data")
+            [reference] = harness.store.list()
+            with harness.store.open(reference) as found:
+                sha256 = hashlib.sha256(found.fetch(nothing).read()).hexdigest()
+                swept = found.upload.with_content(sha256)
+
+            assert swept == opened_upload(harness.store, "folder/é key")
+
+
+class TestListing:
+    """Everything that was put is listed."""
+
+    def test_an_empty_store_lists_nothing(self, opened: Opened) -> None:
+        """And that is no error."""
+        with opened() as harness:
+            assert list(harness.store.list()) == []
+
+    @over_http
+    @given(
+        names=st.sets(st.sampled_from(KEYS[:-2]) | keys, max_size=5),
+        prefix=st.sampled_from(("", "a", "k", "a/", "%")),
+    )
+    def test_what_is_listed_is_what_starts_with_the_prefix(
+        self, opened: Opened, names: set[str], prefix: str
+    ) -> None:
+        """Nothing of another prefix, and nothing twice; each can be opened as it is listed."""
+        # In a folder one name cannot be a file and a folder.
+        put_under = {f"{name}.csv": name.encode() for name in names}
+        with opened() as harness:
+            for key, data in put_under.items():
+                put(harness.store, key, data)
+            found = [fetched(harness.store, reference) for reference in harness.store.list(prefix)]
+
+            assert sorted(found) == sorted(data for key, data in put_under.items() if key.startswith(prefix))
+
+    @with_versions
+    def test_every_version_is_listed(self, opened: Opened) -> None:
+        """A sweep must find what nobody was told of."""
+        with opened() as harness:
+            for data in (b"1", b"2", b"3"):
+                put(harness.store, "key", data)
+                put(harness.store, "other", data)
+
+            assert sorted(fetched(harness.store, reference) for reference in harness.store.list("key")) == [
+                b"1",
+                b"2",
+                b"3",
+            ]
+
+    @without_versions
+    def test_without_versions_only_the_present_state_is_listed(self, opened: Opened) -> None:
+        """What was overwritten is gone."""
+        with opened() as harness:
+            put(harness.store, "key", b"1")
+            put(harness.store, "key", b"2")
+
+            assert [fetched(harness.store, reference) for reference in harness.store.list()] == [b"2"]
+
+
+HOSTILE_KEYS = (
+    "",
+    "/",
+    "//",
+    ".",
+    "..",
+    "../",
+    "../x",
+    "../../x",
+    "../../../../../../tmp/x",
+    "a/..",
+    "a/../..",
+    "a/../../b",
+    "a/../../../b",
+    "a/./b",
+    "a//b",
+    "a/b/",
+    "/abs",
+    "//abs",
+    "/etc/passwd",
+    "NUL\0inside",
+    "a/b\0",
+    "\0",
+    "x" * 256,
+    "a/b/" + "x" * 300,
+    "x" * 1024,
+    "é" * 512,
+    "/".join("x" * 512),
+    "/".join(["x" * 200] * 30),
+    "lone \ud800 surrogate",
+    "a/\udcff",
+    "a/b/\ud800",
+    "~/x",
+    "$HOME/x",
+    "a\nb",
+    "..\\..\\x",
+    "C:\\x",
+)
+
+
+class TestHostileKeys:
+    """A key is whatever somebody chose to upload under."""
+
+    @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
+    def test_no_key_makes_an_adapter_raise_what_the_port_does_not_know(self, opened: Opened, key: str) -> None:
+        """It is stored or refused, found or not."""
+        with opened() as harness:
+            try:
+                put(harness.store, key, b"data")
+            except StoreUnavailableError:
+                stored = False
+            else:
+                stored = True
+            try:
+                found: bytes | None = fetched(harness.store, ObjectReference(key=key))
+            except (ObjectNotFoundError, StoreUnavailableError):
+                found = None
+
+            assert found in {None, b"data"}
+            assert stored or found is None
+            assert list(harness.contents().values()) == [b"data"] * stored
+
+    @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
+    def test_a_report_is_stored_inside_the_folder_whatever_the_key(self, tmp_path: Path, key: str) -> None:
+        """A key that cannot be a path is replaced by its SHA-256; one with ".." leads nowhere else."""
+        root = tmp_path / "outside" / "root"
+        root.mkdir(parents=True)
+        store = LocalObjectStore(root)
+
+        where = put(store, key, b"report")
+
+        files = {path: data for path, data in everything_below(tmp_path).items() if data is not None}
+        assert list(files.values()) == [b"report"]
+        assert all(path.startswith("outside/root/") for path in files)
+        assert (tmp_path / next(iter(files))).as_posix() == where or key == "a/\udcff"
+
+    @pytest.mark.parametrize(
+        "key", ["../secret", "a/../../secret", "../root/../secret", "{outside}/secret", "..//secret"]
+    )
+    def test_nothing_outside_the_folder_is_ever_opened(self, tmp_path: Path, key: str) -> None:
+        """Not even what is readable."""
+        (tmp_path / "secret").write_bytes(b"secret")
+        root = tmp_path / "root"
+        (root / "a").mkdir(parents=True)
+        reference = ObjectReference(key=key.format(outside=tmp_path))
+
+        with pytest.raises(ObjectNotFoundError), LocalObjectStore(root).open(reference):
+            pass
+
+    @pytest.mark.parametrize("version", ["1-abc", "20261123"])
+    @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
+    def test_what_is_said_of_different_uploads_lies_apart(self, tmp_path: Path, key: str, version: str) -> None:
+        """Keys that are replaced by their SHA-256 do not fall together, whatever the name of the report."""
+        store = LocalObjectStore(tmp_path)
+
+        first = put(store, f"{key}/{version}/receipt.json", b"one")
+        second = put(store, f"{key}x/{version}/receipt.json", b"two")
+        third = put(store, f"{key}/{version}x/receipt.json", b"three")
+
+        assert len({first, second, third}) == 3
+        assert all(place.endswith("/receipt.json") for place in (first, second, third))
+
+
+class TestFolder:
+    """What is particular to a folder of this machine."""
+
+    def test_reports_and_hidden_files_are_never_listed(self, tmp_path: Path) -> None:
+        """Else what Rollcall writes beside an upload would be taken for an upload."""
+        store = LocalObjectStore(tmp_path)
+        for key in (
+            "a.csv",
+            "folder/b.csv",
+            ".hidden.csv",
+            ".hidden/c.csv",
+            "folder/.d.csv",
+            "a.csv.rollcall/1/receipt.json",
+            "folder/b.csv.rollcall/1/rejected-1.csv",
+            ".0123456789abcdef.unfinished",
+        ):
+            put(store, key, b"data")
+
+        assert [reference.key for reference in store.list()] == ["a.csv", "folder/b.csv"]
+
+    def test_links_are_not_listed(self, tmp_path: Path) -> None:
+        """What they lead to lies elsewhere, or is listed already; and they may lead in a circle."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret.csv").write_bytes(b"secret")
+        root = tmp_path / "root"
+        store = LocalObjectStore(root)
+        put(store, "a.csv", b"data")
+        (root / "file.csv").symlink_to(outside / "secret.csv")
+        (root / "folder").symlink_to(outside)
+        (root / "circle").symlink_to(root)
+        (root / "nowhere.csv").symlink_to(root / "missing")
+
+        assert [reference.key for reference in store.list()] == ["a.csv"]
+
+    @pytest.mark.parametrize("key", ["file.csv", "folder/secret.csv", "folder/../secret.csv"])
+    def test_a_link_that_leads_out_of_the_folder_is_not_followed(self, tmp_path: Path, key: str) -> None:
+        """Whoever may write into the folder must not read the rest of the machine through it."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret.csv").write_bytes(b"secret")
+        root = tmp_path / "root"
+        root.mkdir()
+        (root / "file.csv").symlink_to(outside / "secret.csv")
+        (root / "folder").symlink_to(outside)
+
+        with (
+            pytest.raises((StoreUnavailableError, ObjectNotFoundError)),
+            LocalObjectStore(root).open(ObjectReference(key=key)),
+        ):
+            pass
+
+    @pytest.mark.parametrize("key", ["folder/x", "folder/new/x", "folder/new/er/x"])
+    def test_nothing_is_written_through_a_link_that_leads_out(self, tmp_path: Path, key: str) -> None:
+        """Neither files nor folders."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        root = tmp_path / "root"
+        root.mkdir()
+        (root / "folder").symlink_to(outside)
+
+        with pytest.raises(StoreUnavailableError, match="a link leads out of the folder"):
+            put(LocalObjectStore(root), key, b"data")
+
+        assert everything_below(outside) == {}
+
+    def test_a_link_under_the_key_itself_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+        """What it led to stays as it was."""
+        (tmp_path / "other").write_bytes(b"other")
+        root = tmp_path / "root"
+        root.mkdir()
+        (root / "key").symlink_to(tmp_path / "other")
+
+        put(LocalObjectStore(root), "key", b"data")
+
+        assert (tmp_path / "other").read_bytes() == b"other"
+        assert (root / "key").read_bytes() == b"data"
+
+    def test_a_link_that_stays_inside_is_followed(self, tmp_path: Path) -> None:
+        """And the upload is known by the path that was given."""
+        store = LocalObjectStore(tmp_path)
+        put(store, "real.csv", b"data")
+        (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+
+        assert fetched(store, ObjectReference(key="link.csv")) == b"data"
+        assert opened_upload(store, "link.csv").key == str(tmp_path / "link.csv")
+
+    @pytest.mark.parametrize("when", ["before fetch", "while it is fetched", "after fetch"])
+    @pytest.mark.parametrize("how", ["grown", "cut", "overwritten"])
+    def test_a_file_that_changes_while_it_is_read_is_not_taken(self, tmp_path: Path, how: str, when: str) -> None:
+        """Somebody is still copying it."""
+        path = tmp_path / "key"
+        path.write_bytes(b"x" * 300_000)
+        os.utime(path, (1, 1))
+
+        def change() -> None:
+            with path.open("r+b") as file:
+                if how == "grown":
+                    file.seek(0, os.SEEK_END)
+                    file.write(b"more")
+                elif how == "cut":
+                    file.truncate(10)
+                else:
+                    file.write(b"y" * 300_000)
+
+        def read() -> None:
+            with LocalObjectStore(tmp_path).open(ObjectReference(key="key")) as found:
+                if when == "before fetch":
+                    change()
+                stream = found.fetch(lambda _: change() if when == "while it is fetched" else None)
+                change()
+                stream.read()
+                found.verify()
+
+        with pytest.raises(ObjectChangedError):
+            read()
+
+    @pytest.mark.parametrize("how", ["replaced", "removed"])
+    def test_a_file_that_gives_way_to_another_is_read_to_its_end(self, tmp_path: Path, how: str) -> None:
+        """The bytes that were inspected stay within reach, whatever now has their name."""
+        store = LocalObjectStore(tmp_path)
+        put(store, "key", b"old")
+        with store.open(ObjectReference(key="key")) as found:
+            stream = found.fetch(nothing)
+            if how == "replaced":
+                put(store, "key", b"new")
+            else:
+                (tmp_path / "key").unlink()
+            data = stream.read()
+            found.verify()
+
+        assert data == b"old"
+
+    def test_a_folder_is_no_upload(self, tmp_path: Path) -> None:
+        """And is called what it is."""
+        (tmp_path / "folder").mkdir()
+
+        with (
+            pytest.raises(StoreUnavailableError, match="it is a folder"),
+            LocalObjectStore(tmp_path).open(ObjectReference(key="folder")),
+        ):
+            pass
+
+    def test_a_named_pipe_is_no_upload_and_is_not_waited_for(self, tmp_path: Path) -> None:
+        """It would have to be read twice."""
+        os.mkfifo(tmp_path / "pipe")
+
+        with (
+            pytest.raises(StoreUnavailableError, match="it is not a regular file"),
+            LocalObjectStore(tmp_path).open(ObjectReference(key="pipe")),
+        ):
+            pass
+
+    def test_a_socket_is_no_upload(self) -> None:
+        """It cannot even be opened."""
+        with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory() as short:
+            listening.bind(f"{short}/socket")
+
+            with (
+                pytest.raises(StoreUnavailableError, match="socket"),
+                LocalObjectStore(Path(short)).open(ObjectReference(key="socket")),
+            ):
+                pass
+
+    def test_links_in_a_circle_are_one_clear_error(self, tmp_path: Path) -> None:
+        """Not an endless walk."""
+        (tmp_path / "a").symlink_to(tmp_path / "b")
+        (tmp_path / "b").symlink_to(tmp_path / "a")
+
+        with pytest.raises(StoreUnavailableError), LocalObjectStore(tmp_path).open(ObjectReference(key="a")):
+            pass
+
+    def test_what_may_not_be_read_is_one_clear_error(self) -> None:
+        """It names the file and says that it is a matter of permission."""
+        with (
+            closed_to_others() as root,
+            nobodys_rights(),
+            pytest.raises(StoreUnavailableError, match="key: permission denied"),
+            LocalObjectStore(root).open(ObjectReference(key="key")),
+        ):
+            pass
+
+    def test_what_may_not_be_written_is_one_clear_error(self) -> None:
+        """And leaves nothing."""
+        with closed_to_others() as root:
+            with nobodys_rights(), pytest.raises(StoreUnavailableError, match="permission denied"):
+                put(LocalObjectStore(root), "new", b"data")
+
+            assert everything_below(root) == {"key": b"data", "folder": None}
+
+    def test_a_folder_that_may_not_be_listed_is_one_clear_error(self) -> None:
+        """Rather than a list that lacks what lies there."""
+        with (
+            closed_to_others() as root,
+            nobodys_rights(),
+            pytest.raises(StoreUnavailableError, match="folder: permission denied"),
+        ):
+            list(LocalObjectStore(root).list())
+
+    def test_a_root_that_is_not_there_is_an_error_and_not_an_empty_list(self, tmp_path: Path) -> None:
+        """A folder that is not mounted must not look like one in which nothing was dropped."""
+        with pytest.raises(StoreUnavailableError):
+            list(LocalObjectStore(tmp_path / "missing").list())
+
+    @pytest.mark.parametrize("key", ["file/below", "file/far/below", "folder"])
+    def test_what_is_in_the_way_is_one_clear_error(self, tmp_path: Path, key: str) -> None:
+        """A file is no folder and a folder no file; "not found" would be taken for the upload being gone."""
+        store = LocalObjectStore(tmp_path)
+        put(store, "file", b"data")
+        put(store, "folder/file", b"data")
+
+        with pytest.raises(StoreUnavailableError):
+            put(store, key, b"data")
+
+        assert everything_below(tmp_path) == {"file": b"data", "folder": None, "folder/file": b"data"}
+
+    def test_a_disk_that_takes_no_more_leaves_nothing_and_the_old_object_as_it_was(self, tmp_path: Path) -> None:
+        """Half a report would be taken for a whole one."""
+        store = LocalObjectStore(tmp_path)
+        put(store, "key", b"old")
+        with largest_file(100_000), pytest.raises(StoreUnavailableError):
+            put(store, "key", bytes(200_000))
+
+        assert everything_below(tmp_path) == {"key": b"old"}
+
+
+@contextmanager
+def closed_to_others() -> Iterator[Path]:
+    """A folder that everybody may enter, in which only the owner may read or write anything."""
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        (root / "key").write_bytes(b"data")
+        (root / "folder").mkdir()
+        for path, mode in ((root / "key", 0o000), (root / "folder", 0o000), (root, 0o555)):
+            path.chmod(mode)
+        try:
+            yield root
+        finally:
+            for path in (root, root / "key", root / "folder"):
+                path.chmod(0o700)
+
+
+@contextmanager
+def nobodys_rights() -> Iterator[None]:
+    """Do as somebody without root's rights; who runs tests without them has none to give up."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse every byte beyond a size, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+HEAD = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nETag: "abc"\r\nConnection: close\r\n'
+    b"Last-Modified: Mon, 23 Nov 2026 07:00:00 GMT\r\nContent-Length: 100\r\n\r\n"
+)
+
+
+def refusal(status: str, code: str) -> bytes:
+    """Refuse as S3 does."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+@contextmanager
+def answering(answer: bytes, *, then_silent: bool = False) -> Iterator[str]:
+    """A server that gives one answer to whatever it is asked, and hangs up or says no more.
+
+    Yields:
+        Its address.
+    """
+    silence = threading.Event()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(64 * 1024)
+                connection.sendall(answer)
+                if then_silent:
+                    silence.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            silence.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@contextmanager
+def asking(endpoint: str) -> Iterator[S3ObjectStore]:
+    """A store that looks for S3 at an address and gives up soon."""
+    soon = Config(connect_timeout=1, read_timeout=0.5, retries={"total_max_attempts": 1})
+    s3 = Session().client("s3", endpoint_url=endpoint, config=soon)
+    try:
+        yield S3ObjectStore("bucket", "", s3)
+    finally:
+        s3.close()
+
+
+class TestS3:
+    """What is particular to S3, above all when it fails."""
+
+    @pytest.mark.parametrize("sent", [0, 1, 99])
+    def test_a_body_that_is_cut_short_is_an_error_and_not_a_shorter_file(self, sent: int) -> None:
+        """Half the users are worse than none."""
+        pieces: list[bytes] = []
+        with (
+            answering(HEAD + b"x" * sent) as endpoint,
+            asking(endpoint) as store,
+            store.open(ObjectReference(key="key")) as found,
+            pytest.raises((StoreUnavailableError, ObjectChangedError)),
+        ):
+            found.fetch(pieces.append)
+
+    def test_a_body_that_stops_coming_is_an_error_in_bounded_time(self) -> None:
+        """A server that holds the line is not waited for for ever."""
+        with (
+            answering(HEAD + b"x" * 10, then_silent=True) as endpoint,
+            asking(endpoint) as store,
+            store.open(ObjectReference(key="key")) as found,
+            pytest.raises(StoreUnavailableError),
+        ):
+            found.fetch(nothing)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"",
+            b"nonsense\r\n\r\n",
+            b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 10\r\nConnection: close\r\n\r\n<html>oops",
+            refusal("403 Forbidden", "AccessDenied"),
+            refusal("503 Slow Down", "SlowDown"),
+            refusal("400 Bad Request", "ExpiredToken"),
+        ],
+        ids=lambda answer: answer[:40].decode().strip() or "nothing",
+    )
+    def test_a_server_that_will_not_is_unavailable_whatever_it_says(self, answer: bytes) -> None:
+        """For opening, putting and listing alike; another try may go well."""
+        with answering(answer) as endpoint, asking(endpoint) as store:
+            with pytest.raises(StoreUnavailableError), store.open(ObjectReference(key="key")):
+                pass
+            with pytest.raises(StoreUnavailableError):
+                put(store, "key", b"data")
+            with pytest.raises(StoreUnavailableError):
+                list(store.list())
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            refusal("404 Not Found", "NoSuchKey"),
+            refusal("404 Not Found", "NoSuchVersion"),
+            refusal("404 Not Found", "NoSuchBucket"),
+            refusal("405 Method Not Allowed", "MethodNotAllowed"),
+        ],
+        ids=lambda answer: answer[answer.index(b"<Code>") + 6 : answer.index(b"</Code>")].decode(),
+    )
+    def test_what_aws_says_of_a_version_that_is_not_there_is_understood(self, answer: bytes) -> None:
+        """A delete marker may not be got, and is no upload."""
+        reference = ObjectReference(key="key", version="no version of yours")
+        with (
+            answering(answer) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(ObjectNotFoundError),
+            store.open(reference),
+        ):
+            pass
+
+    def test_a_server_that_is_not_s3_is_unavailable(self) -> None:
+        """Such as a proxy that answers every question with a page of its own."""
+        page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+        with (
+            answering(page) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(StoreUnavailableError, match="not S3"),
+            store.open(ObjectReference(key="key")),
+        ):
+            pass
+
+    def test_a_server_that_is_gone_is_unavailable_in_bounded_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With the very client that Rollcall makes, tries and pauses and all."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        s3 = client()
+        started = time.monotonic()
+        with (
+            pytest.raises(StoreUnavailableError),
+            S3ObjectStore("bucket", "", s3).open(ObjectReference(key="key")),
+        ):
+            pass
+        s3.close()
+
+        assert time.monotonic() - started < 30
+
+    def test_no_credentials_are_one_clear_error(self, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The commonest mistake of all."""
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with (
+            asking(s3_endpoint) as store,
+            pytest.raises(StoreUnavailableError, match="credentials"),
+            store.open(ObjectReference(key="key")),
+        ):
+            pass
+
+    def test_a_bucket_that_is_not_there_has_no_uploads(self, s3_client: "S3Client") -> None:
+        """For whoever wants to read one."""
+        store = S3ObjectStore("no-such-bucket", "", s3_client)
+
+        with pytest.raises(ObjectNotFoundError), store.open(ObjectReference(key="key")):
+            pass
+
+    def test_a_bucket_that_is_not_there_takes_no_reports(self, s3_client: "S3Client") -> None:
+        """That is never "not found", which would be taken for the upload being gone, and acknowledged."""
+        store = S3ObjectStore("no-such-bucket", "", s3_client)
+
+        with pytest.raises(StoreUnavailableError):
+            put(store, "key", b"data")
+        with pytest.raises(StoreUnavailableError):
+            list(store.list())
+
+    def test_a_reference_that_names_its_bucket_has_its_whole_key(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
+    ) -> None:
+        """A notification knows nothing of our prefix."""
+        bucket, other = new_bucket(True), new_bucket(False)  # noqa: FBT003 - what the one argument of it is
+        put(S3ObjectStore(bucket, "", s3_client), "incoming/key", b"here")
+        put(S3ObjectStore(other, "", s3_client), "incoming/key", b"there")
+        store = S3ObjectStore(bucket, "incoming/", s3_client)
+
+        assert fetched(store, ObjectReference(key="key")) == b"here"
+        assert fetched(store, ObjectReference(bucket=bucket, key="incoming/key")) == b"here"
+        assert fetched(store, ObjectReference(bucket=other, key="incoming/key")) == b"there"
+
+    def test_a_deleted_object_is_not_found_but_its_versions_are(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
+    ) -> None:
+        """A delete marker is no version that could be read, and is not listed as one."""
+        bucket = new_bucket(True)  # noqa: FBT003 - what the one argument of it is
+        store = S3ObjectStore(bucket, "", s3_client)
+        put(store, "key", b"data")
+        marker = s3_client.delete_object(Bucket=bucket, Key="key")["VersionId"]
+
+        for version in (None, marker):
+            with pytest.raises(ObjectNotFoundError), store.open(ObjectReference(key="key", version=version)):
+                pass
+        assert [fetched(store, reference) for reference in store.list()] == [b"data"]
+
+    def test_more_objects_than_one_page_holds_are_all_listed(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """S3 gives a thousand at a time, and our server for tests as many as it is told."""
+        monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
+        store = S3ObjectStore(new_bucket(True), "", s3_client)  # noqa: FBT003 - what the one argument of it is
+        names = [f"{number}" for number in range(5)]
+        for key in names * 2:
+            put(store, key, b"")
+
+        assert sorted(reference.key for reference in store.list()) == sorted(names * 2)

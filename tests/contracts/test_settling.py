@@ -1,0 +1,321 @@
+"""Users who are there already, and rows that come back mended: every repository settles them alike."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.steps import a_receipt, an_upload
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import (
+    Block,
+    ImportInProgressError,
+    Origin,
+    SchemaError,
+    UndoRefusedError,
+    UserRepository,
+)
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
+from rollcall.domain.receipt import Counts, Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import User
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+BY_NAME = Policy(unique_by=("name",))
+
+Opening = Callable[[Policy], "UserRepository"]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def opening(request: pytest.FixtureRequest) -> Iterator[Opening]:
+    """Each adapter; called with a policy, it gives an empty repository that is prepared for it."""
+    if request.param == "memory":
+        yield lambda _: MemoryUserRepository()
+        return
+    with postgres(request.getfixturevalue("emptied")) as opened:
+        yield opened
+
+
+@contextmanager
+def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
+    """Give empty repositories on PostgreSQL, one after the other."""
+    opened: list[PostgresUserRepository] = []
+
+    def prepared(policy: Policy) -> UserRepository:
+        url = emptied()
+        migrate(url, policy)
+        opened.append(PostgresUserRepository(url))
+        return opened[-1]
+
+    try:
+        yield prepared
+    finally:
+        for repository in opened:
+            repository.close()
+        migrate(emptied(), Policy())
+
+
+@attrs.define
+class Desk:
+    """Somebody who drops files, one a second."""
+
+    repository: UserRepository
+    policy: Policy
+    clock: datetime = NOON
+    uploads: MemoryObjectStore = attrs.Factory(
+        lambda self: MemoryObjectStore("uploads", self.now), takes_self=True
+    )
+    reports: MemoryObjectStore = attrs.Factory(
+        lambda self: MemoryObjectStore("reports", self.now), takes_self=True
+    )
+
+    def now(self) -> datetime:
+        """Tell the time; a second passes."""
+        self.clock += timedelta(seconds=1)
+        return self.clock
+
+    def drop(self, key: str, data: bytes, policy: Policy | None = None) -> Receipt:
+        """Upload and import."""
+        self.uploads.put(key, io.BytesIO(data))
+        return self.importer(policy)(ObjectReference(key=key))
+
+    def importer(self, policy: Policy | None = None) -> ImportUsers:
+        """Put the use case together."""
+        return ImportUsers(
+            uploads=self.uploads,
+            reports=self.reports,
+            users=self.repository,
+            policy=policy or self.policy,
+            now=self.now,
+            spool=io.BytesIO,
+        )
+
+    def rejected_rows(self, receipt: Receipt) -> bytes:
+        """Fetch the file that a receipt names."""
+        assert receipt.rejected_rows is not None
+        key = receipt.rejected_rows.removeprefix("memory:")
+        with self.reports.open(ObjectReference(key=key)) as found:
+            return found.fetch(lambda _: None).read()
+
+
+def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening) -> None:
+    """Under update the order of versions counts, not that of their deliveries."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
+    desk = Desk(opening(policy), policy)
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\n"))
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,2\nB,X,3\n"))
+
+    newer = desk.importer()(ObjectReference(key="a.csv", version="2"))
+    older = desk.importer()(ObjectReference(key="a.csv", version="1"))
+
+    assert (newer.status, older.status, older.code) == (Status.LOADED, Status.SKIPPED, Code.SUPERSEDED)
+    assert [user.age for user in desk.repository.users()] == [2, 3]
+
+
+def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None:
+    """What they were before is not kept."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
+    desk = Desk(opening(policy), policy)
+    desk.drop("a.csv", b"name,country,age\nA,X,1\n")
+    second = desk.drop("b.csv", b"name,country,age\nA,X,2\n")
+
+    with pytest.raises(UndoRefusedError, match="it changed 1 users"):
+        desk.repository.undo(second.import_id or 0, NOON)
+
+    assert second.counts.updated == 1
+
+
+def test_of_imports_that_mind_duplicates_only_the_newest_can_be_undone(opening: Opening) -> None:
+    """A later one may have left out rows because of it."""
+    desk = Desk(opening(BY_NAME), BY_NAME)
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
+    second = desk.drop("b.csv", b"name,country,age\nA,X,2\nB,X,3\n")
+
+    with pytest.raises(UndoRefusedError, match="came after it"):
+        desk.repository.undo(first.import_id or 0, NOON)
+    desk.repository.undo(second.import_id or 0, NOON)
+    removed = desk.repository.undo(first.import_id or 0, NOON)
+
+    assert (second.counts.unchanged, removed) == (1, 1)
+    assert list(desk.repository.users()) == []
+
+
+def test_a_rival_that_settles_is_not_waited_for_long(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One import at a time is compared with what is there; the other is told to come back."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+    repository = opening(BY_NAME)
+    if isinstance(repository, MemoryUserRepository):
+        repository = MemoryUserRepository(patience=1)
+    block = Block(b"A,X,1\n", [range(2, 3)])
+
+    def settle(name: str) -> None:
+        with repository.importing(an_upload(name), name, BY_NAME) as importing:
+            importing.register(block)
+            importing.settle()
+
+    with repository.importing(an_upload("1"), "1", BY_NAME) as first:
+        first.register(block)
+        first.settle()
+        with pytest.raises(ImportInProgressError):
+            settle("2")
+        first.commit(a_receipt(an_upload("1"), first.import_id, Counts(read=1, registered=1)))
+
+    assert len(list(repository.users())) == 1
+
+
+def test_two_versions_of_a_key_at_once_are_not_both_taken_for_the_first(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a new version is refused, the key is claimed too; where each is a new list, it need not be."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+    repository = opening(Policy())
+    if isinstance(repository, MemoryUserRepository):
+        repository = MemoryUserRepository(patience=1)
+    anew = Policy(on_new_version=OnNewVersion.IMPORT)
+
+    def open_both(policy: Policy) -> None:
+        with (
+            repository.importing(an_upload("a.csv", "1"), "1", policy),
+            repository.importing(an_upload("a.csv", "2"), "2", policy),
+        ):
+            pass
+
+    with pytest.raises(ImportInProgressError):
+        open_both(Policy())
+
+    open_both(anew)
+
+
+def test_a_row_of_an_import_that_is_not_in_force_is_turned_down(opening: Opening) -> None:
+    """Whatever the first row of the file says."""
+    desk = Desk(opening(Policy()), Policy())
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
+
+    second = desk.drop("b.csv", mended + b"C,X,3,9,,77,\r\n")
+
+    assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 1, 3)]
+    assert [user.age for user in desk.repository.users()] == [1, 2]
+
+
+def test_what_is_turned_down_is_told_in_the_order_of_the_file(opening: Opening) -> None:
+    """However the repository finds it out."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
+    repository = opening(policy)
+
+    with repository.importing(an_upload(), "a", policy, corrects=None) as importing:
+        importing.register(Block(b"A,X,1\nB,X,2\nA,X,3\n", [range(2, 5)]))
+        importing.register(Block(b"B,X,4\nC,X,5\n", [range(7, 8), range(9, 10)]))
+        settlement = importing.settle()
+        turned_down = list(settlement.turned_down_rows)
+
+    assert (settlement.registered, settlement.turned_down) == (3, 2)
+    assert turned_down == [(4, Code.DUPLICATE_ROW), (7, Code.DUPLICATE_ROW)]
+    assert list(repository.users()) == []
+
+
+def test_an_origin_is_mended_once_within_a_file(opening: Opening) -> None:
+    """The first of two rows that say the same line."""
+    desk = Desk(opening(Policy()), Policy())
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    origin = Origin(first.import_id or 0, 3)
+
+    with desk.repository.importing(an_upload("b"), "b", corrects=origin.import_id) as importing:
+        importing.register(Block(b"B,X,2\nB,X,3\n", [range(2, 4)], [origin, origin]))
+        settlement = importing.settle()
+
+        assert list(settlement.turned_down_rows) == [(3, Code.ALREADY_CORRECTED)]
+
+
+def test_a_table_that_is_not_prepared_for_the_policy_stops_the_import(emptied: Callable[[], str]) -> None:
+    """With the command to run, in either direction."""
+    with postgres(emptied) as prepared:
+        repository = prepared(Policy())
+        with pytest.raises(SchemaError, match="rollcall migrate"), repository.importing(an_upload(), "a", BY_NAME):
+            pass
+        repository = prepared(BY_NAME)
+        with pytest.raises(SchemaError, match="rollcall migrate"), repository.importing(an_upload(), "a"):
+            pass
+
+
+def test_duplicates_that_are_there_already_are_reported_without_names(emptied: Callable[[], str]) -> None:
+    """By their numbers, so that somebody can remove all but one."""
+    url = emptied()
+    with closing(PostgresUserRepository(url)) as repository:
+        Desk(repository, Policy()).drop("a.csv", b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n")
+
+    with pytest.raises(SchemaError, match="1 groups of users have the same name") as caught:
+        migrate(url, BY_NAME)
+
+    assert "Canary" not in str(caught.value)
+
+
+names = st.sampled_from(["A", "B", "C", "=D", "'-E", 'F "f"', "G, g"])
+ages = st.sampled_from(["1", "2", "3", "x", "", "151"])
+rows = st.tuples(names, st.sampled_from(["X", "Y", ""]), ages)
+
+
+def _csv(lines: list[tuple[str, ...]]) -> bytes:
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines]
+    return "\n".join(["name,country,age", *quoted, ""]).encode()
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_both_settle_alike(emptied: Callable[[], str], data: st.DataObject) -> None:
+    """Files, mended rows and undone imports, under every policy: the same receipts, users and corrections."""
+    policy = Policy(
+        max_rejected=Tolerance(data.draw(st.sampled_from(["all", "all", "2", "60%"]))),
+        unique_by=data.draw(st.sampled_from([(), ("name",), ("name", "country")])),
+        on_duplicate=data.draw(st.sampled_from(OnDuplicate)),
+        on_new_version=data.draw(st.sampled_from(OnNewVersion)),
+    )
+    with postgres(emptied) as prepared:
+        desks = [Desk(MemoryUserRepository(), policy), Desk(prepared(policy), policy)]
+        rejected: list[Receipt] = []
+        for number in range(data.draw(st.integers(1, 5))):
+            step = data.draw(st.sampled_from(["file", "file", "mend", "undo"]))
+            if step == "undo":
+                import_id = data.draw(st.integers(1, number + 1))
+                outcomes: list[object] = [_undone(desk, import_id) for desk in desks]
+            else:
+                if step == "mend" and rejected:
+                    receipt = data.draw(st.sampled_from(rejected))
+                    upload = desks[0].rejected_rows(receipt).replace(b",x,", b",1,").replace(b",151,", b",2,")
+                    upload += data.draw(st.sampled_from([b"", b"\r\n"]))
+                else:
+                    upload = _csv(data.draw(st.lists(rows, max_size=6)))
+                key = data.draw(st.sampled_from(["a.csv", "b.csv"]))
+                receipts = [desk.drop(key, upload) for desk in desks]
+                rejected += [receipts[0]] if receipts[0].rejected_rows else []
+                outcomes = [attrs.evolve(one, import_id=None, first_receipt=None) for one in receipts]
+
+            assert outcomes[0] == outcomes[1]
+            memory, database = (list(desk.repository.users()) for desk in desks)
+            assert memory == database
+
+
+def _undone(desk: Desk, import_id: int) -> object:
+    try:
+        return desk.repository.undo(import_id, NOON)
+    except (LookupError, UndoRefusedError) as error:
+        return str(error)
+
+
+def test_users_are_equal_only_to_the_letter(opening: Opening) -> None:
+    """No case folding, no normalisation: the database compares as Python does."""
+    desk = Desk(opening(BY_NAME), BY_NAME)
+
+    receipt = desk.drop("a.csv", "name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode())
+
+    assert receipt.counts.registered == 3
+    assert [User(name="é", country="X", age=1)] == list(desk.repository.users())[:1]
