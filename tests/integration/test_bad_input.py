@@ -1,0 +1,212 @@
+"""Bad input gets one clear sentence and the right exit code, never a traceback, and registers nobody."""
+
+import gzip
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import attrs
+import psycopg
+import pytest
+
+from integration.command_line import CommandLine, ended, imports, users
+
+NOBODY = 65534
+HEADER = b"name,country,age\n"
+
+
+def test_files_that_are_no_lists_of_users_are_refused_with_what_was_found(
+    rollcall: CommandLine, database_url: str
+) -> None:
+    """A refusal is a verdict and no failure: it is printed and remembered like any other."""
+    files = {
+        "empty": (b"", "empty-file", "the file is empty; the first line must name the columns"),
+        "blank": (b" \n\n,,\n", "empty-file", "the file holds nothing; the first line must name the columns"),
+        "no header": (
+            b"Ann,Chile,30\nBob,UK,20\n",
+            "missing-label",
+            "no column is called name, country, age; the first line has 'Ann', 'Chile', '30' and must name",
+        ),
+        "wrong header": (
+            b"name,land,age\nAnn,Chile,30\n",
+            "missing-label",
+            "no column is called country; the first line has 'name', 'land', 'age' and must name",
+        ),
+        "twice": (b"name,country,age,Name\nAnn,Chile,30,Ann\n", "duplicate-label", "2 columns are called name"),
+        "latin": (
+            HEADER + b"Ann,C\xf4te d'Ivoire,30\n",
+            "encoding-error",
+            "the file is not utf-8: the first byte that does not fit is in line 2, byte offset 22",
+        ),
+        "workbook": (b"PK\x03\x04[Content_Types].xml", "format-error", "is an Excel workbook (.xlsx), not a CSV"),
+        "cut": (gzip.compress(HEADER + b"Ann,Chile,30\n")[:-9], "compression-error", "damaged or cut short"),
+        "nobody": (
+            HEADER + b"Ann,Chile,x\nBob,UK,-1\n",
+            "too-many-rejections",
+            "2 of 2 rows refused: age is not a whole number, e.g. line 2; no row is good",
+        ),
+    }
+    for name, (content, _, _) in files.items():
+        (rollcall.folder / name).write_bytes(content)
+
+    outcome = rollcall("import", *files, "--json")
+
+    assert (outcome.code, outcome.err) == (4, "")
+    for receipt, (_, code, message) in zip(outcome.records, files.values(), strict=True):
+        assert (receipt["status"], receipt["code"]) == ("refused", code)
+        assert message in receipt["message"]
+    assert users(database_url) == []
+    assert imports(database_url) == [("refused", 0)] * len(files)
+
+
+def test_a_refusal_tells_a_person_the_same(rollcall: CommandLine) -> None:
+    """What became of the file, and why."""
+    (rollcall.folder / "users.csv").write_text("name;land;age\nAnn;Chile;30\n")
+
+    outcome = rollcall("import", "users.csv")
+
+    assert (outcome.code, outcome.err) == (4, "")
+    [head, reason] = outcome.out.splitlines()
+    assert head == "refused  users.csv"
+    assert reason.startswith("  no column is called country; the first line has 'name', 'land', 'age' and must")
+
+
+def test_a_header_alone_is_a_list_of_nobody(rollcall: CommandLine, database_url: str) -> None:
+    """There is nothing wrong with it."""
+    (rollcall.folder / "users.csv").write_bytes(HEADER)
+
+    outcome = rollcall("import", "users.csv")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("loaded  users.csv\n  0 rows read (import 1, ")
+    assert imports(database_url) == [("loaded", 0)]
+
+
+def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> None:
+    """No such file, a folder, a pipe, a file taken for a folder, a name too long to be one."""
+    here = rollcall.folder
+    (here / "file").touch()
+    (here / "folder").mkdir()
+    os.mkfifo(here / "pipe")
+
+    outcome = rollcall("import", "missing", "folder", "pipe", "file/inside", "x" * 300)
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.splitlines() == [
+        f"rollcall: there is no {here / 'missing'}",
+        f"rollcall: {here / 'folder'}: it is a folder",
+        f"rollcall: {here / 'pipe'}: it is not a regular file",
+        f"rollcall: there is no {here / 'file/inside'}",
+        f"rollcall: there is no '{str(here / ('x' * 300)).lstrip('/')}'",
+    ]
+    assert imports(database_url) == []
+
+
+def test_a_file_that_may_not_be_read_is_named(rollcall: CommandLine, sample: Path) -> None:
+    """Root may read everything, so it becomes somebody else for this."""
+    sample.chmod(0)
+    become = f"import os; os.geteuid() or os.setuid({NOBODY}); " if os.geteuid() == 0 else ""
+    script = f"from rollcall.entrypoints.cli import main; {become}main()"
+
+    outcome = ended(rollcall.start("check", sample, program=[sys.executable, "-c", script]))
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.sentence == f"{sample}: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["import"], "missing argument 'FILE…|s3://BUCKET/KEY…'; see rollcall import --help"),
+        (["undo", "first"], "invalid value for 'ID': 'first' is not a valid integer; see rollcall undo --help"),
+        (["users", "--limit", "-1"], "invalid value for '--limit': -1 is not in the range x>=0"),
+        (["export"], "no such command 'export'"),
+        (["import", "s3://", "--reports", "reports"], "s3:// names no object; give s3://BUCKET/KEY"),
+        (
+            ["import", "users.csv", "--reports", "s3://"],
+            "--reports is 's3://'; give a folder or s3://bucket[/prefix]",
+        ),
+    ],
+)
+def test_wrong_usage_is_explained(rollcall: CommandLine, arguments: list[str], sentence: str) -> None:
+    """With what was given, what is allowed, and where to read on."""
+    outcome = rollcall(*arguments)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.sentence.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "ROLLCALL_MAX_REJECTED",
+            "many",
+            "ROLLCALL_MAX_REJECTED is 'many'; give all, a count such as 10, or a percentage such as 2.5%",
+        ),
+        (
+            "ROLLCALL_DATABASE_UR",
+            "postgresql://canary:s3cret@127.0.0.1/",
+            "ROLLCALL_DATABASE_UR is '(hidden)'; give one of the settings there are: ROLLCALL_DATA, ",
+        ),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(rollcall: CommandLine, name: str, value: str, told: str) -> None:
+    """With its name, its value unless that is a secret, and what is allowed."""
+    outcome = rollcall("imports", **{name: value})
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.sentence.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("command", "address", "code"),
+    [
+        ("imports", "mysql://canary:s3cret@127.0.0.1:1/users", 2),
+        ("imports", "postgresql://canary:with@s3cret@127.0.0.1:1/users", 2),
+        ("imports", "postgresql://canary:s3cret%ZZ@127.0.0.1:1/users", 1),
+        ("migrate", "postgresql://canary:s3cret@127.0.0.1:1/users?what=this", 1),
+        ("migrate", "postgresql://canary:s3cret@127.0.0.1:1/users", 1),
+    ],
+)
+def test_a_password_is_never_shown(rollcall: CommandLine, command: str, address: str, code: int) -> None:
+    """Neither by the settings nor by whoever tries to connect, however wrong the address is."""
+    outcome = rollcall(command, ROLLCALL_DATABASE_URL=address)
+
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.sentence
+    assert "s3cret" not in outcome.err
+
+
+def test_a_database_that_is_not_there_is_named(rollcall: CommandLine, sample: Path) -> None:
+    """By host and port; the file is left as it was, with nothing beside it."""
+    outcome = rollcall("import", sample, ROLLCALL_DATABASE_URL="postgresql://127.0.0.1:1/users")
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.sentence.startswith("the database could not be reached: ")
+    assert '"127.0.0.1", port 1 failed: Connection refused' in outcome.sentence
+    assert list(rollcall.folder.iterdir()) == [sample]
+
+
+def test_a_database_without_utf_8_is_declined(
+    rollcall: CommandLine,
+    sample: Path,
+    database_server: str,
+    new_database: Callable[[], AbstractContextManager[str]],
+) -> None:
+    """It could not hold every name, so none is tried."""
+    with new_database() as url:
+        name = urlsplit(url).path.removeprefix("/")
+        with psycopg.connect(database_server, autocommit=True) as connection:
+            connection.execute(f"drop database {name}".encode())
+            connection.execute(f"create database {name} template template0 encoding 'LATIN1' locale 'C'".encode())
+        there = attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
+
+        for command in ("import", sample), ("migrate",):
+            outcome = there(*command)
+
+            assert (outcome.code, outcome.out) == (1, "")
+            assert "has the encoding LATIN1, in which not every name can be stored" in outcome.sentence

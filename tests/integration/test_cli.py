@@ -1,0 +1,540 @@
+"""What the command line does with files that are fine, or fine for the most part."""
+
+import json
+import os
+import re
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from subprocess import Popen
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from integration.command_line import (
+    LARGE,
+    CommandLine,
+    Outcome,
+    ended,
+    go_on_with,
+    imports,
+    screen,
+    stop_midway,
+    users,
+)
+from rollcall.adapters.embedded_postgres import running
+from rollcall.entrypoints.cli import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+
+SAMPLE = [
+    ("Taro", "Japan", 30),
+    ("Alice", "USA", 28),
+    ("Bob", "UK", 35),
+    ("Maria", "Germany", 25),
+    ("Li", "China", 32),
+]
+GOOD_OF_MESSY = [
+    ("Søren Ørsted", "Danmark", 41),
+    ("山田太郎", "日本", 29),
+    ("O'Brien, Mary", "Ireland", 52),
+    ("Nguyễn Thị Minh", "Việt Nam", 38),
+]
+COMMANDS = ("import", "check", "watch", "imports", "users", "undo", "migrate")
+NOWHERE = "postgresql://127.0.0.1:1/nowhere"
+# All the examples, and a zoo of files from other projects' test suites, each with its own oddity.
+FILES = [
+    *sorted((Path(__file__).parents[2] / "examples").glob("*.csv")),
+    *sorted((Path(__file__).parents[1] / "cases").glob("*.csv")),
+]
+
+
+def _tree(folder: Path) -> list[str]:
+    """All that lies in a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def _words(outcome: Outcome) -> str:
+    """The output on one line, as the width of a terminal does not matter."""
+    return " ".join(outcome.out.split())
+
+
+def test_an_upload_is_registered_and_summed_up(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """The sample gives five users, and two lines that say so."""
+    outcome = rollcall("import", sample)
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.fullmatch(
+        r"loaded  sample_users\.csv\n"
+        r"  5 rows read: 5 registered \(import 1, \d+\.\d\d s, [\d,]+ rows/s\)\n",
+        outcome.out,
+    )
+    assert users(database_url) == SAMPLE
+
+
+def test_bad_rows_are_listed_and_set_aside_and_the_good_ones_registered(
+    rollcall: CommandLine, messy: Path, database_url: str
+) -> None:
+    """Each has its line and reason; the last line is the command that registers them when they are mended."""
+    outcome = rollcall("import", messy)
+
+    assert outcome.code == 3
+    assert users(database_url) == GOOD_OF_MESSY
+    [head, counts, ignored, *table, _, command] = outcome.out.splitlines()
+    assert head == "partially loaded  messy_users.csv"
+    assert counts.startswith("  8 rows read: 4 registered, 4 rejected (import 1, ")
+    assert ignored == "  columns ignored: Note"
+    assert table == [
+        "  line  reason",
+        "     5  age is 'thirty', not a whole number; give digits only, 0 to 150",
+        "     6  name is blank; give 1 to 200 characters",
+        "     7  age is '151'; give 0 to 150",
+        "     8  the row has 2 cells where the header has 4; add what is missing",
+    ]
+    [folder] = Path(f"{messy}.rollcall").iterdir()
+    [rejected] = folder.glob("rejected-*.csv")
+    assert command == f"    rollcall import {rejected.relative_to(rollcall.folder)}"
+    assert _tree(folder) == ["receipt.json", rejected.name]
+    assert "thirty" in rejected.read_text(encoding="utf-8-sig")
+
+
+def test_rejected_rows_that_were_mended_are_registered(
+    rollcall: CommandLine, messy: Path, database_url: str
+) -> None:
+    """The command that the summary ends with does what it says."""
+    command = rollcall("import", messy).out.splitlines()[-1].split()[-1]
+    rejected = rollcall.folder / command
+    rows = rejected.read_text(encoding="utf-8-sig").splitlines()
+    mended = rows[1].replace("thirty", "30")
+    rejected.write_text("\n".join([rows[0], mended]), encoding="utf-8-sig")
+
+    outcome = rollcall("import", command)
+
+    assert outcome.code == 0
+    assert users(database_url) == [*GOOD_OF_MESSY, ("José Álvarez", "España", 30)]
+
+
+def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
+    """Nobody reads a thousand lines: the first of them stand for the rest, which are counted exactly."""
+    rows = "".join(f"Ann,Chile,{'x' if number < 30 else 999}\n" for number in range(1000))
+    (rollcall.folder / "users.csv").write_text(f"name,country,age\nAnn,Chile,1\n{rows}")
+
+    outcome = rollcall("check", "users.csv")
+
+    assert outcome.code == 3
+    assert outcome.out.splitlines()[-6:] == [
+        "    22  age is 'x', not a whole number; give digits only, 0 to 150",
+        "  and 980 more; all of them by fault:",
+        "  rows  first line  fault",
+        "   970          33  age is too long or out of range",
+        "    30           3  age is not a whole number",
+        "not checked: whether this upload, its content or another version of it is imported already",
+    ]
+
+
+def test_the_same_upload_is_imported_once(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """Whoever runs the same command again is told so, and that is no failure."""
+    first = rollcall("import", sample)
+    again = rollcall("import", sample)
+
+    assert (first.code, again.code) == (0, 0)
+    assert again.out.splitlines() == [
+        "skipped  sample_users.csv",
+        "  this upload is already imported as import 1; nothing was registered again",
+    ]
+    assert users(database_url) == SAMPLE
+
+
+def test_the_same_content_is_imported_once(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """Another name does not make other users of them; the import that did register them is named."""
+    copy = sample.with_name("copy.csv")
+    copy.write_bytes(sample.read_bytes())
+    rollcall("import", sample)
+
+    outcome = rollcall("import", copy, "--json")
+
+    assert outcome.code == 0
+    [receipt] = outcome.records
+    assert (receipt["status"], receipt["code"]) == ("skipped", "repeat")
+    assert f"already imported as import 1 ({sample})" in receipt["message"]
+    assert users(database_url) == SAMPLE
+
+
+def test_a_loaded_file_that_was_edited_is_refused_until_somebody_decides(
+    rollcall: CommandLine, sample: Path, database_url: str
+) -> None:
+    """The likeliest mistake would register everybody twice; the sentence names all the ways on."""
+    rollcall("import", sample)
+    sample.write_text(sample.read_text() + "Zoë,France,41\n", encoding="utf-8")
+
+    refused = rollcall("import", sample)
+
+    assert refused.code == 4
+    assert refused.out.startswith("refused  sample_users.csv\n")
+    for way_on in (
+        "another version of this file is already loaded as import 1",
+        "drop back the rejected-rows file",
+        "rollcall undo 1",
+        "rollcall import --as-new",
+    ):
+        assert way_on in _words(refused)
+    assert users(database_url) == SAMPLE
+
+    as_new = rollcall("import", sample, "--as-new")
+
+    assert as_new.code == 0
+    assert users(database_url) == [*SAMPLE, *SAMPLE, ("Zoë", "France", 41)]
+
+
+def test_what_was_undone_stays_so_until_somebody_says_again(
+    rollcall: CommandLine, sample: Path, database_url: str
+) -> None:
+    """Undo takes the users away; the same file comes back only by `--again`."""
+    rollcall("import", sample)
+    undone = rollcall("undo", "1")
+
+    assert (undone.code, undone.out) == (0, "import 1 is undone: 5 users removed\n")
+    assert users(database_url) == []
+
+    skipped = rollcall("import", sample)
+
+    assert skipped.code == 0
+    assert "undone; to import it once more: rollcall import --again" in _words(skipped)
+    assert users(database_url) == []
+    assert rollcall("imports").out.splitlines()[1].split()[:3] == ["1", "undone", "5"]
+
+    again = rollcall("import", sample, "--again")
+
+    assert again.code == 0
+    assert users(database_url) == SAMPLE
+
+
+def test_an_import_that_there_is_not_is_named(rollcall: CommandLine) -> None:
+    """With the command that lists those there are."""
+    for command in ["undo"], ["users", "--import"]:
+        outcome = rollcall(*command, "7")
+
+        assert outcome.code == 1
+        assert outcome.sentence == "there is no import 7; `rollcall imports` lists them"
+
+
+def test_programs_get_json_and_nothing_else(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """One receipt a line, in the order of the arguments, the same that lies beside the file."""
+    outcome = rollcall("import", "--json", sample, messy)
+
+    assert (outcome.code, outcome.err) == (3, "")
+    assert [receipt["status"] for receipt in outcome.records] == ["loaded", "partially_loaded"]
+    assert outcome.out.isascii()
+    for receipt, path in zip(outcome.records, (sample, messy), strict=True):
+        [stored] = Path(f"{path}.rollcall").glob("*/receipt.json")
+        assert json.loads(stored.read_bytes()) == receipt
+        assert receipt["source"]["key"] == str(path)
+
+    listed = rollcall("imports", "--json")
+
+    assert (listed.code, listed.err) == (0, "")
+    assert listed.records == [{**receipt, "undone": False} for receipt in reversed(outcome.records)]
+    assert rollcall("imports", "2", "--json").records == listed.records[:1]
+
+
+def test_the_history_tells_what_became_of_each_import(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """The newest first; one of them with all that was said when it was made."""
+    told = rollcall("import", sample, messy)
+    listed = rollcall("imports")
+    one = rollcall("imports", "2")
+
+    assert re.fullmatch(
+        r"import  status            registered  rejected  started           upload\n"
+        r"     2  partially loaded           4         4  \d{4}-\d\d-\d\d \d\d:\d\d  messy_users\.csv\n"
+        r"     1  loaded                     5         0  \d{4}-\d\d-\d\d \d\d:\d\d  sample_users\.csv\n",
+        listed.out,
+    )
+    assert one.out.startswith("import 2, started ")
+    assert one.out.splitlines()[1:] == told.out.splitlines()[2:]
+
+
+def test_users_are_listed_in_the_order_of_their_files(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """All, those of one import, or the first few: for programs one a line, for people a table."""
+    rollcall("import", sample, messy)
+    everybody = rollcall("users", "--json")
+    some = rollcall("users", "--import", "2", "--limit", "2", "--json")
+    table = rollcall("users", "--import", "1", "--limit", "2")
+
+    fields = "name", "country", "age"
+    assert everybody.records == [dict(zip(fields, user, strict=True)) for user in [*SAMPLE, *GOOD_OF_MESSY]]
+    assert everybody.out.isascii()
+    assert some.records == [dict(zip(fields, user, strict=True)) for user in GOOD_OF_MESSY[:2]]
+    assert table.out.splitlines() == [
+        "name   country  age",
+        "Taro   Japan     30",
+        "Alice  USA       28",
+        "the first 2; more with --limit, all with --json",
+    ]
+
+
+def test_an_empty_database_is_no_failure(rollcall: CommandLine) -> None:
+    """There is nothing to list, which is said."""
+    assert rollcall("users") == Outcome(0, "no users\n", "")
+    assert rollcall("imports") == Outcome(0, "no imports yet\n", "")
+
+
+def test_each_of_several_files_is_dealt_with_and_the_worst_counts(
+    rollcall: CommandLine, sample: Path, messy: Path, database_url: str
+) -> None:
+    """A file that is missing or refused keeps no other from being imported."""
+    (rollcall.folder / "wrong.csv").write_text("vorname,land\nAnn,Chile\n")
+
+    with_refused = rollcall("import", "wrong.csv", messy, "--json")
+    with_missing = rollcall("import", "missing.csv", "wrong.csv", sample, "--json")
+
+    assert with_refused.code == 4
+    assert [receipt["status"] for receipt in with_refused.records] == ["refused", "partially_loaded"]
+    assert with_missing.code == 1
+    assert [receipt["status"] for receipt in with_missing.records] == ["refused", "loaded"]
+    assert with_missing.sentence == f"there is no {rollcall.folder / 'missing.csv'}"
+    assert users(database_url) == [*GOOD_OF_MESSY, *SAMPLE]
+
+
+def test_a_check_gives_the_verdict_of_an_import_and_keeps_nothing(rollcall: CommandLine, tmp_path: Path) -> None:
+    """Of every file there is, the receipts agree but for time, number and place; no database is needed."""
+
+    def verdict(receipt: dict[str, Any]) -> dict[str, Any]:
+        of_this_run = {"started", "seconds", "rows_per_second", "import_id", "rejected_rows"}
+        return {name: value for name, value in receipt.items() if name not in of_this_run}
+
+    settings = {"ROLLCALL_ON_REPEAT": "import"}
+    before = _tree(tmp_path)
+    checked = rollcall("check", "--json", *FILES, **settings, ROLLCALL_DATABASE_URL=NOWHERE)
+
+    assert _tree(tmp_path) == before
+
+    imported = rollcall("import", "--json", "--reports", tmp_path / "reports", *FILES, **settings)
+
+    assert len(FILES) > 50
+    assert {receipt["status"] for receipt in imported.records} == {"loaded", "partially_loaded", "refused"}
+    assert list(map(verdict, checked.records)) == list(map(verdict, imported.records))
+    assert checked.code == imported.code == 4
+    assert checked.err == ""
+
+
+def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path) -> None:
+    """Only the database knows what came before."""
+    outcome = rollcall("check", sample, ROLLCALL_DATABASE_URL=NOWHERE)
+
+    assert outcome.code == 0
+    [head, _, left_out] = outcome.out.splitlines()
+    assert head == "would be loaded  sample_users.csv"
+    assert left_out.startswith("not checked: whether this upload, its content or another version of it")
+    assert _tree(rollcall.folder) == ["sample_users.csv"]
+
+
+def test_reports_go_where_they_are_sent(rollcall: CommandLine, messy: Path) -> None:
+    """By option or by setting; then nothing lies beside the file."""
+    outcome = rollcall("import", messy, "--reports", "here/and/there")
+    by_setting = (rollcall.folder / "set").as_uri()
+    rollcall("import", messy, "--as-new", ROLLCALL_REPORTS=by_setting)
+
+    assert outcome.code == 3
+    [receipt] = (rollcall.folder / "here/and/there" / messy.relative_to("/")).glob("*/receipt.json")
+    [rejected] = receipt.parent.glob("rejected-*.csv")
+    assert json.loads(receipt.read_bytes())["rejected_rows"] == str(rejected)
+    assert list((rollcall.folder / "set" / messy.relative_to("/")).glob("*/receipt.json"))
+    assert not Path(f"{messy}.rollcall").exists()
+
+
+def test_an_upload_in_s3_is_imported_with_its_reports_in_s3(
+    rollcall: CommandLine,
+    messy: Path,
+    database_url: str,
+    s3_client: "S3Client",
+    new_bucket: "Callable[[bool], str]",
+) -> None:
+    """The same as of a file, and skipped the second time; one that is not there is named."""
+    incoming, reports = new_bucket(True), new_bucket(False)  # noqa: FBT003 - with versions and without
+    s3_client.put_object(Bucket=incoming, Key="march/users 1.csv", Body=messy.read_bytes())
+    command = "import", f"s3://{incoming}/march/users 1.csv", "--reports", f"s3://{reports}/from", "--json"
+
+    first, again = rollcall(*command), rollcall(*command)
+    missing = rollcall("import", f"s3://{incoming}/none.csv", "--reports", f"s3://{reports}")
+
+    assert (first.code, again.code, first.err) == (3, 0, "")
+    [receipt], [second] = first.records, again.records
+    assert (receipt["source"]["bucket"], receipt["source"]["key"]) == (incoming, "march/users 1.csv")
+    assert (second["status"], second["code"]) == ("skipped", "redelivery")
+    assert users(database_url) == GOOD_OF_MESSY
+    folder = f"from/march/users 1.csv/{receipt['source']['version']}"
+    stored = {found["Key"] for found in s3_client.list_objects_v2(Bucket=reports)["Contents"]}
+    assert stored == {
+        f"{folder}/receipt.json",
+        receipt["rejected_rows"].removeprefix(f"s3://{reports}/"),
+    }
+    assert missing.code == 1
+    assert missing.sentence == f"there is no s3://{incoming}/none.csv"
+
+
+def test_an_upload_in_s3_needs_a_place_for_its_reports(rollcall: CommandLine) -> None:
+    """There is no folder beside it that could be told from uploads."""
+    outcome = rollcall("import", "s3://incoming/users.csv")
+
+    assert outcome.code == 2
+    assert outcome.sentence == (
+        "an upload in S3 needs a place for its receipt: give --reports; see rollcall import --help"
+    )
+
+
+def test_a_database_in_memory_serves_for_trying_out(rollcall: CommandLine, sample: Path) -> None:
+    """It is empty every time."""
+    for _ in range(2):
+        outcome = rollcall("import", sample, "--json", ROLLCALL_DATABASE_URL="memory:")
+
+        assert outcome.code == 0
+        assert outcome.records[0]["status"] == "loaded"
+
+
+def test_a_database_of_ones_own_is_migrated_by_command_and_only_so(
+    rollcall: CommandLine, sample: Path, new_database: "Callable[[], AbstractContextManager[str]]"
+) -> None:
+    """Until then a sentence says what to run; a second time there is nothing to do."""
+    with new_database() as url:
+        there = attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
+        too_early = there("import", sample)
+
+        assert too_early.code == 1
+        assert too_early.sentence.endswith("has no tables of Rollcall yet; run: rollcall migrate")
+        assert not Path(f"{sample}.rollcall").exists()
+
+        first, second = there("migrate"), there("migrate")
+
+        assert (first.code, first.out) == (0, "applied 0001.users, 0002.imports\n")
+        assert (second.code, second.out) == (0, "the schema is up to date\n")
+        assert there("import", sample).code == 0
+        assert users(url) == SAMPLE
+
+
+def test_without_a_database_one_is_made_kept_and_stopped(rollcall: CommandLine, sample: Path) -> None:
+    """Nobody has to install, start or migrate anything; what was registered is there the next time."""
+    data = rollcall.folder / "data"
+    alone = CommandLine(rollcall.folder, {"ROLLCALL_DATA": str(data)})
+    imported, again = alone("import", sample), alone("import", sample)
+
+    assert (imported.code, imported.err) == (0, "")
+    assert imported.out.startswith("loaded")
+    assert again.out.startswith("skipped")
+    assert not (data / "postgres" / "postmaster.pid").exists()
+    with running(data) as url:
+        assert users(url) == SAMPLE
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each example is a line of its own that starts like one."""
+    code = cli.main([command, "--help"], prog_name="rollcall", standalone_mode=False)
+
+    told = capsys.readouterr().out
+    assert code == 0
+    assert told.startswith(f"Usage: rollcall {command} [OPTIONS]")
+    _, examples = told.split("\n  Examples:\n")
+    assert re.match(rf"    (\w+=\S+ )?rollcall {command}\b", examples)
+    assert "\\b" not in told
+
+
+def test_alone_it_tells_what_there_is_and_that_this_was_not_enough(rollcall: CommandLine) -> None:
+    """The same help, but with the exit code of wrong usage."""
+    asked, alone = rollcall("--help"), rollcall()
+
+    assert (asked.code, alone.code) == (0, 2)
+    assert asked.out == alone.out
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w.+\.$", asked.out, re.MULTILINE)
+
+
+def test_it_knows_its_version(rollcall: CommandLine) -> None:
+    """The one that is installed, under the name that was installed."""
+    script = Path(sys.executable).with_name("rollcall")
+    outcome = ended(rollcall.start("--version", program=[str(script)]))
+
+    assert (outcome.code, outcome.out) == (0, f"rollcall, version {version('rollcall')}\n")
+
+
+def test_a_pipe_gets_plain_text(rollcall: CommandLine, messy: Path) -> None:
+    """No colours, no bar, no spaces at the ends of lines, no line cut."""
+    outcome = rollcall("import", messy, FORCE_COLOR="1", COLUMNS="20")
+
+    assert outcome.err == ""
+    assert "\x1b" not in outcome.out
+    assert "\r" not in outcome.out
+    assert not re.search(r" $", outcome.out, re.MULTILINE)
+    assert len(outcome.out.splitlines()) == 10
+
+
+def test_a_terminal_shows_how_far_it_has_come_and_is_left_clean(rollcall: CommandLine, large: Path) -> None:
+    """The bar has bytes, rows and time left; when it has gone, only the summary stands there."""
+    code, sent = rollcall.on_a_terminal("import", large)
+
+    assert code == 0
+    assert re.search(r"importing .* \d+% \d\.\d/\d\.\d MB [\d,]+ rows", re.sub(r"\x1b\[[0-9;]*m", "", sent))
+    assert sent.count("\x1b[?25l") == sent.count("\x1b[?25h")
+    [head, counts, *rest] = screen(sent)
+    assert head == "loaded  large.csv"
+    assert counts.startswith(f"  {LARGE:,} rows read: {LARGE:,} registered (import 1, ")
+    assert len(rest) <= 1  # of a line too long for 80 columns
+
+
+def test_what_is_interrupted_on_a_terminal_leaves_it_clean(
+    rollcall: CommandLine, large: Path, database_url: str
+) -> None:
+    """No bar, no hidden cursor: one sentence stands there."""
+
+    def interrupt(process: Popen[bytes]) -> None:
+        stop_midway(process, database_url)
+        go_on_with(process, signal.SIGINT)
+
+    code, sent = rollcall.on_a_terminal("import", large, meanwhile=interrupt)
+
+    assert code == 1
+    assert sent.count("\x1b[?25l") == sent.count("\x1b[?25h")
+    assert " ".join(screen(sent)).strip().startswith("rollcall: interrupted; ")
+
+
+def test_whoever_stops_reading_hears_no_complaint(rollcall: CommandLine) -> None:
+    """As `head` does after its first lines."""
+    many = "".join(f"Somebody {number},Somewhere,1\n" for number in range(5_000))
+    (rollcall.folder / "users.csv").write_text(f"name,country,age\n{many}")
+    rollcall("import", "users.csv")
+    for command in ("users", "--json"), ("users", "--limit", "5000"):
+        process = rollcall.start(*command)
+        assert process.stdout
+        process.stdout.read(1)
+        process.stdout.close()
+        process.stdout = None
+
+        assert ended(process).err == ""
+
+
+def test_names_of_files_are_no_commands_to_the_terminal(rollcall: CommandLine, database_url: str) -> None:
+    """Whatever bytes they are made of, they are imported, and shown on one line without effect."""
+    names = [b"with  spaces.csv", b"new\nline.csv", b"esc\x1b[31m.csv", b"[red]x :smile:.csv", b"'\".csv"]
+    if sys.platform == "linux":
+        names.append(b"caf\xe9.csv")  # other file systems want UTF-8
+    for number, name in enumerate(names):
+        Path(os.fsdecode(bytes(rollcall.folder) + b"/" + name)).write_text(
+            f"name,country,age\nAnn,Chile,{number}\n"
+        )
+
+    outcome = rollcall("import", *names)
+    listed = rollcall("imports")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = [line.removeprefix("loaded  ") for line in outcome.out.splitlines()[::2]]
+    assert shown == [
+        name.decode("utf-8", "backslashreplace").replace("\n", r"\n").replace("\x1b", r"\x1b") for name in names
+    ]
+    assert [line.split(maxsplit=6)[-1] for line in listed.out.splitlines()[:0:-1]] == shown
+    assert [age for _, _, age in users(database_url)] == list(range(len(names)))
+    assert imports(database_url) == [("loaded", 1)] * len(names)

@@ -1,0 +1,244 @@
+"""A watched folder: what is dropped is imported, once it is whole and once only."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from subprocess import Popen
+from urllib.parse import urlsplit
+
+import attrs
+import psycopg
+import pytest
+
+from integration.command_line import (
+    LARGE,
+    CommandLine,
+    Outcome,
+    ended,
+    go_on_with,
+    imports,
+    stop_midway,
+    users,
+    wait_until,
+)
+from rollcall.adapters.local import LocalObjectStore
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.watch import watch
+
+ANN = "name,country,age\nAnn,Chile,30\n"
+
+
+class _Enough(Exception):  # noqa: N818 - it is no error
+    """Ends a watch."""
+
+
+def _nothing() -> None:
+    """A step in which nothing happens."""
+
+
+def _taken(
+    folder: Path, *between: Callable[[], object], done: Callable[[str], bool] = lambda _: True
+) -> list[str]:
+    """Watch a folder while things happen in the pauses, and tell what was taken: its name and its text."""
+    taken: list[str] = []
+    steps = iter([*between, _nothing, _nothing])
+
+    def take(reference: ObjectReference) -> bool:
+        taken.append(f"{reference.key}: {(folder / reference.key).read_text()}")
+        return done(reference.key)
+
+    def pause() -> None:
+        step = next(steps, None)
+        if not step:
+            raise _Enough
+        step()
+
+    with pytest.raises(_Enough):
+        watch(LocalObjectStore(folder), take, pause)
+    return taken
+
+
+def _write(path: Path, text: str) -> Callable[[], object]:
+    """A step that writes a file; its time moves on however coarse the file system's clock is."""
+
+    def write() -> None:
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        os.utime(path, ns=(before + 10**9, before + 10**9))
+
+    return write
+
+
+def test_a_file_is_taken_once_when_it_has_held_still(tmp_path: Path) -> None:
+    """Those that were there before, and those that come."""
+    _write(tmp_path / "a", "1")()
+
+    assert _taken(tmp_path, _nothing, _write(tmp_path / "b", "2")) == ["a: 1", "b: 2"]
+
+
+def test_a_file_that_still_grows_is_left_alone(tmp_path: Path) -> None:
+    """However slowly it does, or if only its time tells."""
+    path = tmp_path / "a"
+    growth = [_write(path, "1"), _write(path, "12"), _write(path, "123"), _write(path, "321")]
+
+    assert _taken(tmp_path, *growth) == ["a: 321"]
+
+
+def test_a_file_that_changes_is_taken_again(tmp_path: Path) -> None:
+    """Also one that went and came back as it was."""
+    path = tmp_path / "a"
+
+    assert _taken(tmp_path, _write(path, "1"), _nothing, _write(path, "2")) == ["a: 1", "a: 2"]
+    assert _taken(tmp_path, _nothing, path.unlink, _write(path, "2")) == ["a: 2", "a: 2"]
+
+
+def test_what_could_not_be_dealt_with_is_tried_again(tmp_path: Path) -> None:
+    """In every round, until it is done; the others are not kept waiting."""
+    _write(tmp_path / "a", "1")()
+    _write(tmp_path / "b", "2")()
+    tries = iter([False, False, True])
+
+    taken = _taken(tmp_path, *[_nothing] * 4, done=lambda name: name == "b" or next(tries))
+
+    assert sorted(taken) == ["a: 1", "a: 1", "a: 1", "b: 2"]
+
+
+def test_reports_and_hidden_files_are_never_taken(tmp_path: Path) -> None:
+    """A receipt is no upload, nor is what an editor or a transfer has not finished."""
+    _write(tmp_path / "users.csv.rollcall" / "receipt.json", "{}")()
+    _write(tmp_path / ".users.csv.part", ANN)()
+    _write(tmp_path / "march" / "users.csv", "1")()
+
+    assert _taken(tmp_path) == ["march/users.csv: 1"]
+
+
+@contextmanager
+def _watching(rollcall: CommandLine, *options: str) -> Iterator[Popen[bytes]]:
+    """`rollcall watch` at work on a folder."""
+    (rollcall.folder / "incoming").mkdir(exist_ok=True)
+    with rollcall.start("watch", "incoming", "--interval", "0.1", *options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _stopped(process: Popen[bytes], by: signal.Signals = signal.SIGTERM) -> Outcome:
+    process.send_signal(by)
+    return ended(process)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_dropped_is_imported_and_told(
+    rollcall: CommandLine, messy: Path, database_url: str, by: signal.Signals
+) -> None:
+    """File by file, with the reports beside them; Ctrl-C and SIGTERM are how it is meant to end."""
+    with _watching(rollcall) as process:
+        messy.rename(rollcall.folder / "incoming" / "messy.csv")
+        wait_until(lambda: list(rollcall.folder.glob("incoming/messy.csv.rollcall/*/receipt.json")))
+        (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
+        wait_until(lambda: list(rollcall.folder.glob("incoming/ann.csv.rollcall/*/receipt.json")))
+        wait_until(lambda: imports(database_url) == [("partially_loaded", 4), ("loaded", 1)])
+        outcome = _stopped(process, by)
+
+    assert (outcome.code, outcome.err) == (0, "")
+    told = outcome.out.splitlines()
+    assert told[0] == f"watching {rollcall.folder / 'incoming'}; end with Ctrl-C"
+    assert [line for line in told[1:] if not line.startswith(" ")] == [
+        "partially loaded  incoming/messy.csv",
+        "loaded  incoming/ann.csv",
+    ]
+    assert len(users(database_url)) == 5
+
+
+def test_what_was_imported_before_is_not_imported_again(rollcall: CommandLine, database_url: str) -> None:
+    """A watch that is started anew looks at everything, and registers nobody twice."""
+    for statuses in ["loaded"], ["skipped"]:
+        with _watching(rollcall, "--json") as process:
+            (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
+            assert process.stdout
+            line = process.stdout.readline()
+            outcome = _stopped(process)
+            told = attrs.evolve(outcome, out=line.decode() + outcome.out)
+
+        assert (told.code, told.err) == (0, "")
+        assert [receipt["status"] for receipt in told.records] == statuses
+        assert users(database_url) == [("Ann", "Chile", 30)]
+
+
+def test_a_database_that_is_away_for_a_while_is_waited_for(
+    rollcall: CommandLine, database_server: str, new_database: Callable[[], AbstractContextManager[str]]
+) -> None:
+    """That is said once and not with every try; then the file is imported."""
+    with new_database() as url, psycopg.connect(database_server, autocommit=True) as connection:
+        migrate(url)
+        name = urlsplit(url).path.removeprefix("/")
+        connection.execute(f"alter database {name} allow_connections false".encode())
+        there = attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
+        with _watching(there, "--json") as process:
+            (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
+            assert process.stdout
+            assert process.stderr
+            complaint = process.stderr.readline().decode()
+            time.sleep(0.5)  # some more tries
+            connection.execute(f"alter database {name} allow_connections true".encode())
+            receipt = json.loads(process.stdout.readline())
+            outcome = _stopped(process)
+
+        assert complaint.startswith("rollcall: the database could not be reached: ")
+        assert complaint.endswith("; trying again\n")
+        assert outcome == Outcome(0, "", "")
+        assert receipt["status"] == "loaded"
+        assert users(url) == [("Ann", "Chile", 30)]
+
+
+def test_what_cannot_be_read_keeps_nothing_else_waiting(rollcall: CommandLine, database_url: str) -> None:
+    """It is told once."""
+    incoming = rollcall.folder / "incoming"
+    incoming.mkdir()
+    os.mkfifo(incoming / "a pipe")
+    with _watching(rollcall, "--json") as process:
+        (incoming / "ann.csv").write_text(ANN)
+        assert process.stdout
+        process.stdout.readline()
+        outcome = _stopped(process)
+
+    assert outcome.code == 0
+    assert outcome.sentence == f"{incoming / 'a pipe'}: it is not a regular file; trying again"
+    assert users(database_url) == [("Ann", "Chile", 30)]
+
+
+def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
+    rollcall: CommandLine, large: Path, database_url: str
+) -> None:
+    """The next one imports it whole."""
+    (rollcall.folder / "incoming").mkdir()
+    large.rename(rollcall.folder / "incoming" / "large.csv")
+    with _watching(rollcall, "--json") as process:
+        stop_midway(process, database_url)
+        go_on_with(process, signal.SIGTERM)
+        outcome = ended(process)
+
+    assert outcome == Outcome(0, "", "")
+    assert (users(database_url), imports(database_url)) == ([], [])
+
+    with _watching(rollcall, "--json") as process:
+        assert process.stdout
+        process.stdout.readline()
+        _stopped(process)
+
+    assert len(users(database_url)) == LARGE
+
+
+def test_a_folder_that_is_not_there_is_named(rollcall: CommandLine) -> None:
+    """At once, and not when somebody wonders why nothing happens."""
+    outcome = rollcall("watch", "incoming")
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.sentence == f"{rollcall.folder / 'incoming'}: there is no such folder"
