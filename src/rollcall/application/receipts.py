@@ -58,7 +58,7 @@ def from_dict(shown: Mapping[str, Any]) -> Receipt:
         started=datetime.fromisoformat(shown["started"]),
         seconds=shown["seconds"],
         import_id=shown["import_id"],
-        corrects=shown["corrects"],
+        corrects=shown.get("corrects"),  # receipts made before there was such a thing are read too
         first_receipt=shown["first_receipt"] and from_dict(shown["first_receipt"]),
     )
 
