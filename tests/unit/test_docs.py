@@ -4,11 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
 from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS
+from rollcall.settings import PREFIX, Settings
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_every_code_has_its_row_on_the_page_for_uploaders() -> None:
@@ -34,3 +38,21 @@ def test_every_code_says_something(code: Code) -> None:
     sentence = f"age {code.says}"
 
     assert re.fullmatch(r"age [a-z][\w ]+", sentence)
+
+
+@pytest.mark.parametrize("field", attrs.fields(Settings))
+def test_every_setting_has_its_row_in_the_readme(field: "attrs.Attribute[object]") -> None:
+    """With its default, what it is for and what may be given, word for word."""
+    default = f"`{field.default}`" if field.default else ""
+    row = (
+        f"| `{PREFIX}{field.name.upper()}` | {default} | {field.metadata['what']} | {field.metadata['allowed']} |"
+    )
+
+    assert row in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_readme_names_every_column() -> None:
+    """The rules are told in words there, so that nobody has to read code to make a file."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert all(f"| `{column}` |" in readme for column in COLUMNS)
