@@ -411,7 +411,8 @@ def test_a_database_of_ones_own_is_migrated_by_command_and_only_so(
 
         first, second = there("migrate"), there("migrate")
 
-        assert (first.code, first.out) == (0, "applied 0001.users, 0002.imports\n")
+        assert first.code == 0
+        assert re.fullmatch(r"applied 0001\.users(, \d{4}\.\w+)+\n", first.out)
         assert (second.code, second.out) == (0, "the schema is up to date\n")
         assert there("import", sample).code == 0
         assert users(url) == SAMPLE
