@@ -201,7 +201,13 @@ class Settings:
     @property
     def policy(self) -> Policy:
         """What of the settings decides about imports."""
-        return Policy(max_rejected=self.max_rejected, on_repeat=self.on_repeat, on_new_version=self.on_new_version)
+        return Policy(
+            max_rejected=self.max_rejected,
+            unique_by=self.unique_by,
+            on_duplicate=self.on_duplicate,
+            on_repeat=self.on_repeat,
+            on_new_version=self.on_new_version,
+        )
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

@@ -539,3 +539,23 @@ def test_names_of_files_are_no_commands_to_the_terminal(rollcall: CommandLine, d
     assert [line.split(maxsplit=6)[-1] for line in listed.out.splitlines()[:0:-1]] == shown
     assert [age for _, _, age in users(database_url)] == list(range(len(names)))
     assert imports(database_url) == [("loaded", 1)] * len(names)
+
+
+def test_users_are_told_apart_as_it_is_set(
+    rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
+) -> None:
+    """Once `migrate` has made the index; until then an import says so."""
+    (rollcall.folder / "twice.csv").write_bytes(b"name,country,age\nAnn,Chile,30\nBob,UK,20\nAnn,Chile,31\n")
+    with new_database() as url:
+        environment = {"ROLLCALL_DATABASE_URL": url, "ROLLCALL_UNIQUE_BY": "country,name"}
+        environment["ROLLCALL_ON_DUPLICATE"] = "reject"
+        rollcall("migrate", ROLLCALL_DATABASE_URL=url)
+        unprepared = rollcall("import", "twice.csv", **environment)
+        prepared = rollcall("migrate", **environment)
+        imported = rollcall("import", "twice.csv", "--json", **environment)
+
+    assert (unprepared.code, prepared.code, imported.code) == (1, 0, 3)
+    assert unprepared.sentence.endswith("ROLLCALL_UNIQUE_BY says name,country; run: rollcall migrate")
+    assert [(total["code"], total["first_line"]) for total in json.loads(imported.out)["totals"]] == [
+        ("duplicate-row", 4)
+    ]

@@ -164,6 +164,16 @@ def test_the_policy_is_what_of_the_settings_decides_about_imports() -> None:
     )
 
 
+def test_everything_of_the_policy_can_be_set() -> None:
+    """A field of the policy that no setting reaches would be ignored in silence."""
+    values = {"max_rejected": "1", "unique_by": "name", "on_duplicate": "update", "on_repeat": "import"}
+    values |= {"on_new_version": "import"}
+    policy = read_settings({f"ROLLCALL_{name.upper()}": value for name, value in values.items()}).policy
+
+    assert policy.described() == values
+    assert all(getattr(policy, field.name) != field.default for field in attrs.fields(Policy))
+
+
 def test_settings_are_frozen() -> None:
     """Read once, and the same for all that follows."""
     settings = read_settings({})

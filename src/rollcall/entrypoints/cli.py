@@ -380,8 +380,10 @@ def _is_s3(file: str) -> bool:
 
 
 def _upload(file: str) -> tuple[ObjectStore, ObjectReference]:
-    if not _is_s3(file):
+    if "://" not in file:
         return bootstrap.uploaded_file(Path(file))
+    if not _is_s3(file):
+        raise click.UsageError(f"{file} is no address that uploads are read from; give a file or s3://BUCKET/KEY")
     bucket, _, key = file.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise click.UsageError(f"{file} names no object; give s3://BUCKET/KEY")
@@ -391,7 +393,7 @@ def _upload(file: str) -> tuple[ObjectStore, ObjectReference]:
 def _report_store(settings: Settings, reports: str | None) -> ObjectStore | None:
     if reports is None:
         return bootstrap.object_store(settings.reports) if settings.reports else None
-    if _is_s3(reports):
+    if "://" in reports:
         try:
             return bootstrap.object_store(Address.parse(reports))
         except ValueError:

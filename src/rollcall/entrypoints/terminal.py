@@ -27,7 +27,7 @@ from rollcall.application.import_users import Progress as Step
 from rollcall.domain.policy import LedgerEntry
 from rollcall.domain.receipt import FaultTotal, Receipt, Status
 from rollcall.domain.rejection import Rejection
-from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, User
+from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, RULES, User, WholeNumber
 
 REJECTIONS_LISTED = 20
 LABELS_LISTED = 10
@@ -38,7 +38,9 @@ _STYLES = {
     Status.REFUSED: "bold red",
     Status.SKIPPED: "bold cyan",
 }
-_FIGURES = {"rows", "first line", "line", "import", "read", "registered", "rejected", "age"}
+_FIGURES = {"rows", "first line", "line", "import", "read", "registered", "rejected"} | {
+    column for column, rule in zip(COLUMNS, RULES, strict=True) if isinstance(rule, WholeNumber)
+}
 _PIPE_WIDTH = 10_000
 _BLOCK_ROWS = 1000
 

@@ -131,9 +131,7 @@ class PostgresUserRepository:
                 user = User(**dict(zip(COLUMNS, row, strict=True)))
             except ValueError as error:
                 # Only a table that others write to, or wrote to before, can hold such a row.
-                raise SchemaError(
-                    f"the table users holds a row of others in which {error}; mend it there"
-                ) from None
+                raise SchemaError(f"the table users holds a row in which {error}; mend it there") from None
             yield user
 
     def _stream(
