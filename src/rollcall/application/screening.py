@@ -120,7 +120,8 @@ def clean_records(header: Header) -> CleanRecords | None:
     delimiter = re.escape(header.delimiter)
     as_it_is = header.delimiter == "," and header.positions == tuple(range(len(header.labels)))
     return CleanRecords(
-        re.compile(rf"(?:{delimiter.join(cells)}\r?\n)*+"),
+        # Greedy and not possessive: before Python 3.11.5 a possessive group matched what its inside does not.
+        re.compile(rf"(?:{delimiter.join(cells)}\r?\n)*"),
         None if as_it_is else re.compile(rf"{delimiter.join(groups)}\r?\n"),
     )
 

@@ -137,7 +137,7 @@ def _numbers_from(first: int, last: int) -> str:
     """Describe the numbers of a range, in decimal digits without leading zeros, as alternatives.
 
     >>> _numbers_from(0, 150)
-    '[0-9]|[1-9][0-9]|1[0-4][0-9]|15[0-0]'
+    '15[0-0]|1[0-4][0-9]|[1-9][0-9]|[0-9]'
     """
     alternatives = []
     for length in range(len(str(first)), len(str(last)) + 1):
@@ -152,7 +152,7 @@ def _numbers_from(first: int, last: int) -> str:
             runs = min((end - number) // 10**free, 10 - digit)
             alternatives.append(f"{fixed or ''}[{digit}-{digit + runs - 1}]" + "[0-9]" * free)
             number += runs * 10**free
-    return "|".join(alternatives)
+    return "|".join(reversed(alternatives))  # the longest first, so that seldom a second is tried
 
 
 def _keeps_its_rule(user: "User", attribute: "attrs.Attribute[Any]", value: object) -> None:
