@@ -597,7 +597,7 @@ class TestHostileKeys:
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
     def test_a_report_is_stored_inside_the_folder_whatever_the_key(self, tmp_path: Path, key: str) -> None:
         """A key that cannot be a path is replaced by its SHA-256; one with ".." leads nowhere else."""
-        root = tmp_path / "outside" / "root"
+        root = tmp_path / "outside" / "store"
         root.mkdir(parents=True)
         store = LocalObjectStore(root)
 
@@ -605,16 +605,16 @@ class TestHostileKeys:
 
         files = {path: data for path, data in everything_below(tmp_path).items() if data is not None}
         assert list(files.values()) == [b"report"]
-        assert all(path.startswith("outside/root/") for path in files)
+        assert all(path.startswith("outside/store/") for path in files)
         assert (tmp_path / next(iter(files))).as_posix() == where or key == "a/\udcff"
 
     @pytest.mark.parametrize(
-        "key", ["../secret", "a/../../secret", "../root/../secret", "{outside}/secret", "..//secret"]
+        "key", ["../secret", "a/../../secret", "../store/../secret", "{outside}/secret", "..//secret"]
     )
     def test_nothing_outside_the_folder_is_ever_opened(self, tmp_path: Path, key: str) -> None:
         """Not even what is readable."""
         (tmp_path / "secret").write_bytes(b"secret")
-        root = tmp_path / "root"
+        root = tmp_path / "store"
         (root / "a").mkdir(parents=True)
         reference = ObjectReference(key=key.format(outside=tmp_path))
 
