@@ -236,6 +236,18 @@ def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
     assert len(users(database_url)) == LARGE
 
 
+def test_the_folder_may_be_set_instead_of_named(rollcall: CommandLine) -> None:
+    """As for every other way in; without either, a sentence asks for one."""
+    unset = rollcall("watch")
+    elsewhere = rollcall("watch", ROLLCALL_UPLOADS="s3://bucket")
+    missing = rollcall("watch", ROLLCALL_UPLOADS=f"file://{rollcall.folder}/missing")
+
+    assert [outcome.code for outcome in (unset, elsewhere, missing)] == [2, 2, 1]
+    assert "ROLLCALL_UPLOADS" in unset.sentence
+    assert "ROLLCALL_UPLOADS" in elsewhere.sentence
+    assert missing.sentence == f"{rollcall.folder}/missing: there is no such folder"
+
+
 def test_a_folder_that_is_not_there_is_named(rollcall: CommandLine) -> None:
     """At once, and not when somebody wonders why nothing happens."""
     outcome = rollcall("watch", "incoming")

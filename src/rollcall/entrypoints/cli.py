@@ -219,7 +219,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     short_help="Import whatever is dropped in a folder.",
     epilog=_examples("rollcall watch incoming/", "rollcall watch incoming/ --reports outgoing/ --json"),
 )
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
@@ -230,11 +230,17 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 @reports_option
 @as_json
 @click.pass_obj
-def watch_(settings: Settings, folder: Path, *, interval: float, reports: str | None, as_json: bool) -> None:
-    """Import every file dropped in a folder, until interrupted.
+def watch_(
+    settings: Settings, folder: Path | None, *, interval: float, reports: str | None, as_json: bool
+) -> None:
+    """Import every file dropped in a folder, by default ROLLCALL_UPLOADS, until interrupted.
 
     A file is taken once it has held still. What cannot be imported at the moment is tried again.
     """
+    if folder is None:
+        if not settings.uploads or settings.uploads.scheme != "file":
+            raise click.UsageError("which folder? give DIR, or set ROLLCALL_UPLOADS to file:///folder")
+        folder = Path(settings.uploads.place)
     uploads, folder_itself = bootstrap.folder(folder)
     with _users(settings) as users:
         import_users = bootstrap.import_users(
