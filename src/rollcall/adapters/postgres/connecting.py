@@ -115,7 +115,7 @@ def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUna
         return ImportInProgressError()
     if isinstance(error, errors.InsufficientPrivilege):
         return RepositoryUnavailableError(
-            f"the database user may not do this ({first_line(error)}); grant it what the documentation lists"
+            f"the database user may not do this ({first_line(error)}); grant it what README.md lists"
         )
     if isinstance(error, errors.DiskFull):
         return RepositoryUnavailableError("the disk of the database is full; nothing was registered")
