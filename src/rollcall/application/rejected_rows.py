@@ -90,6 +90,7 @@ class RejectedRows:
         spool.truncate()
         self._spool = spool
         self._header = header
+        self._uploaders_positions = header.uploaders_positions
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._import_id = "" if import_id is None else str(import_id)
@@ -97,7 +98,7 @@ class RejectedRows:
         self._write(_MARKS.get(encoding, b""))
         if header.separator_line:
             self._write(self._encode(f"sep={header.delimiter}\r\n"))
-        self._write_row([*(header.labels[position] for position in header.uploaders_positions), *OWN_LABELS])
+        self._write_row([*(header.labels[position] for position in self._uploaders_positions), *OWN_LABELS])
 
     def add(self, row: RejectedRow) -> None:
         """Append a row; one that says which row it was to mend keeps saying so."""
@@ -105,7 +106,7 @@ class RejectedRows:
         reason = "; ".join(fault.message for fault in row.rejection.faults)
         self._write_row(
             [
-                *(row.record.cells[position] if whole else "" for position in self._header.uploaders_positions),
+                *(row.record.cells[position] if whole else "" for position in self._uploaders_positions),
                 str(row.origin.line if row.origin else row.rejection.line),
                 reason.encode("ascii", "backslashreplace").decode("ascii"),
                 str(row.origin.import_id) if row.origin else self._import_id,
