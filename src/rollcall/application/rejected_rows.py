@@ -19,6 +19,8 @@ from rollcall.domain.user import WHITE_SPACE
 MAX_RECORD_BYTES = 64 * 1024
 CUT_MARK = " [cut here]"
 
+_PENDING_CHARACTERS = 64 * 1024
+
 # A spreadsheet runs a cell that starts like this. One quote before it stops that, and the quotes that stood there
 # already are counted in, so that taking one away again is always right.
 _runs_in_a_spreadsheet = re.compile(r"'*[=+\-@\t\r]")
@@ -95,9 +97,11 @@ class RejectedRows:
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._import_id = "" if import_id is None else str(import_id)
         self._hash = hashlib.sha256()
+        self._pending = io.StringIO(newline="")
+        self._writer = csv.writer(self._pending, delimiter=header.delimiter, lineterminator="\r\n")
         self._write(_MARKS.get(encoding, b""))
         if header.separator_line:
-            self._write(self._encode(f"sep={header.delimiter}\r\n"))
+            self._pending.write(f"sep={header.delimiter}\r\n")
         self._write_row([*(header.labels[position] for position in self._uploaders_positions), *OWN_LABELS])
 
     def add(self, row: RejectedRow) -> None:
@@ -120,6 +124,7 @@ class RejectedRows:
         Returns:
             Its name, which carries the beginning of its own SHA-256, and its bytes at their beginning.
         """
+        self._write_pending()
         self._spool.seek(0)
         return f"rejected-{self._hash.hexdigest()[:12]}.csv", self._spool
 
@@ -135,14 +140,14 @@ class RejectedRows:
         return raw[:MAX_RECORD_BYTES].decode(errors="ignore") + CUT_MARK
 
     def _write_row(self, cells: Sequence[str]) -> None:
-        line = io.StringIO(newline="")
-        csv.writer(line, delimiter=self._header.delimiter, lineterminator="\r\n").writerow(
-            f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells
-        )
-        self._write(self._encode(line.getvalue()))
+        self._writer.writerow([f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells])
+        if self._pending.tell() >= _PENDING_CHARACTERS:
+            self._write_pending()
 
-    def _encode(self, text: str) -> bytes:
-        return self._encoder.encode(text)
+    def _write_pending(self) -> None:
+        self._write(self._encoder.encode(self._pending.getvalue()))
+        self._pending.seek(0)
+        self._pending.truncate()
 
     def _write(self, data: bytes) -> None:
         self._hash.update(data)

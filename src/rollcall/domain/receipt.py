@@ -170,9 +170,8 @@ class Tally:
         for fault in rejection.faults:
             kind = fault.code, fault.column
             so_far = self._totals.get(kind) or FaultTotal(*kind, count=0, first_line=rejection.line)
-            self._totals[kind] = attrs.evolve(
-                so_far, count=so_far.count + 1, first_line=min(so_far.first_line, rejection.line)
-            )
+            first_line = min(so_far.first_line, rejection.line)
+            self._totals[kind] = FaultTotal(*kind, so_far.count + 1, first_line)
 
     @property
     def good(self) -> int:

@@ -101,6 +101,8 @@ class Rejection:
 
 def escaped(text: str) -> str:
     """Make a text safe to show and to store: what cannot be printed is written as Python would escape it."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
@@ -116,6 +118,8 @@ def shown(cell: str) -> str:
     Returns:
         At most `SHOWN_CHARACTERS` in single quotes, what cannot be printed escaped, "..." where it was cut.
     """
+    if len(cell) <= SHOWN_CHARACTERS and cell.isprintable():
+        return f"'{cell}'"
     beginning = ""
     for character in cell:
         piece = escaped(character)
