@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import attrs
@@ -12,17 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.application import screening
-from rollcall.application.dialect import Header, read_header
+from rollcall.application.clean_records import clean_records
+from rollcall.application.dialect import DELIMITERS, Header, read_header
 from rollcall.application.ports import Origin
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRow
-from rollcall.application.screening import clean_records, screen
+from rollcall.application.screening import screen
+from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
 
 # What a pattern that is a little too lax would let through.
 TRAPS = (
     *"\x00\t\x0b\x0c\x1c\x1f\x7f\x85\x9f\xad\u00a0\u061c\u180e\u200b\u200d\u200e\u2028\u2029\u202e\u2066\u3000\ufeff",
-    *"\"',;\t\\.|=",
+    *"\"',;\t\\.|=_",
     "\r",
     "\n",
     "\r\n",
@@ -38,9 +41,21 @@ TRAPS = (
 )
 AGES = ("0", "7", "42", "100", "149", "150", "151", "007", "1000", "-1", "+1", "1.0", "٣", "²", " 5", "5 ", "")
 
-cells = st.lists(st.sampled_from([*TRAPS, "a", "B", "7", " ", "_"]), max_size=4).map("".join)
-ages = st.sampled_from(AGES) | cells
+# What stands around a cell that is padded or quoted, rightly or not.
+WRAPPINGS = ('"{}"', " {} ", "\t{}", ' "{}"', '"{}" ', '" {} "', '"{}"x', '"{}', '{}"', '""{}""', "{}\u00a0")
+
+bare_cells = st.lists(st.sampled_from([*TRAPS, "a", "B", "7", " ", "_"]), max_size=4).map("".join)
+wrappings = st.sampled_from(["{}", *WRAPPINGS])
+cells = st.builds(str.format, wrappings, bare_cells)
+ages = st.builds(str.format, wrappings, st.sampled_from(AGES)) | cells
 line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
+
+
+@contextmanager
+def screen_switched_off() -> Iterator[None]:
+    """Have every record judged cell by cell."""
+    with patch.object(screening, "clean_records", lambda _: ()):
+        yield
 
 
 @attrs.frozen
@@ -54,14 +69,15 @@ class Judged:
     blank: int
 
 
-def judged(pieces: Iterable[str]) -> Judged | None:
-    """Screen an upload; None if its header is not understood."""
+def judged(pieces: Iterable[str], turned_down: Iterable[int] = ()) -> Judged | None:
+    """Screen an upload, of which some lines are turned down; None if its header is not understood."""
     reader = RecordReader(iter(pieces))
     header = read_header(reader)
     if not isinstance(header, Header):
         return None
     whole = Judged([], [], [], [], 0)
-    for screened in screen(reader, header):
+    faults = [(line, Fault(Code.DUPLICATE_ROW, "is there already")) for line in sorted(turned_down)]
+    for screened in screen(reader, header, faults):
         assert "\r" not in screened.accepted.csv.decode()
         rows = csv.reader(io.StringIO(screened.accepted.csv.decode(), newline=""), strict=True)
         whole = Judged(
@@ -79,13 +95,15 @@ def judged(pieces: Iterable[str]) -> Judged | None:
 def uploads(draw: st.DrawFn) -> str:
     """Files that are nearly clean, under every header that the fast way takes."""
     labels = draw(st.permutations([*COLUMNS, *draw(st.lists(st.sampled_from(["id", "note"]), max_size=2))]))
-    delimiter = draw(st.sampled_from([",", ";", "\t"]))
+    delimiter = draw(st.sampled_from([",", ";", "\t", "|", " ", "^", "-"]))
     end = draw(line_ends)
     records = [delimiter.join(labels)]
+    if delimiter not in DELIMITERS or draw(st.booleans()):
+        records.insert(0, f"sep={delimiter}")
     for _ in range(draw(st.integers(0, 6))):
         record = [draw(ages) if label == "age" else draw(cells) for label in labels]
         if draw(st.booleans()):
-            record = [cell if draw(st.booleans()) else "a" for cell in record]
+            record = [cell if draw(st.booleans()) else "7" for cell in record]
         records.append(delimiter.join(record))
     if draw(st.booleans()):
         end = draw(line_ends)
@@ -95,11 +113,16 @@ def uploads(draw: st.DrawFn) -> str:
 def one_trap_each() -> Iterable[str]:
     """Yield files of one row that is clean but for one trap in its name, or for its age."""
     for trap in TRAPS:
-        for name in (trap, f"{trap}a", f"a{trap}", f"a{trap}a"):
-            yield f"name,country,age\n{name},X,1\n"
-            yield f"name;country;age\n{name};X;1\n"
+        for bare in (trap, f"{trap}a", f"a{trap}", f"a{trap}a"):
+            for name in (bare, f'"{bare}"', f" {bare} "):
+                yield f"name,country,age\n{name},X,1\n"
+                yield f"name;country;age\n{name};X;1\n"
+    for wrapping in WRAPPINGS:
+        yield f"name,country,age\n{wrapping.format('a')},X,1\n"
+        yield f"country,name,age,note\nX,{wrapping.format('a')},1,{wrapping.format('b')}\n"
     for age in AGES:
-        yield f"name,country,age\na,X,{age}\n"
+        for cell in (age, f'"{age}"', f" {age} "):
+            yield f"name,country,age\na,X,{cell}\n"
 
 
 @pytest.mark.parametrize("text", list(one_trap_each()))
@@ -108,15 +131,15 @@ def test_one_trap_alone_is_not_taken_for_clean(text: str) -> None:
     assert_sound(text)
 
 
-@given(text=uploads(), size=st.sampled_from([1, 3, 1000]))
-def test_screened_or_not_a_file_gives_the_same(text: str, size: int) -> None:
-    """Rows, lines, rejections and blank rows, wherever the text is cut."""
+@given(text=uploads(), size=st.sampled_from([1, 3, 1000]), turned_down=st.sets(st.integers(2, 9), max_size=4))
+def test_screened_or_not_a_file_gives_the_same(text: str, size: int, turned_down: set[int]) -> None:
+    """Rows, lines, rejections and blank rows, wherever the text is cut and whichever lines are turned down."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
-    with patch.object(screening, "clean_records", lambda _: None):
-        precise = judged(pieces)
+    with screen_switched_off():
+        precise = judged(pieces, turned_down)
 
-    assert precise == judged(pieces)
+    assert precise == judged(pieces, turned_down)
 
 
 @given(text=uploads())
@@ -125,20 +148,42 @@ def test_what_is_taken_for_clean_parses_to_itself(text: str) -> None:
     assert_sound(text)
 
 
+def clean_runs(text: str) -> Iterable[tuple[Header, str, str]]:
+    """Yield each kind of clean run that an upload begins with, as it stands there and as it goes on."""
+    header = read_header(RecordReader(iter([text])))
+    if not isinstance(header, Header):
+        return
+    for records in clean_records(header):
+        reader = RecordReader(iter([text]))
+        read_header(reader)
+        _, run = reader.take_run(records.pattern)
+        yield header, run, records.as_rows(run)
+
+
 def assert_sound(text: str) -> None:
     """Check each clean run of an upload against the rules."""
-    reader = RecordReader(iter([text]))
-    header = read_header(reader)
-    clean = clean_records(header) if isinstance(header, Header) else None
-    if not clean:
-        return
-    _, run = reader.take_run(clean.pattern)
-    for row in clean.as_rows(run).split("\n")[:-1]:
-        assert '"' not in row, "COPY would take it for the beginning of a quoted cell"
-        cells = row.split(",")
-        user = User.parse(cells)
-        assert isinstance(user, User)
-        assert cells == [str(value) for value in user.values()]
+    for header, run, rows in clean_runs(text):
+        in_the_file = csv.reader(io.StringIO(run, newline=""), delimiter=header.delimiter, strict=True)
+        users = [User.parse([cells[position] for position in header.positions]) for cells in in_the_file]
+        values = [[str(value) for value in user.values()] for user in users if isinstance(user, User)]
+
+        assert len(values) == len(users) == rows.count("\n")
+        assert "\r" not in rows
+        assert list(as_copy_reads(rows)) == values
+
+
+def as_copy_reads(rows: str) -> Iterator[list[str]]:
+    """Read CSV as PostgreSQL does: a quote opens and closes, wherever it stands."""
+    record, cell = list[str](), ""
+    for piece in re.findall(r'"(?:[^"]|"")*"|[,\n]|[^",\n]+', rows):
+        if piece in {",", "\n"}:
+            record.append(cell)
+            cell = ""
+            if piece == "\n":
+                yield record
+                record = []
+        else:
+            cell += piece[1:-1].replace('""', '"') if piece.startswith('"') else piece
 
 
 @pytest.mark.parametrize(
@@ -152,28 +197,52 @@ def assert_sound(text: str) -> None:
         (r"{1,200}", r"{1,201}"),
         ('",', ","),
         (",;", ";"),
+        ('"', ""),
     ],
 )
-def test_a_laxer_pattern_is_found_out(strict: str, lax: str) -> None:
-    """The checks above bite: take one thing away from the pattern, and a file shows it."""
+def test_a_laxer_rule_is_found_out(strict: str, lax: str) -> None:
+    """The checks above bite: take one thing away from a rule's clean pattern, and a file shows it."""
 
     def laxer(rule: Text, without: str = "") -> str:
-        pattern = clean(rule, without)
-        return pattern.replace(strict, lax)
+        return clean(rule, without).replace(strict, lax)
+
+    clean = Text.clean
+    with patch.object(Text, "clean", laxer):
+        assert_found_out()
+
+
+@pytest.mark.parametrize(
+    ("strict", "lax"),
+    [
+        (r"(?<![^,\r\n])", ""),
+        (r"(?=[,\r\n])", ""),
+        ("[ \t]*+", "[ \t_]*+"),
+        (r"\r?\n", r"\r?\n?"),
+    ],
+)
+def test_a_laxer_frame_is_found_out(strict: str, lax: str) -> None:
+    """So they do when it is taken away from what stands around the cells."""
+
+    def laxer(pattern: str) -> re.Pattern[str]:
+        assert isinstance(pattern, str)
+        return re_compile(pattern.replace(strict, lax))
+
+    re_compile = re.compile
+    with patch("rollcall.application.clean_records.re.compile", laxer):
+        assert_found_out()
+
+
+def assert_found_out() -> None:
+    """Expect that a file of one trap shows what is unsound."""
 
     def unsound(text: str) -> bool:
         try:
             assert_sound(text)
-        except (AssertionError, ValueError):
+        except (AssertionError, ValueError, csv.Error):
             return True
         return False
 
-    clean = Text.clean
-    with patch.object(Text, "clean", laxer):
-        found = [text for text in one_trap_each() if unsound(text)]
-
-    assert found
-    assert not any(map(unsound, found))
+    assert any(map(unsound, one_trap_each()))
 
 
 @given(text=cells | ages)
@@ -193,12 +262,15 @@ def test_what_people_write_is_clean(label_line: str) -> None:
     reader = RecordReader(iter([label_line + "\n"]))
     header = read_header(reader)
     assert isinstance(header, Header)
-    clean = clean_records(header)
-    assert clean
+    *_, last = kinds = clean_records(header)
 
     for name in ("Taro", "Søren Ørsted", "O'Brien", "山田太郎", "Jean-Luc B. d'Arc (jr.)"):
         cells = {"name": name, "country": "Côte d'Ivoire", "age": "150", "id": ""}
         line = header.delimiter.join(cells[label] for label in header.labels)
 
-        assert clean.pattern.fullmatch(line + "\n")
-        assert clean.pattern.fullmatch(line + "\r\n")
+        assert all(records.pattern.fullmatch(line + "\n") for records in kinds)
+        assert all(records.pattern.fullmatch(line + "\r\n") for records in kinds)
+        quoted = header.delimiter.join(f'"{cell}"' for cell in line.split(header.delimiter))
+        assert all(records.pattern.fullmatch(quoted + "\n") for records in kinds)
+        padded = header.delimiter.join(f" {cell} " for cell in line.split(header.delimiter))
+        assert last.pattern.fullmatch(padded + "\n")

@@ -81,30 +81,41 @@ class RecordReader:
         self._line = record.last_line + 1
         return record
 
-    def take_run(self, records: re.Pattern[str]) -> tuple[int, str]:
+    def take_run(self, records: re.Pattern[str], before: int | None = None) -> tuple[int, str]:
         """Take all records from here on that a pattern knows, as far as the text at hand goes.
 
         Args:
-            records: Matches any number of records, each of one line, with their line ends.
+            records: Matches any number of records, each of one line that ends in a line feed.
+            before: The line at which to stop; None for none.
 
         Returns:
             The line on which the first of them starts, and their text; empty where there is none.
         """
         if self._at >= len(self._text) and not self._ended:
             self._at = self._more(self._at)
-        found = records.match(self._text, self._at)
+        stop = len(self._text) if before is None else self._start_of_line(before)
+        found = records.match(self._text, self._at, stop)
         run = found[0] if found else ""
         line = self._line
         self._at += len(run)
         self._line += run.count("\n")
         return line, run
 
+    def _start_of_line(self, line: int) -> int:
+        """Find where a later line starts, as far as the text goes and line feeds alone end a line."""
+        start = self._at
+        for _ in range(line - self._line):
+            start = self._text.find("\n", start) + 1
+            if not start:
+                return len(self._text)
+        return start
+
     def take_some(self, delimiter: str, characters: int) -> list[Record]:
-        """Take the records that end within some characters, or else the next one; empty at the end of the file.
+        """Take the records that start within some characters, or fewer; empty only at the end of the file.
 
         Args:
             delimiter: What separates cells.
-            characters: At most so many are looked at for more than one record.
+            characters: At least 1.
         """
         if plain := self._take_plain(delimiter, characters):
             return plain
@@ -150,7 +161,8 @@ class RecordReader:
             self._at = self._more(self._at)
         # The last character of the text may be one half of a line end.
         end_of_text = len(self._text) if self._ended else len(self._text) - 1
-        stop = min(self._at + characters, end_of_text)
+        last = min(self._at + characters, end_of_text) - 1
+        stop = self._text.find("\n", last, end_of_text) + 1 or end_of_text
         quote = self._text.find('"', self._at, stop)
         if quote >= 0:
             stop = quote

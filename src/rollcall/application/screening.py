@@ -1,26 +1,19 @@
 """From records to users: every row is judged by the rules of `User`."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from rollcall.application.clean_records import CleanRecords, clean_records
 from rollcall.application.dialect import Header
 from rollcall.application.ports import Block, Origin
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.rejected_rows import RejectedRow, origin_of, restored
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.user import COLUMNS, RULES, User, is_blank
+from rollcall.domain.user import User, is_blank
 
 # How much text is worth handing on at once.
 BATCH_CHARACTERS = 128 * 1024
-# How far to look for records to judge together before trying again whether a clean run follows.
-LEAST_CHARACTERS = 64
-# With these, a clean record is far shorter than the longest record that is read at all.
-MOST_CLEAN_COLUMNS = 100
-MOST_IGNORED_CHARACTERS = 1000
-
-_ROW = ",".join(rf"\g<{column}>" for column in COLUMNS) + "\n"
 
 
 @attrs.frozen
@@ -50,31 +43,30 @@ class Screened:
 
 
 def screen(
-    reader: RecordReader, header: Header, turned_down: Iterable[tuple[int, Fault]] | None = None
+    reader: RecordReader, header: Header, turned_down: Iterable[tuple[int, Fault]] = ()
 ) -> Iterator[Screened]:
     """Judge all further records of an upload.
 
-    Runs of clean records are taken as they are, every other record is judged cell by cell. Both give the same.
+    Runs of clean records are taken together, every other record is judged cell by cell. Both give the same.
 
     Args:
         reader: The upload behind its header.
         header: How to understand it.
         turned_down: The line of each row that is refused though it is good in itself, and why, in the order of the
-            file; None if nothing is known of such rows.
+            file.
 
     Yields:
         What became of the records, in their order, in batches of about `BATCH_CHARACTERS`.
     """
-    clean = clean_records(header) if turned_down is None else None
-    looking = LEAST_CHARACTERS
-    screening = Screening(header, turned_down or ())
+    clean = clean_records(header)
+    screening = Screening(header, turned_down)
+    characters = 1
     while True:
-        if clean:
-            line, run = reader.take_run(clean.pattern)
-            if run:
-                screening.accept_run(line, clean.as_rows(run))
-            looking = LEAST_CHARACTERS if run else min(looking * 2, BATCH_CHARACTERS)
-        records = reader.take_some(header.delimiter, looking if clean else BATCH_CHARACTERS)
+        if _accept_run(reader, clean, screening):
+            characters = 1
+        # The longer nothing is clean, the more is judged before it is tried again.
+        records = reader.take_some(header.delimiter, characters)
+        characters = min(characters * 2, BATCH_CHARACTERS)
         for record in records:
             screening.judge(record)
         if screening.characters >= BATCH_CHARACTERS or not records:
@@ -83,47 +75,13 @@ def screen(
             return
 
 
-@attrs.frozen
-class CleanRecords:
-    """Records whose cells all certainly parse to themselves, under one header.
-
-    Attributes:
-        pattern: Any number of such records, with their line ends.
-        record: One of them, a group for each of `COLUMNS`; None where the cells stand as `Block` wants them.
-    """
-
-    pattern: re.Pattern[str]
-    record: re.Pattern[str] | None
-
-    def as_rows(self, run: str) -> str:
-        """Bring a run of clean records to the form of a `Block`: nothing in it needs a quote."""
-        if self.record:
-            return self.record.sub(_ROW, run)
-        return run.replace("\r\n", "\n") if "\r" in run else run
-
-
-def clean_records(header: Header) -> CleanRecords | None:
-    """Derive from the rules of `User` what clean records look like under a header.
-
-    Returns:
-        None where no record is taken as it is: in files of mended rows, each must say which row it was.
-    """
-    if header.corrects or len(header.labels) > MOST_CLEAN_COLUMNS:
-        return None
-    apart = f'",{header.delimiter}'
-    ignored = rf"[^\r\n{re.escape(apart)}]{{0,{MOST_IGNORED_CHARACTERS}}}+"
-    cells = [ignored] * len(header.labels)
-    groups = list(cells)
-    for column, rule, position in zip(COLUMNS, RULES, header.positions, strict=True):
-        cells[position] = rule.clean(without=apart)
-        groups[position] = f"(?P<{column}>{cells[position]})"
-    delimiter = re.escape(header.delimiter)
-    as_it_is = header.delimiter == "," and header.positions == tuple(range(len(header.labels)))
-    return CleanRecords(
-        # Greedy and not possessive: before Python 3.11.5 a possessive group matched what its inside does not.
-        re.compile(rf"(?:{delimiter.join(cells)}\r?\n)*"),
-        None if as_it_is else re.compile(rf"{delimiter.join(groups)}\r?\n"),
-    )
+def _accept_run(reader: RecordReader, clean: Iterable[CleanRecords], screening: "Screening") -> bool:
+    for records in clean:
+        line, run = reader.take_run(records.pattern, before=screening.next_turned_down)
+        if run:
+            screening.accept_run(line, records.as_rows(run))
+            return True
+    return False
 
 
 class Screening:
@@ -139,6 +97,11 @@ class Screening:
         self._turned_down = iter(turned_down)
         self._next_turned_down = next(self._turned_down, None)
         self._clear()
+
+    @property
+    def next_turned_down(self) -> int | None:
+        """The line of the next row that is refused though it is good in itself."""
+        return self._next_turned_down and self._next_turned_down[0]
 
     def _clear(self) -> None:
         self.characters = 0

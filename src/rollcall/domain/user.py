@@ -76,7 +76,7 @@ class Text:
 
     def clean(self, without: str = "") -> str:
         """Begin with a letter or digit, which can be seen, and end without white space."""
-        characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}+"
+        characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}"
         return rf"(?=\w){characters}(?<![{WHITE_SPACE}])"
 
     def parse(self, cell: str) -> str | Fault:
