@@ -196,14 +196,14 @@ def test_two_versions_of_a_key_at_once_are_not_both_taken_for_the_first(
 
 
 def test_a_row_of_an_import_that_is_not_in_force_is_turned_down(opening: Opening) -> None:
-    """Whatever the first row of the file says."""
+    """Whatever the first row of the file says, and however many rows say the same line."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
-    second = desk.drop("b.csv", mended + b"C,X,3,9,,77,\r\n")
+    second = desk.drop("b.csv", mended + b"C,X,3,9,,77,\r\nD,X,4,9,,77,\r\n")
 
-    assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 1, 3)]
+    assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 2, 3)]
     assert [user.age for user in desk.repository.users()] == [1, 2]
 
 
@@ -234,6 +234,20 @@ def test_an_origin_is_mended_once_within_a_file(opening: Opening) -> None:
         settlement = importing.settle()
 
         assert list(settlement.turned_down_rows) == [(3, Code.ALREADY_CORRECTED)]
+
+
+def test_of_two_rows_for_one_origin_the_first_counts_though_it_is_a_duplicate(opening: Opening) -> None:
+    """Which row mends a line does not depend on what the table holds."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
+    desk = Desk(opening(policy), policy)
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    origin = Origin(first.import_id or 0, 3)
+
+    with desk.repository.importing(an_upload("b"), "b", policy, corrects=origin.import_id) as importing:
+        importing.register(Block(b"A,X,2\nC,X,3\n", [range(2, 4)], [origin, origin]))
+        settlement = importing.settle()
+
+        assert list(settlement.turned_down_rows) == [(2, Code.DUPLICATE_ROW), (3, Code.ALREADY_CORRECTED)]
 
 
 def test_a_table_that_is_not_prepared_for_the_policy_stops_the_import(emptied: Callable[[], str]) -> None:

@@ -202,13 +202,16 @@ class _MemoryImport:
             self._claim(_SETTLING)
         there = {self._key(row.user): number for number, row in self._tables.users.items()} if minds else {}
         here: dict[tuple[object, ...], int] = {}
+        mentioned: set[Origin] = set()
         turned_down: list[tuple[int, Code]] = []
         for row in self._rows:
             key = self._key(row.user) if minds else ()
             known = minds and (key in there or key in here)
-            code = self._not_correctable(row.origin) if row.origin else None
+            code = self._not_correctable(row.origin, mentioned) if row.origin else None
             if not code and known and self._policy.on_duplicate is OnDuplicate.REJECT:
                 code = Code.DUPLICATE_ROW
+            if row.origin:
+                mentioned.add(row.origin)
             if code:
                 turned_down.append((row.line, code))
                 continue
@@ -247,11 +250,12 @@ class _MemoryImport:
     def _key(self, user: User) -> tuple[object, ...]:
         return tuple(getattr(user, column) for column in self._policy.unique_by)
 
-    def _not_correctable(self, origin: Origin) -> Code | None:
-        if origin in self._tables.corrections or origin in self.mended:
-            return Code.ALREADY_CORRECTED
+    def _not_correctable(self, origin: Origin, mentioned: set[Origin]) -> Code | None:
         corrected = self._tables.entry(origin.import_id)
-        return None if corrected and corrected.in_force else Code.NOTHING_TO_CORRECT
+        if not corrected or not corrected.in_force:
+            return Code.NOTHING_TO_CORRECT
+        before = origin in self._tables.corrections or origin in mentioned
+        return Code.ALREADY_CORRECTED if before else None
 
 
 def _read(block: Block) -> list[User] | None:

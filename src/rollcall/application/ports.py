@@ -259,9 +259,10 @@ class Importing(Protocol):
 
         Where users are told apart by some columns, a row whose user is there, in the table or earlier in the file,
         is skipped, updates it (of several in a file the last counts), or is turned down with `DUPLICATE_ROW`, as
-        the policy says. A row whose origin was mended before, in another import or earlier in the file, is turned
-        down with `ALREADY_CORRECTED`, and one whose origin is of no import in force with `NOTHING_TO_CORRECT`; the
-        other origins are remembered as mended until this import is undone.
+        the policy says. A row whose origin is of no import in force is turned down with `NOTHING_TO_CORRECT`, and
+        one whose origin was mended in another import, or is that of a row earlier in the file, with
+        `ALREADY_CORRECTED`, whatever becomes of that row; the origins of rows that are not turned down are
+        remembered as mended until this import is undone.
 
         Raises:
             ImportInProgressError: Somebody else is settling, and was for some seconds; the import is lost.

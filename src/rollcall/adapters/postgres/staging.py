@@ -93,10 +93,10 @@ class Staging:
             ), moved as (
                 delete from staged using judged
                 where staged.line = judged.line and (corrected or not correctable)
-                returning staged.line, corrected
+                returning staged.line, correctable
             )
             insert into turned_down
-            select line, case when corrected then {already_corrected} else {nothing_to_correct} end from moved
+            select line, case when correctable then {already_corrected} else {nothing_to_correct} end from moved
             """
         )
 
