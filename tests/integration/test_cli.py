@@ -334,6 +334,24 @@ def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path)
     assert _tree(rollcall.folder) == ["sample_users.csv"]
 
 
+def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: CommandLine) -> None:
+    """What comes twice in the file it finds itself; what came before only the database knows."""
+    (rollcall.folder / "users.csv").write_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n")
+    mended = (
+        "name,country,age,rollcall_line,rollcall_import\nAnn,Chile,30,2,1\nBob,Chile,31,2,1\nCem,Chile,1,3,1\n"
+    )
+    (rollcall.folder / "mended.csv").write_text(mended)
+
+    unique = rollcall("check", "users.csv", ROLLCALL_UNIQUE_BY="name", ROLLCALL_ON_DUPLICATE="reject")
+    corrections = rollcall("check", "mended.csv")
+
+    first = "not checked: whether this upload, its content or another version of it is imported already"
+    assert "  2 rows read: 1 registered, 1 rejected" in unique.out
+    assert unique.out.splitlines()[-1] == f"{first}; whether its users are there already"
+    assert "  3 rows read: 2 registered, 1 rejected" in corrections.out
+    assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were mended before"
+
+
 def test_reports_go_where_they_are_sent(rollcall: CommandLine, messy: Path) -> None:
     """By option or by setting; then nothing lies beside the file."""
     outcome = rollcall("import", messy, "--reports", "here/and/there")

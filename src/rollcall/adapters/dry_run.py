@@ -1,32 +1,141 @@
 """Users, ledger and reports that keep nothing: with them, an import is a check."""
 
-from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import csv
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import datetime
-from typing import BinaryIO, Never
+from typing import TYPE_CHECKING, BinaryIO, Never
 
 import attrs
 
-from rollcall.application.ports import Block, ObjectNotFoundError, Settlement, UnknownImportError
-from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.application.ports import (
+    Block,
+    ObjectNotFoundError,
+    Origin,
+    RepositoryUnavailableError,
+    Settlement,
+    UnknownImportError,
+)
+from rollcall.domain.policy import History, LedgerEntry, OnDuplicate, Policy
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.domain.user import User
+from rollcall.domain.user import COLUMNS, User
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+_CACHE_KIB = 16 * 1024
+_ADD_USER = "insert or ignore into users values (?)"
+_ADD_ORIGIN = "insert or ignore into origins values (?, ?)"
+
+
+class _Seen:
+    """The users and origins of one file, in a private file that is gone when it is closed.
+
+    Args:
+        policy: How users are told apart.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        # Few checks need it, and not every Python has it.
+        import sqlite3  # noqa: PLC0415 - see above
+
+        self._positions = [COLUMNS.index(column) for column in policy.unique_by]
+        self._rejects = policy.on_duplicate is OnDuplicate.REJECT
+        self._registered = 0
+        self._unchanged = 0
+        self._turned_down = 0
+        self._error = sqlite3.Error
+        with self._explained():
+            self._connection: Connection = sqlite3.connect("", isolation_level=None)
+            self._connection.executescript(
+                f"""
+                pragma cache_size = -{_CACHE_KIB};
+                pragma journal_mode = off;
+                create table users (key text primary key) without rowid;
+                create table origins (
+                    import_id integer, line integer, primary key (import_id, line)
+                ) without rowid;
+                create table turned_down (line integer primary key, code text not null);
+                begin;
+                """
+            )
+
+    def take(self, block: Block) -> None:
+        """Judge the rows of a block one after the other."""
+        rows = csv.reader(block.csv.decode().split("\n")[:-1], strict=True)
+        origins: Sequence[Origin | None] = block.origins or [None] * block.rows
+        with self._explained():
+            for line, row, origin in zip(block.lines, rows, origins, strict=True):
+                if origin and not self._is_new(_ADD_ORIGIN, *origin):
+                    self._turn_down(line, Code.ALREADY_CORRECTED)
+                elif not self._positions or self._is_new(_ADD_USER, self._key(row)):
+                    self._registered += 1
+                elif self._rejects:
+                    self._turn_down(line, Code.DUPLICATE_ROW)
+                else:
+                    self._unchanged += 1
+
+    def settle(self) -> Settlement:
+        """Tell what became of the rows, were the table empty: then nobody is there to be updated."""
+        return Settlement(
+            registered=self._registered,
+            unchanged=self._unchanged,
+            turned_down=self._turned_down,
+            turned_down_rows=self._turned_down_rows(),
+        )
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._connection.close()
+
+    def _key(self, row: list[str]) -> str:
+        # No cell holds a line end.
+        return "\n".join([row[position] for position in self._positions])
+
+    def _is_new(self, add: str, *key: str | int) -> bool:
+        return self._connection.execute(add, key).rowcount > 0
+
+    def _turn_down(self, line: int, code: Code) -> None:
+        self._turned_down += 1
+        self._connection.execute("insert into turned_down values (?, ?)", (line, code.value))
+
+    def _turned_down_rows(self) -> Iterator[tuple[int, Code]]:
+        with self._explained():
+            for line, code in self._connection.execute("select line, code from turned_down order by line"):
+                yield line, Code.of(code)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise RepositoryUnavailableError(
+                f"duplicates within the file could not be looked for in a temporary file: {error}"
+            ) from error
 
 
 @attrs.define
 class _DryImport:
+    _policy: Policy
+    _closing: ExitStack
     import_id: int | None = None
     history: History = History(known=False)
     _rows: int = 0
+    _seen: _Seen | None = None
 
     def register(self, block: Block) -> None:
-        """Count the rows and let them go."""
+        """Count the rows and let them go, but for what tells whether one comes twice."""
         self._rows += block.rows
+        if not self._seen and (self._policy.unique_by or block.origins):
+            self._seen = self._closing.enter_context(closing(_Seen(self._policy)))
+        if self._seen:
+            self._seen.take(block)
 
     def settle(self) -> Settlement:
-        """Take every row for new; only a database could know better."""
-        return Settlement(registered=self._rows)
+        """Take for new what does not come twice; only a database could know better."""
+        return self._seen.settle() if self._seen else Settlement(registered=self._rows)
 
     def withhold(self) -> None:
         """Do nothing, for nothing was kept."""
@@ -43,12 +152,13 @@ class DryRunUserRepository:
         self,
         upload: Upload,  # noqa: ARG002 - the port's, as all the others
         sha256: str | None,  # noqa: ARG002
-        policy: Policy = Policy(),  # noqa: ARG002
+        policy: Policy = Policy(),
         *,
         corrects: int | None = None,  # noqa: ARG002
     ) -> Iterator[_DryImport]:
         """Open an import of which nothing will remain."""
-        yield _DryImport()
+        with ExitStack() as stack:
+            yield _DryImport(policy, stack)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - the port's
         """Find nothing to undo."""

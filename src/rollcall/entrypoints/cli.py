@@ -200,17 +200,27 @@ def import_(
 def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     """Judge files as an import would, without a database, and keep nothing.
 
-    Only the database knows whether a file, its content or another version of it is imported already, so that
-    is not checked.
+    Only the database knows whether a file, its content or another version of it is imported already, whether a
+    user is there and whether a row was mended before, so that is not checked; users and rows that stand twice in
+    one file are.
     """
+    not_checked = ["whether this upload, its content or another version of it is imported already"]
+    if settings.policy.unique_by:
+        not_checked.append("whether its users are there already")
+    corrects = False
 
     def check_one(file: str, progress: Callable[[Progress], None]) -> Receipt:
+        nonlocal corrects
         uploads, reference = _upload(file)
-        return bootstrap.dry_run(settings, uploads=uploads)(reference, progress=progress)
+        receipt = bootstrap.dry_run(settings, uploads=uploads)(reference, progress=progress)
+        corrects |= receipt.corrects is not None
+        return receipt
 
     code = _for_each(files, check_one, as_json=as_json, checked=True)
+    if corrects:
+        not_checked.append("whether its rows were mended before")
     if not as_json and code != FAILED:
-        terminal.say("not checked: whether this upload, its content or another version of it is imported already")
+        terminal.say(f"not checked: {'; '.join(not_checked)}")
     return code
 
 

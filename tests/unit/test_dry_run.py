@@ -1,0 +1,148 @@
+"""A check judges as an import into an empty table would, and keeps nothing."""
+
+import io
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
+from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import COLUMNS
+from strategies import csv_uploads
+from unit.desk import Clock, Desk
+
+policies = st.builds(
+    Policy,
+    max_rejected=st.sampled_from(["all", "all", "2", "60%"]).map(Tolerance),
+    unique_by=st.sets(st.sampled_from(COLUMNS)).map(lambda named: tuple(c for c in COLUMNS if c in named)),
+    on_duplicate=st.sampled_from(OnDuplicate),
+)
+cells = st.tuples(
+    st.sampled_from(["A", "B", "A,B", 'A "B"', "山田", " A", "=A", ""]),
+    st.sampled_from(["X", "Y"]),
+    st.sampled_from(["1", "01", "2", "x"]),
+)
+
+
+def _csv(rows: Sequence[tuple[str, ...]]) -> bytes:
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
+    return "\n".join(["name,country,age", *quoted, ""]).encode()
+
+
+files = st.one_of(
+    st.lists(cells, max_size=8).map(_csv),
+    st.lists(st.sampled_from(["A,X,1", "B,X,2", "A,Y,1", "", "A,X"]), max_size=8).map(
+        lambda lines: "\n".join(["name,country,age", *lines, ""]).encode()
+    ),
+    csv_uploads().map(lambda upload: upload.data),
+)
+
+
+def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
+    check = ImportUsers(
+        uploads=desk.uploads,
+        reports=NoReports(),
+        users=DryRunUserRepository(),
+        policy=policy,
+        now=Clock(),
+        spool=io.BytesIO,
+    )
+    return check(reference)
+
+
+def _verdict(receipt: Receipt) -> Receipt:
+    return attrs.evolve(receipt, import_id=None, rejected_rows=None)
+
+
+@given(data=files, policy=policies)
+def test_a_check_gives_the_verdict_of_an_import_into_an_empty_table(data: bytes, policy: Policy) -> None:
+    """Whatever the file and the policy, duplicates within the file included."""
+    desk = Desk()
+    reference = desk.drop(data)
+
+    assert _verdict(_checked(desk, reference, policy)) == _verdict(desk.load(reference, policy))
+
+
+@given(
+    bad=st.lists(st.sampled_from(["A,X,x", "B,X,x", "A,Y,x", ",X,1"]), min_size=1, max_size=4),
+    mends=st.lists(st.tuples(cells, st.integers(2, 7)), max_size=8),
+    policy=policies,
+)
+def test_mended_rows_are_checked_as_rows_that_can_be_corrected(
+    bad: list[str], mends: list[tuple[tuple[str, ...], int]], policy: Policy
+) -> None:
+    """Whether they can is for the ledger to say; that a line is mended twice in one file is not."""
+    desk = Desk()
+    # Somebody whom no mended row is like, so that the import is in force.
+    original = "\n".join(["name,country,age", *bad, "Zoë,Ö,99", ""]).encode()
+    first = desk.load(desk.drop(original, "original.csv"))
+    labels = '"name","country","age","rollcall_line","rollcall_import"'
+    rows = [
+        ",".join('"' + cell.replace('"', '""') + '"' for cell in (*row, str(line), str(first.import_id)))
+        for row, line in mends
+    ]
+    reference = desk.drop("\n".join([labels, *rows, ""]).encode(), "mended.csv")
+
+    assert _verdict(_checked(desk, reference, policy)) == _verdict(desk.load(reference, policy))
+
+
+@pytest.mark.parametrize(
+    ("on_duplicate", "counts"),
+    [
+        (OnDuplicate.SKIP, (2, 0, 2, 0)),
+        (OnDuplicate.UPDATE, (2, 0, 2, 0)),
+        (OnDuplicate.REJECT, (2, 0, 0, 2)),
+    ],
+)
+def test_a_check_minds_duplicates_within_a_file(on_duplicate: OnDuplicate, counts: tuple[int, ...]) -> None:
+    """Nobody is there before, so nobody is updated: the row of the same file that is overtaken is unchanged."""
+    desk = Desk()
+    reference = desk.drop(b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
+
+    said = _checked(desk, reference, Policy(unique_by=("name",), on_duplicate=on_duplicate)).counts
+
+    assert counts == (said.registered, said.updated, said.unchanged, said.rejected)
+
+
+def test_a_check_names_the_rows_that_are_there_already_within_the_file() -> None:
+    """So that they can be removed before anything is imported."""
+    desk = Desk()
+    reference = desk.drop(b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
+
+    receipt = _checked(desk, reference, Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT))
+
+    assert receipt.status is Status.PARTIALLY_LOADED
+    assert [(one.line, one.faults[0].code) for one in receipt.rejections] == [
+        (3, Code.DUPLICATE_ROW),
+        (5, Code.DUPLICATE_ROW),
+    ]
+
+
+class _OnASmallDisk(sqlite3.Connection):
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever it takes
+        super().__init__(*arguments, **options)
+        self.execute("pragma max_page_count = 10")
+
+
+def test_a_check_that_has_no_room_to_look_for_duplicates_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words that show no row."""
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_OnASmallDisk))
+    desk = Desk()
+    rows = "".join(f"Canary {number},X,1\n" for number in range(5000))
+    reference = desk.drop(f"name,country,age\n{rows}".encode())
+
+    with pytest.raises(RepositoryUnavailableError, match="temporary file: database or disk is full") as caught:
+        _checked(desk, reference, Policy(unique_by=("name",)))
+
+    assert "Canary" not in str(caught.value)
