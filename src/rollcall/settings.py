@@ -14,6 +14,16 @@ from rollcall.domain.user import COLUMNS
 PREFIX = "ROLLCALL_"
 GIB = 1024**3
 
+# Python has these too, but no verdict may rest on them.
+_UNFIT_ENCODINGS = frozenset(
+    {
+        *("idna", "punycode", "undefined", "charmap"),  # made for something else than files
+        *("unicode-escape", "raw-unicode-escape", "utf-7"),  # line ends and quotes can hide in their escapes
+        *("mbcs", "oem"),  # whatever this machine uses
+        "utf-32",  # writes a mark that begins with UTF-16's, so that rejected rows would not come back
+    }
+)
+
 
 class SettingError(ValueError):
     """A setting that is wrong: its name, its value and what is allowed."""
@@ -63,11 +73,11 @@ def _database(text: str) -> str:
 
 
 def _encodings(text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if codecs.lookup(name)._is_text_encoding is False:  # noqa: SLF001 - the only way to ask (bpo-19619)
+    found = [codecs.lookup(name.strip()) for name in text.split(",")]
+    for codec in found:
+        if codec._is_text_encoding is False or codec.name in _UNFIT_ENCODINGS:  # noqa: SLF001 - the only way to ask (bpo-19619)
             raise ValueError
-    return tuple(codecs.lookup(name).name for name in names)
+    return tuple(codec.name for codec in found)
 
 
 def _columns(text: str) -> tuple[str, ...]:

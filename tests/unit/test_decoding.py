@@ -190,9 +190,7 @@ def test_a_western_upload_is_told_what_would_decode_it() -> None:
     assert "line 2, byte offset 20; it looks like cp1252:" in refused.fault.message
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-16-le", "iso2022_jp", "cp500", "utf-7"]
-)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-le", "iso2022_jp", "cp500"])
 def test_any_encoding_that_may_be_set_can_be_tried(encoding: str) -> None:
     """One that does not fit is passed over, whatever way its decoder complains."""
     content = _inspect([BODY], (encoding, "utf-8"))

@@ -83,7 +83,11 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
         ),
         *(
             ("ENCODINGS", text, "names of text encodings such as utf-8,cp932")
-            for text in ("utf-9", "utf-8,", ",", "utf-8;cp932", "base64", "rot13", "utf-8 cp932", "\0")
+            for text in (
+                *("utf-9", "utf-8,", ",", "utf-8;cp932", "base64", "rot13", "utf-8 cp932", "\0"),
+                *("idna", "Punycode", "undefined", "charmap", "unicode_escape", "raw_unicode_escape", "UTF7"),
+                *("utf-8,utf-7", "mbcs", "oem", "UTF_32"),
+            )
         ),
         *(
             ("MAX_REJECTED", text, "all, a count such as 10, or a percentage such as 2.5%")
