@@ -178,7 +178,7 @@ def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
     assert refused.fault
     assert refused.fault.message == (
         "the file is not utf-8: the first byte that does not fit is in line 2, byte offset 17; "
-        "it looks like cp932: save it as CSV UTF-8, or add cp932 to ROLLCALL_ENCODINGS"
+        "it may be cp932 or cp1252: save it as CSV UTF-8, or add the one it is to ROLLCALL_ENCODINGS"
     )
 
 
@@ -188,6 +188,61 @@ def test_a_western_upload_is_told_what_would_decode_it() -> None:
 
     assert refused.fault
     assert "line 2, byte offset 20; it looks like cp1252:" in refused.fault.message
+
+
+def test_where_several_encodings_would_decode_it_all_are_named() -> None:
+    """A letter before an ASCII letter is also a kanji, and nobody should be told to read it as one."""
+    refused = _inspect(["name,country,age\nAndréa,Chile,30\n".encode("cp1252")])
+    plain = _inspect(["name,country,age\nZoë,España,30\n".encode("cp1252")])
+    japanese = _inspect(["name,country,age\n佐藤 ー子,日本,29\n".encode("cp932")])
+    modern = _inspect(["name,country,age\nAndréa,Chile,30\n".encode()], ["ascii"])
+
+    assert refused.fault
+    assert "line 2, byte offset 21; it may be cp932 or cp1252: save it as CSV UTF-8, or" in refused.fault.message
+    assert plain.fault
+    assert "; it looks like cp1252: " in plain.fault.message
+    assert japanese.fault
+    assert "; it looks like cp932: " in japanese.fault.message
+    assert modern.fault
+    assert "; it looks like utf-8: " in modern.fault.message
+
+
+@pytest.mark.parametrize(
+    ("data", "encodings", "encoding"),
+    [
+        ("name,country,age\nZoë,España,30\n山".encode()[:-1], ("utf-8",), "utf-8"),
+        (b"name,country,age\nZo\xc3", ("utf-8",), "utf-8"),
+        ("\ufeffname,country,age\nZoë".encode()[:-1], ("cp932",), "utf-8"),
+        (codecs.BOM_UTF16_LE + "name,country,age\nZoë,".encode("utf-16-le")[:-1], ("utf-8",), "utf-16-le"),
+        (codecs.BOM_UTF16_BE + "name,country,age\nZoë 👍".encode("utf-16-be")[:-2], ("utf-8",), "utf-16-be"),
+        ("name,country,age\n山田太郎,日本".encode("cp932")[:-1], ("utf-8", "cp932"), "cp932"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_that_ends_in_the_middle_of_a_character_is_not_taken_for_another_encoding(
+    data: bytes,
+    encodings: Sequence[str],
+    encoding: str,
+    compressed: bool,  # noqa: FBT001 - what varies
+) -> None:
+    """It is told that it may have been cut short."""
+    fault = _inspect([gzip.compress(data) if compressed else data], encodings).fault
+
+    assert fault
+    assert fault.code is Code.ENCODING_ERROR
+    assert fault.message.endswith(
+        f"; as {encoding} it ends in the middle of a character, so it may have been cut short: "
+        "upload it whole, as CSV UTF-8"
+    )
+
+
+@pytest.mark.parametrize("mark", _MARKS)
+def test_a_mark_is_not_guessed_against(mark: bytes) -> None:
+    """It decides, so that no other encoding is read whatever is set."""
+    refused = _inspect([mark + "Zoë,España\n".encode("cp1252") + b"\xd8\xd8" * 2 + b"  "])
+
+    assert refused.fault
+    assert refused.fault.message.endswith("; save it as CSV UTF-8")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-le", "iso2022_jp", "cp500"])

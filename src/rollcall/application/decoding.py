@@ -3,7 +3,7 @@
 import codecs
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 from unicodedata import category
 
@@ -105,6 +105,7 @@ class _Trial:
     def __init__(self, encoding: str) -> None:
         self.encoding = encoding
         self.failure: tuple[int, int] | None = None
+        self.cut_short = False
         self.sample = b""
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._bytes = 0
@@ -123,6 +124,7 @@ class _Trial:
             before = error.object[: error.start].decode(self.encoding, "replace")
             self._count(before)
             self.failure = self._bytes - pending + error.start, self._lines
+            self.cut_short = final  # what is amiss in a whole character is noticed before
             self.sample = error.object[error.start :][:_SAMPLE_BYTES]
             return
         except UnicodeError:
@@ -256,19 +258,34 @@ class Inspection:
         first = self._trials[0]
         offset, line = first.failure or (0, 1)
         tried = ", ".join(trial.encoding for trial in self._trials)
-        likely = next(
-            (
-                f"; it looks like {encoding}: save it as CSV UTF-8, or add {encoding} to ROLLCALL_ENCODINGS"
-                for encoding in _LIKELY_ENCODINGS
-                if encoding not in {trial.encoding for trial in self._trials} and _decodes(first.sample, encoding)
-            ),
-            "; save it as CSV UTF-8",
-        )
+        cut_short = next((trial.encoding for trial in self._trials if trial.cut_short), None)
+        if cut_short:
+            hint = (
+                f"as {cut_short} it ends in the middle of a character, so it may have been cut short: "
+                "upload it whole, as CSV UTF-8"
+            )
+        elif self._mark:
+            hint = "save it as CSV UTF-8"
+        else:
+            hint = _likely_encoding(first.sample, {trial.encoding for trial in self._trials})
         return Fault(
             Code.ENCODING_ERROR,
             f"the file is not {tried}: the first byte that does not fit is in line {line}, "
-            f"byte offset {offset + len(self._mark)}{likely}",
+            f"byte offset {offset + len(self._mark)}; {hint}",
         )
+
+
+def _likely_encoding(sample: bytes, tried: Collection[str]) -> str:
+    """Advise by which encodings a text may be in; a few letters may be in several."""
+    likely = [encoding for encoding in _LIKELY_ENCODINGS if encoding not in tried and _decodes(sample, encoding)]
+    if "utf-8" in likely:
+        likely = ["utf-8"]  # nothing is that by chance
+    match likely:
+        case []:
+            return "save it as CSV UTF-8"
+        case [encoding]:
+            return f"it looks like {encoding}: save it as CSV UTF-8, or add {encoding} to ROLLCALL_ENCODINGS"
+    return f"it may be {' or '.join(likely)}: save it as CSV UTF-8, or add the one it is to ROLLCALL_ENCODINGS"
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
