@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,9 @@ from rollcall.domain.user import COLUMNS
 
 PREFIX = "ROLLCALL_"
 GIB = 1024**3
+
+_bucket = re.compile(r"[A-Za-z0-9._-]+")
+_count = re.compile("[0-9]{1,18}")
 
 # Python has these too, but no verdict may rest on them.
 _UNFIT_ENCODINGS = frozenset(
@@ -53,12 +57,15 @@ class Address:
         Raises:
             ValueError: It is none of these.
         """
-        parts = urlsplit(text)
-        if parts.scheme == "s3" and parts.netloc:
-            prefix = parts.path.strip("/")
-            return cls("s3", parts.netloc, f"{prefix}/" if prefix else "")
-        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-            return cls("file", unquote(parts.path))
+        # By hand, for urlsplit takes what follows a ? or # for no part of the path.
+        scheme, _, rest = text.partition("://")
+        bucket, _, prefix = rest.partition("/")
+        prefix = prefix.strip("/")
+        if scheme == "s3" and _bucket.fullmatch(bucket):
+            return cls("s3", bucket, f"{prefix}/" if prefix else "")
+        folder = unquote(rest, errors="surrogateescape")
+        if scheme == "file" and rest.startswith("/") and "\0" not in folder:
+            return cls("file", folder)
         if text == "memory:":
             return cls("memory")
         raise ValueError
@@ -88,10 +95,10 @@ def _columns(text: str) -> tuple[str, ...]:
 
 
 def _bytes(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    digits = text.strip()
+    if not _count.fullmatch(digits) or not int(digits):
         raise ValueError
-    return number
+    return int(digits)
 
 
 def _setting(

@@ -34,6 +34,9 @@ def test_everything_has_a_default() -> None:
         ("UPLOADS", "s3://bucket/", Address("s3", "bucket")),
         ("UPLOADS", "s3://bucket/a/b/", Address("s3", "bucket", "a/b/")),
         ("UPLOADS", "file:///in%20box", Address("file", "/in box")),
+        ("UPLOADS", "s3://bucket/what?#a%20b", Address("s3", "bucket", "what?#a%20b/")),
+        ("UPLOADS", "file:///what?/is#this", Address("file", "/what?/is#this")),
+        ("UPLOADS", "file:///what%3F/%23%e5%b1%b1/%ff", Address("file", "/what?/#山/\udcff")),
         ("UPLOADS", "memory:", Address("memory")),
         ("REPORTS", "s3://bucket/reports", Address("s3", "bucket", "reports/")),
         ("REPORTS", "file:///reports", Address("file", "/reports")),
@@ -54,6 +57,7 @@ def test_everything_has_a_default() -> None:
         ("ON_NEW_VERSION", "refuse", OnNewVersion.REFUSE),
         ("ON_NEW_VERSION", "import", OnNewVersion.IMPORT),
         ("MAX_UPLOAD_BYTES", "1", 1),
+        ("MAX_UPLOAD_BYTES", " 05 ", 5),
         ("MAX_CSV_BYTES", "1073741824", GIB),
     ],
 )
@@ -76,6 +80,9 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "/folder",
                 "file:folder",
                 "file://host/folder",
+                "file://",
+                "file:///null%00",
+                "s3://what?/is#this",
                 "memory",
                 "s3://[",
                 "C:\\x",
@@ -98,7 +105,18 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
         *(
             (name, text, "a number of bytes")
             for name in ("MAX_UPLOAD_BYTES", "MAX_CSV_BYTES")
-            for text in ("0", "-1", "1.5", "5 GiB", "1e9", "all", "9" * 5000)
+            for text in (
+                "0",
+                "-1",
+                "+5",
+                "5_000",
+                "\N{FULLWIDTH DIGIT FIVE}",
+                "1.5",
+                "5 GiB",
+                "1e9",
+                "all",
+                "9" * 5000,
+            )
         ),
     ],
 )
