@@ -162,6 +162,22 @@ def test_a_wrong_setting_stops_the_start(rollcall: CommandLine, name: str, value
     assert outcome.sentence.startswith(told)
 
 
+@pytest.mark.parametrize("command", ["import", "check", "watch", "imports", "users", "undo", "migrate"])
+def test_help_comes_whatever_is_set(rollcall: CommandLine, command: str) -> None:
+    """For it is what somebody reads whose settings are wrong."""
+    outcome = rollcall(command, "--help", ROLLCALL_MAX_REJECTED="many", ROLLCALL_WHAT="1")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"Usage: rollcall {command} ")
+
+
+def test_the_version_comes_whatever_is_set(rollcall: CommandLine) -> None:
+    """It too."""
+    outcome = rollcall("--version", ROLLCALL_MAX_REJECTED="many")
+
+    assert (outcome.code, outcome.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("command", "address", "code"),
     [

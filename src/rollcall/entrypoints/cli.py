@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 import attrs
 import click
@@ -62,6 +63,20 @@ ERRORS = (
 ONCE_MORE = "the same command does what is left to do, and registers nobody twice"
 
 terminal = Terminal(sys.stdout, sys.stderr)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def pass_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
+    """Read the settings when a command begins, and not before: its help comes whatever they are."""
+
+    @wraps(command)
+    def with_settings(*arguments: P.args, **options: P.kwargs) -> R:
+        return command(read_settings(os.environ), *arguments, **options)
+
+    return with_settings
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
 reports_option = click.option(
@@ -139,7 +154,6 @@ def cli(context: click.Context) -> None:
     if not context.invoked_subcommand:
         click.echo(context.get_help())
         context.exit(USAGE)
-    context.obj = read_settings(os.environ)
 
 
 @cli.command(
@@ -157,7 +171,7 @@ def cli(context: click.Context) -> None:
 @click.option("--as-new", is_flag=True, help="Import a new version of a loaded file as a list of new users.")
 @reports_option
 @as_json
-@click.pass_obj
+@pass_settings
 def import_(
     settings: Settings,
     files: tuple[str, ...],
@@ -196,7 +210,7 @@ def import_(
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|s3://BUCKET/KEY…")
 @as_json
-@click.pass_obj
+@pass_settings
 def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     """Judge files as an import would, without a database, and keep nothing.
 
@@ -239,7 +253,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 )
 @reports_option
 @as_json
-@click.pass_obj
+@pass_settings
 def watch_(
     settings: Settings, folder: Path | None, *, interval: float, reports: str | None, as_json: bool
 ) -> None:
@@ -283,7 +297,7 @@ def watch_(
 )
 @click.argument("import_id", metavar="[ID]", type=int, required=False)
 @as_json
-@click.pass_obj
+@pass_settings
 def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None:
     """List what was imported, the newest first; or show the receipt of one import."""
     with _users(settings) as users:
@@ -308,7 +322,7 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
 @click.option("--import", "import_id", type=int, metavar="ID", help="Only the users of this import.")
 @click.option("--limit", type=click.IntRange(min=0), help="At most so many. Default: 50, or all with --json.")
 @as_json
-@click.pass_obj
+@pass_settings
 def users(settings: Settings, import_id: int | None, limit: int | None, *, as_json: bool) -> None:
     """List users in the order in which they were registered, hence of their file."""
     with _users(settings) as repository:
@@ -324,7 +338,7 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
 
 @cli.command(short_help="Take an import back.", epilog=_examples("rollcall undo 3"))
 @click.argument("import_id", metavar="ID", type=int)
-@click.pass_obj
+@pass_settings
 def undo(settings: Settings, import_id: int) -> None:
     """Take an import back: remove the users it registered."""
     with _users(settings) as repository:
@@ -336,7 +350,7 @@ def undo(settings: Settings, import_id: int) -> None:
     short_help="Bring the schema of the database up to date.",
     epilog=_examples("ROLLCALL_DATABASE_URL=postgresql://… rollcall migrate"),
 )
-@click.pass_obj
+@pass_settings
 def migrate(settings: Settings) -> None:
     """Bring the schema of the database up to date.
 
