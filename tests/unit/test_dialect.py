@@ -37,7 +37,7 @@ def _spellings(draw: st.DrawFn, column: str) -> str:
 
 @given(
     order=st.permutations(COLUMNS),
-    others=st.lists(st.text("xyz ,;\t\"'", max_size=4), max_size=3),
+    others=st.lists(st.text("xyz ,;\t\"'\r\n", max_size=4), max_size=3),
     delimiter=st.sampled_from(DELIMITERS),
     quoting=st.booleans(),
     says=st.booleans(),
@@ -71,6 +71,30 @@ def test_a_header_is_understood_however_it_is_written(
     assert sorted(header.ignored) == sorted(others)
     assert following
     assert following.cells == ["next"]
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_a_header_that_begins_with_blank_labels_is_not_passed_over(delimiter: str) -> None:
+    """Its first line alone may look blank, under another delimiter."""
+    header = _header(delimiter.join(["", '"\n"', *COLUMNS]) + "\n")
+
+    assert header.labels == ("", "\n", *COLUMNS)
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_rows_of_blank_cells_before_the_header_are_passed_over(delimiter: str) -> None:
+    """As they are after it, quoted or not."""
+    blank = [delimiter.join(cells) + "\n" for cells in (["", " ", ""], ['""', '" "', '""'], ["", '"\n"', ""])]
+
+    assert _header(*blank, delimiter.join(COLUMNS) + "\n").delimiter == delimiter
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_blank_labels_longer_than_a_record_may_be_are_refused(delimiter: str) -> None:
+    """What is left of them is no header."""
+    labels = ["", *['"\n"'] * MIB, *COLUMNS]
+
+    assert _fault(delimiter.join(labels) + f"\n{','.join(COLUMNS)}\n").code is Code.FORMAT_ERROR
 
 
 def test_a_label_may_stand_on_several_lines() -> None:
@@ -120,7 +144,11 @@ def test_a_delimiter_that_was_said_is_not_guessed_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "\r\n \r\n", ",,,\n", '"",""\n', ";;\n\t\n", "\u200b\n", "sep=;", "sep=;\n"]
+    "text",
+    [
+        *("", "\n", "\r\n \r\n", ",,,\n", ", ,\n", '"",""\n', '"";" "\n', ";;\n\t\n", "\u200b\n"),
+        *("sep=;", "sep=;\n"),
+    ],
 )
 def test_a_file_without_content_is_empty(text: str) -> None:
     """Blank lines are no header."""

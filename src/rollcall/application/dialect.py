@@ -17,6 +17,7 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 
 _LABELS_SHOWN = 10
 
+_marks = re.compile(rf'[{"".join(DELIMITERS)}"]')
 _separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
 
 
@@ -92,10 +93,19 @@ def read_header(reader: RecordReader) -> Header | Fault:
 
 
 def _first_record(reader: RecordReader) -> Record | None:
-    while record := reader.peek(DELIMITERS[0]):
-        if record.fault or not is_blank(record.text.strip("".join(DELIMITERS) + '"')):
-            return record
-        reader.take(DELIMITERS[0])
+    """Pass over rows that are blank under some delimiter; under another they may be more than that."""
+    while first := reader.peek(DELIMITERS[0]):
+        if first.fault is Code.RECORD_TOO_LONG or not is_blank(_marks.sub("", first.text)):
+            return first
+        for delimiter in DELIMITERS:
+            record = reader.peek(delimiter)
+            if record and record.fault is Code.RECORD_TOO_LONG:
+                return record
+            if record and not record.fault and all(map(is_blank, record.cells)):
+                reader.take(delimiter)
+                break
+        else:
+            return first
     return None
 
 
