@@ -14,7 +14,8 @@ from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import ImportUsers, folder_of
 from rollcall.application.ports import ObjectStore, SchemaError, UserRepository
 from rollcall.domain.policy import Policy
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.receipt import Source
+from rollcall.domain.upload import ObjectReference
 from rollcall.settings import Address, Settings
 
 
@@ -129,11 +130,11 @@ def dry_run(settings: Settings, *, uploads: ObjectStore) -> ImportUsers:
     return import_users(settings, uploads=uploads, reports=NoReports(), users=DryRunUserRepository())
 
 
-def _report_folder(*, beside_uploads: bool) -> Callable[[Upload], str]:
-    def folder(upload: Upload) -> str:
-        if upload.bucket != LOCAL_BUCKET:
-            return folder_of(upload)
-        return beside(upload) if beside_uploads else below(upload)
+def _report_folder(*, beside_uploads: bool) -> Callable[[Source], str]:
+    def folder(source: Source) -> str:
+        if source.bucket != LOCAL_BUCKET:
+            return folder_of(source)
+        return beside(source) if beside_uploads else below(source)
 
     return folder
 

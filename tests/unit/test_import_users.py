@@ -419,7 +419,7 @@ def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, s
     assert receipt.source.version == reference.version
     assert desk.rows() == []
     assert list(desk.users.entries()) == []
-    assert not any(key.endswith("receipt.json") for key in desk.stored())
+    assert from_dict(json.loads(desk.stored()[_receipt_key(receipt)])) == receipt
 
 
 def test_an_upload_that_is_gone_is_skipped() -> None:
@@ -429,18 +429,59 @@ def test_an_upload_that_is_gone_is_skipped() -> None:
 
     assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SOURCE_GONE)
     assert receipt.message
+    assert from_dict(json.loads(desk.stored()["gone.csv/1/receipt.json"])) == receipt
     with pytest.raises(ObjectNotFoundError):
         desk.load(ObjectReference(key="gone.csv"))
+    assert [*desk.stored()] == ["gone.csv/1/receipt.json"]
 
 
 def test_an_upload_that_is_not_what_was_announced_is_skipped() -> None:
     """Another state of it will have been announced as well."""
     desk = Desk()
     desk.drop(GOOD)
-    receipt = desk.load(ObjectReference(bucket="inbox", key="users.csv", etag="another"))
+    receipt = desk.load(ObjectReference(bucket="inbox", key="users.csv", etag='"another"'))
 
     assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SOURCE_CHANGED)
     assert receipt.source.version == "another"
+    assert from_dict(json.loads(desk.stored()["users.csv/another/receipt.json"])) == receipt
+
+
+class _EmptiedStore(MemoryObjectStore):
+    """A bucket from which everything was removed since."""
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[Any]:
+        """Find nothing."""
+        raise ObjectNotFoundError(reference.key)
+        yield
+
+
+def test_the_receipt_of_an_import_is_not_overwritten_when_its_upload_is_gone() -> None:
+    """A late delivery finds nothing any more, but what became of the upload stands."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    first = desk.load(reference)
+
+    late = attrs.evolve(desk, through=_EmptiedStore()).load(reference)
+
+    assert late.code is Code.SOURCE_GONE
+    assert from_dict(json.loads(desk.stored()[_receipt_key(first)])) == first
+
+
+def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> None:
+    """Its key may be relative to some folder, and reports must not lie anywhere."""
+    desk = Desk()
+    receipt = desk.load(ObjectReference(key="gone.csv", version="1"))
+
+    assert receipt.code is Code.SOURCE_GONE
+    assert desk.stored() == {}
+
+
+def test_a_receipt_of_what_is_gone_that_cannot_be_stored_is_tried_again() -> None:
+    """Whoever delivered it is told that the store failed."""
+    desk = Desk(into=_FullStore("receipt"))
+    with pytest.raises(StoreUnavailableError):
+        desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="1"))
 
 
 def test_whoever_names_a_key_is_told_when_it_changes() -> None:

@@ -16,6 +16,7 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference, Upload
 
 BUCKET = "file:"
@@ -137,19 +138,19 @@ class LocalObjectStore:
             raise PermissionError(errno.EACCES, "a link leads out of the folder")
 
 
-def beside(upload: Upload) -> str:
+def beside(source: Source) -> str:
     """Name the folder beside a local file where what is said of it lies, as a key below the file system's root."""
-    return f"{upload.key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(upload)}"
+    return f"{source.key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
 
 
-def below(upload: Upload) -> str:
+def below(source: Source) -> str:
     """Name the folder for what is said of a local file in a store of reports."""
-    return f"{upload.key.lstrip('/')}/{_short_version(upload)}"
+    return f"{source.key.lstrip('/')}/{_short_version(source)}"
 
 
-def _short_version(upload: Upload) -> str:
+def _short_version(source: Source) -> str:
     # A SHA-256 has more digits than a person wants in a path; 16 tell the versions of one file apart.
-    return (upload.version or "")[:16]
+    return source.version[:16]
 
 
 def is_report(folder: str) -> bool:

@@ -48,9 +48,9 @@ class Progress:
     rows: int = 0
 
 
-def folder_of(upload: Upload) -> str:
+def folder_of(source: Source) -> str:
     """Name the folder in the reports store where what is said of an upload lies."""
-    return f"{upload.key}/{upload.version}"
+    return f"{source.key}/{source.version}"
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +79,7 @@ class ImportUsers:
     max_csv_bytes: int = 20 * GIB
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
-    report_folder: Callable[[Upload], str] = folder_of
+    report_folder: Callable[[Source], str] = folder_of
 
     def __call__(
         self,
@@ -96,7 +96,9 @@ class ImportUsers:
             progress: Is told every now and then how far it has come.
 
         Returns:
-            The account of it. It is committed, and stored beside the other reports, when this returns.
+            The account of it. It is committed, and stored beside the other reports, when this returns. That of an
+            announced upload that is gone or changed is stored, unless there is one or no bucket was named, but not
+            committed: nothing is known of it that the ledger could keep.
 
         Raises:
             ObjectNotFoundError: There is no such object, and none was announced.
@@ -114,21 +116,52 @@ class ImportUsers:
         except (ObjectNotFoundError, ObjectChangedError) as error:
             if not reference.announced:
                 raise
-            gone = isinstance(error, ObjectNotFoundError)
-            return Receipt(
-                status=Status.SKIPPED,
-                code=Code.SOURCE_GONE if gone else Code.SOURCE_CHANGED,
-                message=str(error),
-                source=Source(
-                    bucket=reference.bucket,
-                    key=reference.key,
-                    version=reference.version or reference.etag or "",
-                ),
-                policy=self.policy.described(),
-                started=started,
-                seconds=(self.now() - started).total_seconds(),
-                import_id=None,
-            )
+            receipt = self._skipped(reference, error, started)
+        # Without its bucket a key may be relative to any folder, and what is beside it is not known.
+        if reference.bucket and not self.has_receipt(receipt.source):
+            self.store_receipt(receipt)
+        return receipt
+
+    def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
+        """Account for an announced upload that is not there, or not as it was announced."""
+        return Receipt(
+            status=Status.SKIPPED,
+            code=Code.SOURCE_GONE if isinstance(error, ObjectNotFoundError) else Code.SOURCE_CHANGED,
+            message=str(error),
+            source=Source(
+                bucket=reference.bucket,
+                key=reference.key,
+                version=reference.version or (reference.etag or "").strip('"'),
+            ),
+            policy=self.policy.described(),
+            started=started,
+            seconds=(self.now() - started).total_seconds(),
+            import_id=None,
+        )
+
+    def has_receipt(self, source: Source) -> bool:
+        """Tell whether there is an account of an upload beside the other reports.
+
+        Raises:
+            StoreUnavailableError: The store could not be asked.
+        """
+        try:
+            with self.reports.open(ObjectReference(key=self._receipt_key(source))):
+                return True
+        except ObjectNotFoundError:
+            return False
+
+    def store_receipt(self, receipt: Receipt) -> None:
+        """Store the account of an upload beside the other reports, in place of one that is there.
+
+        Raises:
+            StoreUnavailableError: It could not be stored.
+        """
+        text = to_json(receipt) + "\n"
+        self.reports.put(self._receipt_key(receipt.source), io.BytesIO(text.encode("ascii")))
+
+    def _receipt_key(self, source: Source) -> str:
+        return f"{self.report_folder(source)}/receipt.json"
 
 
 class _Import:
@@ -161,7 +194,7 @@ class _Import:
             history = importing.history
             decision = admit(upload, history, self._case.policy, corrects=self._corrects, again=again)
             if decision and history.same_upload and history.settled:
-                return self._answer_again(upload, decision, history.same_upload)
+                return self._answer_again(decision, history.same_upload)
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
             if decision or not stream:
@@ -170,13 +203,13 @@ class _Import:
                 receipt = self._load(stream, importing)
             self._stored.verify()
             importing.commit(receipt)
-        self._store_receipt(upload, receipt)
+        self._case.store_receipt(receipt)
         return receipt
 
-    def _answer_again(self, upload: Upload, decision: Decision, entry: LedgerEntry) -> Receipt:
+    def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
-        if not self._has_receipt(upload):
-            self._store_receipt(upload, entry.receipt)
+        if not self._case.has_receipt(entry.receipt.source):
+            self._case.store_receipt(entry.receipt)
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
@@ -186,6 +219,22 @@ class _Import:
         upload = self._stored.upload
         unread = f"{upload.size}-{upload.last_modified.isoformat()}"
         return upload.with_content(self._content.sha256 or unread)
+
+    @property
+    def _source(self) -> Source:
+        upload = self._upload
+        return Source(
+            bucket=upload.bucket,
+            key=upload.key,
+            version=upload.version or "",
+            size=upload.size,
+            last_modified=upload.last_modified,
+            sha256=self._content.sha256,
+            encoding=self._content.encoding,
+            delimiter=self._header.delimiter if self._header else None,
+            compression=self._content.compression,
+            ignored_columns=tuple(map(escaped, self._header.ignored)) if self._header else (),
+        )
 
     def _fetch(self) -> BinaryIO | None:
         """Bring the upload here and settle its content in the same pass; None if it is too large for that."""
@@ -261,7 +310,7 @@ class _Import:
         where = None
         if self._tally.rejected:
             name, content = rejected.content()
-            where = self._case.reports.put(f"{self._case.report_folder(self._upload)}/{name}", content)
+            where = self._case.reports.put(f"{self._case.report_folder(self._source)}/{name}", content)
         return self._receipt(decision, importing.import_id, settlement, rejected_rows=where)
 
     def _judge_again(
@@ -343,23 +392,11 @@ class _Import:
                 "updated": settlement.updated,
                 "unchanged": settlement.unchanged,
             }
-        upload = self._upload
         return Receipt(
             status=status,
             code=code,
             message=message,
-            source=Source(
-                bucket=upload.bucket,
-                key=upload.key,
-                version=upload.version or "",
-                size=upload.size,
-                last_modified=upload.last_modified,
-                sha256=self._content.sha256,
-                encoding=self._content.encoding,
-                delimiter=self._header.delimiter if self._header else None,
-                compression=self._content.compression,
-                ignored_columns=tuple(map(escaped, self._header.ignored)) if self._header else (),
-            ),
+            source=self._source,
             policy=self._case.policy.described(),
             counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),
             totals=tally.totals,
@@ -370,20 +407,6 @@ class _Import:
             import_id=import_id,
             corrects=self._corrects,
         )
-
-    def _receipt_key(self, upload: Upload) -> str:
-        return f"{self._case.report_folder(upload)}/receipt.json"
-
-    def _has_receipt(self, upload: Upload) -> bool:
-        try:
-            with self._case.reports.open(ObjectReference(key=self._receipt_key(upload))):
-                return True
-        except ObjectNotFoundError:
-            return False
-
-    def _store_receipt(self, upload: Upload, receipt: Receipt) -> None:
-        text = to_json(receipt) + "\n"
-        self._case.reports.put(self._receipt_key(upload), io.BytesIO(text.encode("ascii")))
 
 
 def _refused(fault: Fault) -> Decision:
