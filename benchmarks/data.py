@@ -1,0 +1,156 @@
+"""The files of the benchmark: the same users in many forms. Each file is made once and then kept.
+
+User number n is always the same person, and no two share name and country. A clean row has 30 bytes on average,
+and two rows of three hold a letter that is not ASCII. In the forms `WITH_BAD_ROWS` one row of each hundred is bad,
+at a place that `is_bad` and `GOOD_ROWS` tell alike.
+"""
+
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+_GIVEN = """
+    Aarav Adèle Aiko Alice Amélie Ana André Anh Anna Ben Björn Bob Carla Chloé Chinedu David Elena Émile Emma
+    Fatima Felix Françoise Giulia Hana Hans Ingrid Isabella Jack James Jan João José Juan Kofi Lars Léa Li
+    Liam Linh Lucía Łukasz Maria Marie Mary Mateo Mia Mohammed Noah Olga Oliver Omar Paul Priya Rosa Søren
+    Sofia Taro Thị Tomás Wei Yusuf Zoë Ζωή 太郎
+""".split()  # noqa: SIM905 - a table of names reads better without the quotes, here and below
+_FAMILY = """
+    Abebe Ahmed Andersson Bauer Brown Castro Chen Cohen Costa Da-Silva Díaz Dubois Eze Fernández Fischer
+    Garcia González Haddad Hansen Horvát Ivanova Jansen Johansson Jones Kamau Kim Kowalska Kumar Lee López
+    Martin Mensah Meyer Müller Murphy Nakamura Nguyễn Novák O'Brien Okafor Ørsted Papadopoulos Patel Pereira
+    Popescu Rossi Ruiz Santos Sato Schmidt Silva Singh Smith Sørensen Suzuki Svensson Takahashi Taylor Tran
+    Virtanen Wang Weiß Yılmaz 山田
+""".split()  # noqa: SIM905 - as above
+_COUNTRIES = [
+    country.replace("_", " ")
+    for country in """
+    Argentina Australia Österreich Bangladesh België Bolivia Brasil Canada Chile China Colombia Costa_Rica
+    Česko Danmark Ecuador Egypt Éire España Ethiopia Suomi France Germany Ghana Ελλάδα Guatemala Magyarország
+    Ísland India Indonesia Israel Italia Jamaica Japan Jordan Kenya Korea Lebanon Lietuva Luxembourg Malaysia
+    México Morocco Nederland New_Zealand Nigeria Norge Pakistan Panama Perú Philippines Polska Portugal
+    România Senegal South_Africa Sri_Lanka Sverige Schweiz Thailand Türkiye UK USA Việt_Nam 日本
+""".split()  # noqa: SIM905 - as above
+]
+
+_NAMES = [f"{first} {second} {family}" for first in _GIVEN for second in _GIVEN for family in _FAMILY]
+_MOST_USERS = len(_NAMES) * len(_COUNTRIES)  # 2 ** 24
+
+_CLEAN = "{name},{country},{age}\n"
+_ROWS = {
+    "clean": _CLEAN,
+    "bad": _CLEAN,
+    "bad values": _CLEAN,
+    "all bad": _CLEAN,
+    "padded": " {name} , {country} , {age} \n",
+    "quoted": '"{name}","{country}","{age}"\n',
+    "semicolon": "{name};{country};{age}\n",
+    "crlf": "{name},{country},{age}\r\n",
+    "long names": "{name:ö<200},{country},{age}\n",
+    "wide": "{name},{country},{age}" + ",another cell" * 20 + "\n",
+}
+# The file of clean rows once more.
+_ENCODINGS = {"cp1252": "cp1252", "utf-16": "utf-16"}
+FORMS = (*_ROWS, *_ENCODINGS, "gzip")
+WITH_BAD_ROWS = frozenset({"bad", "bad values"})
+OTHER_USERS = frozenset({"long names", "cp1252"})  # who has a letter that cp1252 lacks, has another name there
+
+# One for each way in which a row goes wrong; a reader of CSV sees some of them, a database others.
+_BAD_VALUES = (
+    "{name},{country},abc\n",
+    "{name},{country},151\n",
+    ",{country},{age}\n",
+)
+_BAD_ROWS = (
+    *_BAD_VALUES,
+    "{name},{country}\n",
+    "{name},{country},{age},{age}\n",
+    '"{name}" Jr,{country},{age}\n',
+    "{name}\a,{country},{age}\n",
+)
+# A quote that nobody closes before, hundreds of rows later, another bad row has some.
+_RUNAWAY_QUOTE = '"{name},{country},{age}\n'
+_HUNDREDS_TO_A_RUNAWAY = 700
+
+# `not is_bad` of the rows that COPY has put in an empty table, whose ids begin with 1.
+GOOD_ROWS = "(id - 1) % 100 <> ((id - 1) / 100 * 61 + 17) % 100"
+
+
+def is_bad(number: int) -> bool:
+    """Tell whether the row of this user, counted from 0, is bad in the forms `WITH_BAD_ROWS`."""
+    return number % 100 == (number // 100 * 61 + 17) % 100
+
+
+def csv_file(folder: Path, form: str, rows: int) -> Path:
+    """Give a file of the first so many users.
+
+    Args:
+        folder: Where such files are kept.
+        form: One of `FORMS`.
+        rows: How many, without the header; in full hundreds.
+    """
+    # A file that other code than this has made is none.
+    path = folder / f"{form.replace(' ', '-')}-{rows}-{zlib.crc32(Path(__file__).read_bytes()):08x}.csv"
+    if path.exists():
+        return path
+    unfinished = path.with_suffix(".new")
+    if form == "gzip":
+        with csv_file(folder, "clean", rows).open("rb") as clean, gzip.open(unfinished, "wb", 6) as packed:
+            shutil.copyfileobj(clean, packed)
+    elif encoding := _ENCODINGS.get(form):
+        with (
+            csv_file(folder, "clean", rows).open(encoding="utf-8", newline="") as text,
+            unfinished.open("w", encoding=encoding, errors="replace", newline="") as recoded,
+        ):
+            shutil.copyfileobj(text, recoded)
+    else:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(_lines(form, rows))
+    return unfinished.rename(path)
+
+
+def small_files(folder: Path, files: int, rows: int) -> list[Path]:
+    """Give many small files of so many clean rows each, no two of the same users."""
+    paths = [folder / f"{number}.csv" for number in range(files)]
+    if not folder.exists():
+        unfinished = folder.with_name("small.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        lines = _lines("clean", files * rows)
+        header = next(lines)
+        for path in paths:
+            unfinished.joinpath(path.name).write_text(
+                header + "".join(next(lines) for _ in range(rows)), encoding="utf-8"
+            )
+        unfinished.rename(folder)
+    return paths
+
+
+def _lines(form: str, rows: int) -> Iterator[str]:
+    row = _ROWS[form]
+    yield _header(form)
+    for number in range(rows):
+        # Odd factors, and a fold of the upper bits on the lower, are one-to-one: nobody comes twice.
+        mixed = number * 0x9E3779B1 % _MOST_USERS
+        mixed = (mixed ^ mixed >> 12) * 0x85EBCA6B % _MOST_USERS
+        name, country = _NAMES[mixed // len(_COUNTRIES)], _COUNTRIES[mixed % len(_COUNTRIES)]
+        hundred = number // 100
+        if form == "all bad":
+            line = _BAD_ROWS[number % len(_BAD_ROWS)]
+        elif form == "bad values" and is_bad(number):
+            line = _BAD_VALUES[hundred % len(_BAD_VALUES)]
+        elif form == "bad" and is_bad(number):
+            runaway = hundred % _HUNDREDS_TO_A_RUNAWAY == 50  # noqa: PLR2004 - the row after it has no quote
+            line = _RUNAWAY_QUOTE if runaway else _BAD_ROWS[hundred % len(_BAD_ROWS)]
+        else:
+            line = row
+        yield line.format(name=name, country=country, age=mixed % 97)
+
+
+def _header(form: str) -> str:
+    if form == "wide":
+        return "name,country,age," + ",".join(f"column {number}" for number in range(1, 21)) + "\n"
+    row = _CLEAN if form == "long names" else _ROWS[form]
+    return row.format(name="name", country="country", age="age")

@@ -1,0 +1,162 @@
+"""Other ways of bringing the rows of a CSV into PostgreSQL, as their manuals have them: `peers.py WAY URL FILE`.
+
+Each run is a process of its own, and imports no more than its way needs.
+"""
+
+import csv
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+INSERT = "insert into users (name, country, age) values (%s, %s, %s)"
+COPY = "copy users (name, country, age) from stdin"
+
+
+def connection_per_row(url: str, file: Path) -> None:
+    """Do as the sample that Rollcall grew out of: the file as one string, and for each row a connection."""
+    import psycopg
+
+    for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
+        connection = psycopg.connect(url)
+        with connection.cursor() as cursor:
+            cursor.execute(INSERT, (row["name"], row["country"], row["age"]))
+        connection.commit()
+        connection.close()
+
+
+def executemany(url: str, file: Path) -> None:
+    """Call psycopg's `executemany`, which sends the rows in a pipeline."""
+    import psycopg
+
+    with psycopg.connect(url) as connection, file.open(encoding="utf-8", newline="") as lines:
+        rows = [(row["name"], row["country"], row["age"]) for row in csv.DictReader(lines)]
+        connection.cursor().executemany(INSERT, rows)
+
+
+def write_row(url: str, file: Path) -> None:
+    """Write row by row to psycopg's COPY."""
+    import psycopg
+
+    with (
+        psycopg.connect(url) as connection,
+        connection.cursor().copy(COPY) as copy,
+        file.open(encoding="utf-8", newline="") as lines,
+    ):
+        for row in csv.DictReader(lines):
+            copy.write_row((row["name"], row["country"], row["age"]))
+
+
+def pandas_to_sql(url: str, file: Path) -> None:
+    """Let pandas put many rows in an INSERT."""
+    import pandas as pd
+
+    pd.read_csv(file).to_sql(
+        "users", _engine(url), if_exists="append", index=False, method="multi", chunksize=1000
+    )
+
+
+def pandas_copy(url: str, file: Path) -> None:
+    """Give pandas a COPY in place of its INSERT, as its manual shows under "insertion method"."""
+    import pandas as pd
+
+    def insert(table: Any, connection: Any, columns: list[str], rows: Iterator[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        statement = f"copy {table.name} ({', '.join(columns)}) from stdin (format csv)"
+        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(text.getvalue())
+
+    pd.read_csv(file).to_sql("users", _engine(url), if_exists="append", index=False, method=insert)
+
+
+def _engine(url: str) -> Any:
+    import psycopg
+    import sqlalchemy
+
+    return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
+
+
+def polars(url: str, file: Path) -> None:
+    """Let polars write by way of ADBC."""
+    import polars as pl
+
+    # ADBC takes a column only in the very type of the table.
+    pl.read_csv(file, schema_overrides={"age": pl.Int32}).write_database(
+        "users", url, engine="adbc", if_table_exists="append"
+    )
+
+
+def adbc(url: str, file: Path) -> None:
+    """Feed ADBC from pyarrow's reader of CSV, batch by batch."""
+    import adbc_driver_postgresql.dbapi
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    types = arrow_csv.ConvertOptions(column_types={"age": pa.int32()})
+    with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
+        cursor.adbc_ingest("users", arrow_csv.open_csv(file, convert_options=types), mode="append")
+        connection.commit()
+
+
+def dlt(url: str, file: Path) -> None:
+    """Let dlt load from its file system source to a table of its own making, with more columns to each row."""
+    import dlt
+    from dlt.sources.filesystem import filesystem, read_csv
+    from psycopg.conninfo import conninfo_to_dict
+
+    address = conninfo_to_dict(url)
+    credentials = {
+        "host": quote(str(address.get("host", "localhost")), safe=""),
+        "port": address.get("port", 5432),
+        "database": address["dbname"],
+        "username": address["user"],
+        "password": address.get("password", "none"),
+    }
+    pipeline = dlt.pipeline(
+        "benchmark",
+        pipelines_dir=tempfile.mkdtemp(dir=Path.cwd()),
+        destination=dlt.destinations.postgres(credentials),
+        dataset_name="dlt",
+    )
+    rows = filesystem(bucket_url=file.parent.as_uri(), file_glob=file.name) | read_csv()
+    pipeline.run(rows.with_name("users"), write_disposition="append")
+
+
+def plain_check(_: str, file: Path) -> None:
+    """Load nothing: read with `csv` and judge each row by the rules of Rollcall's own `User`."""
+    from rollcall.domain.user import User
+
+    good = bad = 0
+    with file.open(encoding="utf-8", newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        next(reader)
+        for row in reader:
+            if isinstance(User.parse(row), User):
+                good += 1
+            else:
+                bad += 1
+    print(f"{good} good, {bad} bad")
+
+
+WAYS = {
+    way.__name__: way
+    for way in (
+        connection_per_row,
+        executemany,
+        write_row,
+        pandas_to_sql,
+        pandas_copy,
+        polars,
+        adbc,
+        dlt,
+        plain_check,
+    )
+}
+
+if __name__ == "__main__":
+    _, way, url, file = sys.argv
+    WAYS[way](url, Path(file))

@@ -1,0 +1,393 @@
+r"""How fast Rollcall is, beside others, on the same rows, the same server and the same table: `./dev bench`.
+
+    ./dev bench                      everything, about half an hour and 15 GB of disk in the temporary folder
+    ./dev bench --short              all of it once with few rows, to see that it works; its figures mean nothing
+    ./dev bench --suite goals        only this; more than one may be given
+    ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
+
+Suites:
+
+    goals     what Rollcall promises, each as a ratio of runs that stand beside each other in one round
+    peers     other ways to load the same clean file, and what they make of a file with 1 % bad rows
+    growth    whether cost grows straight with the rows, and what forms of files cost
+    small     ten rows: what a person waits for
+
+How it is measured. Every run is a process of its own, timed from before its start until it is gone, with a
+limit. Before it the tables, those of `rollcall migrate` with their keys, indexes and defaults, are emptied, and
+a checkpoint is made; after it the rows in the table are compared with those of the file by a checksum. A run
+with other rows or another exit code does not count, and the benchmark exits with 1. Contenders take turns in
+rounds, the order turned round every other time; a ratio is that of two runs of one round, and what is told is
+the median of these ratios, and their range. COPY is the server's own, sent by psql; COPY against COPY shows how
+much of a ratio is noise. All have the same server, with the same settings, and commit as durably. The server's
+CPU is that of all its processes; a peak of memory is that of the largest process of the client. MB are millions
+of bytes.
+
+The server is the embedded PostgreSQL. `ROLLCALL_BENCH_DATABASE_URL` names another one, whose user must be able to
+create a database and to read this machine's files there; its CPU is told if it runs on this machine.
+
+Every run is a line of JSON in the file of results, from which `plot.py` draws. The tables are Markdown.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+import data
+from contenders import (
+    PEERS,
+    check,
+    client_copy,
+    copy,
+    import_from_s3,
+    import_into_embedded,
+    import_many_files,
+    peer,
+    pgloader,
+    plain_check,
+    rollcall_import,
+    s3_server,
+)
+from contest import HERE, PEERS_PYTHON, ROLLCALL, ROOT, Contender, Contest, Run, Server, clean_environment, psql
+from figures import is_met, more, peaks, rates, ratios, shares, short, show_runs, show_table, span
+from rollcall.adapters.embedded_postgres import running
+
+PACKAGES = "adbc-driver-postgresql", "dlt", "pandas", "polars", "psycopg", "pyarrow", "sqlalchemy"
+SETTINGS = "shared_buffers", "max_wal_size", "wal_level", "fsync", "synchronous_commit", "full_page_writes"
+SMALLEST = 10_000
+JUDGED_FROM = 10_000_000  # rows of the largest file: the goals are about that many
+
+
+def main() -> int:
+    """Run what is asked for; 1 if any run did not do what it should."""
+    arguments = _arguments()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments.work.chmod(0o755)  # the server, which may be another user, reads the files in it
+    with ExitStack() as held:
+        named = os.environ.get("ROLLCALL_BENCH_DATABASE_URL")
+        server = Server(named or held.enter_context(running(arguments.work / "server")))
+        held.callback(server.close)
+        results = held.enter_context(arguments.results.open("a", encoding="utf-8"))
+        contest = Contest(server, arguments.work, results, arguments.timeout)
+        session = _session(server, arguments)
+        contest.note("session", **session)
+        show_table(("what", "was measured"), session.items())
+        for suite in arguments.suite:
+            start = time.monotonic()
+            SUITES[suite](contest, arguments.rows, arguments.pairs)
+            print(f"({suite}: {time.monotonic() - start:,.0f} s)\n", flush=True)
+        for failure in contest.failures:
+            print(f"FAILED {failure}")
+    return bool(contest.failures)
+
+
+def _arguments() -> argparse.Namespace:
+    summary, _, _ = (__doc__ or "").partition("\n")
+    temporary = Path(tempfile.gettempdir(), "rollcall-benchmark")
+    parser = argparse.ArgumentParser(prog="./dev bench", description=summary)
+    parser.add_argument("--suite", action="append", choices=[*SUITES, "all"], help="which; all by default")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="of the largest file (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=5, help="rounds for each ratio (%(default)s)")
+    parser.add_argument("--short", action="store_true", help=f"{SMALLEST:,} rows, one round: does all of it work?")
+    parser.add_argument("--timeout", type=int, default=1200, help="seconds that one run may take (%(default)s)")
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl", help="added to (%(default)s)")
+    parser.add_argument("--work", type=Path, default=temporary, help="where files are made and kept (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.short:
+        arguments.rows, arguments.pairs = SMALLEST, 1
+    if arguments.rows < SMALLEST or arguments.rows % SMALLEST:
+        parser.error(f"--rows takes multiples of {SMALLEST:,}")
+    if not arguments.suite or "all" in arguments.suite:
+        arguments.suite = list(SUITES)
+    arguments.work = arguments.work.absolute()
+    return arguments
+
+
+def _session(server: Server, arguments: argparse.Namespace) -> dict[str, object]:
+    """Say what the figures hold for."""
+    models = [line.partition(": ")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    commit = _said("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+    script = (
+        "import platform, sys; from importlib.metadata import version;"
+        "print('Python ' + platform.python_version(), *(f'{n} {version(n)}' for n in sys.argv[1:]), sep=', ')"
+    )
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": arguments.rows,
+        "pairs": arguments.pairs,
+        "machine": f"{next(iter(models), platform.machine())}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB,"
+        f" {platform.system()} {platform.release()}",
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "rollcall": f"{metadata.version('rollcall')}, commit {commit}, Python {platform.python_version()}",
+        "server": server.query("select split_part(version(), ' on ', 1)")[0][0],
+        "its settings": ", ".join(f"{name} {server.query(f'show {name}')[0][0]}" for name in SETTINGS),
+        "peers": ", ".join(
+            [
+                _said(str(PEERS_PYTHON), "-c", script, *PACKAGES),
+                _said(psql(), "--version"),
+                _said("pgloader", "--version") if shutil.which("pgloader") else "pgloader is not installed",
+            ]
+        ),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _said(*command: str) -> str:
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=clean_environment()
+    ).stdout
+    return next(iter(said.splitlines()), "")
+
+
+def goals(contest: Contest, rows: int, pairs: int) -> None:
+    """Measure what Rollcall promises."""
+    fewer = rows // 10
+    many = contest.rounds(
+        "goals",
+        [
+            rollcall_import(contest, "bad", rows, "1 % bad"),
+            copy(contest, "clean", rows, users="all"),
+            rollcall_import(contest, "clean", rows, "clean"),
+            copy(contest, "clean", rows, "COPY again", users="all"),
+        ],
+        pairs,
+    )
+    few = contest.rounds(
+        "goals",
+        [
+            rollcall_import(contest, "bad", fewer, "1 % bad"),
+            copy(contest, "clean", fewer, users="all"),
+            rollcall_import(contest, "clean", fewer, "clean"),
+            copy(contest, "clean", fewer, "COPY again", users="all"),
+            rollcall_import(contest, "padded", fewer, "padded"),
+            copy(contest, "quoted", fewer, "COPY quoted", users="all"),
+            rollcall_import(contest, "quoted", fewer, "quoted"),
+        ],
+        pairs,
+    )
+    checks = contest.rounds("goals", [plain_check(contest, fewer), check(contest, fewer)], pairs)
+    [check_of_many] = contest.rounds("goals", [check(contest, rows)], min(pairs, 3)).values()
+    with s3_server() as s3:
+        few_from_s3, many_from_s3 = (
+            [contest.run("goals", import_from_s3(contest, s3, form, count)) for form in ("clean", "bad")]
+            for count in (fewer, rows)
+        )
+    plain, screened = checks.values()
+
+    size, lesser = f"{rows:,} rows", f"{fewer:,} rows"
+    print(f"## Goals\n\nRatios are of seconds, in pairs; {size} and {lesser}.")
+    rows_of_table = []
+    for what, wanted, figures in (
+        (f"clean ÷ COPY, {size}", "≤ 1.10", ratios(many["clean"], many["COPY"])),
+        (f"1 % bad ÷ COPY of clean, {size}", "≤ 1.15", ratios(many["1 % bad"], many["COPY"])),
+        (f"COPY ÷ COPY, {size}", "", ratios(many["COPY again"], many["COPY"])),
+        (f"clean ÷ COPY, {lesser}", "≤ 1.25", ratios(few["clean"], few["COPY"])),
+        (f"1 % bad ÷ COPY of clean, {lesser}", "", ratios(few["1 % bad"], few["COPY"])),
+        (f"padded ÷ COPY of clean, {lesser}", "≤ 1.5", ratios(few["padded"], few["COPY again"])),
+        (f"quoted ÷ COPY of quoted, {lesser}", "≤ 1.5", ratios(few["quoted"], few["COPY quoted"])),
+        (f"COPY ÷ COPY, {lesser}", "", ratios(few["COPY again"], few["COPY"])),
+        (f"CPU of client ÷ server, clean, {size}", "≤ 0.5", shares(many["clean"])),
+        (f"CPU of client ÷ server, 1 % bad, {size}", "≤ 0.5", shares(many["1 % bad"])),
+        (f"CPU of client ÷ server, padded, {lesser}", "", shares(few["padded"])),
+        (f"CPU of client ÷ server, quoted, {lesser}", "", shares(few["quoted"])),
+        (f"peak RSS in MB, clean, {size}", "≤ 64", peaks(many["clean"])),
+        (f"peak RSS in MB, 1 % bad, {size}", "≤ 64", peaks(many["1 % bad"])),
+        (f"peak RSS in MB, padded, {lesser}", "≤ 64", peaks(few["padded"])),
+        (f"peak RSS in MB, quoted, {lesser}", "≤ 64", peaks(few["quoted"])),
+        (f"peak RSS in MB, from S3, clean and 1 % bad, {size}", "≤ 96", peaks(many_from_s3)),
+        ("its growth from the lesser size, clean", "≤ 5", more(peaks(few["clean"]), peaks(many["clean"]))),
+        ("its growth, 1 % bad", "≤ 5", more(peaks(few["1 % bad"]), peaks(many["1 % bad"]))),
+        ("its growth, from S3", "≤ 5", more(peaks(few_from_s3), peaks(many_from_s3))),
+        (f"check: rows/s, {lesser}", "≥ 1,000,000", rates(screened)),
+        (f"check: rows/s, {size}", "≥ 1,000,000", rates(check_of_many)),
+        (f"csv.reader and User ÷ check, {lesser}", "≥ 4", ratios(plain, screened)),
+    ):
+        met = is_met(figures, wanted) if rows >= JUDGED_FROM else None
+        contest.note("goal", what=what, wanted=wanted, met=met, figures=figures)
+        told = (short(median(figures)), span(figures)) if figures else ("no run counts", "")
+        rows_of_table.append((what, *told, len(figures), wanted, {None: "", True: "yes", False: "NO"}[met]))
+    show_table(("what", "median", "range", "pairs", "goal", "met"), rows_of_table)
+    show_runs([*many.values(), *few.values(), *checks.values(), check_of_many, few_from_s3, many_from_s3])
+
+
+def peers(contest: Contest, rows: int, pairs: int) -> None:
+    """Load the same file in other ways."""
+    rows //= 10
+    rounds = min(pairs, 3)
+    fast = contest.rounds(
+        "peers",
+        [
+            copy(contest, "clean", rows, users="all"),
+            client_copy(contest, "clean", rows, users="all"),
+            rollcall_import(contest, "clean", rows),
+            *(
+                peer(contest, way, "clean", rows, users="all")
+                for way in ("adbc", "polars", "write_row", "pandas_copy")
+            ),
+            *pgloader(contest, "clean", rows, users="all"),
+        ],
+        rounds,
+    )
+    slow = contest.rounds(
+        "peers",
+        [peer(contest, way, "clean", rows // 10, users="all") for way in ("executemany", "pandas_to_sql", "dlt")],
+        rounds,
+    )
+    slowest = contest.rounds("peers", [peer(contest, "connection_per_row", "clean", rows // 100, users="all")], 1)
+    print(f"## Peers\n\n{rows:,} clean rows; the slow ones were given fewer.")
+    show_runs([*fast.values(), *slow.values(), *slowest.values()])
+    _with_bad_rows(contest, "bad", "1 % bad rows of every kind")
+    _with_bad_rows(contest, "bad values", "1 % bad values in rows of the right shape")
+
+
+def _with_bad_rows(contest: Contest, form: str, title: str) -> None:
+    rows = SMALLEST
+    runs = contest.rounds(
+        form,
+        [
+            rollcall_import(contest, form, rows),
+            copy(contest, form, rows, exits=None),
+            copy(contest, form, rows, "COPY, on_error ignore", options=", on_error ignore", exits=None),
+            client_copy(contest, form, rows, exits=None),
+            *(peer(contest, way, form, rows, exits=None) for way in PEERS),
+            *pgloader(contest, form, rows, exits=None),
+        ],
+        1,
+    )
+    print(f"## {title}\n\n{rows:,} rows, of which {rows - rows // 100:,} are good.")
+    show_table(
+        ("contender", "exit", "good rows loaded", "bad rows loaded", "lines of rejects", "what it says"),
+        [
+            (
+                run.contender,
+                run.exit,
+                f"{(run.loaded or 0) - (run.broken or 0):,}",
+                f"{run.broken or 0:,}",
+                "" if run.rejects is None else f"{run.rejects:,}",
+                run.said,
+            )
+            for [run] in runs.values()
+        ],
+    )
+
+
+def growth(contest: Contest, rows: int, pairs: int) -> None:
+    """See what more rows, and other forms of files, cost."""
+    sizes = [rows // part for part in (1000, 100, 10, 1) if rows // part >= 1000]  # noqa: PLR2004 - a file of some size
+    unique_by = {"ROLLCALL_UNIQUE_BY": "name,country"}
+
+    def measured(name: str, **setting: dict[str, str]) -> list[list[Run]]:
+        return [
+            runs
+            for count in sizes
+            for runs in contest.rounds(
+                "growth",
+                [rollcall_import(contest, "clean", count, name, **setting)],
+                max(1, min(pairs, 3_000_000 // count)),
+            ).values()
+        ]
+
+    shown = measured("rollcall import")
+    with contest.unique_by(unique_by["ROLLCALL_UNIQUE_BY"]):
+        shown += measured("rollcall import, unique_by", environment=unique_by)
+    print("## Growth")
+    show_runs(shown)
+
+    count = rows // 10
+    same_rows = "clean", "semicolon", "crlf", "gzip", "utf-16", "padded", "quoted", "wide", "bad"
+    forms = contest.rounds(
+        "forms",
+        [
+            *(rollcall_import(contest, form, count, form) for form in same_rows),
+            rollcall_import(contest, "long names", count, "long names", expected=count),
+            rollcall_import(
+                contest,
+                "cp1252",
+                count,
+                "cp1252",
+                expected=count,
+                environment={"ROLLCALL_ENCODINGS": "utf-8,cp1252"},
+            ),
+            rollcall_import(contest, "all bad", count // 10, "all bad"),
+            import_many_files(contest, max(10, rows // SMALLEST), 10),
+        ],
+        min(pairs, 2),
+    )
+    print("## Forms of files")
+    show_runs([*forms.values()])
+
+
+def small(contest: Contest, _rows: int, pairs: int) -> None:
+    """See how long a person waits for ten rows."""
+    times = 2 * pairs
+    # Each import needs rows of its own, or it is a repeat and is skipped.
+    folder = contest.work / "ten-rows"
+    shutil.rmtree(folder, ignore_errors=True)
+    files = iter(data.small_files(folder, 2 * times + 2, 10))
+    embedded = contest.work / "embedded"
+    shutil.rmtree(embedded, ignore_errors=True)
+
+    def command(name: str, *words: str) -> list[Run]:
+        [runs] = contest.rounds(
+            "small", [Contender(name=name, command=words, rows=10, table=None)], times
+        ).values()
+        return runs
+
+    def imports(name: str, count: int) -> list[Run]:
+        return [
+            contest.run("small", import_into_embedded(next(files), embedded, name), number)
+            for number in range(count)
+        ]
+
+    shown = [
+        command("python -c pass", sys.executable, "-c", "pass"),
+        command("rollcall --version", str(ROLLCALL), "--version"),
+        command("rollcall check", str(ROLLCALL), "check", str(next(files))),
+        imports("rollcall import, making the embedded database", 1),
+        imports("rollcall import, starting it", times),
+    ]
+    with running(embedded):
+        shown.append(imports("rollcall import, it runs already", times))
+    print("## Small things\n\nTen rows each.")
+    show_table(
+        ("what", "seconds", "range", "runs", "CPU seconds", "peak RSS, MB"),
+        [
+            (
+                runs[0].contender,
+                short(median(run.seconds for run in runs)),
+                span([run.seconds for run in runs]),
+                len(runs),
+                short(median(run.client_cpu for run in runs)),
+                f"{median(peaks(runs)):.0f}",
+            )
+            for runs in shown
+        ],
+    )
+
+
+SUITES: dict[str, Callable[[Contest, int, int], None]] = {
+    "goals": goals,
+    "peers": peers,
+    "growth": growth,
+    "small": small,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
