@@ -325,12 +325,13 @@ class Contest:
             [line.strip() for line in _read(path).splitlines() if line.strip()] for path in (out, err)
         )
         errors = [line for line in complaints if _ERROR.match(line)]
-        return json.loads(measured.stdout), next(iter([*errors[-1:], *complaints[-1:], *said[-1:]]), "")[:300]
+        return json.loads(measured.stdout), next(iter([*errors[-1:], *complaints[-1:], *said[-1:]]), "")[:200]
 
     def _judged(self, contender: Contender, /, **known: Any) -> Run:
-        loaded = broken = wrong = None
+        loaded = broken = None
+        reasons = []
         if contender.exits is not None and known["exit"] not in contender.exits:
-            wrong = f"exit {known['exit']}"
+            reasons.append(f"exit {known['exit']}")
         if contender.table:
             try:
                 found = self.server.fingerprint(contender.table)
@@ -340,9 +341,10 @@ class Contest:
                 found = 0, None
             loaded = found[0]
             if contender.users and found != self._fingerprints[contender.users, contender.rows]:
-                wrong = f"{loaded:,} rows in the table, or not those of the file"
+                reasons.append(f"the {loaded:,} rows in the table are not those of the file")
             if contender.expected is not None and loaded != contender.expected:
-                wrong = f"{loaded:,} rows in the table, not {contender.expected:,}"
+                reasons.append(f"{loaded:,} rows in the table, not {contender.expected:,}")
+        wrong = "; ".join(reasons) or None
         return Run(loaded=loaded, broken=broken, wrong=wrong, **known)
 
     @contextmanager

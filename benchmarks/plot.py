@@ -91,8 +91,8 @@ def draw_growth(rates: dict[Key, list[float]]) -> Any:
         for rows, middle in zip(sizes, middles, strict=True):
             axes.annotate(f"{middle:,.0f}", (rows, middle), (0, above), textcoords="offset points", ha="center")
     axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.margins(y=0.15)
-    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("rows in the file")
     axes.set_title("Rows a second, process start included", loc="left")

@@ -1,6 +1,6 @@
 r"""How fast Rollcall is, beside others, on the same rows, the same server and the same table: `./dev bench`.
 
-    ./dev bench                      everything, about half an hour and 15 GB of disk in the temporary folder
+    ./dev bench                      everything, more than half an hour, and 10 GB of the temporary folder
     ./dev bench --short              all of it once with few rows, to see that it works; its figures mean nothing
     ./dev bench --suite goals        only this; more than one may be given
     ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
