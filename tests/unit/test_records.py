@@ -235,6 +235,16 @@ def test_text_after_a_closing_quote_costs_its_record_and_nothing_else() -> None:
     assert found[0].text == '"a"x,"b\nc",1'
 
 
+@pytest.mark.parametrize("cell", ["a", '""', '"a""b"', '"a\nb"', 'a"b', '"a"b'], ids=ascii)
+@pytest.mark.parametrize("size", [7, 10 * MIB])
+def test_a_record_of_thousands_of_cells_is_read_like_any_other(cell: str, size: int) -> None:
+    """Of whatever kind they are, and an odd one among them."""
+    for odd in ("b", '"b"c', 'b"c', f'"{"x" * 200}"', '"' + "\n" * 99 + '"', '"' + "\n" * 100 + '"'):
+        text = ",".join([*[cell] * 1500, odd, *[cell] * 1500]) + "\nd,e\n"
+
+        assert _agree(_batched(_cut(text, [size]), ","), read_records(text, ","))
+
+
 def test_a_quote_never_closed_costs_its_line_and_nothing_else() -> None:
     """Reading goes on at the line after it."""
     found = _read('a,b,1\nc,"d,2\ne,f,3\n')
@@ -300,6 +310,7 @@ def test_a_record_of_more_than_1_mib_is_too_long(inside: str, size: int) -> None
 
 def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, int]:
     """How many records there were, and how many bytes were held at the most."""
+    _one_by_one(['"a"'], ",")  # patterns are made once, and kept
     tracemalloc.start()
     number = sum(len(batch) for batch in _batches(pieces, ",", characters))
     _, peak = tracemalloc.get_traced_memory()

@@ -190,7 +190,7 @@ class RecordReader:
         ]
 
     def _scan(self, delimiter: str) -> tuple[Record, int] | None:
-        """Find the end of the next record, quote by quote.
+        """Find the end of the next record, cell by cell.
 
         Returns:
             The record, and the index after its line end; None at the end of the file.
@@ -200,12 +200,19 @@ class RecordReader:
         malformed = False
         line_ends_inside = 0
         at = self._at
-        while True:
+        within_limits = min(MAX_QUOTED_LINE_ENDS - 1, (MAX_QUOTED_BYTES - 1) // _MOST_BYTES)
+        whole_cells = _whole_cells(delimiter, within_limits)
+        to_end_of_cell = _to_end_of_cell(delimiter)
+        while cells := whole_cells.match(self._text, at):  # it always does, be it no cell at all
+            at = cells.end()
+            line_ends_inside += line_ends(cells[0])
+            malformed |= cells[1] is not None
             at = self._run(_to_quote_or_line_end, at)
             if not self._text.startswith('"', at):
                 break
             if at > self._at and self._text[at - 1] != delimiter:
-                at += 1  # inside an unquoted cell a quote is a character like any other
+                # Inside an unquoted cell a quote is a character like any other.
+                at = self._run(to_end_of_cell, at)
                 continue
             while len(self._text) - at < MAX_QUOTED_BYTES + 2 and not self._ended:
                 at = self._more(at)
@@ -251,6 +258,28 @@ def _split(text: str, delimiter: str) -> list[str]:
         unquoted if quoted is None else quoted.replace('""', '"')
         for quoted, unquoted in (cell.groups() for cell in _cells(delimiter).finditer(delimiter + text))
     ]
+
+
+@lru_cache
+def _whole_cells(delimiter: str, longest: int) -> re.Pattern[str]:
+    """Make the pattern of many short cells at once, each with the delimiter after it.
+
+    Its group has matched where text follows a closing quote.
+
+    Args:
+        delimiter: What separates cells.
+        longest: How many characters a quoted cell may have, so that it is certainly none that runs away.
+    """
+    mark = re.escape(delimiter)
+    quoted = rf'"(?:[^"]|""){{0,{longest}}}"(?!")([^{mark}\r\n]++)?'
+    # So many and no more, for the engine remembers them all.
+    return re.compile(rf'(?:(?:{quoted}|[^"{mark}\r\n][^{mark}\r\n]*+)?{mark}){{0,20}}')
+
+
+@lru_cache
+def _to_end_of_cell(delimiter: str) -> re.Pattern[str]:
+    """Make the pattern of what is left of an unquoted cell."""
+    return re.compile(rf"[^{re.escape(delimiter)}\r\n]*+")
 
 
 @lru_cache
