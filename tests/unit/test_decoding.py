@@ -365,6 +365,16 @@ def test_text_is_read_in_pieces_of_bounded_size_however_well_it_is_compressed() 
     assert max(sizes) <= CHUNK_BYTES
 
 
+def test_text_is_read_in_few_pieces_however_many_members_it_is_compressed_in() -> None:
+    """Or a long record would be put together anew for each of its characters."""
+    stored = gzip.compress(b"a") * 20_000 + gzip.compress(b"") * 20_000 + gzip.compress(b"b" * CHUNK_BYTES)
+    content = _inspect([stored])
+    pieces = list(read_text(io.BytesIO(stored), content))
+
+    assert "".join(pieces) == "a" * 20_000 + "b" * CHUNK_BYTES
+    assert len(pieces) <= 2 + len(stored) // CHUNK_BYTES
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_the_size_limit_is_the_largest_size_that_is_taken(compressed: bool) -> None:  # noqa: FBT001 - what varies
     """Counted after decompression, to the byte."""

@@ -13,6 +13,9 @@ from rollcall.domain.rejection import Code, Fault
 
 CHUNK_BYTES = 256 * 1024
 
+# Whatever follows the end of a gzip member is copied, and a chunk may hold thousands of members.
+_FEED_BYTES = 16 * 1024
+
 _GZIP_MAGIC = b"\x1f\x8b"
 # UTF-32's mark begins with UTF-16's and is not read here: such a file fails at its header, as what it is not.
 _BYTE_ORDER_MARKS = (
@@ -69,23 +72,38 @@ class _Gunzip:
         self._member = zlib.decompressobj(wbits=31)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the data decompresses to.
+        """Yield what the data decompresses to, in few pieces however small the members are.
 
         Raises:
             DamagedGzipError: It does not.
         """
-        while data:
-            if self._member.eof:
-                # Padding with zeros after the last member is common (tar does it) and harmless.
-                data = data.lstrip(b"\0")
-                if not data:
-                    return
+        gathered = bytearray()
+        for start in range(0, len(data), _FEED_BYTES):
+            left = data[start : start + _FEED_BYTES]
+            while left := self._next_member(left):
+                try:
+                    gathered += self._member.decompress(left, CHUNK_BYTES - len(gathered))
+                except zlib.error as error:
+                    raise DamagedGzipError from error
+                left = self._member.unused_data or self._member.unconsumed_tail
+                if len(gathered) == CHUNK_BYTES:
+                    yield bytes(gathered)
+                    gathered.clear()
+        if gathered:
+            yield bytes(gathered)
+
+    def _next_member(self, data: bytes) -> bytes:
+        """Begin another member where the last one has ended.
+
+        Returns:
+            The data, without padding that follows the last member.
+        """
+        if self._member.eof:
+            # Padding with zeros is common (tar does it) and harmless.
+            data = data.lstrip(b"\0")
+            if data:
                 self._member = zlib.decompressobj(wbits=31)
-            try:
-                yield self._member.decompress(data, CHUNK_BYTES)
-            except zlib.error as error:
-                raise DamagedGzipError from error
-            data = self._member.unused_data or self._member.unconsumed_tail
+        return data
 
     def finish(self) -> Iterator[bytes]:
         """Yield what is left.
