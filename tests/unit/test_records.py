@@ -193,6 +193,22 @@ def test_to_peek_is_to_see_what_will_be_taken(text: str, delimiter: str, sizes: 
             return
 
 
+@given(
+    ends=st.lists(st.sampled_from(("\n", "\r", "\r\n")), max_size=12),
+    rest=st.sampled_from(("", "a,b", " \n", '"\n",\r')),
+    sizes=piece_sizes,
+)
+def test_empty_lines_may_be_taken_at_once(ends: list[str], rest: str, sizes: list[int]) -> None:
+    """However they end, all of them; what follows is what it was."""
+    text = "".join(ends) + rest
+    expected = list(itertools.dropwhile(lambda record: record.text == "", read_records(text, ",")))
+    reader = RecordReader(_cut(text, sizes))
+    taken = reader.take_empty_lines()
+
+    assert taken == len(read_records(text, ",")) - len(expected)
+    assert _agree(list(iter(lambda: reader.take(","), None)), expected)
+
+
 @pytest.mark.parametrize(
     ("text", "cells"),
     [

@@ -94,8 +94,10 @@ def read_header(reader: RecordReader) -> Header | Fault:
 
 def _first_record(reader: RecordReader) -> Record | None:
     """Pass over rows that are blank under some delimiter; under another they may be more than that."""
-    while first := reader.peek(DELIMITERS[0]):
-        if first.fault is Code.RECORD_TOO_LONG or not is_blank(_marks.sub("", first.text)):
+    while True:
+        reader.take_empty_lines()
+        first = reader.peek(DELIMITERS[0])
+        if not first or first.fault is Code.RECORD_TOO_LONG or not is_blank(_marks.sub("", first.text)):
             return first
         for delimiter in DELIMITERS:
             record = reader.peek(delimiter)
@@ -106,7 +108,6 @@ def _first_record(reader: RecordReader) -> Record | None:
                 break
         else:
             return first
-    return None
 
 
 def _not_split(code: Code, delimiter: str) -> Fault:

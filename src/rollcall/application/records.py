@@ -18,6 +18,7 @@ BEGINNING_CHARACTERS = 64 * 1024
 _MOST_BYTES = 4
 
 _line_end = re.compile(r"\r\n|\n|\r")
+_line_ends = re.compile(r"[\r\n]*+")
 _to_line_end = re.compile(r"[^\r\n]*+")
 _to_quote_or_line_end = re.compile(r'[^"\r\n]*+')
 _QUOTED = r'"([^"]*+(?:""[^"]*+)*+)"'
@@ -109,6 +110,25 @@ class RecordReader:
             if not start:
                 return len(self._text)
         return start
+
+    def take_empty_lines(self) -> int:
+        """Take the lines from here on in which nothing stands.
+
+        Returns:
+            How many they were.
+        """
+        first = self._line
+        while found := _line_ends.match(self._text, self._at):
+            run = found[0]
+            more_may_follow = found.end() == len(self._text) and not self._ended
+            if more_may_follow and run.endswith("\r"):
+                run = run[:-1]  # it may be one half of a line end
+            self._at += len(run)
+            self._line += line_ends(run)
+            if not more_may_follow:
+                break
+            self._at = self._more(self._at)
+        return self._line - first
 
     def take_some(self, delimiter: str, characters: int) -> list[Record]:
         """Take the records that start within some characters, or fewer; empty only at the end of the file.
