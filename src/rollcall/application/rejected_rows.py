@@ -102,6 +102,8 @@ class RejectedRows:
         self._write(_MARKS.get(encoding, b""))
         if header.separator_line:
             self._pending.write(f"sep={header.delimiter}\r\n")
+        # Written so often under a wide header that it matters not to write it cell by cell.
+        self._empty_cells = header.delimiter * len(self._uploaders_positions)
         self._write_row([*(header.labels[position] for position in self._uploaders_positions), *OWN_LABELS])
 
     def add(self, row: RejectedRow) -> None:
@@ -110,12 +112,13 @@ class RejectedRows:
         reason = "; ".join(fault.message for fault in row.rejection.faults)
         self._write_row(
             [
-                *(row.record.cells[position] if whole else "" for position in self._uploaders_positions),
+                *(row.record.cells[position] for position in self._uploaders_positions if whole),
                 str(row.origin.line if row.origin else row.rejection.line),
                 reason.encode("ascii", "backslashreplace").decode("ascii"),
                 str(row.origin.import_id) if row.origin else self._import_id,
                 self._raw_text_kept(row.record) if whole else self._cut(row.record),
-            ]
+            ],
+            after="" if whole else self._empty_cells,
         )
 
     def content(self) -> tuple[str, BinaryIO]:
@@ -139,7 +142,8 @@ class RejectedRows:
             return record.text
         return raw[:MAX_RECORD_BYTES].decode(errors="ignore") + CUT_MARK
 
-    def _write_row(self, cells: Sequence[str]) -> None:
+    def _write_row(self, cells: Sequence[str], *, after: str = "") -> None:
+        self._pending.write(after)
         self._writer.writerow([f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells])
         if self._pending.tell() >= _PENDING_CHARACTERS:
             self._write_pending()
