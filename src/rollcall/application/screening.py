@@ -62,6 +62,7 @@ def screen(
     screening = Screening(header, turned_down)
     characters = 1
     while True:
+        screening.pass_over(reader.take_empty_lines())
         if _accept_run(reader, clean, screening):
             characters = 1
         # The longer nothing is clean, the more is judged before it is tried again.
@@ -116,6 +117,10 @@ class Screening:
         self._rows.append(rows)
         self._spans.append(range(line, line + rows.count("\n")))
         self.characters += len(rows)
+
+    def pass_over(self, lines: int) -> None:
+        """Count lines in which nothing stands."""
+        self._blank += lines
 
     def judge(self, record: Record) -> None:
         """Take one record, whatever it holds."""
