@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import ImportUsers, folder_of
-from rollcall.application.ports import ObjectStore, SchemaError, UserRepository
+from rollcall.application.ports import ObjectStore, SchemaError, UnknownImportError, UserRepository
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference
@@ -153,7 +153,8 @@ def _conninfo(settings: Settings, data: Path) -> Iterator[str]:
 def _migrate_when_behind(users: UserRepository, conninfo: str, policy: Policy) -> None:
     """Migrate the embedded database, which is nobody else's, without being asked."""
     try:
-        next(users.entries(), None)
+        with suppress(UnknownImportError):
+            users.entry(0)  # the least that there is to ask
     except SchemaError:
         from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 

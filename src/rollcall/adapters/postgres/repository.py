@@ -26,7 +26,8 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
 
-_FETCHED_AT_ONCE = 5000
+_USERS_FETCHED_AT_ONCE = 5000
+_ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _COPY = sql.SQL("copy users ({}) from stdin (format csv, encoding 'UTF8')").format(_COLUMNS)
@@ -120,13 +121,13 @@ class PostgresUserRepository:
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Stream them through a cursor of the server."""
-        for row in self._stream(_ENTRIES, []):
+        for row in self._stream(_ENTRIES, [], _ENTRIES_FETCHED_AT_ONCE):
             yield _as_entry(row)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         """Stream them through a cursor of the server, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
-        for row in self._stream(query, parameters):
+        for row in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
             try:
                 user = User(**dict(zip(COLUMNS, row, strict=True)))
             except ValueError as error:
@@ -135,10 +136,10 @@ class PostgresUserRepository:
             yield user
 
     def _stream(
-        self, query: sql.SQL | sql.Composed, parameters: list[int]
+        self, query: sql.SQL | sql.Composed, parameters: list[int], fetched_at_once: int
     ) -> Generator[tuple[Any, ...], None, None]:
         with self._transaction() as connection, told_by(), connection.cursor("stream") as cursor:
-            cursor.itersize = _FETCHED_AT_ONCE
+            cursor.itersize = fetched_at_once
             cursor.execute(query, parameters)
             yield from cursor
 
