@@ -367,3 +367,19 @@ def test_a_label_that_no_database_stores_is_shown_escaped() -> None:
     receipt = World().drop("a.csv", b"name,country,age,no\0te\nA,X,1,\n")
 
     assert receipt.source.ignored_columns == (r"no\x00te",)
+
+
+@pytest.mark.parametrize("label", ["\tname", "\rname", " \tNAME"])
+def test_a_label_that_was_made_safe_is_understood(label: str) -> None:
+    """A label may begin with white space that a spreadsheet takes for more."""
+    world = World()
+    first = world.drop(
+        "a.csv", PLAIN.save([[label, "country", "age", "=id"], ["B", "X", "b", ""], ["A", "X", "1", ""]])
+    )
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert second.status is Status.LOADED
+    assert second.source.ignored_columns == ("=id",)

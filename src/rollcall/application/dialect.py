@@ -1,7 +1,7 @@
 """The first lines of a CSV: its delimiter and the labels of its columns."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -18,7 +18,13 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 _LABELS_SHOWN = 10
 
 _marks = re.compile(rf'[{"".join(DELIMITERS)}"]')
+_made_safe = re.compile(r"'+[=+\-@\t\r]")
 _separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
+
+
+def restored_cell(cell: str) -> str:
+    """Take off a cell that comes back what made it safe in a spreadsheet."""
+    return cell[1:] if _made_safe.match(cell) else cell
 
 
 @attrs.frozen(kw_only=True)
@@ -121,7 +127,9 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
     if record.fault:
         return _not_split(record.fault, delimiter)
     labels = record.cells
-    normal = [label.strip(WHITE_SPACE).lower() for label in labels]
+    if LINE in _normal(labels):
+        labels = list(map(restored_cell, labels))
+    normal = _normal(labels)
     missing = [column for column in COLUMNS if column not in normal]
     if missing:
         found = ", ".join(shown(label) for label in labels[:_LABELS_SHOWN])
@@ -153,3 +161,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
         separator_line=separator_line,
         own_positions={label: normal.index(label) for label in OWN_LABELS if label in normal},
     )
+
+
+def _normal(labels: Sequence[str]) -> list[str]:
+    return [label.strip(WHITE_SPACE).lower() for label in labels]

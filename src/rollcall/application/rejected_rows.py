@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import attrs
 
-from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
+from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header, restored_cell
 from rollcall.application.ports import Origin
 from rollcall.application.records import Record
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
@@ -24,7 +24,6 @@ _PENDING_CHARACTERS = 64 * 1024
 # A spreadsheet runs a cell that starts like this. One quote before it stops that, and the quotes that stood there
 # already are counted in, so that taking one away again is always right.
 _runs_in_a_spreadsheet = re.compile(r"'*[=+\-@\t\r]")
-_made_safe = re.compile(r"'+[=+\-@\t\r]")
 
 _number = re.compile(r"0*([1-9][0-9]{0,17})")
 
@@ -52,7 +51,7 @@ class RejectedRow:
 
 def restored(record: Record) -> Record:
     """Take off a record that comes back what made its cells safe in a spreadsheet."""
-    return attrs.evolve(record, cells=[cell[1:] if _made_safe.match(cell) else cell for cell in record.cells])
+    return attrs.evolve(record, cells=list(map(restored_cell, record.cells)))
 
 
 def origin_of(record: Record, header: Header) -> Origin | Fault:
