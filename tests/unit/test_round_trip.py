@@ -383,3 +383,22 @@ def test_a_label_that_was_made_safe_is_understood(label: str) -> None:
 
     assert second.status is Status.LOADED
     assert second.source.ignored_columns == ("=id",)
+
+
+@pytest.mark.parametrize("label", [LINE, IMPORT])
+def test_a_row_that_does_not_say_which_it_was_stays_so_until_somebody_says(label: str) -> None:
+    """Rollcall must not say it in the uploader's place, for the row may be registered already."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2], rows[2][2] = "2", "3"
+    world.drop("b.csv", PLAIN.save(rows))
+    rows[1][rows[0].index(label)] = "x"
+    rows[2][2] = "c"
+    third = world.drop("c.csv", PLAIN.save([*rows, ["D", "X", "4", "1", "", "1", ""]]))
+    users = world.users()
+
+    world.drop("d.csv", world.rejected_rows(third))
+
+    assert {1, 2, 3, 4} == {user.age for user in users}
+    assert world.users() == users

@@ -109,12 +109,13 @@ class RejectedRows:
         """Append a row; one that says which row it was to mend keeps saying so."""
         whole = row.record.fault is None and len(row.record.cells) == len(self._header.labels)
         reason = "; ".join(fault.message for fault in row.rejection.faults)
+        line, import_id = self._which(row)
         self._write_row(
             [
                 *(row.record.cells[position] for position in self._uploaders_positions if whole),
-                str(row.origin.line if row.origin else row.rejection.line),
+                line,
                 reason.encode("ascii", "backslashreplace").decode("ascii"),
-                str(row.origin.import_id) if row.origin else self._import_id,
+                import_id,
                 self._raw_text_kept(row.record) if whole else self._cut(row.record),
             ],
             after="" if whole else self._empty_cells,
@@ -134,6 +135,15 @@ class RejectedRows:
         """Hand on the raw text that came with a row which could not be split the first time."""
         position = self._header.own_positions.get(RECORD)
         return "" if position is None else record.cells[position]
+
+    def _which(self, row: RejectedRow) -> tuple[str, str]:
+        """Say which row it is; of one that came back without saying so, only the uploader can tell."""
+        if any(fault.column in {LINE, IMPORT} for fault in row.rejection.faults):
+            line, import_id = (row.record.cells[self._header.own_positions[label]] for label in (LINE, IMPORT))
+            return line, import_id
+        if row.origin:
+            return str(row.origin.line), str(row.origin.import_id)
+        return str(row.rejection.line), self._import_id
 
     def _cut(self, record: Record) -> str:
         raw = record.text.encode(errors="surrogatepass")
