@@ -402,3 +402,13 @@ def test_a_row_that_does_not_say_which_it_was_stays_so_until_somebody_says(label
 
     assert {1, 2, 3, 4} == {user.age for user in users}
     assert world.users() == users
+
+
+def test_the_first_row_that_says_which_import_it_comes_from_decides_be_it_good_or_bad() -> None:
+    """Whatever rows are judged together with it."""
+    world = World()
+    world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+
+    receipt = world.drop("b.csv", b"name,country,age,rollcall_line,rollcall_import\nB,X,b,3,9\nC,X,3,4,1\n")
+
+    assert (receipt.corrects, receipt.code) == (9, Code.NOTHING_TO_CORRECT)

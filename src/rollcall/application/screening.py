@@ -1,6 +1,7 @@
 """From records to users: every row is judged by the rules of `User`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 
 import attrs
 
@@ -32,9 +33,10 @@ class Screened:
 
     @property
     def origins(self) -> Iterator[Origin]:
-        """The rejected rows that rows of the batch say they mend, good or bad."""
-        yield from self.accepted.origins or ()
-        yield from (row.origin for row in self.rejected if row.origin)
+        """The rejected rows that rows of the batch say they mend, good or bad, in the order of the file."""
+        good = zip(self.accepted.lines, self.accepted.origins or (), strict=False)
+        bad = ((row.rejection.line, row.origin) for row in self.rejected if row.origin)
+        return (origin for _, origin in merge(good, bad))
 
     @property
     def read(self) -> int:
