@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rollcall.application.dialect import DELIMITERS, OWN_LABELS, Header, read_header
 from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
-from rollcall.application.rejected_rows import CUT_MARK, MAX_RECORD_BYTES, RejectedRow, RejectedRows
+from rollcall.application.rejected_rows import CUT_MARK, MAX_RAW_BYTES, RejectedRow, RejectedRows
 from rollcall.domain.rejection import Code, Fault, Rejection
 
 HEADER = Header(delimiter=",", labels=("Name", " country", "AGE", "note"), positions=(0, 1, 2))
@@ -172,16 +172,16 @@ def test_a_row_that_could_not_be_split_stands_with_its_raw_text(fault: Code) -> 
     assert found[7].startswith('"a"b,"c')
 
 
-@pytest.mark.parametrize("character", ["x", "é", "山", "👍"])
-def test_raw_text_is_cut_at_64_kib_and_says_so(character: str) -> None:
-    """Counted in UTF-8, never inside a character."""
-    octets = len(character.encode())
-    fitting = character * (MAX_RECORD_BYTES // octets)
+@pytest.mark.parametrize("character", ["x", '"', "é", "山", "👍"])
+def test_raw_text_is_cut_before_64_kib_and_says_so(character: str) -> None:
+    """Counted as it is written, in UTF-8 and with quotes doubled, and never inside a character."""
+    octets = len(character.replace('"', '""').encode())
+    fitting = character * (MAX_RAW_BYTES // octets)
     _, data = _file([_refused([], text=fitting), _refused([], text=fitting + character)])
     csv.field_size_limit(2**20)
     whole, cut = (row[7] for row in _read(data)[1:])
 
-    assert MAX_RECORD_BYTES == 65536
+    assert 65_000 < MAX_RAW_BYTES < 65_536
     assert whole == fitting
     assert cut == fitting + CUT_MARK
 
@@ -190,7 +190,7 @@ def test_a_record_too_long_to_be_held_is_marked_as_cut() -> None:
     """For only its beginning is known."""
     _, data = _file([_refused([], text="x" * BEGINNING_CHARACTERS, fault=Code.RECORD_TOO_LONG)])
 
-    assert _read(data)[1][7] == "x" * BEGINNING_CHARACTERS + CUT_MARK
+    assert _read(data)[1][7] == "x" * MAX_RAW_BYTES + CUT_MARK
 
 
 def test_raw_text_may_hold_what_utf_8_cannot() -> None:

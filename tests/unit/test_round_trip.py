@@ -412,3 +412,28 @@ def test_the_first_row_that_says_which_import_it_comes_from_decides_be_it_good_o
     receipt = world.drop("b.csv", b"name,country,age,rollcall_line,rollcall_import\nB,X,b,3,9\nC,X,3,4,1\n")
 
     assert (receipt.corrects, receipt.code) == (9, Code.NOTHING_TO_CORRECT)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "B,x,y," * 20_000,
+        '"' * 150_000 + "B",
+        "=" + 'B"山' * 60_000,
+        '"' + "x\n" * 60 + '","' + "y\r" * 60 + '"',
+        "B,X,b," + 'x"' * 40_000,
+        'B,X,b,"=' + "x" * 65_533 + ',"',
+    ],
+)
+def test_whatever_a_row_is_refused_for_it_can_be_mended(record: str) -> None:
+    """What stands in the file of rejected rows is never too much for the reader."""
+    world = World()
+    first = world.drop("a.csv", f"name,country,age,note\nA,X,1,\n{record}\nC,X,c,\n".encode())
+    csv.field_size_limit(2**20)
+    rows = opened(world.rejected_rows(first))
+    rows[1][:3], rows[2][2] = ["B", "Y", "2"], "3"
+
+    second = world.drop("b.csv", PLAIN.save(rows))
+
+    assert (second.status, second.corrects) == (Status.LOADED, first.import_id)
+    assert {1, 2, 3} == {user.age for user in world.users()}

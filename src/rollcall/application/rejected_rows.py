@@ -6,25 +6,33 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import BinaryIO
 
 import attrs
 
 from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header, restored_cell
 from rollcall.application.ports import Origin
-from rollcall.application.records import Record
+from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import WHITE_SPACE
 
-MAX_RECORD_BYTES = 64 * 1024
 CUT_MARK = " [cut here]"
 
 _PENDING_CHARACTERS = 64 * 1024
+
+# What is written here is read again, so it must stay within the reader's limits: a cell together with the mark of
+# a cut and the quote that makes it safe, and the uploader's cells together with those beside them.
+MAX_RAW_BYTES = MAX_QUOTED_BYTES - 64
+_MAX_CELLS_BYTES = MAX_RECORD_BYTES - 4 * MAX_QUOTED_BYTES
+# In quotes, no character takes more than four bytes.
+_CERTAINLY_FITTING = MAX_QUOTED_BYTES // 8
 
 # A spreadsheet runs a cell that starts like this. One quote before it stops that, and the quotes that stood there
 # already are counted in, so that taking one away again is always right.
 _runs_in_a_spreadsheet = re.compile(r"'*[=+\-@\t\r]")
 
+_line_end = re.compile(r"\r\n|\n|\r")
 _number = re.compile(r"0*([1-9][0-9]{0,17})")
 
 _MARKS = {
@@ -107,7 +115,7 @@ class RejectedRows:
 
     def add(self, row: RejectedRow) -> None:
         """Append a row; one that says which row it was to mend keeps saying so."""
-        whole = row.record.fault is None and len(row.record.cells) == len(self._header.labels)
+        whole = row.record.fault is None and len(row.record.cells) == len(self._header.labels) and _fit(row.record)
         reason = "; ".join(fault.message for fault in row.rejection.faults)
         line, import_id = self._which(row)
         self._write_row(
@@ -116,7 +124,7 @@ class RejectedRows:
                 line,
                 reason.encode("ascii", "backslashreplace").decode("ascii"),
                 import_id,
-                self._raw_text_kept(row.record) if whole else self._cut(row.record),
+                self._raw_text_kept(row.record) if whole else _cut(row.record),
             ],
             after="" if whole else self._empty_cells,
         )
@@ -145,12 +153,6 @@ class RejectedRows:
             return str(row.origin.line), str(row.origin.import_id)
         return str(row.rejection.line), self._import_id
 
-    def _cut(self, record: Record) -> str:
-        raw = record.text.encode(errors="surrogatepass")
-        if len(raw) <= MAX_RECORD_BYTES and record.fault is not Code.RECORD_TOO_LONG:
-            return record.text
-        return raw[:MAX_RECORD_BYTES].decode(errors="ignore") + CUT_MARK
-
     def _write_row(self, cells: Sequence[str], *, after: str = "") -> None:
         self._pending.write(after)
         self._writer.writerow([f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells])
@@ -165,3 +167,26 @@ class RejectedRows:
     def _write(self, data: bytes) -> None:
         self._hash.update(data)
         self._spool.write(data)
+
+
+def _in_quotes(text: str) -> bytes:
+    return text.replace('"', '""').encode(errors="surrogatepass")
+
+
+def _fit(record: Record) -> bool:
+    """Tell whether cells that were read once can be read again with quotes around them."""
+    if len(record.text) <= _CERTAINLY_FITTING:
+        return True
+    sizes = [len(_in_quotes(cell)) for cell in record.cells]
+    return max(sizes) <= MAX_RAW_BYTES and sum(sizes) <= _MAX_CELLS_BYTES
+
+
+def _cut(record: Record) -> str:
+    """Give as much of a record's raw text as can be read again from one cell."""
+    line_ends = list(islice(_line_end.finditer(record.text), MAX_QUOTED_LINE_ENDS))
+    text = record.text[: line_ends[-1].start()] if len(line_ends) == MAX_QUOTED_LINE_ENDS else record.text
+    quoted = _in_quotes(text)
+    if len(quoted) > MAX_RAW_BYTES:
+        text = quoted[:MAX_RAW_BYTES].decode(errors="ignore").replace('""', '"')
+    whole = len(text) == len(record.text) and record.fault is not Code.RECORD_TOO_LONG
+    return text if whole else text + CUT_MARK
