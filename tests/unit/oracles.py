@@ -93,13 +93,14 @@ def read_records(text: str, delimiter: str, limits: Limits = Limits()) -> list[E
     records = []
     at, line = 0, 1
     while at < len(text):
-        record, at = _read_record(text, at, line, delimiter, limits)
+        record, at = read_record(text, at, line, delimiter, limits)
         records.append(record)
         line = record.last_line + 1
     return records
 
 
-def _read_record(text: str, start: int, line: int, delimiter: str, limits: Limits) -> tuple[Expected, int]:
+def read_record(text: str, start: int, line: int, delimiter: str, limits: Limits) -> tuple[Expected, int]:
+    """Split off the record that starts at an index, and say where the next one does."""
     cells: list[str] = []
     cell = ""
     state = "start"
@@ -135,7 +136,7 @@ def _read_record(text: str, start: int, line: int, delimiter: str, limits: Limit
     raw = text[start:at]
     fault = (
         Code.RECORD_TOO_LONG
-        if len(raw.encode()) > limits.record_bytes
+        if len(raw.encode(errors="surrogatepass")) > limits.record_bytes
         else Code.MALFORMED_QUOTING
         if malformed
         else None
@@ -157,7 +158,7 @@ def _closing_quote(text: str, opening: int, limits: Limits) -> int | None:
         elif line_end := _line_end_at(text, at):
             step = len(line_end)
             line_ends += 1
-        octets += len(text[at : at + step].encode())
+        octets += len(text[at : at + step].encode(errors="surrogatepass"))
         at += step
     return None
 

@@ -1,0 +1,452 @@
+"""What holds whatever is uploaded: any bytes through the whole import, held against the oracles and themselves."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import attrs
+import jsonschema
+
+from fuzz.expected import (
+    IMPORT,
+    LINE,
+    OWN_LABELS,
+    Row,
+    Settled,
+    Sheet,
+    Values,
+    settled,
+    sheet_of,
+    taken_back,
+    text_of,
+)
+from fuzz.kept import CHOICES
+from rollcall.adapters import memory
+from rollcall.application import decoding, records, screening
+from rollcall.application.receipts import from_dict
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS
+from unit.desk import Desk
+from unit.oracles import Limits, row_verdict
+
+# The first bytes of an input choose among these, the rest is the upload.
+POLICIES = (
+    Policy(),
+    Policy(max_rejected=Tolerance("0")),
+    Policy(max_rejected=Tolerance("2")),
+    Policy(max_rejected=Tolerance("33.3%")),
+    Policy(on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT),
+    Policy(unique_by=("name",)),
+    Policy(unique_by=("name", "country"), on_duplicate=OnDuplicate.UPDATE),
+    Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT),
+    Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT, max_rejected=Tolerance("2")),
+)
+ENCODINGS = (
+    ("utf-8",),
+    ("utf-8", "cp932"),
+    ("cp932",),
+    ("utf-8", "cp1252"),
+    ("gb18030",),
+    ("iso2022_jp",),
+    ("utf-16",),
+    ("utf-7",),
+)
+OPENINGS = (
+    "",
+    "name,country,age\n",
+    "age;note;country;name\r\n",
+    "Name\tCountry\tAge\r",
+    "sep=|\nname|country|age\n",
+    "name,country,age,rollcall_line,rollcall_reason,rollcall_import,rollcall_record\r\n",
+    "rollcall_import;age;name;country;rollcall_line\n",
+)
+FORMS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda data: data,
+    lambda data: b"\xef\xbb\xbf" + data,
+    lambda data: b"\xff\xfe" + data.decode(errors="replace").encode("utf-16-le"),
+    lambda data: b"\xfe\xff" + data.decode(errors="replace").encode("utf-16-be"),
+    lambda data: data.decode(errors="replace").encode("utf-16"),
+    lambda data: data.decode(errors="replace").encode("cp932", "replace"),
+    lambda data: data.decode(errors="replace").encode("iso2022_jp", "replace"),
+    lambda data: gzip.compress(data, mtime=0),
+    lambda data: gzip.compress(data[:40], mtime=0) + gzip.compress(data[40:], mtime=0) + bytes(3),
+)
+LIMITS = (
+    Limits(),
+    Limits(quoted_bytes=24, quoted_line_ends=3),
+    # A clean record is taken for short enough, so that only the precise way can be held to this.
+    Limits(quoted_bytes=24, quoted_line_ends=3, record_bytes=60),
+)
+SAVED_AS = (None, "utf-8-sig", "utf-16")
+
+MARKS = {"utf-8": b"\xef\xbb\xbf", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
+
+MOST_CSV_BYTES = 16 * 1024
+
+# There is something to correct, and somebody to be a duplicate of.
+LOADED = b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n"
+LOADED_TABLE: tuple[Values, ...] = (("Ann", "X", 1),)
+LOADED_BEFORE = (False, True)
+
+_validator = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).parents[2] / "docs" / "receipt.schema.json").read_text("utf-8"))
+)
+
+
+@contextmanager
+def precisely() -> Iterator[None]:
+    """Judge every record cell by cell: the only place here that knows the fast ways, and turns them all off."""
+    with patch.object(screening, "clean_records", lambda _: None):
+        yield
+
+
+@contextmanager
+def in_pieces(size: int) -> Iterator[None]:
+    """Read and hand on uploads in such pieces."""
+    with (
+        patch.object(memory, "_PIECE_BYTES", size),
+        patch.object(decoding, "CHUNK_BYTES", size),
+        patch.object(screening, "BATCH_CHARACTERS", size),
+    ):
+        yield
+
+
+@contextmanager
+def precisely_in_pieces(size: int) -> Iterator[None]:
+    """Both at once."""
+    with precisely(), in_pieces(size):
+        yield
+
+
+OTHER_WAYS: tuple[Callable[[], AbstractContextManager[None]], ...] = (
+    precisely,
+    partial(in_pieces, 1),
+    partial(in_pieces, 3),
+    partial(in_pieces, 7),
+    partial(precisely_in_pieces, 5),
+)
+CIRCUMSTANCES = (POLICIES, ENCODINGS, OPENINGS, FORMS, LIMITS, OTHER_WAYS, SAVED_AS, LOADED_BEFORE)
+
+
+@attrs.frozen
+class Case:
+    """One input, understood.
+
+    Attributes:
+        policy: The operator's settings.
+        encodings: What is tried.
+        upload: The bytes to upload.
+        limits: What ends a quoted cell and a record.
+        other_way: Another way to read the upload, that must give the same.
+        saved_as: The encoding in which rejected rows are saved when they are mended; None for the one they have.
+        loaded_before: Whether `LOADED` is imported before.
+    """
+
+    policy: Policy
+    encodings: tuple[str, ...]
+    upload: bytes
+    limits: Limits
+    other_way: Callable[[], AbstractContextManager[None]]
+    saved_as: str | None
+    loaded_before: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> "Case":
+        """Read an input."""
+        numbers = data[:CHOICES].ljust(CHOICES, b"\0")
+        choices: list[Any] = [
+            choice[number % len(choice)] for choice, number in zip(CIRCUMSTANCES, numbers, strict=True)
+        ]
+        policy, encodings, opening, form, *others = choices
+        return cls(policy, encodings, form(opening.encode() + data[CHOICES:]), *others)
+
+    @property
+    def table(self) -> tuple[Values, ...]:
+        """The users who are there before."""
+        return LOADED_TABLE if self.loaded_before else ()
+
+    @property
+    def correctable(self) -> int | None:
+        """The import that there is before."""
+        return 1 if self.loaded_before else None
+
+
+@attrs.frozen
+class Outcome:
+    """All that came of an upload."""
+
+    receipt: Receipt
+    users: list[Values]
+    reports: dict[str, bytes]
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """End quoted cells and records by such limits."""
+    with ExitStack() as stack:
+        if limits != LIMITS[0]:
+            stack.enter_context(patch.object(records, "MAX_QUOTED_BYTES", limits.quoted_bytes))
+            stack.enter_context(patch.object(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends))
+            stack.enter_context(patch.object(records, "MAX_RECORD_BYTES", limits.record_bytes))
+        if limits.record_bytes != LIMITS[0].record_bytes:
+            stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.record_bytes // 4))
+            stack.enter_context(precisely())
+        yield
+
+
+def check(data: bytes) -> None:
+    """Make sure of everything at once.
+
+    Raises:
+        AssertionError: Something does not hold.
+        Exception: Whatever an import should not have raised.
+    """
+    case = Case.of(data)
+    with limited(case.limits):
+        desk, outcome = imported(case)
+        published(outcome)
+        _, otherwise = imported(case, case.other_way())
+        assert outcome == otherwise, "read in another way it is another upload"
+        expected = as_expected(case, outcome)
+    # Rows that were refused for such limits are longer when they come back, and so are refused again.
+    if expected and case.limits == LIMITS[0] and outcome.receipt.rejected_rows:
+        comes_back(case, desk, outcome, *expected)
+
+
+def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tuple[Desk, Outcome]:
+    """Import the upload on a new desk."""
+    desk = Desk()
+    with how or nullcontext():
+        if case.loaded_before:
+            desk.load(desk.drop(LOADED, "loaded.csv"))
+        receipt = drop(desk, case, case.upload, "users.csv", MOST_CSV_BYTES)
+    reports = {key: data for key, data in desk.stored().items() if key.startswith("users.csv/")}
+    return desk, Outcome(receipt, desk.rows(), reports)
+
+
+def drop(desk: Desk, case: Case, upload: bytes, key: str, max_csv_bytes: int = 10**9) -> Receipt:
+    """Import one more upload."""
+    before = len(desk.rows())
+    importer = desk.importer(case.policy, encodings=case.encodings, max_csv_bytes=max_csv_bytes)
+    receipt = importer(desk.drop(upload, key))
+    assert len(desk.rows()) - before == receipt.counts.registered
+    return receipt
+
+
+def published(outcome: Outcome) -> None:
+    """Make sure that the receipt that is stored is the one that is given, in the form that it should have."""
+    shown = json.loads(outcome.reports[f"users.csv/{outcome.receipt.source.version}/receipt.json"])
+    _validator.validate(shown)
+    assert from_dict(shown) == outcome.receipt
+
+
+def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
+    """Hold what came of an upload against the oracles; None where none of its rows was judged."""
+    receipt = outcome.receipt
+    text = text_of(case.upload, case.encodings, MOST_CSV_BYTES)
+    if isinstance(text, Code):
+        assert (receipt.status, receipt.code) == (Status.REFUSED, text)
+        assert outcome.users == list(case.table)
+        return None
+    assert receipt.source.encoding == text[0]
+    sheet = sheet_of(text[1], case.limits)
+    updates = bool(case.policy.unique_by) and case.policy.on_duplicate is OnDuplicate.UPDATE
+    if (
+        case.loaded_before
+        and text == ("utf-8", LOADED.decode())
+        and case.policy.on_repeat is OnRepeat.SKIP
+        and not updates
+    ):
+        assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.REPEAT)
+    elif not sheet:
+        assert receipt.status is Status.REFUSED
+        assert receipt.code in {Code.EMPTY_FILE, Code.FORMAT_ERROR, Code.MISSING_LABEL, Code.DUPLICATE_LABEL}
+    elif sheet.corrects not in {None, case.correctable}:
+        assert (receipt.status, receipt.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
+    else:
+        expected = settled(sheet, case.policy, case.table, case.correctable)
+        judged_as_expected(outcome, sheet, expected)
+        return sheet, expected
+    assert outcome.users == list(case.table)
+    return None
+
+
+def judged_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+    """Compare users, counts, rejections and the file of rejected rows."""
+    receipt = outcome.receipt
+    good = len(sheet.rows) - len(expected.rejected)
+    counts = receipt.counts
+    status = (
+        Status.REFUSED if expected.refused else Status.PARTIALLY_LOADED if expected.rejected else Status.LOADED
+    )
+    assert receipt.status == status
+    assert receipt.corrects == sheet.corrects
+    assert receipt.source.delimiter == sheet.delimiter
+    assert outcome.users == list(expected.table)
+    assert (counts.read, counts.rejected, counts.blank, counts.withheld) == (
+        len(sheet.rows),
+        len(expected.rejected),
+        sheet.blank,
+        good if expected.refused else 0,
+    )
+    assert (counts.registered, counts.updated, counts.unchanged) == (
+        expected.registered,
+        expected.updated,
+        expected.unchanged,
+    )
+    assert [
+        (rejection.line, tuple((fault.code, fault.column) for fault in rejection.faults))
+        for rejection in receipt.rejections
+    ] == [(row.line, row.faults) for row in expected.rejected[:REJECTIONS_SHOWN]]
+    assert sum(total.count for total in receipt.totals) == sum(len(row.faults) for row in expected.rejected)
+    assert bool(receipt.rejected_rows) == bool(expected.rejected)
+    if receipt.rejected_rows:
+        written_as_expected(outcome, sheet, expected)
+
+
+@attrs.frozen
+class RejectedFile:
+    """A file of rejected rows as a spreadsheet opens it.
+
+    Attributes:
+        beginning: The byte order mark, where Rollcall writes one.
+        separator_line: The line that says the delimiter, if there is one.
+        delimiter: What separates its cells.
+        encoding: In which it is written.
+        rows: The header and the rows.
+    """
+
+    beginning: bytes
+    separator_line: str
+    delimiter: str
+    encoding: str
+    rows: list[list[str]]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "RejectedFile":
+        """Find and open it."""
+        source = outcome.receipt.source
+        assert source.encoding
+        assert source.delimiter
+        data = stored(outcome)
+        beginning = MARKS.get(source.encoding, b"")
+        assert data.startswith(beginning)
+        text = data.removeprefix(beginning).decode(source.encoding)
+        separator_line = f"sep={source.delimiter}\r\n"
+        if not text.startswith(separator_line):
+            separator_line = ""
+        rows = csv.reader(
+            io.StringIO(text.removeprefix(separator_line), newline=""), delimiter=source.delimiter, strict=True
+        )
+        return cls(beginning, separator_line, source.delimiter, source.encoding, list(rows))
+
+    def saved(self, rows: list[list[str]], encoding: str | None) -> bytes:
+        """Write it with other rows, in another encoding or its own."""
+        text = io.StringIO(newline="")
+        text.write(self.separator_line)
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n").writerows(rows)
+        if encoding:
+            return text.getvalue().encode(encoding, "backslashreplace")
+        return self.beginning + text.getvalue().encode(self.encoding, "backslashreplace")
+
+
+def stored(outcome: Outcome) -> bytes:
+    """The bytes of the file of rejected rows."""
+    assert outcome.receipt.rejected_rows
+    return outcome.reports[outcome.receipt.rejected_rows.removeprefix("memory:")]
+
+
+def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+    """Compare the file of rejected rows: each with its cells, and which row it was."""
+    header, *rows = RejectedFile.of(outcome).rows
+    assert header[-len(OWN_LABELS) :] == list(OWN_LABELS)
+    assert len(rows) == len(expected.rejected)
+    for written, row in zip(rows, expected.rejected, strict=True):
+        *cells, line, _, import_id, _ = map(taken_back, written)
+        assert cells == (
+            [row.cells[place] for place in sheet.uploaders_places] if row.cells else [""] * len(cells)
+        )
+        if row.says_nothing:
+            assert row.cells
+            assert (import_id, line) == tuple(row.cells[sheet.place(label)] for label in (IMPORT, LINE))
+            continue
+        origin = row.origin if row.origin and not expected.refused else (outcome.receipt.import_id, row.line)
+        assert (import_id, line) == tuple(map(str, origin))
+
+
+def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+    """Drop the rejected rows back, first as they are, then mended, and then once more."""
+    here = outcome.receipt.import_id
+    assert here is not None
+    if any(row.origin and row.origin[0] > here for row in expected.rejected):
+        return  # a number that nobody could know will be that of an import below
+    before = desk.rows()
+    drop(desk, case, stored(outcome), "unmended.csv")
+    assert desk.rows() == before, "left unmended, rows were registered"
+
+    file = RejectedFile.of(outcome)
+    header, *rows = file.rows
+    wanted: list[Values] = []
+    taken = set(expected.mended)
+    for number, (cells, row) in enumerate(zip(rows, expected.rejected, strict=True)):
+        origin = row.origin or (here, row.line)
+        if row.says_nothing:
+            continue
+        values = mend(cells, number, row, sheet, everything=bool(case.policy.unique_by))
+        if origin not in taken and origin[0] in {here, case.correctable}:
+            wanted.append(values)
+            taken.add(origin)
+    upload = file.saved([header, *rows], case.saved_as)
+    if not case.saved_as and text_of(upload, case.encodings, len(upload))[:1] != (file.encoding,):
+        return  # an encoding without a mark is guessed, and so few rows may look like another
+    mended = drop(desk, case, upload, "mended.csv")
+    if expected.refused:
+        silent = all(row.says_nothing for row in expected.rejected)
+        assert mended.status is Status.REFUSED
+        assert mended.code is (Code.TOO_MANY_REJECTIONS if silent else Code.NOTHING_TO_CORRECT)
+        wanted = []
+    elif mended.status is Status.REFUSED:
+        assert len(wanted) < len(rows), "every row is mended"
+        assert mended.code in {Code.TOO_MANY_REJECTIONS, Code.NOTHING_TO_CORRECT}
+        wanted = []
+    assert desk.rows() == before + wanted, "mended rows are not registered as they are"
+
+    again = drop(desk, case, file.saved([header, *rows, []], case.saved_as), "again.csv")
+    assert not again.counts.registered, "mended rows are registered twice"
+    assert desk.rows() == before + wanted
+
+
+def mend(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:
+    """Put good cells in the place of bad ones, or of all.
+
+    Args:
+        cells: The row in the file of rejected rows.
+        number: Tells it from the others.
+        row: What is wrong with it.
+        sheet: The upload that it comes from.
+        everything: Whether good cells are replaced too.
+
+    Returns:
+        What is to be registered.
+    """
+    values: list[str | int] = []
+    good_values: Values = (f"Mended {number}", f"Land {number}", number % 151)
+    for column, good in zip(COLUMNS, good_values, strict=True):
+        place = sheet.place(column)
+        if everything or not row.cells or any(column == faulty for _, faulty in row.faults):
+            cells[sheet.uploaders_places.index(place)] = str(good)
+            values.append(good)
+        else:
+            kept = row_verdict([row.cells[place]] * len(COLUMNS))[COLUMNS.index(column)]
+            assert not isinstance(kept, Code)
+            values.append(kept)
+    return tuple(values)

@@ -1,0 +1,299 @@
+"""What must become of any bytes whatsoever, said by the oracles: read whole, and as plainly as possible."""
+
+import codecs
+import re
+import zlib
+from collections.abc import Sequence
+from fractions import Fraction
+
+import attrs
+
+from rollcall.domain.policy import OnDuplicate, Policy
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS
+from unit.oracles import Expected, Limits, is_blank, read_record, read_records, row_verdict, trimmed
+
+OWN_LABELS = ("rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record")
+LINE, _, IMPORT, RECORD = OWN_LABELS
+
+Values = tuple[str | int, ...]
+Origin = tuple[int, int]
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One record behind the header.
+
+    Attributes:
+        line: Where it starts.
+        cells: What they hold; None where it could not be split, or has the wrong number of them.
+        values: What is to be registered; None if it is refused for what it is.
+        faults: The code and column of each fault.
+        origin: The import and line of the row that it mends.
+    """
+
+    line: int
+    cells: tuple[str, ...] | None = None
+    values: Values | None = None
+    faults: tuple[tuple[Code, str | None], ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it comes back without saying which row it was."""
+        return any(column in OWN_LABELS for _, column in self.faults)
+
+
+@attrs.frozen(kw_only=True)
+class Sheet:
+    """An upload that has a header.
+
+    Attributes:
+        delimiter: What separates its cells.
+        labels: As the uploader wrote them.
+        rows: All but the blank ones.
+        blank: How many blank ones there are.
+    """
+
+    delimiter: str
+    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
+    blank: int
+
+    def place(self, label: str) -> int:
+        """Where the cell of a label stands in a row."""
+        return _normal(self.labels).index(label)
+
+    @property
+    def uploaders_places(self) -> list[int]:
+        """Where the cells stand that are not Rollcall's own."""
+        return [place for place, label in enumerate(_normal(self.labels)) if label not in OWN_LABELS]
+
+    @property
+    def corrects(self) -> int | None:
+        """The import of which it says that it holds mended rows."""
+        return next((row.origin[0] for row in self.rows if row.origin), None)
+
+
+def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[str, str] | Code:
+    """Decode an upload: its encoding and text, or why it has none."""
+    content = unpacked(stored)
+    if content is None:
+        return Code.COMPRESSION_ERROR
+    stored = content
+    if len(stored) > most_bytes:
+        return Code.SIZE_LIMIT
+    if not stored:
+        return Code.EMPTY_FILE
+    if stored.startswith((b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
+        return Code.FORMAT_ERROR
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if stored.startswith(mark):
+            stored, encodings = stored.removeprefix(mark), (encoding,)
+            break
+    for encoding in encodings:
+        try:
+            return encoding, codecs.getincrementaldecoder(encoding)("strict").decode(stored, final=True)
+        except UnicodeError:
+            continue
+    return Code.ENCODING_ERROR
+
+
+def unpacked(stored: bytes) -> bytes | None:
+    """Decompress what begins as gzip; None where it does not go on as such."""
+    if not stored.startswith(b"\x1f\x8b"):
+        return stored
+    content = b""
+    while stored:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            content += member.decompress(stored)
+        except zlib.error:
+            return None
+        if not member.eof:
+            return None
+        stored = member.unused_data.lstrip(b"\0")
+    return content
+
+
+def sheet_of(text: str, limits: Limits) -> Sheet | None:
+    """Find the header and judge each row for what it is; None where there is no good header."""
+    at, line = _behind_blank_lines(text, limits)
+    candidates = [",", ";", "\t"]
+    said = re.match("(?i)sep=([\x20\t!#-/:-@\\[-`{-~])(\r\n|\r|\n|\\Z)", text[at:])
+    if said:
+        candidates = [said[1]]
+        at, line = at + said.end(), line + 1
+    for delimiter in candidates:
+        header, behind = read_record(text, at, line, delimiter, limits)
+        if header.fault is Code.RECORD_TOO_LONG:
+            return None
+        labels = header.cells
+        if LINE in _normal(labels):
+            labels = tuple(map(taken_back, labels))
+        if not header.fault and _is_header(labels):
+            records = read_records(text[behind:], delimiter, limits)
+            return _judged(delimiter, labels, records, header.last_line)
+    return None
+
+
+def _behind_blank_lines(text: str, limits: Limits) -> tuple[int, int]:
+    at, line = 0, 1
+    while at < len(text):
+        record, behind = read_record(text, at, line, ",", limits)
+        if record.fault or not is_blank(record.text.strip(',;\t"')):
+            break
+        at, line = behind, record.last_line + 1
+    return at, line
+
+
+def taken_back(cell: str) -> str:
+    """Give a cell as it was before it was made safe for a spreadsheet."""
+    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
+
+
+def _normal(labels: Sequence[str]) -> list[str]:
+    return [trimmed(label).lower() for label in labels]
+
+
+def _is_header(labels: Sequence[str]) -> bool:
+    normal = _normal(labels)
+    return (
+        all(normal.count(column) == 1 for column in COLUMNS)
+        and all(normal.count(label) <= 1 for label in OWN_LABELS)
+        and (LINE in normal) == (IMPORT in normal)
+    )
+
+
+def _judged(delimiter: str, labels: tuple[str, ...], records: Sequence[Expected], lines_before: int) -> Sheet:
+    rows = []
+    blank = 0
+    for record in records:
+        row = _row(record, labels, lines_before)
+        if row:
+            rows.append(row)
+        else:
+            blank += 1
+    return Sheet(delimiter=delimiter, labels=labels, rows=tuple(rows), blank=blank)
+
+
+def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | None:
+    line = lines_before + record.line
+    if record.fault:
+        return Row(line=line, faults=((record.fault, None),))
+    normal = _normal(labels)
+    cells = record.cells
+    if LINE in normal:
+        cells = tuple(map(taken_back, cells))
+    if all(map(is_blank, cells)):
+        return None
+    if len(cells) != len(labels):
+        code = Code.MISSING_CELL if len(cells) < len(labels) else Code.EXTRA_CELL
+        return Row(line=line, faults=((code, None),))
+    origin = None
+    if LINE in normal:
+        numbers = []
+        for label in (IMPORT, LINE):
+            cell = trimmed(cells[normal.index(label)])
+            if not re.fullmatch("0*[1-9][0-9]{0,17}", cell):
+                code = Code.TYPE_ERROR if cell else Code.BLANK_CELL
+                return Row(line=line, cells=cells, faults=((code, label),))
+            numbers.append(int(cell))
+        origin = numbers[0], numbers[1]
+    verdict = row_verdict([cells[normal.index(column)] for column in COLUMNS])
+    faults = tuple(
+        (value, column) for value, column in zip(verdict, COLUMNS, strict=True) if isinstance(value, Code)
+    )
+    values = tuple(value for value in verdict if not isinstance(value, Code))
+    return Row(line=line, cells=cells, values=None if faults else values, faults=faults, origin=origin)
+
+
+@attrs.frozen(kw_only=True)
+class Settled:
+    """What must become of the rows of an upload that is let in.
+
+    Attributes:
+        table: The users who are there then, in order.
+        rejected: The rows that are refused, in the order of the file.
+        mended: The rows of other imports that are mended by it.
+        registered: How many rows became new users.
+        updated: How many rows changed users.
+        unchanged: How many rows changed nothing.
+        refused: Whether so many rows are refused that the whole upload is.
+    """
+
+    table: tuple[Values, ...]
+    rejected: tuple[Row, ...]
+    mended: frozenset[Origin] = frozenset()
+    registered: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: bool = False
+
+
+def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], loaded: int | None) -> Settled:
+    """Bring the rows together with the table.
+
+    Args:
+        sheet: The upload.
+        policy: The operator's settings.
+        table: The users who are there.
+        loaded: The only import that can be corrected, if there is one; nobody did so yet.
+    """
+    bad = tuple(row for row in sheet.rows if not row.values)
+    if policy.max_rejected.text.isdigit() and len(bad) > int(policy.max_rejected.text):
+        return Settled(table=table, rejected=bad, refused=True)
+    before = {_key(values, policy): place for place, values in enumerate(table)}
+    keys = dict(before)
+    after = list(table)
+    mended: set[Origin] = set()
+    rejected = []
+    for row in sheet.rows:
+        if not row.values:
+            rejected.append(row)
+            continue
+        key = _key(row.values, policy)
+        code = (
+            Code.ALREADY_CORRECTED
+            if row.origin in mended
+            else Code.NOTHING_TO_CORRECT
+            if row.origin and row.origin[0] != loaded
+            else Code.DUPLICATE_ROW
+            if policy.unique_by and key in keys and policy.on_duplicate is OnDuplicate.REJECT
+            else None
+        )
+        if code:
+            rejected.append(attrs.evolve(row, values=None, faults=((code, None),)))
+            continue
+        if row.origin:
+            mended.add(row.origin)
+        if not policy.unique_by or key not in keys:
+            keys[key] = len(after)
+            after.append(row.values)
+        elif policy.on_duplicate is OnDuplicate.UPDATE:
+            after[keys[key]] = row.values
+    good = len(sheet.rows) - len(rejected)
+    if _too_many(len(rejected), len(sheet.rows), policy.max_rejected.text):
+        return Settled(table=table, rejected=tuple(rejected), refused=True)
+    registered = len(after) - len(table)
+    updated = sum(old != new for old, new in zip(table, after, strict=False))
+    return Settled(
+        table=tuple(after),
+        rejected=tuple(rejected),
+        mended=frozenset(mended),
+        registered=registered,
+        updated=updated,
+        unchanged=good - registered - updated,
+    )
+
+
+def _key(values: Values, policy: Policy) -> tuple[object, ...]:
+    return tuple(values[COLUMNS.index(column)] for column in policy.unique_by)
+
+
+def _too_many(rejected: int, read: int, tolerated: str) -> bool:
+    if rejected and rejected == read:
+        return True
+    if tolerated.endswith("%"):
+        return rejected > read * Fraction(tolerated[:-1]) / 100
+    return tolerated.isdigit() and rejected > int(tolerated)
