@@ -415,11 +415,13 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
     assert here is not None
     if any(row.origin and row.origin[0] >= here for row in expected.rejected):
         return  # a number that nobody could know is or will be that of an import here
+    file = RejectedFile.of(outcome)
+    if looks_otherwise(case, file, stored(outcome)):
+        return
     before = desk.rows()
     drop(desk, case, stored(outcome), "unmended.csv")
     assert desk.rows() == before, "left unmended, rows were registered"
 
-    file = RejectedFile.of(outcome)
     header, *rows = file.rows
     wanted: list[Values] = []
     taken = set(expected.mended)
@@ -432,8 +434,8 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
             wanted.append(values)
             taken.add(origin)
     upload = file.saved([header, *rows], case.saved_as)
-    if not case.saved_as and text_of(upload, case.encodings, len(upload))[:1] != (file.encoding,):
-        return  # an encoding without a mark is guessed, and so few rows may look like another
+    if not case.saved_as and looks_otherwise(case, file, upload):
+        return
     mended = drop(desk, case, upload, "mended.csv")
     if expected.refused:
         silent = all(row.says_nothing for row in expected.rejected)
@@ -449,6 +451,12 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
     again = drop(desk, case, file.saved([header, *rows, []], case.saved_as), "again.csv")
     assert not again.counts.registered, "mended rows are registered twice"
     assert desk.rows() == before + wanted
+
+
+def looks_otherwise(case: Case, file: RejectedFile, data: bytes) -> bool:
+    """Tell whether so few rows, without a mark, are taken for another encoding than the whole was."""
+    text = text_of(data, case.encodings, len(data))
+    return not isinstance(text, Code) and text[0] != file.encoding
 
 
 def mend(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:
