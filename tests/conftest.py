@@ -17,6 +17,7 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from psycopg import sql
 
+from receipts import receipts_held_to_schema, require_ledger_as_published
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.s3 import client
@@ -37,6 +38,13 @@ settings.register_profile(
     "ci", settings.get_profile("default"), max_examples=100, derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("ci" if CI else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold every receipt that tests make to the published schema, also those made while they are collected."""
+    held = ExitStack()
+    held.enter_context(receipts_held_to_schema())
+    config.add_cleanup(held.close)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,9 +131,11 @@ def emptied(migrated_database: str) -> Callable[[], str]:
 
 
 @pytest.fixture
-def database_url(emptied: Callable[[], str]) -> str:
+def database_url(emptied: Callable[[], str]) -> Iterator[str]:
     """The URL of a migrated database in which nothing is registered."""
-    return emptied()
+    url = emptied()
+    yield url
+    require_ledger_as_published(url)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from receipts import a_receipt
 from rollcall.application.ports import Block, UserRepository
-from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
-from rollcall.domain.rejection import Code, Fault, Rejection
+from rollcall.domain.receipt import Counts
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import User
 
@@ -51,35 +51,6 @@ def a_block(registered: Sequence[User]) -> Block:
         for user in registered
     ]
     return Block("".join(rows).encode(), [range(2, 2 + len(rows))])
-
-
-def a_receipt(
-    upload: Upload, import_id: int | None, counts: Counts | None = None, status: Status = Status.LOADED
-) -> Receipt:
-    """An account with something in each of its parts."""
-    return Receipt(
-        status=status,
-        code=None if status is Status.LOADED else Code.ROWS_REJECTED,
-        message=None if status is Status.LOADED else "one sentence, é 日本",
-        source=Source(
-            bucket=upload.bucket,
-            key=upload.key,
-            version=upload.version or "",
-            size=upload.size,
-            last_modified=upload.last_modified,
-            encoding="utf-8",
-            delimiter=",",
-            ignored_columns=("e-mail", "'quoted\"", "\\u0041\n"),
-        ),
-        policy={"max_rejected": "all"},
-        counts=counts or Counts(),
-        totals=(FaultTotal(Code.TYPE_ERROR, "age", 1, 2), FaultTotal(Code.EXTRA_CELL, None, 1, 3)),
-        rejections=(Rejection(2, 4, (Fault(Code.TYPE_ERROR, "age is 'x'", "age"), Fault(Code.EXTRA_CELL, "no"))),),
-        rejected_rows="s3://reports/rejected.csv",
-        started=NOON,
-        seconds=0.1,
-        import_id=import_id,
-    )
 
 
 def load(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.steps import a_receipt, an_upload
+from contracts.steps import an_upload
+from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository

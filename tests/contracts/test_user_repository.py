@@ -19,7 +19,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from contracts.steps import ANN, BEN, CEM, NOON, a_block, a_receipt, an_upload, asked, eventually, load
+from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load
+from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.connecting import migration_ids
 from rollcall.adapters.postgres.migrating import migrate
@@ -127,6 +128,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
         )
+        require_ledger_as_published(url)
     finally:
         for repository in made:
             repository.close()

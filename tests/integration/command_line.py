@@ -20,6 +20,8 @@ from typing import Any
 import attrs
 import psycopg
 
+from receipts import require_as_published
+
 LARGE = 40_000  # rows of a file that takes a second or so to import
 
 # Warnings are errors in the process as they are here, and whatever fails at exit is told as a traceback.
@@ -47,7 +49,10 @@ class Outcome:
     def records(self) -> list[dict[str, Any]]:
         """The output, which has to be one JSON object a line and nothing else."""
         records = [json.loads(line) for line in self.out.splitlines()]
-        assert all(isinstance(record, dict) for record in records)
+        for record in records:
+            assert isinstance(record, dict)
+            if "status" in record:  # a receipt, not a user
+                require_as_published(record)
         return records
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from integration.command_line import LARGE, CommandLine
+from receipts import require_files_as_published
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -16,6 +17,7 @@ def rollcall(tmp_path: Path, database_url: str) -> Iterator[CommandLine]:
     command_line = CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": database_url})
     yield command_line
     command_line.end_all()
+    require_files_as_published(tmp_path)
 
 
 @pytest.fixture

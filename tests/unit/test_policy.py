@@ -4,10 +4,12 @@ import itertools
 from datetime import UTC, datetime
 from fractions import Fraction
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receipts import a_receipt
 from rollcall.domain.policy import (
     Followers,
     History,
@@ -20,7 +22,7 @@ from rollcall.domain.policy import (
     judge,
     why_not_undone,
 )
-from rollcall.domain.receipt import Receipt, Source, Status, Tally
+from rollcall.domain.receipt import Status, Tally
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import Upload
 
@@ -29,14 +31,7 @@ REGISTERING = (Status.LOADED, Status.PARTIALLY_LOADED)
 
 
 def _entry(import_id: int, status: Status = Status.LOADED, *, undone: bool = False) -> LedgerEntry:
-    receipt = Receipt(
-        status=status,
-        source=Source(bucket="b", key=f"key-{import_id}", version="1"),
-        policy={},
-        started=datetime(2026, 1, 1, tzinfo=UTC),
-        seconds=1.0,
-        import_id=import_id,
-    )
+    receipt = a_receipt(attrs.evolve(UPLOAD, key=f"key-{import_id}", version="1"), import_id, status=status)
     return LedgerEntry(import_id=import_id, receipt=receipt, undone=undone)
 
 

@@ -1,0 +1,112 @@
+"""Receipts as tests need them, and the published schema to which every receipt is held that they come by."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from rollcall.application.receipts import to_json
+from rollcall.domain.policy import Policy
+from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
+from rollcall.domain.rejection import Code, Fault, Rejection
+from rollcall.domain.upload import Upload
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs/receipt.schema.json").read_text(encoding="utf-8"))
+
+_validator = Draft202012Validator(SCHEMA)
+
+_CODES = {
+    Status.LOADED: None,
+    Status.PARTIALLY_LOADED: Code.ROWS_REJECTED,
+    Status.REFUSED: Code.TOO_MANY_REJECTIONS,
+    Status.SKIPPED: Code.REPEAT,
+}
+
+
+def a_receipt(
+    upload: Upload, import_id: int | None, counts: Counts | None = None, status: Status = Status.LOADED
+) -> Receipt:
+    """An account; where rows were rejected, with something in each of its parts."""
+    if counts is None:
+        counts = Counts(read=2, registered=1, rejected=1) if status is Status.PARTIALLY_LOADED else Counts()
+    totals = (FaultTotal(Code.TYPE_ERROR, "age", 1, 2), FaultTotal(Code.EXTRA_CELL, None, 1, 3))
+    faults = (Fault(Code.TYPE_ERROR, "age is 'x'", "age"), Fault(Code.EXTRA_CELL, "no"))
+    return Receipt(
+        status=status,
+        code=_CODES[status],
+        message=None if status is Status.LOADED else "one sentence, é 日本",
+        source=Source(
+            bucket=upload.bucket,
+            key=upload.key,
+            version=upload.version or "",
+            size=upload.size,
+            last_modified=upload.last_modified,
+            encoding="utf-8",
+            delimiter=",",
+            ignored_columns=("e-mail", "'quoted\"", "\\u0041\n"),
+        ),
+        policy=Policy().described(),
+        counts=counts,
+        totals=totals if counts.rejected else (),
+        rejections=(Rejection(2, 4, faults),) if counts.rejected else (),
+        rejected_rows="s3://reports/rejected.csv" if counts.rejected else None,
+        started=upload.last_modified,
+        seconds=0.1,
+        import_id=import_id,
+    )
+
+
+def is_as_published(shown: Any) -> bool:  # noqa: ANN401 - whatever was read from JSON
+    """Tell whether a receipt that was read from JSON is what is published."""
+    return bool(_validator.is_valid(shown))
+
+
+def require_as_published(shown: Any) -> None:  # noqa: ANN401 - whatever was read from JSON
+    """Make sure of it.
+
+    Raises:
+        AssertionError: It is not, and where.
+    """
+    error = best_match(_validator.iter_errors(shown))
+    assert not error, f"a receipt is not as published at {error.json_path}: {error.message:.500}"
+
+
+@contextmanager
+def receipts_held_to_schema() -> Iterator[None]:
+    """Look at each receipt as it comes about, in whatever way it does, in this process."""
+    make = Receipt.__init__
+
+    def make_and_look(receipt: Receipt, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as it was
+        make(receipt, *arguments, **named)
+        require_as_published(json.loads(to_json(receipt)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Receipt, "__init__", make_and_look)
+        yield
+
+
+def require_ledger_as_published(database_url: str) -> None:
+    """Make sure of all the receipts in a database, as they lie there.
+
+    Raises:
+        AssertionError: One is other than published.
+    """
+    with psycopg.connect(database_url) as connection:
+        for (receipt,) in connection.execute("select receipt from imports"):
+            require_as_published(receipt)
+
+
+def require_files_as_published(folder: Path) -> None:
+    """Make sure of all the receipts in a folder.
+
+    Raises:
+        AssertionError: One is other than published.
+    """
+    for path in folder.rglob("receipt.json"):
+        require_as_published(json.loads(path.read_bytes()))

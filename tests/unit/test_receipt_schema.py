@@ -1,0 +1,170 @@
+"""The published schema refuses whatever is no receipt, so that it means something that every receipt passes it."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receipts import SCHEMA, is_as_published, require_files_as_published
+from rollcall.application.receipts import to_json
+from rollcall.domain.receipt import Status
+from rollcall.domain.rejection import Code
+from unit.desk import Desk
+
+Place = tuple[str | int, ...]
+
+MIXED = b"name,country,age,note\nAnn,Norway,41,\nBen,,x,\nCem,Norway\n"
+
+
+def _receipts() -> dict[str, Any]:
+    """One of each status, as JSON, made by imports."""
+    desk = Desk()
+    delivered = desk.drop(MIXED, "mixed.csv")
+    made = {
+        "loaded": desk.load(desk.drop(b"name,country,age\nAnn,Norway,41\n", "good.csv")),
+        "partially_loaded": desk.load(delivered),
+        "refused": desk.load(desk.drop(b"name,country,age\nAnn,Norway,x\n", "bad.csv")),
+        "skipped": desk.load(delivered),
+    }
+    return {name: json.loads(to_json(receipt)) for name, receipt in made.items()}
+
+
+RECEIPTS = _receipts()
+PARTLY = RECEIPTS["partially_loaded"]
+
+statuses = pytest.mark.parametrize("status", list(Status))
+
+
+def _paths(shown: Any, so_far: Place = ()) -> Iterator[Place]:  # noqa: ANN401 - any JSON
+    """Tell where everything stands that is inside."""
+    inside = shown.items() if isinstance(shown, dict) else enumerate(shown) if isinstance(shown, list) else ()
+    for name, value in inside:
+        yield (*so_far, name)
+        yield from _paths(value, (*so_far, name))
+
+
+def _at(shown: Any, path: Place) -> Any:  # noqa: ANN401 - any JSON
+    for name in path:
+        shown = shown[name]
+    return shown
+
+
+def _with(shown: Any, path: Place, value: Any) -> Any:  # noqa: ANN401 - any JSON
+    changed = copy.deepcopy(shown)
+    _at(changed, path[:-1])[path[-1]] = value
+    return changed
+
+
+@statuses
+def test_there_is_a_receipt_of_each_status_and_it_passes(status: Status) -> None:
+    """With its parts filled; otherwise the tests below would say little."""
+    assert RECEIPTS[status]["status"] == status
+    assert is_as_published(RECEIPTS[status])
+    assert RECEIPTS["skipped"]["first_receipt"] == PARTLY
+    assert [len(PARTLY[part]) for part in ("totals", "rejections")] == [3, 2]
+
+
+@statuses
+def test_a_receipt_that_lacks_anything_is_refused(status: Status) -> None:
+    """Whichever field of whichever part it is."""
+    for path in _paths(RECEIPTS[status]):
+        if isinstance(path[-1], str):
+            lacking = copy.deepcopy(RECEIPTS[status])
+            del _at(lacking, path[:-1])[path[-1]]
+
+            assert not is_as_published(lacking), path
+
+
+@statuses
+def test_a_receipt_that_has_anything_more_is_refused(status: Status) -> None:
+    """In whichever part it stands."""
+    for path in [(), *_paths(RECEIPTS[status])]:
+        if isinstance(_at(RECEIPTS[status], path), dict):
+            assert not is_as_published(_with(RECEIPTS[status], (*path, "more"), None)), path
+
+
+@statuses
+@pytest.mark.parametrize("wrong", [{"no": "such thing"}, [[]], True, -1, 0.5, "", "no such thing"], ids=repr)
+def test_a_value_of_the_wrong_kind_is_refused(status: Status, wrong: object) -> None:
+    """Nowhere does a receipt hold just anything; texts of the uploader are texts."""
+    texts = {"bucket", "key", "version", "encoding", "message", "rejected_rows", "unique_by", "column"}
+    for path in _paths(RECEIPTS[status]):
+        name = path[-2] if isinstance(path[-1], int) else path[-1]
+        fits = isinstance(wrong, str) and name in {*texts, "ignored_columns"}
+        fits |= wrong == 0.5 and name == "seconds"
+        if not fits:
+            assert not is_as_published(_with(RECEIPTS[status], path, wrong)), path
+
+
+@statuses
+@pytest.mark.parametrize("code", [None, *Code])
+def test_each_status_has_codes_of_its_own(status: Status, code: Code | None) -> None:
+    """One that does not go with the status is refused, and so is a message that is there or missing for it."""
+    kind = {"refused": "refusal_code", "skipped": "skip_code"}.get(status)
+    its_own = set(SCHEMA["$defs"][kind]["enum"]) if kind else {None if status == "loaded" else "rows-rejected"}
+    shown = _with(RECEIPTS[status], ("code",), code)
+
+    assert is_as_published(shown) == (code in its_own)
+    assert not is_as_published(_with(shown, ("message",), None if shown["message"] else "a sentence"))
+
+
+@given(status=st.sampled_from(list(Status)), other=st.sampled_from(list(Status)))
+def test_a_receipt_under_another_status_is_refused(status: Status, other: Status) -> None:
+    """For what else it says contradicts that."""
+    assert is_as_published(_with(RECEIPTS[status], ("status",), other)) == (status is other)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("started",), "2026-01-01T00:00:00"),
+        (("started",), "2026-01-01 00:00:00+00:00"),
+        (("source", "last_modified"), "yesterday"),
+        (("source", "sha256"), "A" * 64),
+        (("source", "sha256"), "a" * 63),
+        (("source", "delimiter"), ",,"),
+        (("source", "compression"), "zip"),
+        (("policy", "max_rejected"), "some"),
+        (("policy", "on_duplicate"), "import"),
+        (("counts", "withheld"), 1),
+        (("counts", "rejected"), 0),
+        (("rejections", 0, "line"), 0),
+        (("rejections", 0, "faults"), []),
+        (("rejections", 0, "faults", 0, "code"), "rows-rejected"),
+        (("rejections",), PARTLY["rejections"] * 51),
+        (("rejections",), []),
+        (("totals",), []),
+        (("totals", 0, "count"), 0),
+        (("import_id",), 0),
+        (("first_receipt",), RECEIPTS["loaded"]),
+        (("undone",), "no"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_is_refused(path: Place, wrong: object) -> None:
+    """Though it is of the right kind."""
+    assert not is_as_published(_with(PARTLY, path, wrong))
+
+
+@pytest.mark.parametrize("first", ["refused", "skipped"])
+def test_the_first_receipt_of_a_redelivery_is_of_an_import_that_counts(first: str) -> None:
+    """What registered nobody is judged again."""
+    assert not is_as_published(_with(RECEIPTS["skipped"], ("first_receipt",), RECEIPTS[first]))
+
+
+def test_no_test_can_come_by_a_receipt_that_is_not_as_published(tmp_path: Path) -> None:
+    """Made in a test or found in a file, it fails that test."""
+    desk = Desk()
+    receipt = desk.load(desk.drop(MIXED))
+    (tmp_path / "receipt.json").write_text(json.dumps({**PARTLY, "code": "repeat"}), encoding="ascii")
+
+    with pytest.raises(AssertionError, match=r"not as published at \$.code"):
+        attrs.evolve(receipt, code=Code.REPEAT)
+    with pytest.raises(AssertionError, match=r"not as published at \$.code"):
+        require_files_as_published(tmp_path)
