@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
+from case_files import CASES, EXPECTED, path_of, require_as_expected
 from integration.command_line import (
     LARGE,
     CommandLine,
@@ -25,6 +26,7 @@ from integration.command_line import (
     users,
 )
 from rollcall.adapters.embedded_postgres import running
+from rollcall.application.receipts import from_dict
 from rollcall.entrypoints.cli import cli
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ NOWHERE = "postgresql://127.0.0.1:1/nowhere"
 # All the examples, and a zoo of files from other projects' test suites, each with its own oddity.
 FILES = [
     *sorted((Path(__file__).parents[2] / "examples").glob("*.csv")),
-    *sorted((Path(__file__).parents[1] / "cases").glob("*.csv")),
+    *sorted(CASES.glob("*.csv")),
 ]
 
 
@@ -321,6 +323,18 @@ def test_a_check_gives_the_verdict_of_an_import_and_keeps_nothing(rollcall: Comm
     assert list(map(verdict, checked.records)) == list(map(verdict, imported.records))
     assert checked.code == imported.code == 4
     assert checked.err == ""
+
+
+@pytest.mark.parametrize(("status", "code"), [("loaded", 0), ("partially_loaded", 3), ("refused", 4)])
+def test_a_check_says_of_every_case_what_is_expected(rollcall: CommandLine, status: str, code: int) -> None:
+    """In the words of tests/cases/expected.json, and by the exit code."""
+    names = [name for name, expected in EXPECTED.items() if expected["status"] == status]
+
+    outcome = rollcall("check", "--json", *map(path_of, names), ROLLCALL_DATABASE_URL=NOWHERE)
+
+    assert outcome.code == code
+    for name, receipt in zip(names, outcome.records, strict=True):
+        require_as_expected(name, from_dict(receipt))
 
 
 def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path) -> None:

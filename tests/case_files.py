@@ -1,0 +1,155 @@
+"""The awkward CSVs of tests/cases, what must be said of each, and the ways in that must all say it."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from rollcall import bootstrap
+from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.application.dialect import IMPORT, LINE
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import UserRepository
+from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt
+from rollcall.domain.upload import ObjectReference
+from rollcall.settings import read_settings
+
+CASES = Path(__file__).parent / "cases"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text("utf-8"))
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+each_case = pytest.mark.parametrize("name", sorted(EXPECTED))
+
+
+@attrs.frozen
+class Outcome:
+    """What comes out of one way in.
+
+    Attributes:
+        receipt: The account.
+        rejected_rows: The file of them; None if none was stored.
+        users: Who is registered, as stored; None where nobody can be.
+    """
+
+    receipt: Receipt
+    rejected_rows: bytes | None
+    users: Sequence[Sequence[str | int]] | None
+
+
+def path_of(name: str) -> Path:
+    """Where a case lies."""
+    return CASES / f"{name}.csv"
+
+
+def checked(name: str) -> Outcome:
+    """Judge a case as `rollcall check` does, but that its rejected rows are kept to be looked at."""
+    uploads, reference = bootstrap.uploaded_file(path_of(name))
+    importer = bootstrap.dry_run(read_settings({}), uploads=uploads)
+    return _outcome(importer, reference, None)
+
+
+def imported(name: str, users: UserRepository) -> Outcome:
+    """Import a case as `rollcall import` does."""
+    uploads, reference = bootstrap.uploaded_file(path_of(name))
+    importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
+    return _outcome(importer, reference, users)
+
+
+def _outcome(importer: ImportUsers, reference: ObjectReference, users: UserRepository | None) -> Outcome:
+    reports = MemoryObjectStore()
+    receipt = attrs.evolve(importer, reports=reports)(reference)
+    rejected_rows = None
+    for report in reports.list():
+        if not report.key.endswith("/receipt.json"):
+            assert receipt.rejected_rows == f"memory:{report.key}"
+            with reports.open(report) as stored:
+                rejected_rows = stored.fetch(lambda _: None).read()
+    registered = None if users is None else [user.values() for user in users.users()]
+    return Outcome(receipt, rejected_rows, registered)
+
+
+def require_as_expected(name: str, receipt: Receipt) -> None:
+    """Make sure that a receipt says what must be said of a case.
+
+    Raises:
+        AssertionError: Status, code, a count, or line, columns or codes of a rejected row are other.
+    """
+    expected = EXPECTED[name]
+    accepted, rejected = len(expected["accepted"]), expected["rejected"]
+
+    assert (receipt.status, receipt.code) == (expected["status"], expected["code"])
+    assert receipt.counts.read == accepted + len(rejected)
+    assert receipt.counts.rejected == len(rejected)
+    assert receipt.counts.registered == (accepted if receipt.status.registers else 0)
+    assert receipt.counts.withheld == (0 if receipt.status.registers else accepted)
+    assert [
+        {
+            "line": rejection.line,
+            "fields": [fault.column for fault in rejection.faults if fault.column],
+            "codes": [fault.code for fault in rejection.faults],
+        }
+        for rejection in receipt.rejections
+    ] == rejected[:REJECTIONS_SHOWN]
+    assert {(total.code, total.column): total.count for total in receipt.totals} == Counter(
+        (code, row["fields"][at] if row["fields"] else None)
+        for row in rejected
+        for at, code in enumerate(row["codes"])
+    )
+
+
+def require_stored_as_expected(name: str, outcome: Outcome) -> None:
+    """Make sure of the receipt, and also of what is stored: the users, and every rejected row.
+
+    Raises:
+        AssertionError: Something is other than it must be.
+    """
+    expected = EXPECTED[name]
+    require_as_expected(name, outcome.receipt)
+    if outcome.users is not None:
+        accepted = expected["accepted"] if outcome.receipt.status.registers else []
+        assert list(map(list, outcome.users)) == accepted
+    header, *rows = _rows_of(outcome) or [[]]
+    lines = [int(row[header.index(LINE)]) for row in rows]
+    assert lines == [row["line"] for row in expected["rejected"]]
+
+
+def require_alike(one: Outcome, other: Outcome) -> None:
+    """Make sure that two ways in say the same of a case, but for what is of one run: number, time and place.
+
+    Raises:
+        AssertionError: They do not.
+    """
+    assert _without_run(one.receipt) == _without_run(other.receipt)
+    assert _without_import(one) == _without_import(other)
+
+
+def _without_run(receipt: Receipt) -> Receipt:
+    return attrs.evolve(receipt, import_id=None, rejected_rows=None, started=EPOCH, seconds=0.0)
+
+
+def _without_import(outcome: Outcome) -> list[list[str]]:
+    header, *rows = _rows_of(outcome) or [[]]
+    for row in rows:
+        row[header.index(IMPORT)] = ""
+    return [header, *rows]
+
+
+def _rows_of(outcome: Outcome) -> list[list[str]]:
+    """Read the file of rejected rows, of which no byte may be lost in that; empty where there is none."""
+    if outcome.rejected_rows is None:
+        return []
+    delimiter = outcome.receipt.source.delimiter or ""
+    text = outcome.rejected_rows.decode("utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    again = io.StringIO(newline="")
+    csv.writer(again, delimiter=delimiter).writerows(rows)
+    assert again.getvalue().encode("utf-8-sig") == outcome.rejected_rows
+    return rows
