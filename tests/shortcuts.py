@@ -1,0 +1,223 @@
+"""Whole imports with the shortcuts through the screen and without them, which must come to the same."""
+
+import gzip
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from unittest.mock import patch
+
+import attrs
+from hypothesis import strategies as st
+
+from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.application import decoding, screening
+from rollcall.application.dialect import OWN_LABELS
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import UserRepository
+from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import COLUMNS, RULES, User, WholeNumber
+from strategies import csv_uploads, refused_uploads
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+WHOLE = 256 * 1024
+
+# Rows of it are rejected, so that a file can come back that mends them.
+FIRST = b"name,country,age\nAnn,Norway,41\n" + b"Ben,Norway,x\n" * 5
+
+POLICIES = (
+    Policy(),
+    Policy(max_rejected=Tolerance("2")),
+    Policy(max_rejected=Tolerance("50%")),
+    *(Policy(unique_by=("name",), on_duplicate=fate) for fate in OnDuplicate),
+)
+
+ENDS = ("\n", "\r\n", "\r")
+HEADERS = ("name,country,age", "age;name;note;country", "note\tcountry\tname\tage", "name|age|country")
+# Each header under each line end, and then each policy.
+EVERY_TRAP = [
+    *((header, end, Policy()) for header in HEADERS for end in ENDS),
+    *((HEADERS[0], ENDS[0], policy) for policy in POLICIES[1:]),
+]
+
+
+def without_shortcuts() -> AbstractContextManager[object]:
+    """Let every record be judged cell by cell."""
+    return patch.object(screening, "clean_records", lambda _: None)
+
+
+@attrs.frozen
+class Came:
+    """All that came of some uploads.
+
+    Attributes:
+        receipts: One for each of them.
+        reports: What was stored: receipts and rejected rows.
+        users: Who is registered, in order.
+    """
+
+    receipts: Sequence[Receipt]
+    reports: dict[str, bytes]
+    users: Sequence[User]
+
+
+def what_comes_of(
+    uploads: Sequence[bytes],
+    users: UserRepository,
+    policy: Policy,
+    *,
+    piece_bytes: int = WHOLE,
+    batch: int = WHOLE,
+) -> Came:
+    """Import uploads one after the other, at one and the same time.
+
+    Args:
+        uploads: Their bytes.
+        users: With nobody in it.
+        policy: How they are judged.
+        piece_bytes: In pieces of what size they are read.
+        batch: How many characters are handed on at once.
+    """
+    bucket, reports = (MemoryObjectStore(name, lambda: NOON) for name in ("uploads", "reports"))
+    importer = ImportUsers(
+        uploads=bucket, reports=reports, users=users, policy=policy, now=lambda: NOON, spool=io.BytesIO
+    )
+    receipts = []
+    with (
+        patch.object(decoding, "CHUNK_BYTES", piece_bytes),
+        patch.object(screening, "BATCH_CHARACTERS", batch),
+    ):
+        for number, data in enumerate(uploads):
+            bucket.put(f"{number}.csv", io.BytesIO(data))
+            receipts.append(importer(ObjectReference(key=f"{number}.csv")))
+    stored = {}
+    for report in reports.list():
+        with reports.open(report) as found:
+            stored[report.key] = found.fetch(lambda _: None).read()
+    return Came(receipts, stored, list(users.users()))
+
+
+def anything() -> st.SearchStrategy[bytes]:
+    """Any file: mostly clean ones with something in them, then whatever else there is."""
+    return st.one_of(
+        _mostly_clean(),
+        _mostly_clean(),
+        csv_uploads().map(lambda upload: upload.data),
+        refused_uploads().map(lambda refused: refused[0]),
+    )
+
+
+# One of these in a cell is enough for it not to be clean, or for a careless pattern to take it for clean.
+_TRAPS = (
+    *"\x00\t\x0b\x0c\x1c\x1f\x7f\x85\x9f\xa0\xad\u061c\u180e\u200b\u200d\u2028\u2029\u202a\u202e\u2066\u2069\u3000\ufeff",
+    *" '=+-@|,;\\_.",
+    *(
+        "''",
+        "'=1",
+        "\\.",
+        "\\N",
+        "NULL",
+        "é",
+        "e\u0301",
+        "山",
+        "👩\u200d👧",
+        "x" * 199,
+        "x" * 200,
+        "x" * 201,
+        "é" * 200,
+    ),
+    *(
+        '"',
+        '""',
+        '""""',
+        '"a"',
+        '"a,b"',
+        '"a;b"',
+        '"a\tb"',
+        '"a\nb"',
+        '"a\r\nb"',
+        '"a""b"',
+        '"a"b',
+        '" a "',
+        '"\'=1"',
+    ),
+)
+_AGES = (
+    *("0", "7", "150", "151", "007", "1000", "-1", "+1", "1.0", "1_0", "٣", "²", "", " ", " 7", "7 ", "\u30007"),
+    *('"7"', '" 7 "', '"151"', "'7", "7'", "\x007", "7\u200b"),
+)
+_CLEAN = ("Ann", "O'Brien", "山田 太郎", "Côte d'Ivoire", "7")
+
+
+def every_trap(header: str, end: str) -> bytes:
+    """Make a file with each trap in a row that is clean otherwise, and clean rows between them.
+
+    Args:
+        header: Its header.
+        end: How its lines end.
+    """
+    delimiter = next(mark for mark in ",;\t|" if mark in header)
+    labels = header.split(delimiter)
+    texts = [around.format(trap) for trap in _TRAPS for around in ("{}", "{}a", "a{}", "a{}a", " {} ")]
+    clean = {label: "1" if _is_number(label) else f"a {label}" for label in labels}
+    lines = [f"sep={delimiter}", header]
+    for label in labels:
+        for cell in _AGES if _is_number(label) else texts:
+            lines.append(delimiter.join({**clean, label: cell}.values()))
+            lines += [delimiter.join(clean.values())] * (len(lines) % 3)
+    return (end.join(lines) + end).encode()
+
+
+def _is_number(label: str) -> bool:
+    return label in COLUMNS and isinstance(RULES[COLUMNS.index(label)], WholeNumber)
+
+
+_odd = st.one_of(
+    st.sampled_from(_TRAPS),
+    st.tuples(st.sampled_from(["", "a", " "]), st.sampled_from(_TRAPS), st.sampled_from(["", "a", " "])).map(
+        "".join
+    ),
+    st.sampled_from(_AGES),
+)
+
+
+@st.composite
+def _mostly_clean(draw: st.DrawFn) -> bytes:
+    """Clean rows, and here and there a cell, a row or a line end that is not."""
+    others = draw(st.lists(st.sampled_from(["id", "note", "", '"a note"']), max_size=2))
+    mended = draw(st.sampled_from([[], [], [], list(OWN_LABELS[:3])]))
+    labels = draw(st.permutations([*COLUMNS, *others, *mended]))
+    delimiter = draw(st.sampled_from([",", ",", ";", "\t", "|"]))
+    lines = [f"sep={delimiter}"] if delimiter == "|" or draw(st.integers(0, 9)) == 0 else []
+    lines.append(delimiter.join(labels))
+    rows = draw(st.lists(st.tuples(*map(_cells, labels)).map(delimiter.join), max_size=12))
+    lines += [draw(_rows_beside(row, delimiter)) if draw(st.integers(0, 9)) == 0 else row for row in rows]
+    if draw(st.integers(0, 5)) == 0:
+        lines += lines[1:] * draw(st.integers(1, 60))
+    usual = draw(st.sampled_from(ENDS))
+    ends = [draw(st.sampled_from([usual] * 9 + ["\n", "\r\n", "\r", "\n\n"])) for _ in range(8)]
+    text = "".join(line + ends[number % 8] for number, line in enumerate(lines))
+    text = text if draw(st.booleans()) else text.rstrip("\r\n")
+    mark, encoding = draw(
+        st.sampled_from([("", "utf-8"), ("", "utf-8"), ("\ufeff", "utf-8"), ("\ufeff", "utf-16-le")])
+    )
+    data = (mark + text).encode(encoding)
+    return gzip.compress(data, mtime=0) if draw(st.integers(0, 9)) == 0 else data
+
+
+def _cells(label: str) -> st.SearchStrategy[str]:
+    """Cells of a column, three of four of them clean."""
+    if label in OWN_LABELS:
+        clean = st.sampled_from(["1", "2", "3", "4"])
+    else:
+        clean = st.sampled_from(["0", "41", "150"] if _is_number(label) else _CLEAN)
+    return st.integers(0, 3).flatmap(lambda one: clean if one else _odd)
+
+
+def _rows_beside(row: str, delimiter: str) -> st.SearchStrategy[str]:
+    """Rows of another kind than this one."""
+    return st.sampled_from(
+        ["", " ", delimiter, row + delimiter, row.rpartition(delimiter)[0], f'"{row}', f'{row}"', f"{row}\n{row}"]
+    )
