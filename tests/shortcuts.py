@@ -45,7 +45,7 @@ EVERY_TRAP = [
 
 def without_shortcuts() -> AbstractContextManager[object]:
     """Let every record be judged cell by cell."""
-    return patch.object(screening, "clean_records", lambda _: None)
+    return patch.object(screening, "clean_records", lambda _: ())
 
 
 @attrs.frozen

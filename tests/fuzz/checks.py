@@ -37,6 +37,7 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, 
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS, User
+from shortcuts import without_shortcuts
 from unit.desk import Desk
 from unit.oracles import Limits, row_verdict
 
@@ -105,16 +106,9 @@ _validator = jsonschema.Draft202012Validator(
 
 
 @contextmanager
-def precisely() -> Iterator[None]:
-    """Judge every record cell by cell: the one place here that turns all fast ways off."""
-    with patch.object(screening, "clean_records", lambda _: None):
-        yield
-
-
-@contextmanager
 def by_turns() -> Iterator[None]:
     """Try the fast way anew after every record that was judged cell by cell."""
-    with patch.object(screening, "BATCH_CHARACTERS", 1), patch.object(screening, "LEAST_CHARACTERS", 1):
+    with patch.object(screening, "BATCH_CHARACTERS", 1):
         yield
 
 
@@ -132,12 +126,12 @@ def in_pieces(size: int) -> Iterator[None]:
 @contextmanager
 def precisely_in_pieces(size: int) -> Iterator[None]:
     """Both at once."""
-    with precisely(), in_pieces(size):
+    with without_shortcuts(), in_pieces(size):
         yield
 
 
-OTHER_WAYS: tuple[Callable[[], AbstractContextManager[None]], ...] = (
-    precisely,
+OTHER_WAYS: tuple[Callable[[], AbstractContextManager[object]], ...] = (
+    without_shortcuts,
     partial(in_pieces, 1),
     partial(in_pieces, 3),
     partial(in_pieces, 7),
@@ -223,9 +217,10 @@ def limited(limits: Limits) -> Iterator[None]:
             stack.enter_context(patch.object(records, "MAX_QUOTED_BYTES", limits.quoted_bytes))
             stack.enter_context(patch.object(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends))
             stack.enter_context(patch.object(records, "MAX_RECORD_BYTES", limits.record_bytes))
+            # What is clean is far below the limits as they are, and knows nothing of them.
+            stack.enter_context(without_shortcuts())
         if limits.record_bytes != LIMITS[0].record_bytes:
             stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.record_bytes // 4))
-            stack.enter_context(precisely())
         yield
 
 

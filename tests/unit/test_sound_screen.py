@@ -4,7 +4,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import attrs
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application import screening
 from rollcall.application.clean_records import clean_records
 from rollcall.application.dialect import DELIMITERS, Header, read_header
 from rollcall.application.ports import Origin
@@ -21,6 +19,7 @@ from rollcall.application.rejected_rows import RejectedRow
 from rollcall.application.screening import screen
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
+from shortcuts import without_shortcuts
 
 # What a pattern that is a little too lax would let through.
 TRAPS = (
@@ -49,13 +48,6 @@ wrappings = st.sampled_from(["{}", *WRAPPINGS])
 cells = st.builds(str.format, wrappings, bare_cells)
 ages = st.builds(str.format, wrappings, st.sampled_from(AGES)) | cells
 line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
-
-
-@contextmanager
-def screen_switched_off() -> Iterator[None]:
-    """Have every record judged cell by cell."""
-    with patch.object(screening, "clean_records", lambda _: ()):
-        yield
 
 
 @attrs.frozen
@@ -136,7 +128,7 @@ def test_screened_or_not_a_file_gives_the_same(text: str, size: int, turned_down
     """Rows, lines, rejections and blank rows, wherever the text is cut and whichever lines are turned down."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
-    with screen_switched_off():
+    with without_shortcuts():
         precise = judged(pieces, turned_down)
 
     assert precise == judged(pieces, turned_down)
