@@ -440,7 +440,6 @@ def test_whatever_a_row_is_refused_for_it_can_be_mended(record: str) -> None:
     assert {1, 2, 3} == {user.age for user in world.users()}
 
 
-@pytest.mark.xfail(reason="without a mark the encoding is guessed anew, from the rejected rows alone")
 def test_rejected_rows_come_back_in_the_encoding_of_the_upload() -> None:
     """However few of them there are, and whatever these would be in an encoding that is tried before."""
     desk = Desk()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import takewhile
 from typing import BinaryIO, Literal
 
 import attrs
@@ -351,7 +352,9 @@ class _Import:
     def _new_rejected_rows(self, spool: BinaryIO, importing: Importing) -> RejectedRows:
         if not self._header:
             raise AssertionError("rows are rejected by a header")
-        return RejectedRows(spool, self._header, self._content.encoding or "utf-8", importing.import_id)
+        encoding = self._content.encoding or "utf-8"
+        tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
+        return RejectedRows(spool, self._header, encoding, importing.import_id, tuple(tried_before))
 
     def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
         stream.seek(0)

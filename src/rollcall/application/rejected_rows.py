@@ -6,11 +6,13 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO
 
 import attrs
 
+from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header, restored_cell
 from rollcall.application.ports import Origin
 from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
@@ -92,14 +94,25 @@ class RejectedRows:
         header: The upload's header.
         encoding: The upload's encoding.
         import_id: The import that refused them; None in a dry run.
+        tried_before: The encodings that are tried before it on a file that comes without a mark.
     """
 
-    def __init__(self, spool: BinaryIO, header: Header, encoding: str, import_id: int | None) -> None:
+    def __init__(
+        self,
+        spool: BinaryIO,
+        header: Header,
+        encoding: str,
+        import_id: int | None,
+        tried_before: Sequence[str] = (),
+    ) -> None:
         spool.seek(0)
         spool.truncate()
         self._spool = spool
         self._header = header
         self._uploaders_positions = header.uploaders_positions
+        self._encoding = encoding
+        self._tried_before = () if encoding in _MARKS else tried_before
+        self._mistakable = False
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._import_id = "" if import_id is None else str(import_id)
@@ -136,7 +149,7 @@ class RejectedRows:
             Its name, which carries the beginning of its own SHA-256, and its bytes at their beginning.
         """
         self._write_pending()
-        self._spool.seek(0)
+        self._spool.seek(self._write_again_in_utf_8() if self._mistakable else 0)
         return f"rejected-{self._hash.hexdigest()[:12]}.csv", self._spool
 
     def _raw_text_kept(self, record: Record) -> str:
@@ -153,7 +166,38 @@ class RejectedRows:
             return str(row.origin.line), str(row.origin.import_id)
         return str(row.rejection.line), self._import_id
 
+    def _write_again_in_utf_8(self) -> int:
+        """Append the whole file in an encoding of which its mark leaves no doubt.
+
+        Returns:
+            Where in the spool that begins.
+        """
+        end = self._spool.tell()
+        decoder = codecs.getincrementaldecoder(self._encoding)()
+        self._hash = hashlib.sha256()
+        self._write(codecs.BOM_UTF8)
+        for start in range(0, end, CHUNK_BYTES):
+            self._spool.seek(start)
+            data = self._spool.read(min(CHUNK_BYTES, end - start))
+            self._spool.seek(0, io.SEEK_END)
+            self._write(decoder.decode(data, final=start + len(data) == end).encode())
+        return end
+
+    def _looks_otherwise(self, cell: str) -> bool:
+        """Tell whether a cell alone is another text in an encoding that is tried before the upload's own.
+
+        Where no cell is, no mended file is either that still holds one of them.
+        """
+        data = cell.encode(self._encoding, "backslashreplace")
+        for encoding in self._tried_before:
+            with suppress(UnicodeError):
+                if data.decode(encoding) != cell:
+                    return True
+        return False
+
     def _write_row(self, cells: Sequence[str], *, after: str = "") -> None:
+        if self._tried_before and not self._mistakable:
+            self._mistakable = any(map(self._looks_otherwise, cells))
         self._pending.write(after)
         self._writer.writerow([f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells])
         if self._pending.tell() >= _PENDING_CHARACTERS:
