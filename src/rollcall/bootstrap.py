@@ -7,10 +7,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside
-from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import ImportUsers, folder_of
 from rollcall.application.ports import ObjectStore, SchemaError, UnknownImportError, UserRepository
 from rollcall.domain.policy import Policy
@@ -27,12 +25,14 @@ def now() -> datetime:
 def object_store(address: Address) -> ObjectStore:
     """Open the store at an address."""
     if address.scheme == "s3":
-        # boto3 takes longer to import than a small file to load, so only those who need it wait for it.
+        # boto3 takes longer to import than a small file to load, so only those who need an adapter wait for it.
         from rollcall.adapters.s3 import S3ObjectStore, client  # noqa: PLC0415 - see above
 
         return S3ObjectStore(address.place, address.prefix, client())
     if address.scheme == "file":
         return LocalObjectStore(Path(address.place))
+    from rollcall.adapters.memory import MemoryObjectStore  # noqa: PLC0415 - see above
+
     return MemoryObjectStore()
 
 
@@ -64,6 +64,8 @@ def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
     """
     if settings.database_url == "memory:":
+        from rollcall.adapters.memory import MemoryUserRepository  # noqa: PLC0415 - see object_store
+
         yield MemoryUserRepository()
         return
     from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
@@ -127,6 +129,8 @@ def import_users(
 
 def dry_run(settings: Settings, *, uploads: ObjectStore) -> ImportUsers:
     """Put together a use case that judges and keeps nothing."""
+    from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see object_store
+
     return import_users(settings, uploads=uploads, reports=NoReports(), users=DryRunUserRepository())
 
 

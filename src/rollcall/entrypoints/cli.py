@@ -15,7 +15,6 @@ from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 import attrs
 import click
-import platformdirs
 
 from rollcall import bootstrap
 from rollcall.application.import_users import Progress
@@ -402,7 +401,11 @@ def _users(settings: Settings) -> Iterator[UserRepository]:
 
 
 def _data_folder(settings: Settings) -> Path:
-    return Path(settings.data or platformdirs.user_data_path("rollcall"))
+    if settings.data:
+        return Path(settings.data)
+    import platformdirs  # noqa: PLC0415 - few wait for what they do not need
+
+    return platformdirs.user_data_path("rollcall")
 
 
 def _is_s3(file: str) -> bool:

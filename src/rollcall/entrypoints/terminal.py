@@ -12,14 +12,6 @@ from typing import IO
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -139,15 +131,18 @@ class Terminal:
         if not self._errors.is_terminal:
             yield lambda _: None
             return
+        # Whoever does not watch does not wait for it.
+        from rich import progress  # noqa: PLC0415 - see above
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TextColumn("{task.fields[rows]}"),
-            TimeRemainingColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=None),
+            progress.TaskProgressColumn(),
+            progress.DownloadColumn(),
+            progress.TextColumn("{task.fields[rows]}"),
+            progress.TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._errors, transient=True, expand=True) as bar:
+        with progress.Progress(*columns, console=self._errors, transient=True, expand=True) as bar:
             task = bar.add_task("checking", total=None, rows="")
 
             def show(step: Step) -> None:
