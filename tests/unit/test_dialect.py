@@ -147,12 +147,24 @@ def test_a_delimiter_that_was_said_is_not_guessed_again() -> None:
     "text",
     [
         *("", "\n", "\r\n \r\n", ",,,\n", ", ,\n", '"",""\n', '"";" "\n', ";;\n\t\n", "\u200b\n"),
-        *("sep=;", "sep=;\n"),
+        *(" , \n", "sep=;", "sep=;\n", "sep=|\n\n|"),
     ],
 )
 def test_a_file_without_content_is_empty(text: str) -> None:
     """Blank lines are no header."""
     assert _fault(text).code is Code.EMPTY_FILE
+
+
+@pytest.mark.parametrize("blank", ["", " ", "{0}{0}", " {0} {0}\t", '{0}""', '" "'])
+@pytest.mark.parametrize("delimiter", [*DELIMITERS, "|"])
+def test_blank_rows_before_the_header_are_passed_over(delimiter: str, blank: str) -> None:
+    """Also those between it and the line that says the delimiter."""
+    row = blank.format(delimiter)
+    header = delimiter.join(COLUMNS)
+    says = f"sep={delimiter}"
+
+    assert _header(f"\n{says}\n{row}\n\n{header}\n").positions == (0, 1, 2)
+    assert delimiter == "|" or _header(f"{row}\n\n{row}\n{header}\n").positions == (0, 1, 2)
 
 
 def test_a_missing_label_is_named_beside_those_that_were_found() -> None:

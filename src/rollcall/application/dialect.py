@@ -17,7 +17,6 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 
 _LABELS_SHOWN = 10
 
-_marks = re.compile(rf'[{"".join(DELIMITERS)}"]')
 _made_safe = re.compile(r"'+[=+\-@\t\r]")
 _separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
 
@@ -72,20 +71,21 @@ def read_header(reader: RecordReader) -> Header | Fault:
     Returns:
         The header; or why the whole upload is refused.
     """
-    first = _first_record(reader)
-    if not first:
-        return Fault(Code.EMPTY_FILE, "the file holds nothing; the first line must name the columns")
-    if first.fault is Code.RECORD_TOO_LONG:
-        return _not_split(first.fault, DELIMITERS[0])
-    separator = _separator_line.fullmatch(first.text)
+    candidates: Sequence[str] = DELIMITERS
+    first = _first_record(reader, candidates)
+    separator = _separator_line.fullmatch(first.text) if first else None
     if separator:
         reader.take(DELIMITERS[0])
-    candidates = (separator[1],) if separator else DELIMITERS
+        candidates = separator[1]
+        first = _first_record(reader, candidates)
+    if not first:
+        what = "no header" if separator else "nothing"
+        return Fault(Code.EMPTY_FILE, f"the file holds {what}; the first line must name the columns")
+    if first.fault is Code.RECORD_TOO_LONG:
+        return _not_split(first.fault, candidates[0])
     faults = []
     for delimiter in candidates:
-        record = reader.peek(delimiter)
-        if not record:
-            return Fault(Code.EMPTY_FILE, "the file holds no header; the first line must name the columns")
+        record = reader.peek(delimiter) or first  # there is one, for there was under another delimiter
         found = _understand(record, delimiter, separator_line=separator is not None)
         if isinstance(found, Header):
             reader.take(delimiter)
@@ -98,14 +98,15 @@ def read_header(reader: RecordReader) -> Header | Fault:
     return max(faults, key=lambda fault: (fault[1].code is Code.DUPLICATE_LABEL, fault[0]))[1]
 
 
-def _first_record(reader: RecordReader) -> Record | None:
+def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | None:
     """Pass over rows that are blank under some delimiter; under another they may be more than that."""
+    marks = str.maketrans("", "", "".join(delimiters) + '"')
     while True:
         reader.take_empty_lines()
-        first = reader.peek(DELIMITERS[0])
-        if not first or first.fault is Code.RECORD_TOO_LONG or not is_blank(_marks.sub("", first.text)):
+        first = reader.peek(delimiters[0])
+        if not first or first.fault is Code.RECORD_TOO_LONG or not is_blank(first.text.translate(marks)):
             return first
-        for delimiter in DELIMITERS:
+        for delimiter in delimiters:
             record = reader.peek(delimiter)
             if record and record.fault is Code.RECORD_TOO_LONG:
                 return record
