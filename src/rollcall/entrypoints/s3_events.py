@@ -1,0 +1,116 @@
+"""What S3 announces, whatever it comes wrapped in, as references to the objects that were created.
+
+Understood, also within one another: S3's own records, EventBridge's events, and what SQS and SNS pass on.
+Amazon S3's user guide has the forms of the first two under "Event message structure" and "EventBridge event
+message structure". Nothing that is raised here shows any of an event, since anybody may have written it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from rollcall.domain.upload import ObjectReference
+
+
+class UnknownEventError(ValueError):
+    """An event of a shape that is not understood.
+
+    Args:
+        where: The way into the event, such as `Records[0].body`; empty for the event itself.
+        what: What stands there, as the end of a sentence.
+    """
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"an event of unknown shape: {where or 'the whole of it'} {what}")
+
+
+def created_objects(event: object) -> list[ObjectReference]:
+    """Find every object that an event says was created, in order.
+
+    Left out are deletions and whatever else S3 tells of, its test event, and the empty objects that stand for
+    folders (`x/`).
+
+    Args:
+        event: What came, as JSON or read from it already.
+
+    Raises:
+        UnknownEventError: Some of it is of no shape that S3, EventBridge, SQS or SNS gives to such events.
+    """
+    return list(_find(event, ""))
+
+
+def _find(event: object, where: str) -> Iterator[ObjectReference]:
+    event = _read(event, where) if isinstance(event, str) else event
+    match event:
+        case {"Records": [*records]}:
+            for number, record in enumerate(records):
+                yield from _find_in_record(record, _join(where, f"Records[{number}]"))
+        case {"source": "aws.s3", "detail-type": str(kind), "detail": detail} if kind.startswith("Object "):
+            if kind == "Object Created":
+                yield from _from_eventbridge(detail, _join(where, "detail"))
+        case {"Type": "Notification", "Message": str(message)}:
+            yield from _find(message, _join(where, "Message"))
+        case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
+            pass
+        case _:
+            raise UnknownEventError(where, "is neither records nor an event of S3, nor a notification")
+
+
+def _find_in_record(record: object, where: str) -> Iterator[ObjectReference]:
+    match record:
+        case {"eventSource": "aws:s3", "eventName": str(name), "s3": s3}:
+            if name.startswith("ObjectCreated:"):
+                yield from _from_s3(s3, _join(where, "s3"))
+        case {"eventSource": "aws:sqs", "body": str(body)}:
+            yield from _find(body, _join(where, "body"))
+        case _:
+            raise UnknownEventError(where, "is neither a record of S3 nor a message of SQS")
+
+
+def _from_s3(s3: object, where: str) -> Iterator[ObjectReference]:
+    match s3:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}} if bucket and key:
+            try:
+                decoded = unquote_plus(key, errors="strict")
+            except UnicodeDecodeError:
+                raise UnknownEventError(_join(where, "object.key"), "is not in UTF-8") from None
+            yield from _reference(bucket, decoded, rest, version=rest.get("versionId"), etag=rest.get("eTag"))
+        case _:
+            raise UnknownEventError(where, "names no bucket and key")
+
+
+def _from_eventbridge(detail: object, where: str) -> Iterator[ObjectReference]:
+    match detail:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}} if bucket and key:
+            # As it is: only S3's own records have their keys encoded.
+            yield from _reference(bucket, key, rest, version=rest.get("version-id"), etag=rest.get("etag"))
+        case _:
+            raise UnknownEventError(where, "names no bucket and key")
+
+
+def _reference(
+    bucket: str, key: str, described: Mapping[Any, Any], *, version: object, etag: object
+) -> Iterator[ObjectReference]:
+    if key.endswith("/") and not described.get("size"):
+        return
+    # "null" is the version of an object from before its bucket had versions: one that others replace.
+    known = isinstance(version, str) and version not in {"", "null"}
+    yield ObjectReference(
+        bucket=bucket,
+        key=key,
+        version=str(version) if known else None,
+        etag=etag if not known and isinstance(etag, str) and etag else None,
+    )
+
+
+def _read(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # The cause quotes the text.
+        raise UnknownEventError(where, "is not JSON") from None
+
+
+def _join(where: str, further: str) -> str:
+    return f"{where}.{further}" if where else further

@@ -1,0 +1,256 @@
+"""Whatever an announcement comes wrapped in, the same objects are found in it, and nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.s3_events import UnknownEventError, created_objects
+
+EVENTS = Path(__file__).parents[1] / "events"
+
+Event = dict[str, Any]
+
+keys = st.text(
+    st.sampled_from("ab/ +%25BF&=?#é山👩\u200d\u202e\n\0\"\\'<") | st.characters(codec="utf-8"), min_size=1
+).filter(lambda key: not key.endswith("/"))
+
+
+def s3_record(key: str, *, name: str = "ObjectCreated:Put", bucket: str = "inbox", **described: object) -> Event:
+    """One record as S3 writes it; the key is encoded already."""
+    described = {"size": 10, "eTag": "e1", "sequencer": "0A", **described}
+    return {
+        "eventSource": "aws:s3",
+        "eventName": name,
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key, **described}},
+    }
+
+
+def by_s3(key: str) -> Event:
+    """As S3 invokes a function itself."""
+    return {"Records": [s3_record(quote_plus(key, safe="/"))]}
+
+
+def by_s3_with_percent_signs_only(key: str) -> Event:
+    """The other way to encode a space."""
+    return {"Records": [s3_record(quote(key, safe=""))]}
+
+
+def by_eventbridge(key: str, *, kind: str = "Object Created", **described: object) -> Event:
+    """As EventBridge passes it on; it does not encode keys."""
+    described = {"size": 10, "etag": "e1", "sequencer": "0A", **described}
+    return {
+        "source": "aws.s3",
+        "detail-type": kind,
+        "detail": {"bucket": {"name": "inbox"}, "object": {"key": key, **described}},
+    }
+
+
+def in_sqs(*events: Event) -> Event:
+    """As a queue passes events on."""
+    return {"Records": [{"eventSource": "aws:sqs", "body": json.dumps(event)} for event in events]}
+
+
+def in_sns(event: Event) -> Event:
+    """As a topic passes an event on to a queue."""
+    return {"Type": "Notification", "TopicArn": "arn:aws:sns:::topic", "Message": json.dumps(event)}
+
+
+ENVELOPES: list[Callable[[str], Event]] = [
+    by_s3,
+    by_s3_with_percent_signs_only,
+    by_eventbridge,
+    lambda key: in_sqs(by_s3(key)),
+    lambda key: in_sqs(by_eventbridge(key)),
+    lambda key: in_sqs(in_sns(by_s3(key))),
+    lambda key: in_sqs(in_sns(by_eventbridge(key))),
+]
+
+
+@given(key=keys, wrap=st.sampled_from(ENVELOPES))
+def test_every_key_comes_out_of_every_envelope_as_it_was(key: str, wrap: Callable[[str], Event]) -> None:
+    """Decoded once where it was encoded, and not at all where it was not."""
+    assert created_objects(wrap(key)) == [ObjectReference(bucket="inbox", key=key, etag="e1")]
+
+
+@pytest.mark.parametrize("wrap", ENVELOPES)
+@pytest.mark.parametrize("key", ["a+b.csv", "a%2Bb.csv", "a b.csv", "100%.csv", "%252F.csv", "é/山田 太郎.csv"])
+def test_keys_that_have_been_decoded_twice_before(wrap: Callable[[str], Event], key: str) -> None:
+    """By others: each of these is another object then, or none."""
+    [reference] = created_objects(wrap(key))
+
+    assert reference.key == key
+
+
+@given(keys=st.lists(st.lists(keys, max_size=3), max_size=3))
+def test_every_record_of_every_message_counts(keys: list[list[str]]) -> None:
+    """In their order."""
+    event = in_sqs(*({"Records": [s3_record(quote_plus(key)) for key in message]} for message in keys))
+
+    assert [found.key for found in created_objects(event)] == [key for message in keys for key in message]
+
+
+def test_text_is_read_as_json() -> None:
+    """The body of a message, for whoever has it alone."""
+    assert created_objects(json.dumps(by_s3("a b"))) == created_objects(by_s3("a b"))
+
+
+@pytest.mark.parametrize(
+    ("described", "version", "etag"),
+    [
+        ({"versionId": "v1"}, "v1", None),
+        ({"versionId": "null"}, None, "e1"),
+        ({"versionId": ""}, None, "e1"),
+        ({"versionId": None}, None, "e1"),
+        ({}, None, "e1"),
+        ({"eTag": None}, None, None),
+    ],
+)
+def test_the_very_state_that_was_announced_is_wanted(
+    described: Event, version: str | None, etag: str | None
+) -> None:
+    """By its version, or where there is none by its ETag."""
+    event = {"Records": [s3_record("a", **described)]}
+
+    assert created_objects(event) == [ObjectReference(bucket="inbox", key="a", version=version, etag=etag)]
+
+
+def test_eventbridge_has_another_name_for_the_version() -> None:
+    """With a hyphen."""
+    assert created_objects(by_eventbridge("a", **{"version-id": "v1"})) == [
+        ObjectReference(bucket="inbox", key="a", version="v1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "reference"),
+    [
+        (
+            "s3Event.json",
+            ObjectReference(
+                bucket="lambda-artifacts-deafc19498e3f2df",
+                key="b21b84d653bb07b05b1e6b33684dc11b",
+                etag="b21b84d653bb07b05b1e6b33684dc11b",
+            ),
+        ),
+        (
+            "s3EventDecodedKey.json",
+            ObjectReference(bucket="sourcebucket", key="Happy Face.jpg", version="version"),
+        ),
+        (
+            "s3EventBridgeNotificationObjectCreatedEvent.json",
+            ObjectReference(
+                bucket="example-bucket", key="IMG_m7fzo3.jpg", etag="4e68adba0abe2dc8653dc3354e14c01d"
+            ),
+        ),
+        (
+            "s3SqsEvent.json",
+            ObjectReference(bucket="xxx", key="test.pdf", version="yd3d4HaWOT2zguDLvIQLU6ptDTwKBnQV"),
+        ),
+    ],
+)
+def test_events_as_they_come(file: str, reference: ObjectReference) -> None:
+    """With all that AWS puts into them besides."""
+    assert created_objects(json.loads((EVENTS / file).read_text())) == [reference]
+
+
+LEFT_ALONE: list[Event] = [
+    {"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-11-23T00:00:00Z", "Bucket": "inbox"},
+    *(
+        {"Records": [s3_record("a", name=name)]}
+        for name in (
+            "ObjectRemoved:Delete",
+            "ObjectRemoved:DeleteMarkerCreated",
+            "ObjectRestore:Post",
+            "ObjectRestore:Completed",
+            "Replication:OperationFailedReplication",
+            "LifecycleExpiration:Delete",
+            "ObjectTagging:Put",
+            "ObjectAcl:Put",
+            "ReducedRedundancyLostObject",
+        )
+    ),
+    *(
+        by_eventbridge("a", kind=kind)
+        for kind in ("Object Deleted", "Object Restore Completed", "Object Tags Added", "Object ACL Updated")
+    ),
+    {"Records": [s3_record("folder/", size=0)]},
+    {"Records": [s3_record("folder%2F", size=0)]},
+    by_eventbridge("folder/", size=0),
+    {"Records": []},
+]
+
+
+@pytest.mark.parametrize("event", LEFT_ALONE)
+@pytest.mark.parametrize("wrap", [dict, in_sqs, lambda event: in_sqs(in_sns(event))])
+def test_what_creates_no_upload_is_left_alone(event: Event, wrap: Callable[[Event], Event]) -> None:
+    """However it comes; it is no error."""
+    assert created_objects(wrap(event)) == []
+
+
+def test_what_creates_no_upload_does_not_hide_what_does() -> None:
+    """Beside it."""
+    event = in_sqs(
+        *LEFT_ALONE, by_s3("a"), {"Records": [s3_record("x", name="ObjectRemoved:Delete"), s3_record("b")]}
+    )
+
+    assert [found.key for found in created_objects(event)] == ["a", "b"]
+
+
+def test_an_object_with_something_in_it_is_an_upload_even_if_it_is_called_like_a_folder() -> None:
+    """Only an empty one stands for a folder."""
+    [reference] = created_objects({"Records": [s3_record("folder/", size=1)]})
+
+    assert reference.key == "folder/"
+
+
+CANARY = "Taro Canary"
+
+
+@pytest.mark.parametrize(
+    ("event", "where"),
+    [
+        ({}, "the whole of it is neither"),
+        ([], "the whole of it is neither"),
+        (None, "the whole of it is neither"),
+        ({CANARY: CANARY}, "the whole of it is neither"),
+        (CANARY, "the whole of it is not JSON"),
+        ("[" * 100_000, "the whole of it is not JSON"),
+        ("9" * 5000, "the whole of it is not JSON"),
+        ({"Records": CANARY}, "the whole of it is neither"),
+        ({"Records": [CANARY]}, "Records[0] is neither"),
+        ({"Records": [{"eventSource": "aws:kinesis", "kinesis": CANARY}]}, "Records[0] is neither"),
+        ({"Records": [s3_record("a"), {"eventSource": "aws:s3"}]}, "Records[1] is neither"),
+        ({"Records": [s3_record(CANARY, bucket="")]}, "Records[0].s3 names no bucket and key"),
+        ({"Records": [s3_record("")]}, "Records[0].s3 names no bucket and key"),
+        ({"Records": [{**s3_record("a"), "s3": {"bucket": CANARY}}]}, "Records[0].s3 names no bucket and key"),
+        ({"Records": [s3_record("%FF" + CANARY)]}, "Records[0].s3.object.key is not in UTF-8"),
+        ({**by_eventbridge("a"), "detail": {"object": CANARY}}, "detail names no bucket and key"),
+        ({**by_eventbridge("a"), "detail-type": "AWS API Call via CloudTrail"}, "the whole of it is neither"),
+        ({**by_eventbridge("a"), "source": "aws.ec2"}, "the whole of it is neither"),
+        (in_sqs({}, {"message": CANARY}), "Records[0].body is neither"),
+        ({"Records": [{"eventSource": "aws:sqs", "body": CANARY}]}, "Records[0].body is not JSON"),
+        (in_sqs(in_sns({"message": CANARY})), "Records[0].body.Message is neither"),
+    ],
+)
+def test_anything_else_is_refused_by_its_place_and_not_shown(event: object, where: str) -> None:
+    """Whoever wrote it may have written a user into it."""
+    with pytest.raises(UnknownEventError) as error:
+        created_objects(event)
+
+    assert str(error.value).startswith(f"an event of unknown shape: {where}")
+    assert "Canary" not in str(error.value)
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None or error.value.__suppress_context__
+
+
+def test_a_notification_that_s3_did_not_write_is_refused() -> None:
+    """As it comes from AWS."""
+    with pytest.raises(UnknownEventError, match=r"Records\[0\]\.body\.Message is neither"):
+        created_objects(json.loads((EVENTS / "snsSqsEvent.json").read_text()))
