@@ -2,19 +2,25 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside
+from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers, folder_of
 from rollcall.application.ports import ObjectStore, SchemaError, UnknownImportError, UserRepository
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference
-from rollcall.settings import Address, Settings
+from rollcall.settings import PREFIX, Address, SettingError, Settings
+
+if TYPE_CHECKING:
+    from rollcall.adapters.sqs import SqsQueues
 
 
 def now() -> datetime:
@@ -34,6 +40,41 @@ def object_store(address: Address) -> ObjectStore:
     from rollcall.adapters.memory import MemoryObjectStore  # noqa: PLC0415 - see above
 
     return MemoryObjectStore()
+
+
+def is_report(settings: Settings, reference: ObjectReference) -> bool:
+    """Tell whether an object is one of our own reports rather than an upload.
+
+    Raises:
+        SettingError: Reports go among the uploads, so that nothing tells them apart.
+    """
+    reports = settings.reports
+    if reports and (reports.scheme, reports.place) == ("s3", reference.bucket):
+        if not reports.prefix:
+            # Each receipt would be an upload with a receipt of its own, without end.
+            allowed = f"another bucket, or a folder in it that uploads do not use: s3://{reports.place}/reports"
+            raise SettingError(f"{PREFIX}REPORTS", f"s3://{reports.place}", allowed)
+        if reference.key.startswith(reports.prefix):
+            return True
+    return any(map(is_folder_of_reports, reference.key.split("/")[:-1]))
+
+
+def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
+    """Give a way to send messages to queues of SQS: `SqsQueues.send`.
+
+    Nothing is made ready for it before the first message, since hardly any invocation sends one.
+    """
+
+    @cache
+    def queues() -> "SqsQueues":
+        from rollcall.adapters.sqs import SqsQueues, client  # noqa: PLC0415 - see object_store
+
+        return SqsQueues(client())
+
+    def send(arn: str, body: str, attributes: Mapping[str, str], delay_in_seconds: int) -> None:
+        queues().send(arn, body, attributes, delay_in_seconds)
+
+    return send
 
 
 def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:

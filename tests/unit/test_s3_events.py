@@ -3,63 +3,29 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from announcements import (
+    Event,
+    by_eventbridge,
+    by_s3,
+    by_s3_with_percent_signs_only,
+    in_sns,
+    in_sqs,
+    s3_record,
+)
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.s3_events import UnknownEventError, created_objects
 
 EVENTS = Path(__file__).parents[1] / "events"
 
-Event = dict[str, Any]
-
 keys = st.text(
     st.sampled_from("ab/ +%25BF&=?#é山👩\u200d\u202e\n\0\"\\'<") | st.characters(codec="utf-8"), min_size=1
 ).filter(lambda key: not key.endswith("/"))
-
-
-def s3_record(key: str, *, name: str = "ObjectCreated:Put", bucket: str = "inbox", **described: object) -> Event:
-    """One record as S3 writes it; the key is encoded already."""
-    described = {"size": 10, "eTag": "e1", "sequencer": "0A", **described}
-    return {
-        "eventSource": "aws:s3",
-        "eventName": name,
-        "s3": {"bucket": {"name": bucket}, "object": {"key": key, **described}},
-    }
-
-
-def by_s3(key: str) -> Event:
-    """As S3 invokes a function itself."""
-    return {"Records": [s3_record(quote_plus(key, safe="/"))]}
-
-
-def by_s3_with_percent_signs_only(key: str) -> Event:
-    """The other way to encode a space."""
-    return {"Records": [s3_record(quote(key, safe=""))]}
-
-
-def by_eventbridge(key: str, *, kind: str = "Object Created", **described: object) -> Event:
-    """As EventBridge passes it on; it does not encode keys."""
-    described = {"size": 10, "etag": "e1", "sequencer": "0A", **described}
-    return {
-        "source": "aws.s3",
-        "detail-type": kind,
-        "detail": {"bucket": {"name": "inbox"}, "object": {"key": key, **described}},
-    }
-
-
-def in_sqs(*events: Event) -> Event:
-    """As a queue passes events on."""
-    return {"Records": [{"eventSource": "aws:sqs", "body": json.dumps(event)} for event in events]}
-
-
-def in_sns(event: Event) -> Event:
-    """As a topic passes an event on to a queue."""
-    return {"Type": "Notification", "TopicArn": "arn:aws:sns:::topic", "Message": json.dumps(event)}
 
 
 ENVELOPES: list[Callable[[str], Event]] = [

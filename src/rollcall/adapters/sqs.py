@@ -1,0 +1,67 @@
+"""Queues of SQS."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rollcall.application.ports import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+
+class SqsQueues:
+    """Queues by their ARNs, as the messages that come from them name them.
+
+    Args:
+        client: A client of SQS, with its own timeouts and retries.
+    """
+
+    def __init__(self, client: "SQSClient") -> None:
+        self._client = client
+        self._urls: dict[str, str] = {}
+
+    def send(self, arn: str, body: str, attributes: Mapping[str, str], delay_in_seconds: int) -> None:
+        """Send a message.
+
+        Args:
+            arn: The queue's name in full.
+            body: What it says.
+            attributes: What is written on it beside that.
+            delay_in_seconds: How long nobody is to receive it; 900 at most.
+
+        Raises:
+            StoreUnavailableError: It could not be sent, or it is not known whether it was.
+        """
+        try:
+            self._client.send_message(
+                QueueUrl=self._url(arn),
+                MessageBody=body,
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+                },
+                DelaySeconds=delay_in_seconds,
+            )
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            raise StoreUnavailableError(arn, f"SQS answered {code or 'an error'}") from error
+        except BotoCoreError as error:
+            raise StoreUnavailableError(arn, str(error)) from error
+
+    def _url(self, arn: str) -> str:
+        if arn not in self._urls:
+            *_, account, name = arn.split(":")
+            answer = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+            self._urls[arn] = answer["QueueUrl"]
+        return self._urls[arn]
+
+
+def client() -> "SQSClient":
+    """Make a client that gives up within seconds: whoever sends is short of time."""
+    return Session().client(
+        "sqs",
+        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}),
+    )

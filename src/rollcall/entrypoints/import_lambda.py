@@ -1,0 +1,343 @@
+"""The import Lambda: what S3 announces is imported, and only what another try can mend is tried again.
+
+A refused upload is a success here: its uploader has the receipt. docs/adr/0011 says what becomes of a message.
+"""
+
+import json
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, auto
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import attrs
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from rollcall import bootstrap
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import (
+    ImportInProgressError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    RepositoryUnavailableError,
+    SchemaError,
+    StoreUnavailableError,
+)
+from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.s3_events import UnknownEventError, created_objects
+from rollcall.settings import PREFIX, Address, SettingError, Settings, read_settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# What is kept of an invocation's time to roll back and to answer: so much, or that part of a short one.
+RESERVE_SECONDS = 20
+RESERVE_SHARE = 0.1
+INTERRUPTED_AGAIN_SECONDS = 5
+
+# A message that has to wait comes back after so long, and for so long from when it was sent first.
+RETURNS_AFTER_SECONDS = 60
+RETURNS_WITHIN = timedelta(hours=6)
+FIRST_SENT = "RollcallFirstSent"
+
+# Their texts show no cell; those of any others might.
+ERRORS = (
+    UnknownEventError,
+    SettingError,
+    ObjectNotFoundError,
+    ObjectChangedError,
+    StoreUnavailableError,
+    RepositoryUnavailableError,
+    SchemaError,
+    ConservationError,
+)
+
+# Powertools' own serializer writes line separators and direction marks as they are; this one writes ASCII only.
+logger = Logger(service="rollcall", json_serializer=partial(json.dumps, default=str))
+metrics = Metrics(namespace="Rollcall", service="import")
+# No more is traced than calls of AWS: the X-Ray SDK would wrap the connection to the database too.
+tracer = Tracer(service="rollcall", patch_modules=["botocore"])
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
+    """Answer one invocation; what AWS Lambda calls.
+
+    Raises:
+        SettingError: A setting is wrong or missing.
+        UnknownEventError: An event that came directly is not understood.
+        ImportFailedError: An upload that came directly could not be imported; invoke again.
+    """
+    return _wired()(event, context)
+
+
+class ImportFailedError(RuntimeError):
+    """Something has to be delivered again; what, and why, is in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("not everything could be imported; the log says what and why")
+
+
+class OutOfTimeError(BaseException):
+    """The invocation has no time left.
+
+    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
+    """
+
+
+@attrs.define
+class _Invocation:
+    """The time that an invocation has.
+
+    Attributes:
+        begun: How many imports have been begun in it.
+    """
+
+    _context: "LambdaContext"
+    _reserve_seconds: float
+    begun: int = 0
+
+    @classmethod
+    def of(cls, context: "LambdaContext") -> Self:
+        seconds = context.get_remaining_time_in_millis() / 1000
+        return cls(context, min(RESERVE_SECONDS, seconds * RESERVE_SHARE))
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Interrupt whatever is being done when the time is up, be it a wait for S3 or for the database.
+
+        Raises:
+            OutOfTimeError: It is.
+        """
+
+        def interrupt(*_: object) -> NoReturn:
+            raise OutOfTimeError
+
+        self.begun += 1
+        seconds_left = self._context.get_remaining_time_in_millis() / 1000 - self._reserve_seconds
+        if seconds_left <= 0:
+            raise OutOfTimeError
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            # And again, should the first be lost in a place that nothing can be raised from.
+            signal.setitimer(signal.ITIMER_REAL, seconds_left, INTERRUPTED_AGAIN_SECONDS)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+class _Outcome(IntEnum):
+    """What has to be done about a delivery, from best to worst."""
+
+    DONE = auto()
+    LATER = auto()  # nothing is wrong with it, so it uses up no try
+    AGAIN = auto()
+
+
+@attrs.frozen(kw_only=True)
+class ImportLambda:
+    """What answers invocations, with all that it needs.
+
+    Attributes:
+        import_users: The use case.
+        is_report: Tells our own reports from uploads.
+        send: Sends a message: to which queue, its body, its attributes, how many seconds later.
+        now: Tells the time, with its zone.
+    """
+
+    import_users: ImportUsers
+    is_report: Callable[[ObjectReference], bool]
+    send: Callable[[str, str, Mapping[str, str], int], None]
+    now: Callable[[], datetime]
+
+    def __call__(self, event: Mapping[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
+        """Import every upload that an event announces.
+
+        Returns:
+            Of messages from SQS, those to be delivered again.
+
+        Raises:
+            UnknownEventError: An event that came directly is not understood.
+            ImportFailedError: An upload that came directly could not be imported; invoke again.
+        """
+        invocation = _Invocation.of(context)
+        try:
+            if _from_sqs(event):
+                return process_partial_response(
+                    event=dict(event),
+                    record_handler=partial(self._take_message, invocation=invocation),
+                    processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
+                )
+            # Without a queue to go back to, what has to wait is for the invoker to try again.
+            if self._import_all(created_objects(event), invocation) is not _Outcome.DONE:
+                raise ImportFailedError
+            return None
+        finally:
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    def _take_message(self, record: SQSRecord, invocation: _Invocation) -> None:
+        tries = int(record.attributes.approximate_receive_count)
+        with logger.append_context_keys(message_id=record.message_id, tries=tries):
+            try:
+                outcome = self._import_all(created_objects(record.body), invocation)
+                if outcome is _Outcome.LATER:
+                    outcome = self._put_back(record)
+            except Exception as error:  # noqa: BLE001 - one message must not stop the others
+                outcome = _failed(error)
+        if outcome is _Outcome.AGAIN:
+            raise ImportFailedError
+
+    def _import_all(self, references: Iterable[ObjectReference], invocation: _Invocation) -> _Outcome:
+        """Import one after the other, whatever becomes of each."""
+        return max([self._import(reference, invocation) for reference in references], default=_Outcome.DONE)
+
+    def _import(self, reference: ObjectReference, invocation: _Invocation) -> _Outcome:
+        version = reference.version or reference.etag
+        with logger.append_context_keys(bucket=reference.bucket, key=reference.key, version=version):
+            try:
+                if self.is_report(reference):
+                    return _Outcome.DONE
+                with invocation.importing():
+                    receipt = self.import_users(reference)
+            except ImportInProgressError as error:
+                return _put_off(str(error))
+            except OutOfTimeError:
+                # Only what had the whole time of an invocation has had its try.
+                return _put_off("no time is left for it behind others") if invocation.begun > 1 else _too_slow()
+            except Exception as error:  # noqa: BLE001 - one upload must not stop the others
+                return _failed(error)
+            _account_for(receipt)
+            return _Outcome.DONE
+
+    def _put_back(self, record: SQSRecord) -> _Outcome:
+        """Send a copy of a message for later, since nothing else leaves its tries as they are."""
+        first_sent = _first_sent(record)
+        if self.now() - datetime.fromtimestamp(int(first_sent) / 1000, UTC) > RETURNS_WITHIN:
+            logger.error("it has been put back for too long", extra={"hours": RETURNS_WITHIN / timedelta(hours=1)})
+            return _Outcome.AGAIN
+        self.send(record.event_source_arn, record.body, {FIRST_SENT: first_sent}, RETURNS_AFTER_SECONDS)
+        return _Outcome.DONE
+
+
+def wire(settings: Settings, held: ExitStack) -> ImportLambda:
+    """Put together what answers invocations.
+
+    Args:
+        settings: What was set.
+        held: Closes the connection to the database.
+
+    Raises:
+        SettingError: One is missing without which nothing can be imported here.
+    """
+    if settings.reports is None:
+        raise _missing("reports")
+    if settings.database_url is None:
+        raise _missing("database_url")
+    return ImportLambda(
+        import_users=bootstrap.import_users(
+            settings,
+            # Whoever announces an upload names its bucket.
+            uploads=bootstrap.object_store(settings.uploads or Address("s3")),
+            reports=bootstrap.object_store(settings.reports),
+            users=held.enter_context(bootstrap.repository(settings, Path())),
+        ),
+        is_report=partial(bootstrap.is_report, settings),
+        send=bootstrap.queue_sender(),
+        now=bootstrap.now,
+    )
+
+
+# As long as the process lives: AWS freezes it between invocations, and ends it without a word.
+_held = ExitStack()
+
+
+@cache
+def _wired() -> ImportLambda:
+    return wire(read_settings(os.environ), _held)
+
+
+def _missing(name: str) -> SettingError:
+    return SettingError(PREFIX + name.upper(), "", getattr(attrs.fields(Settings), name).metadata["allowed"])
+
+
+def _from_sqs(event: Mapping[str, Any]) -> bool:
+    match event:
+        case {"Records": [{"eventSource": "aws:sqs"}, *_]}:
+            return True
+    return False
+
+
+def _first_sent(record: SQSRecord) -> str:
+    """Find when a message was sent first, in milliseconds since 1970, whether or not it was put back since."""
+    attribute = record.raw_event.get("messageAttributes", {}).get(FIRST_SENT, {})
+    return attribute.get("stringValue") or record.attributes.sent_timestamp
+
+
+def _account_for(receipt: Receipt) -> None:
+    """Log an import in one line, without a cell: not even its message, which may quote a header that is none."""
+    counts = receipt.counts
+    logger.info(
+        receipt.status.value,
+        extra={
+            "import_id": receipt.import_id,
+            "version": receipt.source.version,
+            "bytes": receipt.source.size,
+            "code": receipt.code,
+            "corrects": receipt.corrects,
+            **attrs.asdict(counts),
+            "seconds": round(receipt.seconds, 3),
+            "rows_per_second": receipt.rows_per_second,
+        },
+    )
+    status = receipt.status.value.title().replace("_", "")
+    _count(f"Imports{status}")
+    _count("RowsRead", counts.read)
+    _count("RowsRegistered", counts.registered)
+    _count("RowsRejected", counts.rejected)
+    metrics.add_metric(name="ImportDuration", unit=MetricUnit.Seconds, value=receipt.seconds)
+
+
+def _put_off(reason: str) -> _Outcome:
+    logger.info("put off", extra={"reason": reason})
+    _count("ImportsPutOff")
+    return _Outcome.LATER
+
+
+def _too_slow() -> _Outcome:
+    logger.error(
+        "out of time, and rolled back; give the function more of it, or import this upload on a machine: "
+        "after its last try it is in the dead-letter queue"
+    )
+    _count("ImportsFailed")
+    return _Outcome.AGAIN
+
+
+def _failed(error: Exception) -> _Outcome:
+    """Log why something failed, without the text of an error that might show a cell."""
+    said: dict[str, Any] = {"error": type(error).__name__}
+    if isinstance(error, ERRORS):
+        said["reason"] = str(error)
+    else:
+        said["reason"] = error.strerror if isinstance(error, OSError) else None
+        frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
+        said["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    logger.error("failed; it is to be delivered again", extra=said)
+    _count("ImportsFailed")
+    return _Outcome.AGAIN
+
+
+def _count(name: str, number: int = 1) -> None:
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=number)
