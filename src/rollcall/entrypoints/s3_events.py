@@ -95,13 +95,13 @@ def _reference(
     if key.endswith("/") and not described.get("size"):
         return
     # "null" is the version of an object from before its bucket had versions: one that others replace.
-    known = isinstance(version, str) and version not in {"", "null"}
-    yield ObjectReference(
-        bucket=bucket,
-        key=key,
-        version=str(version) if known else None,
-        etag=etag if not known and isinstance(etag, str) and etag else None,
-    )
+    if isinstance(version, str) and version not in {"", "null"}:
+        yield ObjectReference(bucket=bucket, key=key, version=version)
+    elif isinstance(etag, str) and etag:
+        # In quotes, as HTTP has it and S3 itself everywhere but in events.
+        yield ObjectReference(bucket=bucket, key=key, etag=f'"{etag.strip(chr(34))}"')
+    else:
+        yield ObjectReference(bucket=bucket, key=key)
 
 
 def _read(text: str, where: str) -> object:
