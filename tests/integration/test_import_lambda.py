@@ -18,7 +18,8 @@ import pytest
 
 from announcements import Context, Event
 from integration.command_line import imports, users, wait_until
-from rollcall.adapters.sqs import client
+from rollcall.adapters.sqs import SqsQueues, client
+from rollcall.application.ports import StoreUnavailableError
 from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
 from rollcall.settings import read_settings
@@ -299,6 +300,16 @@ def test_a_wait_for_s3_ends_before_the_function_is_killed(
             silent.accept()
 
 
+def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the port."""
+    with pytest.raises(StoreUnavailableError, match=r"-gone: SQS answered .*NonExistentQueue"):
+        SqsQueues(chain.sqs).send(f"{chain.arn}-gone", "body", {}, 0)
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
+    with pytest.raises(StoreUnavailableError, match="Could not connect"):
+        SqsQueues(client()).send(chain.arn, "body", {}, 0)
+
+
 def test_the_connection_is_kept_and_replaced_when_it_broke(chain: Chain, wired: Wire, database_url: str) -> None:
     """Between invocations, as when the database fails over while the function is frozen."""
     function = wired(chain.settings(database_url))
@@ -325,10 +336,10 @@ def _connections(database_url: str) -> list[int]:
 
 
 def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str) -> None:
-    """In a process of its own that says nothing but JSON in ASCII, one object a line."""
+    """In a process of its own that says nothing but JSON in ASCII, one object a line, and never the event."""
     chain.drop(GOOD)
     event = chain.receive()
-    ended = _invoke(event, chain.settings(database_url))
+    ended = _invoke(event, {**chain.settings(database_url), "POWERTOOLS_LOGGER_LOG_EVENT": "true"})
 
     assert (ended.returncode, ended.stderr) == (0, b"")
     log, published, answer = map(json.loads, ended.stdout.decode("ascii").splitlines())
