@@ -1,0 +1,153 @@
+"""Any bytes at all are read as the contract says, from the first of them to the last row."""
+
+import gzip
+from collections.abc import Sequence
+from unittest.mock import patch
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollcall.application import decoding
+from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.rejection import Code, escaped
+from unit.desk import Desk
+from unit.oracles import Reading, read_upload
+
+# Ways to write a label that mean the same.
+_SPELLINGS = ("{}", "{}", "{}", " {}", "{}\t", "\u3000{}\x1f", '"{}"', '" {} "', '"{}\n"', '"\r{}"')
+_LABELS = (
+    *("name", "Country", " AGE", '"name"', "nam", "name\u200b", "\uff4eame", '"name"x', '"age'),
+    *("note", "", '"a, note"', "a;note", "x;x;x;x;x;x", 'x"y', "sep=;"),
+)
+_GOOD_CELLS = ("Ann", "41", "0", "150", "7 ", '"41"', "007")
+_CELLS = (
+    *("", " ", "\u3000", "\u200b", "x", "151", "-1", "a\u202eb", "a\x00b", "x" * 201, "\ufeff", "山田", "é"),
+    *('"a,b"', '"a;b"', '"a\tb"', '"a\nb"', '"a\rb"', '"a\r\n\rb"', '"a""b"', '" "', '"' + "\n" * 99 + '"'),
+    *('"a"b', 'a"b', '"a', 'a"', '"', "'", "'=1", '"' + "\n" * 100 + '"'),
+)
+_BLANK = ("", "", " ", "\t", ",,", ";;", '""', '"",""', " , , ", "\u200b;\u3000", '" "\t" "', ", ,;")
+_SEPARATOR_LINES = (
+    *("sep=,", "sep=;", "SEP=;", "sep=\t", "Sep=|", "sep=:", "sep= ", "sep='"),
+    *('sep="', "sep=", "sep=;;", "sep=x"),
+)
+_DELIMITERS = (",", ",", ";", "\t", "|", ":")
+_ENDS = ("\n", "\n", "\r\n", "\r")
+_WRITTEN_IN = (
+    *(("", "utf-8"), ("", "utf-8"), ("\ufeff", "utf-8")),
+    *(("\ufeff", "utf-16-le"), ("\ufeff", "utf-16-be"), ("", "cp932")),
+)
+_STRAY_BYTES = (b"\xff", b"\x80", b"\xc3", b"\xe5\xb1", b"\x00", b"\xef\xbb\xbf", b"\x1f\x8b")
+_MAGIC = (b"PK\x03\x04", b"%PDF-", b"\xff\xfe\x00\x00", b"\x1f\x8b", b"\xef\xbb")
+_ENCODINGS = (("utf-8",), ("utf-8",), ("utf-8", "cp932"), ("cp932", "utf-8"), ("ascii", "utf-8", "cp1252"))
+
+
+def _sometimes(what: Sequence[str]) -> st.SearchStrategy[list[str]]:
+    return st.integers(0, 3).flatmap(
+        lambda one: st.just([]) if one else st.sampled_from(what).map(lambda it: [it])
+    )
+
+
+def _spelt(column: str) -> st.SearchStrategy[str]:
+    return st.tuples(st.sampled_from(_SPELLINGS), st.sampled_from([column, column, column.upper()])).map(
+        lambda found: found[0].format(found[1])
+    )
+
+
+@st.composite
+def _texts(draw: st.DrawFn) -> str:
+    """Files as people make them, and a little worse."""
+    delimiter = draw(st.sampled_from(_DELIMITERS))
+    separator_lines = [f"sep={delimiter}"] * 30 + list(_SEPARATOR_LINES)
+    columns = [draw(_spelt(column)) for column in draw(st.permutations(["name", "country", "age"]))]
+    header = [*columns, *draw(_sometimes(_LABELS))]
+    if draw(st.integers(0, 4)) == 0:
+        header = draw(st.lists(st.sampled_from(columns + list(_LABELS)), max_size=5))
+    cells = st.integers(0, 7).flatmap(lambda one: st.sampled_from(_GOOD_CELLS if one else _CELLS))
+    rows = st.lists(cells, min_size=len(header), max_size=len(header)).map(delimiter.join)
+    other_rows = st.lists(cells, max_size=6).map(delimiter.join) | st.sampled_from(_BLANK)
+    lines = [
+        *draw(_sometimes(_BLANK)),
+        *([draw(st.sampled_from(separator_lines))] if delimiter in "|:" else draw(_sometimes(separator_lines))),
+        *draw(_sometimes(_BLANK)),
+        delimiter.join(header),
+        *draw(st.lists(rows | rows | other_rows, max_size=8)),
+    ]
+    usual = draw(st.sampled_from(_ENDS))
+    text = "".join(line + draw(st.sampled_from((*[usual] * 8, *_ENDS))) for line in lines)
+    return text if draw(st.booleans()) else text.rstrip("\r\n")
+
+
+@st.composite
+def _uploads(draw: st.DrawFn) -> bytes:
+    """Such files in any encoding and compression, and some that are damaged."""
+    mark, encoding = draw(st.sampled_from(_WRITTEN_IN))
+    data = (mark + draw(_texts())).encode(encoding, "replace")
+    if draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(st.sampled_from(_STRAY_BYTES)) + data[at:]
+    if draw(st.integers(0, 19)) == 0:
+        data = draw(st.sampled_from(_MAGIC)) + data
+    if draw(st.integers(0, 3)) == 0:
+        at = draw(st.integers(0, len(data)))
+        data = b"".join(
+            [
+                gzip.compress(data[:at], mtime=0),
+                draw(st.sampled_from([b"", b"", bytes(3)])),
+                gzip.compress(data[at:], mtime=0),
+                draw(st.sampled_from([b"", b"", bytes(5), b"more"])),
+            ]
+        )
+        data = data[: len(data) - draw(st.sampled_from([0, 0, 0, 1, 8, 20]))]
+    return data
+
+
+@given(data=_uploads(), encodings=st.sampled_from(_ENCODINGS), piece_bytes=st.sampled_from([1, 2, 7, 1000]))
+@settings(max_examples=3 * settings().max_examples)
+def test_an_upload_is_read_as_the_contract_says(data: bytes, encodings: tuple[str, ...], piece_bytes: int) -> None:
+    """Compression, encoding, delimiter, header, every row and every line number, in whatever pieces it is read."""
+    desk = Desk()
+    with patch.object(decoding, "CHUNK_BYTES", piece_bytes):
+        receipt = desk.importer(encodings=encodings)(desk.drop(data))
+    expected = read_upload(data, encodings)
+    expected = attrs.evolve(expected, ignored=tuple(map(escaped, expected.ignored)))
+
+    assert _reading(receipt, desk) == (
+        attrs.evolve(expected, users=()) if _verdict(expected)[0] is Status.REFUSED else expected
+    )
+    assert (receipt.status, receipt.code) == _verdict(expected)
+    assert receipt.counts.withheld == (len(expected.users) if receipt.status is Status.REFUSED else 0)
+
+
+def _reading(receipt: Receipt, desk: Desk) -> Reading:
+    """What an import made of an upload, in the oracle's form."""
+    of_rows = receipt.code in {None, Code.ROWS_REJECTED, Code.TOO_MANY_REJECTIONS}
+    source = receipt.source
+    return Reading(
+        code=None if of_rows else receipt.code,
+        sha256=source.sha256 or "",
+        compression=source.compression,
+        encoding=source.encoding,
+        delimiter=source.delimiter,
+        ignored=source.ignored_columns,
+        users=tuple(desk.rows()),
+        rejected=tuple(
+            (
+                rejection.line,
+                rejection.last_line,
+                tuple((fault.code, fault.column) for fault in rejection.faults),
+            )
+            for rejection in receipt.rejections
+        ),
+        blank=receipt.counts.blank,
+    )
+
+
+def _verdict(reading: Reading) -> tuple[Status, Code | None]:
+    if reading.code:
+        return Status.REFUSED, reading.code
+    if not reading.rejected:
+        return Status.LOADED, None
+    if not reading.users:
+        return Status.REFUSED, Code.TOO_MANY_REJECTIONS
+    return Status.PARTIALLY_LOADED, Code.ROWS_REJECTED
