@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -27,6 +28,7 @@ from fuzz.expected import (
     sheet_of,
     taken_back,
     text_of,
+    unpacked,
 )
 from fuzz.kept import CHOICES
 from rollcall.adapters import memory
@@ -35,7 +37,7 @@ from rollcall.application.ports import Block
 from rollcall.application.receipts import from_dict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
-from rollcall.domain.rejection import Code
+from rollcall.domain.rejection import Code, escaped
 from rollcall.domain.user import COLUMNS, User
 from shortcuts import without_shortcuts
 from unit.desk import Desk
@@ -273,7 +275,12 @@ def published(outcome: Outcome) -> None:
 def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
     """Hold what came of an upload against the oracles; None where none of its rows was judged."""
     receipt = outcome.receipt
+    content = unpacked(case.upload)
+    assert receipt.source.compression == ("gzip" if case.upload.startswith(b"\x1f\x8b") else None)
     text = text_of(case.upload, case.encodings, MOST_CSV_BYTES)
+    # Where not all of it is unpacked, it is known by what is stored.
+    known_by = case.upload if content is None or text is Code.SIZE_LIMIT else content
+    assert receipt.source.sha256 == hashlib.sha256(known_by).hexdigest()
     if isinstance(text, Code):
         assert (receipt.status, receipt.code) == (Status.REFUSED, text)
         assert outcome.users == list(case.table)
@@ -288,9 +295,8 @@ def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
         and not updates
     ):
         assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.REPEAT)
-    elif not sheet:
-        assert receipt.status is Status.REFUSED
-        assert receipt.code in {Code.EMPTY_FILE, Code.FORMAT_ERROR, Code.MISSING_LABEL, Code.DUPLICATE_LABEL}
+    elif isinstance(sheet, Code):
+        assert (receipt.status, receipt.code) == (Status.REFUSED, sheet)
     elif sheet.corrects not in {None, case.correctable}:
         assert (receipt.status, receipt.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
     else:
@@ -312,6 +318,7 @@ def judged_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> Non
     assert receipt.status == status
     assert receipt.corrects == sheet.corrects
     assert receipt.source.delimiter == sheet.delimiter
+    assert receipt.source.ignored_columns == tuple(map(escaped, sheet.ignored))
     assert outcome.users == list(expected.table)
     assert (counts.read, counts.rejected, counts.blank, counts.withheld) == (
         len(sheet.rows),
@@ -325,9 +332,9 @@ def judged_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> Non
         expected.unchanged,
     )
     assert [
-        (rejection.line, tuple((fault.code, fault.column) for fault in rejection.faults))
+        (rejection.line, rejection.last_line, tuple((fault.code, fault.column) for fault in rejection.faults))
         for rejection in receipt.rejections
-    ] == [(row.line, row.faults) for row in expected.rejected[:REJECTIONS_SHOWN]]
+    ] == [(row.line, row.last_line, row.faults) for row in expected.rejected[:REJECTIONS_SHOWN]]
     assert sum(total.count for total in receipt.totals) == sum(len(row.faults) for row in expected.rejected)
     assert bool(receipt.rejected_rows) == bool(expected.rejected)
     if receipt.rejected_rows:

@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 
 import attrs
 
@@ -26,6 +27,7 @@ class Row:
 
     Attributes:
         line: Where it starts.
+        last_line: Where it ends.
         cells: What they hold; None where it could not be split, or has the wrong number of them.
         values: What is to be registered; None if it is refused for what it is.
         faults: The code and column of each fault.
@@ -33,6 +35,7 @@ class Row:
     """
 
     line: int
+    last_line: int
     cells: tuple[str, ...] | None = None
     values: Values | None = None
     faults: tuple[tuple[Code, str | None], ...] = ()
@@ -68,6 +71,12 @@ class Sheet:
     def uploaders_places(self) -> list[int]:
         """Where the cells stand that are not Rollcall's own."""
         return [place for place, label in enumerate(_normal(self.labels)) if label not in OWN_LABELS]
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The labels of the uploader's columns that no field has."""
+        normal = _normal(self.labels)
+        return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in COLUMNS)
 
     @property
     def corrects(self) -> int | None:
@@ -116,34 +125,45 @@ def unpacked(stored: bytes) -> bytes | None:
     return content
 
 
-def sheet_of(text: str, limits: Limits) -> Sheet | None:
-    """Find the header and judge each row for what it is; None where there is no good header."""
-    at, line = _behind_blank_lines(text, limits)
-    candidates = [",", ";", "\t"]
+def sheet_of(text: str, limits: Limits) -> Sheet | Code:
+    """Find the header and judge each row for what it is; or say why there is no good header."""
+    delimiters = ",;\t"
+    at, line = _behind_blank_rows(text, 0, 1, delimiters, limits)
     said = re.match("(?i)sep=([\x20\t!#-/:-@\\[-`{-~])(\r\n|\r|\n|\\Z)", text[at:])
     if said:
-        candidates = [said[1]]
-        at, line = at + said.end(), line + 1
-    for delimiter in candidates:
+        delimiters = said[1]
+        at, line = _behind_blank_rows(text, at + said.end(), line + 1, delimiters, limits)
+    if at == len(text):
+        return Code.EMPTY_FILE
+    faults = []
+    for delimiter in delimiters:
         header, behind = read_record(text, at, line, delimiter, limits)
         if header.fault is Code.RECORD_TOO_LONG:
-            return None
+            return Code.FORMAT_ERROR
         labels = header.cells
         if LINE in _normal(labels):
             labels = tuple(map(taken_back, labels))
-        if not header.fault and _is_header(labels):
+        code = Code.FORMAT_ERROR if header.fault else _header_fault(labels)
+        if not code:
             records = read_records(text[behind:], delimiter, limits)
             return _judged(delimiter, labels, records, header.last_line)
-    return None
+        faults.append((code is Code.DUPLICATE_LABEL, header.text.count(delimiter), code))
+    # Most likely the delimiter was meant under which more is right, or that splits the line into more cells.
+    return max(faults, key=lambda fault: fault[:2])[-1]
 
 
-def _behind_blank_lines(text: str, limits: Limits) -> tuple[int, int]:
-    at, line = 0, 1
+def _behind_blank_rows(text: str, at: int, line: int, delimiters: str, limits: Limits) -> tuple[int, int]:
+    """Pass over rows whose cells are all blank under one of the delimiters."""
     while at < len(text):
-        record, behind = read_record(text, at, line, ",", limits)
-        if record.fault or not is_blank(record.text.strip(',;\t"')):
-            break
-        at, line = behind, record.last_line + 1
+        for delimiter in delimiters:
+            record, behind = read_record(text, at, line, delimiter, limits)
+            if record.fault is Code.RECORD_TOO_LONG:
+                return at, line
+            if not record.fault and all(map(is_blank, record.cells)):
+                at, line = behind, record.last_line + 1
+                break
+        else:
+            return at, line
     return at, line
 
 
@@ -156,13 +176,13 @@ def _normal(labels: Sequence[str]) -> list[str]:
     return [trimmed(label).lower() for label in labels]
 
 
-def _is_header(labels: Sequence[str]) -> bool:
+def _header_fault(labels: Sequence[str]) -> Code | None:
     normal = _normal(labels)
-    return (
-        all(normal.count(column) == 1 for column in COLUMNS)
-        and all(normal.count(label) <= 1 for label in OWN_LABELS)
-        and (LINE in normal) == (IMPORT in normal)
-    )
+    if not set(COLUMNS) <= set(normal):
+        return Code.MISSING_LABEL
+    if any(normal.count(label) > 1 for label in (*COLUMNS, *OWN_LABELS)):
+        return Code.DUPLICATE_LABEL
+    return Code.MISSING_LABEL if (LINE in normal) != (IMPORT in normal) else None
 
 
 def _judged(delimiter: str, labels: tuple[str, ...], records: Sequence[Expected], lines_before: int) -> Sheet:
@@ -178,9 +198,9 @@ def _judged(delimiter: str, labels: tuple[str, ...], records: Sequence[Expected]
 
 
 def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | None:
-    line = lines_before + record.line
+    row = partial(Row, line=lines_before + record.line, last_line=lines_before + record.last_line)
     if record.fault:
-        return Row(line=line, faults=((record.fault, None),))
+        return row(faults=((record.fault, None),))
     normal = _normal(labels)
     cells = record.cells
     if LINE in normal:
@@ -189,7 +209,7 @@ def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | 
         return None
     if len(cells) != len(labels):
         code = Code.MISSING_CELL if len(cells) < len(labels) else Code.EXTRA_CELL
-        return Row(line=line, faults=((code, None),))
+        return row(faults=((code, None),))
     origin = None
     if LINE in normal:
         numbers = []
@@ -197,7 +217,7 @@ def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | 
             cell = trimmed(cells[normal.index(label)])
             if not re.fullmatch("0*[1-9][0-9]{0,17}", cell):
                 code = Code.TYPE_ERROR if cell else Code.BLANK_CELL
-                return Row(line=line, cells=cells, faults=((code, label),))
+                return row(cells=cells, faults=((code, label),))
             numbers.append(int(cell))
         origin = numbers[0], numbers[1]
     verdict = row_verdict([cells[normal.index(column)] for column in COLUMNS])
@@ -205,7 +225,7 @@ def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | 
         (value, column) for value, column in zip(verdict, COLUMNS, strict=True) if isinstance(value, Code)
     )
     values = tuple(value for value in verdict if not isinstance(value, Code))
-    return Row(line=line, cells=cells, values=None if faults else values, faults=faults, origin=origin)
+    return row(cells=cells, values=None if faults else values, faults=faults, origin=origin)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,18 +1,12 @@
-"""Any bytes at all are read as the contract says, from the first of them to the last row."""
+"""Uploads as people make them, and a little worse, held against the oracles and themselves."""
 
 import gzip
 from collections.abc import Sequence
-from unittest.mock import patch
 
-import attrs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application import decoding
-from rollcall.domain.receipt import Receipt, Status
-from rollcall.domain.rejection import Code, escaped
-from unit.desk import Desk
-from unit.oracles import Reading, read_upload
+from fuzz.checks import check
 
 # Ways to write a label that mean the same.
 _SPELLINGS = ("{}", "{}", "{}", " {}", "{}\t", "\u3000{}\x1f", '"{}"', '" {} "', '"{}\n"', '"\r{}"')
@@ -39,7 +33,6 @@ _WRITTEN_IN = (
 )
 _STRAY_BYTES = (b"\xff", b"\x80", b"\xc3", b"\xe5\xb1", b"\x00", b"\xef\xbb\xbf", b"\x1f\x8b")
 _MAGIC = (b"PK\x03\x04", b"%PDF-", b"\xff\xfe\x00\x00", b"\x1f\x8b", b"\xef\xbb")
-_ENCODINGS = (("utf-8",), ("utf-8",), ("utf-8", "cp932"), ("cp932", "utf-8"), ("ascii", "utf-8", "cp1252"))
 
 
 def _sometimes(what: Sequence[str]) -> st.SearchStrategy[list[str]]:
@@ -102,52 +95,13 @@ def _uploads(draw: st.DrawFn) -> bytes:
     return data
 
 
-@given(data=_uploads(), encodings=st.sampled_from(_ENCODINGS), piece_bytes=st.sampled_from([1, 2, 7, 1000]))
-@settings(max_examples=3 * settings().max_examples)
-def test_an_upload_is_read_as_the_contract_says(data: bytes, encodings: tuple[str, ...], piece_bytes: int) -> None:
-    """Compression, encoding, delimiter, header, every row and every line number, in whatever pieces it is read."""
-    desk = Desk()
-    with patch.object(decoding, "CHUNK_BYTES", piece_bytes):
-        receipt = desk.importer(encodings=encodings)(desk.drop(data))
-    expected = read_upload(data, encodings)
-    expected = attrs.evolve(expected, ignored=tuple(map(escaped, expected.ignored)))
-
-    assert _reading(receipt, desk) == (
-        attrs.evolve(expected, users=()) if _verdict(expected)[0] is Status.REFUSED else expected
-    )
-    assert (receipt.status, receipt.code) == _verdict(expected)
-    assert receipt.counts.withheld == (len(expected.users) if receipt.status is Status.REFUSED else 0)
-
-
-def _reading(receipt: Receipt, desk: Desk) -> Reading:
-    """What an import made of an upload, in the oracle's form."""
-    of_rows = receipt.code in {None, Code.ROWS_REJECTED, Code.TOO_MANY_REJECTIONS}
-    source = receipt.source
-    return Reading(
-        code=None if of_rows else receipt.code,
-        sha256=source.sha256 or "",
-        compression=source.compression,
-        encoding=source.encoding,
-        delimiter=source.delimiter,
-        ignored=source.ignored_columns,
-        users=tuple(desk.rows()),
-        rejected=tuple(
-            (
-                rejection.line,
-                rejection.last_line,
-                tuple((fault.code, fault.column) for fault in rejection.faults),
-            )
-            for rejection in receipt.rejections
-        ),
-        blank=receipt.counts.blank,
-    )
-
-
-def _verdict(reading: Reading) -> tuple[Status, Code | None]:
-    if reading.code:
-        return Status.REFUSED, reading.code
-    if not reading.rejected:
-        return Status.LOADED, None
-    if not reading.users:
-        return Status.REFUSED, Code.TOO_MANY_REJECTIONS
-    return Status.PARTIALLY_LOADED, Code.ROWS_REJECTED
+@given(
+    circumstances=st.fixed_dictionaries(
+        {kind: st.integers(0, 11) for kind in ("policy", "encodings", "limits", "other_way", "saved_as", "loaded")}
+    ),
+    data=_uploads(),
+)
+def test_an_upload_becomes_what_the_contract_says(circumstances: dict[str, int], data: bytes) -> None:
+    """From its first byte to the way back of its rejected rows, under whatever settings."""
+    policy, encodings, *others = circumstances.values()
+    check(bytes([policy, encodings, 0, 0, *others]) + data)
