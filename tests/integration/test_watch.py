@@ -143,12 +143,17 @@ def test_what_is_dropped_is_imported_and_told(
         messy.rename(rollcall.folder / "incoming" / "messy.csv")
         wait_until(lambda: list(rollcall.folder.glob("incoming/messy.csv.rollcall/*/receipt.json")))
         (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
-        wait_until(lambda: list(rollcall.folder.glob("incoming/ann.csv.rollcall/*/receipt.json")))
-        wait_until(lambda: imports(database_url) == [("partially_loaded", 4), ("loaded", 1)])
+        told = list[str]()
+        assert process.stdout
+        while "loaded  incoming/ann.csv" not in told:
+            line = process.stdout.readline().decode()
+            assert line, "the watch has ended by itself"
+            told.append(line.rstrip("\n"))
         outcome = _stopped(process, by)
 
     assert (outcome.code, outcome.err) == (0, "")
-    told = outcome.out.splitlines()
+    assert imports(database_url) == [("partially_loaded", 4), ("loaded", 1)]
+    told += outcome.out.splitlines()
     assert told[0] == f"watching {rollcall.folder / 'incoming'}; end with Ctrl-C"
     assert [line for line in told[1:] if not line.startswith(" ")] == [
         "partially loaded  incoming/messy.csv",
