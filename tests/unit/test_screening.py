@@ -151,6 +151,14 @@ def test_it_does_not_matter_how_records_are_batched(records: list[Record], size:
     assert sum(part.blank for part in parts) == whole.blank
 
 
+def test_a_batch_holds_few_rows_however_short_they_are() -> None:
+    """What is made of a row, with the reason why it is refused, is many times as long as a row of one letter."""
+    batches = list(screen(RecordReader(iter(["a\n" * 100_000])), HEADER))
+
+    assert sum(batch.read for batch in batches) == 100_000
+    assert max(batch.read for batch in batches) < 16_000
+
+
 @given(batch=st.lists(users(), max_size=5))
 def test_what_is_accepted_is_accepted_again(batch: list[User]) -> None:
     """A block read as an upload of its own gives the same block."""

@@ -15,6 +15,10 @@ from rollcall.domain.user import User, is_blank
 
 # How much text is worth handing on at once.
 BATCH_CHARACTERS = 128 * 1024
+# How far to look for records to judge at once. What is made of a record takes many times its text, so a short one
+# counts for more than that.
+JUDGED_CHARACTERS = 16 * 1024
+LEAST_CHARACTERS_OF_A_RECORD = 32
 
 
 @attrs.frozen
@@ -69,7 +73,7 @@ def screen(
             characters = 1
         # The longer nothing is clean, the more is judged before it is tried again.
         records = reader.take_some(header.delimiter, characters)
-        characters = min(characters * 2, BATCH_CHARACTERS)
+        characters = min(characters * 2, JUDGED_CHARACTERS)
         for record in records:
             screening.judge(record)
         if screening.characters >= BATCH_CHARACTERS or not records:
@@ -126,7 +130,7 @@ class Screening:
 
     def judge(self, record: Record) -> None:
         """Take one record, whatever it holds."""
-        self.characters += len(record.text) + 1
+        self.characters += max(len(record.text), LEAST_CHARACTERS_OF_A_RECORD)
         record, origin = self._understood(record)
         user = (origin,) if isinstance(origin, Fault) else self._read_user(record)
         if isinstance(user, User):
