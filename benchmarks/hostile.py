@@ -35,7 +35,7 @@ GIB = 1024 * MIB
 
 SHORT, LONG = 16 * MIB, GIB
 # What a hostile file may cost more than one of ten rows.
-ALLOWANCE_MIB = 160
+ALLOWANCE_MIB = 100
 PATIENCE_SECONDS = 3600
 
 HEADER = b"name,country,age\n"
@@ -344,8 +344,9 @@ def main() -> None:
                 f"{Path(rejected).stat().st_size / MIB:,.1f}" if rejected else "",
                 f"{checked.output_bytes:,}",
             )
-            Console(stderr=True).print(
-                f"{hostile.name}: {checked.verdict}, {checked.seconds + imported.seconds:.0f} s"
+            Console(stderr=True, soft_wrap=True).print(
+                f"{hostile.name}: {checked.verdict}, {checked.seconds:.0f} and {imported.seconds:.0f} s, "
+                f"{checked.peak_mib:.0f} and {imported.peak_mib:.0f} MiB"
             )
             path.unlink()
             if rejected:
