@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _READ_BYTES = 64 * 1024
+# By default ten parts of a large report are held at once, which would be most of the memory that an import takes.
+_ONE_PART_AT_A_TIME = TransferConfig(use_threads=False)
 
 # MethodNotAllowed is what S3 says of a version that is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
@@ -103,7 +106,12 @@ class S3ObjectStore:
         """Upload an object; a large one goes in parts, and S3 makes it visible as a whole."""
         address = f"s3://{self._bucket}/{self._prefix}{key}"
         with _told_by(address):
-            self._client.upload_fileobj(_Unclosed(content), self._bucket, self._prefix + key)  # type: ignore[arg-type]  # reading is all it does
+            self._client.upload_fileobj(
+                _Unclosed(content),  # type: ignore[arg-type]  # reading is all it does
+                self._bucket,
+                self._prefix + key,
+                Config=_ONE_PART_AT_A_TIME,
+            )
         return address
 
     def list(self, prefix: str = "") -> Iterator[ObjectReference]:
