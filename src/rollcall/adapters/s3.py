@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _READ_BYTES = 64 * 1024
-# By default ten parts of a large report are held at once, which would be most of the memory that an import takes.
-_ONE_PART_AT_A_TIME = TransferConfig(use_threads=False)
+# What goes in parts is held in memory, by default ten of them at once; what goes whole is read while it is sent.
+_WHOLE_IF_POSSIBLE = TransferConfig(use_threads=False, multipart_threshold=1024**3)
 
 # MethodNotAllowed is what S3 says of a version that is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
@@ -110,7 +110,7 @@ class S3ObjectStore:
                 _Unclosed(content),  # type: ignore[arg-type]  # reading is all it does
                 self._bucket,
                 self._prefix + key,
-                Config=_ONE_PART_AT_A_TIME,
+                Config=_WHOLE_IF_POSSIBLE,
             )
         return address
 
@@ -151,6 +151,16 @@ class _Unclosed(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         return self._content.read(-1 if size is None else size)
+
+    def seekable(self) -> bool:
+        """Say so, or boto3 reads the whole of it first."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._content.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._content.tell()
 
 
 def _version(version_id: str | None, etag: str, last_modified: datetime) -> str:
