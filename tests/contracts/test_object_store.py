@@ -164,19 +164,18 @@ class SourceBrokeError(Exception):
 
 
 class BreakingSource(io.BytesIO):
-    """Gives some zeros and then breaks."""
+    """Gives some zeros and then breaks, though it has more."""
 
     def __init__(self, good_bytes: int) -> None:
-        super().__init__()
-        self._left = good_bytes
+        super().__init__(bytes(good_bytes + 1))
+        self._good_bytes = good_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read until it breaks."""
-        if not self._left or size is None or size < 0:
+        left = self._good_bytes - self.tell()
+        if not left or size is None or size < 0:
             raise SourceBrokeError
-        size = min(size, self._left)
-        self._left -= size
-        return bytes(size)
+        return super().read(min(size, left))
 
 
 KEYS = (

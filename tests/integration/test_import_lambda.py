@@ -266,9 +266,10 @@ def _imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
 
 
 def test_a_wait_for_the_database_ends_before_the_function_is_killed(
-    chain: Chain, wired: Wire, database_url: str
+    chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is left in the database, and the next try imports it."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 60)
     function = wired(chain.settings(database_url))
     chain.drop(GOOD + b"Alice,USA,28\n", "first.csv")
     chain.deliver(function)
