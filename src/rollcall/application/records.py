@@ -183,6 +183,7 @@ class RecordReader:
         end_of_text = len(self._text) if self._ended else len(self._text) - 1
         last = min(self._at + characters, end_of_text) - 1
         stop = self._text.find("\n", last, end_of_text) + 1 or end_of_text
+        stop = self._text.find("\r", last, stop) + 1 or stop
         quote = self._text.find('"', self._at, stop)
         if quote >= 0:
             stop = quote
