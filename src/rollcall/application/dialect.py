@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from rollcall.application.records import Record, RecordReader
+from rollcall.application.spreadsheets import restored_cell
 from rollcall.domain.rejection import Code, Fault, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
 
@@ -17,13 +18,7 @@ OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
 
 _LABELS_SHOWN = 10
 
-_made_safe = re.compile(r"'+[=+\-@\t\r]")
 _separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
-
-
-def restored_cell(cell: str) -> str:
-    """Take off a cell that comes back what made it safe in a spreadsheet."""
-    return cell[1:] if _made_safe.match(cell) else cell
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,7 @@ BEGINNING_CHARACTERS = 64 * 1024
 # A character takes 1 to 4 bytes in UTF-8, in which the limits are counted whatever the upload's encoding is.
 _MOST_BYTES = 4
 
-_line_end = re.compile(r"\r\n|\n|\r")
+LINE_END = re.compile(r"\r\n|\n|\r")
 _line_ends = re.compile(r"[\r\n]*+")
 _to_line_end = re.compile(r"[^\r\n]*+")
 _to_quote_or_line_end = re.compile(r'[^"\r\n]*+')
@@ -198,7 +198,7 @@ class RecordReader:
         elif stretch.count("\r\n") == stretch.count("\r") == stretch.count("\n"):
             lines = stretch.split("\r\n")
         else:
-            lines = _line_end.split(stretch)
+            lines = LINE_END.split(stretch)
         lines.pop()
         self._at = end
         first = self._line
@@ -258,7 +258,7 @@ class RecordReader:
             record = Record(line, last_line, text, _split(text, delimiter))
         if self._text.startswith("\r", at) and at + 1 == len(self._text):
             at = self._more(at)
-        line_end = _line_end.match(self._text, at)
+        line_end = LINE_END.match(self._text, at)
         return record, line_end.end() if line_end else at
 
     def _runs_away(self, quoted: re.Match[str]) -> bool:

@@ -13,9 +13,10 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header, restored_cell
+from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
 from rollcall.application.ports import Origin
-from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
+from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
+from rollcall.application.spreadsheets import restored_cell, safe_cell
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import WHITE_SPACE
 
@@ -30,11 +31,6 @@ _MAX_CELLS_BYTES = MAX_RECORD_BYTES - 4 * MAX_QUOTED_BYTES
 # In quotes, no character takes more than four bytes.
 _CERTAINLY_FITTING = MAX_QUOTED_BYTES // 8
 
-# A spreadsheet runs a cell that starts like this. One quote before it stops that, and the quotes that stood there
-# already are counted in, so that taking one away again is always right.
-_runs_in_a_spreadsheet = re.compile(r"'*[=+\-@\t\r]")
-
-_line_end = re.compile(r"\r\n|\n|\r")
 _number = re.compile(r"0*([1-9][0-9]{0,17})")
 
 _MARKS = {
@@ -199,7 +195,7 @@ class RejectedRows:
         if self._tried_before and not self._mistakable:
             self._mistakable = any(map(self._looks_otherwise, cells))
         self._pending.write(after)
-        self._writer.writerow([f"'{cell}" if _runs_in_a_spreadsheet.match(cell) else cell for cell in cells])
+        self._writer.writerow(map(safe_cell, cells))
         if self._pending.tell() >= _PENDING_CHARACTERS:
             self._write_pending()
 
@@ -227,7 +223,7 @@ def _fit(record: Record) -> bool:
 
 def _cut(record: Record) -> str:
     """Give as much of a record's raw text as can be read again from one cell."""
-    line_ends = list(islice(_line_end.finditer(record.text), MAX_QUOTED_LINE_ENDS))
+    line_ends = list(islice(LINE_END.finditer(record.text), MAX_QUOTED_LINE_ENDS))
     text = record.text[: line_ends[-1].start()] if len(line_ends) == MAX_QUOTED_LINE_ENDS else record.text
     quoted = _in_quotes(text)
     if len(quoted) > MAX_RAW_BYTES:
