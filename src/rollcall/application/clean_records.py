@@ -79,7 +79,7 @@ def _out_of_place(header: Header) -> CleanRecords:
     in_order = itemgetter(*(in_the_file.index(position) for position in header.positions))
 
     def as_rows(run: str) -> str:
-        return "".join([",".join(in_order(cells)) + "\n" for cells in record.findall(run)])
+        return "".join([",".join(in_order(found)) + "\n" for found in record.findall(run)])
 
     return CleanRecords(_any_number_of(delimiter.join(cells)), as_rows)
 
