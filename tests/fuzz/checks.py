@@ -110,7 +110,7 @@ _validator = jsonschema.Draft202012Validator(
 @contextmanager
 def by_turns() -> Iterator[None]:
     """Try the fast way anew after every record that was judged cell by cell."""
-    with patch.object(screening, "BATCH_CHARACTERS", 1):
+    with patch.object(screening, "BATCH_CHARACTERS", 1), patch.object(screening, "JUDGED_CHARACTERS", 1):
         yield
 
 
