@@ -1,7 +1,10 @@
-"""Steps that several contracts take: some users, an import of them, a look at the database from behind."""
+"""Steps that several contracts take: some users, an import of them, a look from behind, a server of one answer."""
 
+import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,3 +68,30 @@ def load(
         importing.commit(a_receipt(upload, importing.import_id, counts))
     assert importing.import_id is not None
     return importing.import_id
+
+
+@contextmanager
+def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that gives one answer to each who connects, and hangs up.
+
+    Yields:
+        Its port on this machine.
+    """
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()

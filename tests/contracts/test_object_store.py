@@ -21,6 +21,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.steps import serving
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.s3 import S3ObjectStore, client
@@ -924,27 +925,17 @@ def answering(answer: bytes, *, then_silent: bool = False) -> Iterator[str]:
     """
     silence = threading.Event()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(64 * 1024)
-                connection.sendall(answer)
-                if then_silent:
-                    silence.wait(30)
+    def give(connection: socket.socket) -> None:
+        connection.recv(64 * 1024)
+        connection.sendall(answer)
+        if then_silent:
+            silence.wait(30)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with serving(give) as port:
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield f"http://127.0.0.1:{port}"
         finally:
             silence.set()
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load
+from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.connecting import migration_ids
@@ -968,25 +968,14 @@ def speaking_http(connection: socket.socket) -> None:
 
 @contextmanager
 def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something on a port of this machine."""
+    """Something on a port of this machine, which minds nobody who hangs up."""
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection, suppress(OSError, struct.error):
-                answer(connection)
+    def unmoved(connection: socket.socket) -> None:
+        with suppress(OSError, struct.error):
+            answer(connection)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with serving(unmoved) as port:
+        yield port
 
 
 def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], object]]:
