@@ -1,0 +1,78 @@
+"""The oracle bites: it is no use unless it finds what is lost, doubled, changed or unexplained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.steps import asked
+from faults.oracle import Found, Oracle, foreign_users
+from faults.uploads import FaultyUpload, made_upload
+from integration.command_line import CommandLine
+
+Broken = Callable[[str, Path], object]
+
+
+def _imported(folder: Path, database_url: str) -> tuple[Oracle, FaultyUpload]:
+    upload = made_upload("list.csv", rows=50, seed=1)
+    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    file = folder / upload.key
+    file.write_bytes(upload.content)
+    assert CommandLine(folder, {"ROLLCALL_DATABASE_URL": database_url})("import", file).code == 3
+    [receipt] = folder.glob("list.csv.rollcall/*/receipt.json")
+    oracle = Oracle(
+        database_url=database_url,
+        read_report=lambda address: Path(address).read_bytes(),
+        receipt_address=lambda _: str(receipt),
+        foreign=foreign_users(database_url),
+    )
+    return oracle, upload
+
+
+def test_an_import_that_nothing_broke_is_as_it_must_be(tmp_path: Path, database_url: str) -> None:
+    """And so is an empty database before it."""
+    oracle, upload = _imported(tmp_path, database_url)
+
+    oracle.require_all_settled([upload])
+    assert upload.bad
+    assert upload.good
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        ("delete from users where id = (select max(id) from users)", Found(lost=1)),
+        (
+            "insert into users (name, country, age, import_id) "  # noqa: ISC004 - one statement
+            "select name, country, age, import_id from users where id = (select max(id) from users)",
+            Found(duplicated=1),
+        ),
+        ("update users set import_id = 99 where id = (select max(id) from users)", Found(1, 1)),
+        ("update imports set undone_at = now()", Found(duplicated=44)),
+    ],
+)
+def test_what_is_lost_or_doubled_is_found(tmp_path: Path, database_url: str, broken: str, found: Found) -> None:
+    """Whatever the counts in the ledger say."""
+    oracle, upload = _imported(tmp_path, database_url)
+    asked(database_url, broken)
+
+    assert oracle.found([upload]) == found
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda url, _: asked(url, "update users set age = 42 where import_id is null"),
+        lambda _, folder: next(folder.glob("*/*/receipt.json")).unlink(),
+        lambda _, folder: next(folder.glob("*/*/rejected-*.csv")).write_bytes(b""),
+        lambda url, _: asked(url, "delete from imports"),
+    ],
+    ids=["prior data", "receipt", "rejected rows", "ledger"],
+)
+def test_whatever_else_is_missing_is_found(tmp_path: Path, database_url: str, break_it: Broken) -> None:
+    """The reports belong to the promise, as do the users who were there before."""
+    oracle, upload = _imported(tmp_path, database_url)
+    break_it(database_url, tmp_path)
+
+    with pytest.raises((AssertionError, FileNotFoundError)):
+        oracle.require_all_settled([upload])
