@@ -244,7 +244,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
     """
     if settings.reports is None:
         raise _missing("reports")
-    if settings.database_url is None:
+    if not bootstrap.names_database(settings):
         raise _missing("database_url")
     return ImportLambda(
         import_users=bootstrap.import_users(
@@ -252,7 +252,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
             # Whoever announces an upload names its bucket.
             uploads=bootstrap.object_store(settings.uploads or Address("s3")),
             reports=bootstrap.object_store(settings.reports),
-            users=held.enter_context(bootstrap.repository(settings, Path())),
+            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
         ),
         is_report=partial(bootstrap.is_report, settings),
         send=bootstrap.queue_sender(),

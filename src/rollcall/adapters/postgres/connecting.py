@@ -1,12 +1,13 @@
 """Connections to PostgreSQL, and its errors in words that show no row."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import NoReturn
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollcall.application.ports import ImportInProgressError, RepositoryUnavailableError, SchemaError
 
@@ -15,12 +16,34 @@ LOCK_SECONDS = 5
 _CONNECT_SECONDS = 10
 _SILENCE_SECONDS = 30
 
+_OURS: Mapping[str, str | int] = {
+    "client_encoding": "utf8",
+    "application_name": "rollcall",
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": _SILENCE_SECONDS,
+    "keepalives_interval": _SILENCE_SECONDS // 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+}
 
-def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[object, ...]]":
+# Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
+# the one before was turned down, and is not asked for until then.
+Credentials = Callable[[], Iterable[Mapping[str, str]]]
+
+
+def nothing_more() -> Iterable[Mapping[str, str]]:
+    """Add nothing to an address."""
+    return [{}]
+
+
+def connect(
+    conninfo: str, credentials: Credentials = nothing_more, *, autocommit: bool = False
+) -> "Connection[tuple[object, ...]]":
     """Open a connection that gives up on a dead peer.
 
     Args:
-        conninfo: A libpq connection string or URL; `PG*` variables fill what it leaves out.
+        conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; `PG*` variables fill what is left out then.
         autocommit: Whether each statement is a transaction of its own.
 
     Raises:
@@ -28,17 +51,9 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
         SchemaError: The database does not speak UTF-8.
     """
     try:
-        connection = psycopg.connect(
-            conninfo,
-            autocommit=autocommit,
-            client_encoding="utf8",
-            application_name="rollcall",
-            connect_timeout=_CONNECT_SECONDS,
-            keepalives_idle=_SILENCE_SECONDS,
-            keepalives_interval=_SILENCE_SECONDS // 3,
-            keepalives_count=3,
-            tcp_user_timeout=_SILENCE_SECONDS * 1000,
-        )
+        address = conninfo_to_dict(conninfo)
+        connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
+        connection.autocommit = autocommit
     except psycopg.ProgrammingError:
         # What libpq cannot make out it quotes, and it may be the password.
         raise_alone(
@@ -60,6 +75,23 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
             "stored; make one with ENCODING 'UTF8'"
         )
     return connection
+
+
+def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Connection[tuple[object, ...]]":
+    """Try one address after the other.
+
+    Raises:
+        psycopg.OperationalError: The last of them was turned down.
+    """
+    turned_down = psycopg.OperationalError("no credentials were given")
+    for address in addresses:
+        try:
+            # A statement that the server keeps prepared outlives its transaction; behind a proxy, the next one may
+            # run on another connection.
+            return psycopg.connect(make_conninfo("", **address), prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            turned_down = error
+    raise turned_down
 
 
 def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 from psycopg import Connection, Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connecting import claim, connect, require_schema, told_by
+from rollcall.adapters.postgres.connecting import (
+    Credentials,
+    claim,
+    connect,
+    nothing_more,
+    require_schema,
+    told_by,
+)
 from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
@@ -62,10 +69,12 @@ class PostgresUserRepository:
 
     Args:
         conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; see `connect`.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, credentials: Credentials = nothing_more) -> None:
         self._conninfo = conninfo
+        self._credentials = credentials
         self._idle: list[Connection[Any]] = []
 
     def close(self) -> None:
@@ -170,7 +179,7 @@ class PostgresUserRepository:
                 connection.close()  # it broke while it was idle
             else:
                 return connection
-        connection = connect(self._conninfo)
+        connection = connect(self._conninfo, self._credentials)
         try:
             with told_by():
                 require_schema(connection)
