@@ -113,6 +113,10 @@ class _Invocation:
         seconds = context.get_remaining_time_in_millis() / 1000
         return cls(context, min(RESERVE_SECONDS, seconds * RESERVE_SHARE))
 
+    def seconds_left(self) -> float:
+        """Tell how long it is until AWS kills the function; it may be frozen until then, and beyond."""
+        return self._context.get_remaining_time_in_millis() / 1000
+
     @contextmanager
     def importing(self) -> Iterator[None]:
         """Interrupt whatever is being done when the time is up, be it a wait for S3 or for the database.
@@ -125,13 +129,13 @@ class _Invocation:
             raise OutOfTimeError
 
         self.begun += 1
-        seconds_left = self._context.get_remaining_time_in_millis() / 1000 - self._reserve_seconds
-        if seconds_left <= 0:
+        seconds = self.seconds_left() - self._reserve_seconds
+        if seconds <= 0:
             raise OutOfTimeError
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
             # And again, should the first be lost in a place that nothing can be raised from.
-            signal.setitimer(signal.ITIMER_REAL, seconds_left, INTERRUPTED_AGAIN_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -211,7 +215,7 @@ class ImportLambda:
                 if self.is_report(reference):
                     return _Outcome.DONE
                 with invocation.importing():
-                    receipt = self.import_users(reference)
+                    receipt = self.import_users(reference, seconds_left=invocation.seconds_left)
             except ImportInProgressError as error:
                 return _put_off(str(error))
             except OutOfTimeError:

@@ -13,12 +13,15 @@ from rollcall.application.ports import ImportInProgressError, RepositoryUnavaila
 
 LOCK_SECONDS = 5
 
+_APPLICATION = "rollcall"
 _CONNECT_SECONDS = 10
+_END_SECONDS = 5
+_MOST_ENDINGS = 3  # one after the other: whoever waited behind a frozen worker may be frozen, too
 _SILENCE_SECONDS = 30
 
 _OURS: Mapping[str, str | int] = {
     "client_encoding": "utf8",
-    "application_name": "rollcall",
+    "application_name": _APPLICATION,
     "connect_timeout": _CONNECT_SECONDS,
     "keepalives_idle": _SILENCE_SECONDS,
     "keepalives_interval": _SILENCE_SECONDS // 3,
@@ -94,15 +97,71 @@ def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Conne
     raise turned_down
 
 
+# As text, because that can be compared without being read: whatever anybody calls himself, no query fails by it.
+_UNTIL = f"""
+'{_APPLICATION} until ' || to_char(
+    (clock_timestamp() + make_interval(secs => %(seconds_left)s)) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+)
+"""
+_END_OVERDUE = f"""
+select pg_terminate_backend(pid, %(milliseconds)s)
+from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 1
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) | objid::bigint
+        in (select hashtextextended(name, 0) from unnest(%(names)s::text[]) as name)
+    and usename = current_user and pid <> pg_backend_pid()
+    and application_name like '{_APPLICATION} until %%' and application_name collate "C" < {_UNTIL}
+group by pid
+"""  # noqa: S608 - put together from our own words
+
+
+def say_until(connection: "Connection[tuple[object, ...]]", seconds_left: float) -> None:
+    """Tell rivals, by the name of the connection, when the owner of this transaction is frozen or dead.
+
+    It is said by the server's clock and until the transaction ends, so it needs no session of its own.
+
+    Args:
+        connection: In a transaction, before it claims anything.
+        seconds_left: How long its owner may still live.
+    """
+    connection.execute(f"select set_config('application_name', {_UNTIL}, true)", {"seconds_left": seconds_left})
+
+
 def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
+
+    A holder of our own role that is overdue is ended, see `say_until`: the server does not notice by itself that
+    a client is frozen.
 
     Raises:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
+    locks = [f"{_APPLICATION} {name}" for name in sorted(set(names))]
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
-    for name in sorted(set(names)):
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"rollcall {name}"])
+    connection.execute("savepoint claiming")
+    for endings_left in reversed(range(_MOST_ENDINGS + 1)):
+        try:
+            for lock in locks:
+                connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+            break
+        except errors.LockNotAvailable:
+            connection.execute("rollback to savepoint claiming")
+            if not endings_left or not _end_overdue_holders(connection, locks):
+                raise
+    connection.execute("release savepoint claiming")
+
+
+def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: list[str]) -> int:
+    """End whoever of our role holds one of these locks for longer than it said that it can live.
+
+    Returns:
+        How many there were.
+    """
+    found = connection.execute(
+        _END_OVERDUE, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
+    )
+    return found.rowcount
 
 
 def migration_ids() -> list[str]:

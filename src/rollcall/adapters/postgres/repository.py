@@ -15,6 +15,7 @@ from rollcall.adapters.postgres.connecting import (
     connect,
     nothing_more,
     require_schema,
+    say_until,
     told_by,
 )
 from rollcall.adapters.postgres.staging import SETTLING, Staging
@@ -84,11 +85,19 @@ class PostgresUserRepository:
 
     @contextmanager
     def importing(
-        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
     ) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         with self._transaction() as connection:
             with told_by():
+                if seconds_left is not None:
+                    say_until(connection, seconds_left)
                 claim(connection, *claims_of(upload, sha256, policy))
                 require_unique_index(connection, policy)
                 opened = _PostgresImport(connection, upload, sha256, policy, corrects)
