@@ -1,4 +1,4 @@
-"""A function in the runtime that AWS gives it, on this machine: the emulator, the runtime's client, and the package.
+"""A function in the runtime that AWS gives it, on this machine: emulator, the runtime's client, and the package.
 
 Nothing else is on its path, so a package that lacks something fails here as it would there. Linux on x86_64 only.
 """
