@@ -18,7 +18,7 @@ import pytest
 from announcements import Context, Event, by_eventbridge, in_sqs, message, s3_record
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryUserRepository
-from rollcall.application.ports import RepositoryUnavailableError, StoredObject, StoreUnavailableError
+from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints import import_lambda
@@ -354,9 +354,9 @@ class Stuck:
         """Put nothing."""
         raise NotImplementedError(key, content)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """List nothing."""
-        raise NotImplementedError(prefix)
+        raise NotImplementedError(prefix, after)
 
 
 def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:

@@ -10,6 +10,7 @@ import attrs
 
 from rollcall.application.ports import (
     Block,
+    Listed,
     ObjectNotFoundError,
     Origin,
     RepositoryUnavailableError,
@@ -188,6 +189,6 @@ class NoReports:
         """Let the bytes go."""
         return ""
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:  # noqa: ARG002 - the port's
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         return iter(())

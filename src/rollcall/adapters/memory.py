@@ -13,6 +13,7 @@ import attrs
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
+    Listed,
     ObjectChangedError,
     ObjectNotFoundError,
     Origin,
@@ -99,14 +100,26 @@ class MemoryObjectStore:
             versions.append(_Version(upload, data))
         return f"memory:{key}"
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+        if after and not (after.version or "0").isdecimal():
+            raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
         with self._lock:
-            versions = [version for key in sorted(self._objects) for version in self._objects[key]]
+            uploads = [
+                version.upload
+                for key in sorted(self._objects)
+                if key.startswith(prefix)
+                for version in reversed(self._objects[key])
+            ]
         return (
-            ObjectReference(bucket=self._bucket, key=version.upload.key, version=version.upload.version)
-            for version in versions
-            if version.upload.key.startswith(prefix)
+            Listed(ObjectReference(bucket=upload.bucket, key=upload.key, version=upload.version), upload)
+            for upload in uploads
+            if not after or _place(upload) > _place(after)
         )
+
+
+def _place(version: Upload | ObjectReference) -> tuple[str, int]:
+    """Tell where a version stands in a listing: of each key the newest first."""
+    return version.key, -int(version.version or 0)
 
 
 @attrs.frozen

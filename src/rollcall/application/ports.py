@@ -45,6 +45,19 @@ class StoreUnavailableError(RuntimeError):
         super().__init__(f"{address}: {reason}")
 
 
+@attrs.frozen
+class Listed:
+    """One version of one object, as a listing shows it.
+
+    Attributes:
+        reference: Leads to exactly this version.
+        upload: The same that opening it gives.
+    """
+
+    reference: ObjectReference
+    upload: Upload
+
+
 class StoredObject(Protocol):
     """An object that was found, open for reading until its context ends."""
 
@@ -105,10 +118,17 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", /) -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """Yield every object whose key starts with the prefix, each version apart where there are versions.
 
+        They come in the order of their keys' bytes in UTF-8, of each key the newest version first.
+
+        Args:
+            prefix: What the keys start with.
+            after: One that was listed before: only what comes behind it is yielded.
+
         Raises:
+            ObjectNotFoundError: Nothing was ever listed as `after` says, so what comes after it is not known.
             StoreUnavailableError: The store could not be asked.
         """
         ...
