@@ -3,9 +3,9 @@
 import csv
 import io
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 import attrs
@@ -14,6 +14,7 @@ from rollcall.application.ports import (
     Block,
     ImportInProgressError,
     Listed,
+    Lost,
     ObjectChangedError,
     ObjectNotFoundError,
     Origin,
@@ -130,6 +131,14 @@ class _Registered:
     import_id: int
 
 
+@attrs.frozen
+class _Queued:
+    """How often an upload was queued because it was lost, and when at last."""
+
+    times: int
+    last: datetime
+
+
 @attrs.define
 class _Tables:
     """All that is committed.
@@ -139,12 +148,14 @@ class _Tables:
         uploads: The upload and SHA-256 of each entry, by the same.
         users: By their numbers, in the order in which they were registered.
         corrections: For each rejected row that was mended, the import that mended it.
+        queued: The lost uploads, by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
     uploads: dict[str, tuple[Upload, str | None]] = attrs.Factory(dict)
     users: dict[int, _Registered] = attrs.Factory(dict)
     corrections: dict[Origin, int] = attrs.Factory(dict)
+    queued: dict[str, _Queued] = attrs.Factory(dict)
 
     def entry(self, import_id: int | None) -> LedgerEntry | None:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
@@ -339,6 +350,23 @@ class MemoryUserRepository:
                 del self._tables.corrections[origin]
             self._tables.ledger[identity] = attrs.evolve(entry, undone=True)
             return len(theirs)
+
+    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+        with self._changing:
+            queued = self._tables.queued
+            for identity in queued.keys() & self._tables.ledger.keys():
+                del queued[identity]
+            due = {
+                identity: queued[identity].times if identity in queued else 0
+                for identity in set(identities) - self._tables.ledger.keys() - self._claimed
+                if identity not in queued or queued[identity].last + patience <= at
+            }
+            lost = Lost(
+                queue=frozenset(identity for identity, times in due.items() if times < at_most),
+                give_up=frozenset(identity for identity, times in due.items() if times >= at_most),
+            )
+            queued.update({identity: _Queued(due[identity] + 1, at) for identity in lost.queue})
+            return lost
 
     def entry(self, import_id: int) -> LedgerEntry:
         with self._changing:

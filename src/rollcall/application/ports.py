@@ -4,9 +4,9 @@ Every adapter keeps these contracts; the suites in `tests/contracts` hold them t
 leaves an adapter, and no exception carries a cell.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -307,6 +307,19 @@ class Importing(Protocol):
         ...
 
 
+@attrs.frozen
+class Lost:
+    """The uploads, by their identities, of which the ledger should know by now and does not.
+
+    Attributes:
+        queue: Those to be queued, once more.
+        give_up: Those that were queued often enough to no avail.
+    """
+
+    queue: frozenset[str] = frozenset()
+    give_up: frozenset[str] = frozenset()
+
+
 class UserRepository(Protocol):
     """Users, and the ledger of the imports they came by."""
 
@@ -343,6 +356,27 @@ class UserRepository(Protocol):
             UndoRefusedError: It cannot be undone, and why.
             ImportInProgressError: A delivery of the same upload is open.
             RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def note_lost(
+        self, identities: Collection[str], at: datetime, /, *, at_most: int, patience: timedelta
+    ) -> Lost:
+        """Find the lost among some uploads, and note that each of them is queued once more.
+
+        Lost is what has no entry in the ledger and is not being imported at this moment. It is noted before
+        anybody sends a message, so that nothing is queued more often than allowed, whoever asks at the same time
+        and whatever becomes of the message. Notes of uploads that have their entries are removed.
+
+        Args:
+            identities: The uploads, each once.
+            at: The time to remember.
+            at_most: How often an upload may be queued in all.
+            patience: For so long after it was queued, an upload is left alone.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached, or failed; nothing may be queued.
             SchemaError: The database is not prepared.
         """
         ...

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL, and its errors in words that show no row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import NoReturn
@@ -70,7 +70,26 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     """
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
     for name in sorted(set(names)):
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"rollcall {name}"])
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [_lock_of(name)])
+
+
+def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str]) -> list[str]:
+    """Take the same locks without waiting.
+
+    Returns:
+        The names of those that nobody held.
+    """
+    names_of = {_lock_of(name): name for name in names}
+    taken = connection.execute(
+        "select lock from unnest(%s::text[]) as asked (lock) "
+        "where pg_try_advisory_xact_lock(hashtextextended(lock, 0))",
+        [list(names_of)],
+    )
+    return [names_of[str(lock)] for (lock,) in taken]
+
+
+def _lock_of(name: str) -> str:
+    return f"rollcall {name}"
 
 
 def migration_ids() -> list[str]:
