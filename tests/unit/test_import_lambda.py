@@ -21,8 +21,8 @@ from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints import import_lambda
-from rollcall.entrypoints.import_lambda import FIRST_SENT, RESERVE_SECONDS, ImportFailedError, ImportLambda, wire
+from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, ImportLambda, wire
+from rollcall.entrypoints.on_lambda import RESERVE_SECONDS, logger
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
 from unit.desk import Desk
@@ -90,7 +90,7 @@ def function() -> Iterator[Lambda]:
 
 @contextmanager
 def _logging() -> Iterator[io.StringIO]:
-    handler = import_lambda.logger.registered_handler
+    handler = logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     log = io.StringIO()
     before = handler.setStream(log)
