@@ -1,6 +1,7 @@
 """The environment, read once: what may be set, and what is said of anything else."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -29,6 +30,8 @@ def test_everything_has_a_default() -> None:
     assert settings.policy == Policy()
     assert settings.max_upload_bytes == 5 * GIB
     assert settings.max_csv_bytes == 20 * GIB
+    assert settings.queue is None
+    assert settings.sweep_days == timedelta(days=7)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,10 @@ def test_everything_has_a_default() -> None:
         ("MAX_UPLOAD_BYTES", "1", 1),
         ("MAX_UPLOAD_BYTES", " 05 ", 5),
         ("MAX_CSV_BYTES", "1073741824", GIB),
+        ("QUEUE", "arn:aws:sqs:us-east-1:123456789012:up-1_a", "arn:aws:sqs:us-east-1:123456789012:up-1_a"),
+        ("QUEUE", "arn:aws-cn:sqs:cn-north-1:123456789012:q", "arn:aws-cn:sqs:cn-north-1:123456789012:q"),
+        ("SWEEP_DAYS", "1", timedelta(days=1)),
+        ("SWEEP_DAYS", " 036500 ", timedelta(days=36_500)),
     ],
 )
 def test_a_setting_is_read(name: str, text: str, value: object) -> None:
@@ -130,6 +137,22 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "all",
                 "9" * 5000,
             )
+        ),
+        *(
+            ("QUEUE", text, "arn:aws:sqs:region:account:name")
+            for text in (
+                "queue",
+                "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
+                "arn:aws:sns:us-east-1:123456789012:topic",
+                "arn:aws:sqs:us-east-1:1234:queue",
+                "arn:aws:sqs:us-east-1:123456789012:",
+                "arn:aws:sqs:us-east-1:123456789012:queue.fifo",
+                "arn:aws:sqs:us-east-1:123456789012:queue\n",
+            )
+        ),
+        *(
+            ("SWEEP_DAYS", text, "a number of days from 1 to 36500")
+            for text in ("0", "-1", "1.5", "7d", "36501", "9" * 18, "9" * 5000)
         ),
     ],
 )

@@ -137,7 +137,7 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     Raises:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
-    locks = [f"{_APPLICATION} {name}" for name in sorted(set(names))]
+    locks = [_lock_of(name) for name in sorted(set(names))]
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
     connection.execute("savepoint claiming")
     for endings_left in reversed(range(_MOST_ENDINGS + 1)):
@@ -162,6 +162,25 @@ def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: li
         _END_OVERDUE, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
     )
     return found.rowcount
+
+
+def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str]) -> list[str]:
+    """Take the same locks without waiting.
+
+    Returns:
+        The names of those that nobody held.
+    """
+    names_of = {_lock_of(name): name for name in names}
+    taken = connection.execute(
+        "select lock from unnest(%s::text[]) as asked (lock) "
+        "where pg_try_advisory_xact_lock(hashtextextended(lock, 0))",
+        [list(names_of)],
+    )
+    return [names_of[str(lock)] for (lock,) in taken]
+
+
+def _lock_of(name: str) -> str:
+    return f"{_APPLICATION} {name}"
 
 
 def migration_ids() -> list[str]:
