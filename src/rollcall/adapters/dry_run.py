@@ -1,15 +1,17 @@
 """Users, ledger and reports that keep nothing: with them, an import is a check."""
 
 import csv
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Never
 
 import attrs
 
 from rollcall.application.ports import (
     Block,
+    Listed,
+    Lost,
     ObjectNotFoundError,
     Origin,
     RepositoryUnavailableError,
@@ -155,6 +157,7 @@ class DryRunUserRepository:
         policy: Policy = Policy(),
         *,
         corrects: int | None = None,  # noqa: ARG002
+        seconds_left: float | None = None,  # noqa: ARG002
     ) -> Iterator[_DryImport]:
         """Open an import of which nothing will remain."""
         with ExitStack() as stack:
@@ -163,6 +166,17 @@ class DryRunUserRepository:
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - the port's
         """Find nothing to undo."""
         raise UnknownImportError(import_id)
+
+    def note_lost(
+        self,
+        identities: Collection[str],
+        at: datetime,  # noqa: ARG002 - the port's, as all the others
+        *,
+        at_most: int,  # noqa: ARG002
+        patience: timedelta,  # noqa: ARG002
+    ) -> Lost:
+        """Find all of them lost, and note nothing."""
+        return Lost(queue=frozenset(identities))
 
     def entry(self, import_id: int) -> LedgerEntry:
         """Find nothing."""
@@ -188,6 +202,6 @@ class NoReports:
         """Let the bytes go."""
         return ""
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:  # noqa: ARG002 - the port's
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         return iter(())

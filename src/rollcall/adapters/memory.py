@@ -3,9 +3,10 @@
 import csv
 import io
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 import attrs
@@ -13,6 +14,8 @@ import attrs
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
+    Listed,
+    Lost,
     ObjectChangedError,
     ObjectNotFoundError,
     Origin,
@@ -99,14 +102,26 @@ class MemoryObjectStore:
             versions.append(_Version(upload, data))
         return f"memory:{key}"
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+        if after and not (after.version or "0").isdecimal():
+            raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
         with self._lock:
-            versions = [version for key in sorted(self._objects) for version in self._objects[key]]
+            uploads = [
+                version.upload
+                for key in sorted(self._objects)
+                if key.startswith(prefix)
+                for version in reversed(self._objects[key])
+            ]
         return (
-            ObjectReference(bucket=self._bucket, key=version.upload.key, version=version.upload.version)
-            for version in versions
-            if version.upload.key.startswith(prefix)
+            Listed(ObjectReference(bucket=upload.bucket, key=upload.key, version=upload.version), upload)
+            for upload in uploads
+            if not after or _place(upload) > _place(after)
         )
+
+
+def _place(version: Upload | ObjectReference) -> tuple[str, int]:
+    """Tell where a version stands in a listing: of each key the newest first."""
+    return version.key, -int(version.version or 0)
 
 
 @attrs.frozen
@@ -115,6 +130,14 @@ class _Registered:
 
     user: User
     import_id: int
+
+
+@attrs.frozen
+class _Queued:
+    """How often an upload was queued because it was lost, and when at last."""
+
+    times: int
+    last: datetime
 
 
 @attrs.define
@@ -126,12 +149,14 @@ class _Tables:
         uploads: The upload and SHA-256 of each entry, by the same.
         users: By their numbers, in the order in which they were registered.
         corrections: For each rejected row that was mended, the import that mended it.
+        queued: The lost uploads, by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
     uploads: dict[str, tuple[Upload, str | None]] = attrs.Factory(dict)
     users: dict[int, _Registered] = attrs.Factory(dict)
     corrections: dict[Origin, int] = attrs.Factory(dict)
+    queued: dict[str, _Queued] = attrs.Factory(dict)
 
     def entry(self, import_id: int | None) -> LedgerEntry | None:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
@@ -164,6 +189,23 @@ class _Tables:
         return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
 
 
+@attrs.define(eq=False)
+class _Holder:
+    """Who holds claims.
+
+    Attributes:
+        overdue_at: When a rival may take them away, by the repository's clock; None if nobody may.
+        ended: Whether a rival did.
+    """
+
+    overdue_at: float | None = None
+    ended: bool = False
+
+    def require_not_ended(self) -> None:
+        if self.ended:
+            raise RepositoryUnavailableError("the import took longer than it may, and was ended for a rival")
+
+
 @attrs.frozen
 class _Row:
     """A row on its way into the table."""
@@ -181,6 +223,7 @@ class _MemoryImport:
     history: History
     _tables: _Tables
     _policy: Policy
+    _holder: _Holder
     _claim: Callable[[str], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
@@ -190,6 +233,7 @@ class _MemoryImport:
     mended: set[Origin] = attrs.Factory(set)
 
     def register(self, block: Block) -> None:
+        self._holder.require_not_ended()
         users = _read(block)
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         if users is None or len(origins) != block.rows:
@@ -275,26 +319,40 @@ class MemoryUserRepository:
     Args:
         patience: How many seconds an import waits for a rival.
         before_commit: Is called when an import is about to become permanent; what it raises prevents that.
+        clock: Tells the seconds by which imports become overdue.
     """
 
-    def __init__(self, patience: float = 5, before_commit: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        patience: float = 5,
+        before_commit: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._patience = patience
         self._before_commit = before_commit
+        self._clock = clock
         self._changing = threading.Condition()
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, _Holder] = {}
         self._last_import = 0
         self._last_user = 0
         self._tables = _Tables()
 
     @contextmanager
     def importing(
-        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
     ) -> Iterator[_MemoryImport]:
         held: set[str] = set()
+        holder = _Holder(None if seconds_left is None else self._clock() + seconds_left)
         with ExitStack() as claims:
 
             def claim(*names: str) -> None:
-                claims.enter_context(self._claiming(set(names) - held))
+                claims.enter_context(self._claiming(set(names) - held, holder))
                 held.update(names)
 
             claim(*claims_of(upload, sha256, policy))
@@ -308,14 +366,14 @@ class MemoryUserRepository:
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
-                self._commit(opened, upload, sha256, receipt)
+                self._commit(opened, upload, sha256, receipt, holder)
 
-            yield _MemoryImport(import_id, history, self._tables, policy, claim, make_permanent)
+            yield _MemoryImport(import_id, history, self._tables, policy, holder, claim, make_permanent)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
         with self._changing:
             identity = self._identity(import_id)
-        with self._claiming({identity, _SETTLING}), self._changing:
+        with self._claiming({identity, _SETTLING}, _Holder()), self._changing:
             entry = self._tables.ledger[identity]
             if reason := why_not_undone(entry, self._tables.followers(import_id)):
                 raise UndoRefusedError(import_id, reason)
@@ -326,6 +384,23 @@ class MemoryUserRepository:
                 del self._tables.corrections[origin]
             self._tables.ledger[identity] = attrs.evolve(entry, undone=True)
             return len(theirs)
+
+    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+        with self._changing:
+            queued = self._tables.queued
+            for identity in queued.keys() & self._tables.ledger.keys():
+                del queued[identity]
+            due = {
+                identity: queued[identity].times if identity in queued else 0
+                for identity in set(identities) - self._tables.ledger.keys() - self._claimed.keys()
+                if identity not in queued or queued[identity].last + patience <= at
+            }
+            lost = Lost(
+                queue=frozenset(identity for identity, times in due.items() if times < at_most),
+                give_up=frozenset(identity for identity, times in due.items() if times >= at_most),
+            )
+            queued.update({identity: _Queued(due[identity] + 1, at) for identity in lost.queue})
+            return lost
 
     def entry(self, import_id: int) -> LedgerEntry:
         with self._changing:
@@ -341,8 +416,11 @@ class MemoryUserRepository:
             users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
         yield from users
 
-    def _commit(self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt) -> None:
+    def _commit(
+        self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt, holder: _Holder
+    ) -> None:
         with self._changing:
+            holder.require_not_ended()
             for user in opened.new:
                 self._last_user += 1
                 self._tables.users[self._last_user] = _Registered(user, opened.import_id)
@@ -353,17 +431,34 @@ class MemoryUserRepository:
             self._tables.uploads[upload.identity] = (upload, sha256)
 
     @contextmanager
-    def _claiming(self, names: set[str]) -> Iterator[None]:
+    def _claiming(self, names: set[str], holder: _Holder) -> Iterator[None]:
+        def free() -> bool:
+            return not names & self._claimed.keys()
+
         with self._changing:
-            if not self._changing.wait_for(lambda: not names & self._claimed, self._patience):
-                raise ImportInProgressError
-            self._claimed |= names
+            if not self._changing.wait_for(free, self._patience):
+                self._end_overdue_holders(names)
+                if not free():
+                    raise ImportInProgressError
+            holder.require_not_ended()
+            self._claimed |= dict.fromkeys(names, holder)
         try:
             yield
         finally:
-            with self._changing:
-                self._claimed -= names
-                self._changing.notify_all()
+            self._let_go(holder, names)
+
+    def _end_overdue_holders(self, names: set[str]) -> None:
+        for holder in {self._claimed[name] for name in names & self._claimed.keys()}:
+            if holder.overdue_at is not None and holder.overdue_at < self._clock():
+                holder.ended = True
+                self._let_go(holder, set(self._claimed))
+
+    def _let_go(self, holder: _Holder, names: set[str]) -> None:
+        with self._changing:
+            for name in names:
+                if self._claimed.get(name) is holder:
+                    del self._claimed[name]
+            self._changing.notify_all()
 
     def _identity(self, import_id: int) -> str:
         """Find the upload of an import; the caller is changing the tables."""
