@@ -1,0 +1,751 @@
+"""The template as CloudFormation gets it: what no linter asks of it, and that each of these checks bites."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from boto3.session import Session
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat
+from rollcall.domain.receipt import Status
+from rollcall.settings import PREFIX, DatabaseAuth, Settings, read_settings
+
+Template = dict[str, Any]
+Check = Callable[[Template], None]
+
+ROOT = Path(__file__).parents[2]
+GIB = 1024**3
+FORTNIGHT = 14 * 24 * 3600
+
+FUNCTIONS = ("ImportFunction", "SweepFunction", "MigrateFunction")
+BUCKETS = ("UploadsBucket", "ReportsBucket")
+QUEUES = ("Queue", "DeadLetterQueue")
+
+# These take no resource: https://docs.aws.amazon.com/service-authorization/ says so of each.
+NAMELESS = {
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    # What AWS Lambda makes in a VPC has no name before it is there.
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+}
+
+# What the template itself says, in place of the operator; and what has no place on Lambda.
+GIVEN = {"uploads", "reports", "queue"}
+ABSENT = {"data"}
+# Lambda has less disk than a machine, and certificates come with the package.
+OTHER_DEFAULTS = {"max_upload_bytes": str(GIB), "max_csv_bytes": str(4 * GIB), "database_ca": "/opt/ca-bundle.pem"}
+CHOICES: dict[str, type[StrEnum]] = {
+    "DatabaseAuth": DatabaseAuth,
+    "OnDuplicate": OnDuplicate,
+    "OnRepeat": OnRepeat,
+    "OnNewVersion": OnNewVersion,
+}
+
+
+def translated() -> Template:
+    """Translate the template as AWS does, without asking AWS."""
+    source = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    # `sam package` uploads these, and writes where they are.
+    source["Globals"]["Function"]["CodeUri"] = "s3://bucket/package"
+    source["Resources"]["CaBundle"]["Properties"]["ContentUri"] = "s3://bucket/ca"
+    translator = Translator({}, Parser(), boto_session=Session(region_name="eu-central-1"))
+    template: Template = translator.translate(source, {})
+    return template
+
+
+TEMPLATE = translated()
+
+
+def properties(template: Template, name: str) -> dict[str, Any]:
+    """Find a resource's properties."""
+    found: dict[str, Any] = template["Resources"][name]["Properties"]
+    return found
+
+
+def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
+    """Find the properties of every resource of a type."""
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == f"AWS::{kind}"
+    }
+
+
+def everything(part: object) -> Iterator[Any]:
+    """Walk through a part of a template, whatever its conditions."""
+    yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from everything(inner)
+
+
+def listed(one_or_more: object) -> list[Any]:
+    """Make a list of what may be written as one thing or as several."""
+    return one_or_more if isinstance(one_or_more, list) else [one_or_more]
+
+
+def only(things: Iterable[Any]) -> Any:  # noqa: ANN401 - whatever it is
+    """Take the one thing that there is."""
+    found = list(things)
+    assert len(found) == 1
+    return found[0]
+
+
+def statements(part: object, effect: str) -> list[dict[str, Any]]:
+    """Find every statement of a policy with an effect."""
+    return [found for found in everything(part) if isinstance(found, dict) and found.get("Effect") == effect]
+
+
+def rights(template: Template, role: str) -> list[dict[str, Any]]:
+    """Find all that a role allows."""
+    policies = [properties(template, role)["Policies"]]
+    policies += [properties(template, policy["Ref"]) for policy in properties(template, role)["ManagedPolicyArns"]]
+    return statements(policies, "Allow")
+
+
+def names_in(part: object) -> set[str]:
+    """Find every resource and parameter that a part refers to."""
+    names = set()
+    for found in everything(part):
+        match found:
+            case {"Ref": str(name)}:
+                names.add(name)
+            case {"Fn::GetAtt": [str(name), *_]}:
+                names.add(name)
+            case {"Fn::Sub": str(text)}:
+                names |= {name.partition(".")[0] for name in re.findall(r"\$\{([\w.:]+)\}", text)}
+    return names
+
+
+def comes_after(template: Template, later: str, earlier: str) -> bool:
+    """Tell whether CloudFormation makes a resource only once another is there."""
+    resource = template["Resources"].get(later)
+    if resource is None:
+        return False
+    needed = names_in(resource["Properties"]) | set(listed(resource.get("DependsOn", [])))
+    return earlier in needed or any(comes_after(template, name, earlier) for name in needed)
+
+
+def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
+    """Find which metrics of Rollcall's alarms and dashboard show, each with its service."""
+    alarms = of_type(template, "CloudWatch::Alarm").values()
+    shown = {
+        (alarm["MetricName"], alarm["Dimensions"][0]["Value"])
+        for alarm in alarms
+        if alarm["Namespace"] == "Rollcall"
+    }
+    body = json.loads(properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"])
+    for widget in body["widgets"]:
+        rows = widget["properties"].get("metrics", [])
+        if rows and rows[0][0] == "Rollcall":
+            shown |= {(row[1], rows[0][3]) for row in rows if row[0] != "..."}
+    return shown
+
+
+# What holds of the template -----------------------------------------------------------------------
+
+
+def one_source_of_events(template: Template) -> None:
+    """The queue, and no other: whatever comes by two ways would be imported by two functions at once."""
+    source = only(of_type(template, "Lambda::EventSourceMapping").values())
+    assert source["EventSourceArn"] == {"Fn::GetAtt": ["Queue", "Arn"]}
+    assert source["FunctionName"] == {"Ref": "ImportFunction"}
+
+
+def a_message_that_failed_comes_back_alone(template: Template) -> None:
+    """Those of its batch that succeeded do not."""
+    source = only(of_type(template, "Lambda::EventSourceMapping").values())
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def as_many_imports_as_are_allowed(template: Template) -> None:
+    """No fewer are reserved than may be polled for, or messages would lose their tries to throttling."""
+    source = only(of_type(template, "Lambda::EventSourceMapping").values())
+    most = {"Ref": "ImportsAtOnce"}
+    assert source["ScalingConfig"] == {"MaximumConcurrency": most}
+    reserved = properties(template, "ImportFunction")["ReservedConcurrentExecutions"]
+    assert reserved == {"Fn::If": ["Reserves", most, {"Ref": "AWS::NoValue"}]}
+
+
+def no_function_takes_longer_than_lambda_lets_it(template: Template) -> None:
+    """A quarter of an hour."""
+    for name in FUNCTIONS:
+        assert 0 < properties(template, name)["Timeout"] <= 900
+
+
+def messages_stay_hidden_for_six_timeouts(template: Template) -> None:
+    """As AWS Lambda's developer guide asks, so that a message that is worked on is not delivered once more."""
+    timeout = properties(template, "ImportFunction")["Timeout"]
+    assert properties(template, "Queue")["VisibilityTimeout"] >= 6 * timeout
+
+
+def three_tries_and_then_the_dead_letter_queue(template: Template) -> None:
+    """Which keeps them as long as SQS keeps anything."""
+    assert properties(template, "Queue")["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+        "maxReceiveCount": 3,
+    }
+    assert properties(template, "DeadLetterQueue")["MessageRetentionPeriod"] == FORTNIGHT
+    assert "RedrivePolicy" not in properties(template, "DeadLetterQueue")
+
+
+def only_our_queue_has_its_dead_letters_there(template: Template) -> None:
+    """By a name that is built, since each of the two would have to wait for the other."""
+    allowed = properties(template, "DeadLetterQueue")["RedriveAllowPolicy"]
+    name = properties(template, "Queue")["QueueName"]["Fn::Sub"]
+    assert allowed["redrivePermission"] == "byQueue"
+    assert allowed["sourceQueueArns"] == [
+        {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:" + name}
+    ]
+
+
+def only_our_bucket_tells_the_queue(template: Template) -> None:
+    """Of this account: bucket names are anybody's to take once a bucket is gone."""
+    allowed = only(statements(properties(template, "QueuePolicy"), "Allow"))
+    bucket = properties(template, "UploadsBucket")["BucketName"]["Fn::Sub"]
+    assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert allowed["Action"] == "sqs:SendMessage"
+    assert allowed["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+        "ArnEquals": {"aws:SourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{bucket}"}},
+    }
+    assert template["Resources"]["UploadsBucket"]["DependsOn"] == "QueuePolicy"
+
+
+def whatever_is_created_among_the_uploads_is_told(template: Template) -> None:
+    """Once, and to the queue only."""
+    assert properties(template, "UploadsBucket")["NotificationConfiguration"] == {
+        "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": ["Queue", "Arn"]}}]
+    }
+
+
+def no_report_is_taken_for_an_upload(template: Template) -> None:
+    """They are in another bucket, which tells nobody, and no function may write among the uploads."""
+    assert "NotificationConfiguration" not in properties(template, "ReportsBucket")
+    names = [properties(template, bucket)["BucketName"]["Fn::Sub"] for bucket in BUCKETS]
+    assert len(set(names)) == len(BUCKETS)
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        assert variables["ROLLCALL_UPLOADS"]["Fn::Sub"] == f"s3://{names[0]}"
+        assert variables["ROLLCALL_REPORTS"]["Fn::Sub"] == f"s3://{names[1]}"
+    for role in of_type(template, "IAM::Role"):
+        for allowed in rights(template, role):
+            if any(re.match("s3:(Put|Delete|Restore|Replicate)", action) for action in listed(allowed["Action"])):
+                assert names_in(allowed["Resource"]) == {"ReportsBucket"}
+
+
+def buckets_are_kept(template: Template) -> None:
+    """Every version for a while, and the buckets themselves even when the stack is deleted."""
+    for name in BUCKETS:
+        bucket = template["Resources"][name]
+        assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+        assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+        rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+        assert all(rule["Status"] == "Enabled" and "ExpirationInDays" not in rule for rule in rules)
+        told = {key: value for rule in rules for key, value in rule.items()}
+        assert names_in(told["AbortIncompleteMultipartUpload"]) == {"KeepUnfinishedUploadsDays"}
+        assert names_in(told["NoncurrentVersionExpiration"]) == {"KeepOldVersionsDays"}
+    # An overwritten upload has to outlast the time that its message may take.
+    assert template["Parameters"]["KeepOldVersionsDays"]["MinValue"] * 24 * 3600 > 2 * FORTNIGHT
+
+
+def buckets_are_private(template: Template) -> None:
+    """To the public in every way that S3 knows, and to the owners of other accounts' objects."""
+    for name in BUCKETS:
+        bucket = properties(template, name)
+        assert bucket["PublicAccessBlockConfiguration"] == {
+            "BlockPublicAcls": True,
+            "BlockPublicPolicy": True,
+            "IgnorePublicAcls": True,
+            "RestrictPublicBuckets": True,
+        }
+        assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+
+
+def what_is_stored_is_encrypted(template: Template) -> None:
+    """Files and messages alike."""
+    for name in BUCKETS:
+        rule = only(properties(template, name)["BucketEncryption"]["ServerSideEncryptionConfiguration"])
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
+    for name in QUEUES:
+        assert properties(template, name)["SqsManagedSseEnabled"] is True
+
+
+def only_encrypted_connections(template: Template) -> None:
+    """To buckets and what is in them, to the queues, and to the topic, for everybody and everything."""
+    guarded = {
+        "UploadsBucketPolicy": ("UploadsBucket", "s3:*"),
+        "ReportsBucketPolicy": ("ReportsBucket", "s3:*"),
+        "QueuePolicy": ("Queue", "sqs:*"),
+        "DeadLetterQueuePolicy": ("DeadLetterQueue", "sqs:*"),
+        "AlarmTopicPolicy": ("AlarmTopic", "sns:Publish"),
+    }
+    for policy, (resource, action) in guarded.items():
+        document = properties(template, policy)
+        denied = only(statements(document, "Deny"))
+        assert denied["Principal"] == "*"
+        assert denied["Action"] == action
+        assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert names_in(denied["Resource"]) == {resource}
+        assert len(listed(denied["Resource"])) == (2 if action == "s3:*" else 1)
+        guards = document.get("Bucket") or only(document.get("Queues") or document["Topics"])
+        assert guards == {"Ref": resource}
+
+
+def nothing_is_allowed_to_everybody(template: Template) -> None:
+    """Only to services of AWS, and to those only on behalf of this account."""
+    for allowed in statements(template["Resources"], "Allow"):
+        if "Principal" in allowed:
+            assert allowed["Principal"].keys() == {"Service"}
+            lambda_itself = allowed["Principal"]["Service"] == "lambda.amazonaws.com"
+            assert lambda_itself or "aws:SourceAccount" in allowed["Condition"]["StringEquals"]
+
+
+def every_right_is_named(template: Template) -> None:
+    """No pattern of actions, and no resource that is everything, but for actions that know none."""
+    for allowed in statements(template["Resources"], "Allow"):
+        assert not {"NotAction", "NotResource", "NotPrincipal"} & allowed.keys()
+        actions = set(listed(allowed["Action"]))
+        assert not any("*" in action for action in actions)
+        for target in listed(allowed.get("Resource", [])):
+            text = target if isinstance(target, str) else target.get("Fn::Sub", "")
+            # Of a bucket, all objects; of anything else, the thing itself.
+            assert "*" not in text.removesuffix("Bucket.Arn}/*") or (text == "*" and actions <= NAMELESS)
+
+
+def roles_are_ours(template: Template) -> None:
+    """Each function has one of its own, with no policy that AWS made: those may write any log of the account."""
+    roles = [properties(template, name)["Role"]["Fn::GetAtt"][0] for name in FUNCTIONS]
+    assert len(set(roles)) == len(FUNCTIONS)
+    for role in of_type(template, "IAM::Role").values():
+        assert role["ManagedPolicyArns"] == [{"Ref": "EveryFunctionPolicy"}]
+
+
+def each_function_may_do_what_it_does(template: Template) -> None:
+    """And no more."""
+    allowed = {
+        role: {
+            (action, *sorted(names_in(statement["Resource"])))
+            for statement in rights(template, role)
+            for action in listed(statement["Action"])
+            if action not in NAMELESS
+        }
+        for role in ("ImportRole", "SweepRole", "MigrateRole")
+    }
+    database = {
+        ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
+        ("kms:Decrypt", "DatabaseSecretKeyArn"),
+        ("rds-db:connect", "DatabaseUserArn"),
+    }
+    assert allowed["ImportRole"] == database | {
+        ("s3:GetObject", "UploadsBucket"),
+        ("s3:GetObjectVersion", "UploadsBucket"),
+        ("s3:GetObject", "ReportsBucket"),
+        ("s3:PutObject", "ReportsBucket"),
+        ("s3:AbortMultipartUpload", "ReportsBucket"),
+        # Without these S3 answers 403 and not 404 for what is not there.
+        ("s3:ListBucket", "ReportsBucket", "UploadsBucket"),
+        ("s3:ListBucketVersions", "ReportsBucket", "UploadsBucket"),
+        *((f"sqs:{action}", "Queue") for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")),
+        *((f"sqs:{action}", "Queue") for action in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")),
+        ("logs:CreateLogStream", "ImportLogs"),
+        ("logs:PutLogEvents", "ImportLogs"),
+    }
+    assert allowed["SweepRole"] == database | {
+        ("s3:ListBucketVersions", "UploadsBucket"),
+        ("s3:GetObject", "ReportsBucket"),
+        ("s3:PutObject", "ReportsBucket"),
+        ("s3:ListBucket", "ReportsBucket"),
+        *((f"sqs:{action}", "Queue") for action in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")),
+        ("logs:CreateLogStream", "SweepLogs"),
+        ("logs:PutLogEvents", "SweepLogs"),
+    }
+    assert allowed["MigrateRole"] == database | {
+        ("logs:CreateLogStream", "MigrateLogs"),
+        ("logs:PutLogEvents", "MigrateLogs"),
+    }
+
+
+def the_sweep_writes_one_object(template: Template) -> None:
+    """The place where the next one goes on."""
+    objects = [
+        statement["Resource"]
+        for statement in rights(template, "SweepRole")
+        if {"s3:GetObject", "s3:PutObject"} & set(listed(statement["Action"]))
+    ]
+    assert objects == [{"Fn::Sub": "${ReportsBucket.Arn}/sweep/position.json"}]
+
+
+def no_two_sweeps_at_once(template: Template) -> None:
+    """One that failed is not repeated, for the schedule brings the next."""
+    sweep = properties(template, "SweepFunction")
+    assert sweep["ReservedConcurrentExecutions"] == {"Fn::If": ["Reserves", 1, {"Ref": "AWS::NoValue"}]}
+    invoked = only(of_type(template, "Lambda::EventInvokeConfig").values())
+    assert invoked["FunctionName"] == {"Ref": "SweepFunction"}
+    assert invoked["MaximumRetryAttempts"] == 0
+    schedule = only(of_type(template, "Events::Rule").values())
+    assert schedule["ScheduleExpression"] == {"Ref": "SweepSchedule"}
+    assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": ["SweepFunction", "Arn"]}]
+
+
+def the_schema_comes_first(template: Template) -> None:
+    """A deployment that changes the code, the database or what tells users apart migrates before anything else."""
+    migration = template["Resources"]["MigrateAtThisDeployment"]
+    assert migration["Condition"] == "Migrates"
+    version = only(of_type(template, "Lambda::Version"))
+    changing = {"MigrateFunction", version, "UniqueBy", "DatabaseUrl", "DatabaseSecretArn"}
+    assert names_in(migration["Properties"]) == changing
+    assert migration["Properties"]["ServiceTimeout"] > properties(template, "MigrateFunction")["Timeout"]
+    assert comes_after(template, "ImportFunction", "MigrateAtThisDeployment")
+    assert comes_after(template, "SweepFunction", "MigrateAtThisDeployment")
+
+
+def one_package_for_all_functions(template: Template) -> None:
+    """Made for the very runtime and architecture that they have."""
+    for name in FUNCTIONS:
+        function = template["Resources"][name]
+        assert function["Metadata"] == {
+            "BuildMethod": "makefile",
+            "ContextPath": {"Fn::Sub": "deploy/package/${Runtime}-${Architecture}"},
+            "WorkingDirectory": ".",
+        }
+        assert function["Properties"]["Runtime"] == {"Ref": "Runtime"}
+        assert function["Properties"]["Architectures"] == [{"Ref": "Architecture"}]
+        module, _, attribute = function["Properties"]["Handler"].rpartition(".")
+        assert module == f"rollcall.entrypoints.{name.removesuffix('Function').lower()}_lambda"
+        assert attribute == "handler"
+    made = {path.parent.name for path in (ROOT / "deploy/package").glob("*/Makefile")}
+    parameters = template["Parameters"]
+    runtimes, architectures = (parameters[name]["AllowedValues"] for name in ("Runtime", "Architecture"))
+    # AWS runs Python 3.11 on a Linux that is too old for libpq as it is built for arm64; a rule says so.
+    assert made == {f"{one}-{other}" for one in runtimes for other in architectures} - {"python3.11-arm64"}
+    assert parameters["Runtime"]["Default"] == "python3.13"
+    assert parameters["Architecture"]["Default"] == "arm64"
+    assert "OldLambdaHasNoArm" in template["Rules"]
+
+
+def logs_are_kept_for_a_time(template: Template) -> None:
+    """Each function has its own, which nothing else makes without an end."""
+    for name in FUNCTIONS:
+        logs = properties(template, name)["LoggingConfig"]["LogGroup"]["Ref"]
+        assert logs == name.replace("Function", "Logs")
+        assert properties(template, logs)["RetentionInDays"] == {"Ref": "KeepLogsDays"}
+
+
+def alarms_are_heard(template: Template) -> None:
+    """By the topic, and they rest while there is nothing to measure."""
+    alarms = of_type(template, "CloudWatch::Alarm")
+    topic = [{"Ref": "AlarmTopic"}]
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == topic
+        assert alarm["OKActions"] == topic
+        assert alarm["TreatMissingData"] == "notBreaching"
+        assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    watched = set()
+    for alarm in alarms.values():
+        dimension = only(alarm["Dimensions"])
+        whose = only(names_in(dimension) or [dimension["Value"]])
+        watched.add((alarm["MetricName"], whose))
+    assert watched == {
+        ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue"),
+        ("ApproximateAgeOfOldestMessage", "Queue"),
+        *(("Errors", function) for function in FUNCTIONS),
+        ("Throttles", "ImportFunction"),
+        ("ImportsFailed", "import"),
+        ("ImportsRefused", "import"),
+        ("UploadsGivenUp", "sweep"),
+    }
+    allowed = only(statements(properties(template, "AlarmTopicPolicy"), "Allow"))
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+
+
+def what_is_watched_is_measured(template: Template) -> None:
+    """A metric under a name that nothing emits would be silent for ever."""
+    code = (ROOT / "src/rollcall/entrypoints/import_lambda.py").read_text(encoding="utf-8")
+    imports = set(re.findall(r'(?:_count\(|name=)"(\w+)"', code))
+    imports |= {"Imports" + status.value.title().replace("_", "") for status in Status}
+    sweep = {"UploadsSeen", "UploadsQueued", "UploadsGivenUp"}
+    emitted = {(name, "import") for name in imports} | {(name, "sweep") for name in sweep}
+    shown = metrics_of_our_own(template)
+    assert shown == emitted
+
+
+def the_dashboard_shows_every_alarm(template: Template) -> None:
+    """In one row, at the top."""
+    body = json.loads(properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"])
+    shown = only([widget["properties"]["alarms"] for widget in body["widgets"] if widget["type"] == "alarm"])
+    assert sorted(shown) == sorted(f"${{{name}.Arn}}" for name in of_type(template, "CloudWatch::Alarm"))
+
+
+def every_setting_is_a_parameter(template: Template) -> None:
+    """With the default that it has anywhere, and every function has it."""
+    known = {field.name: field for field in attrs.fields(Settings) if field.name not in ABSENT}
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        ours = {name for name in variables if name.startswith(PREFIX)}
+        assert ours == {PREFIX + name.upper() for name in known}
+    for name, field in known.items():
+        if name in GIVEN:
+            continue
+        parameter = name.title().replace("_", "")
+        assert variables[PREFIX + name.upper()] == {"Ref": parameter}
+        declared = template["Parameters"][parameter]
+        assert str(declared["Default"]) == OTHER_DEFAULTS.get(name, field.default or "")
+
+
+def what_the_template_sets_is_allowed(template: Template) -> None:
+    """Rollcall starts with it."""
+    stack = {"AWS::AccountId": "111122223333", "AWS::Region": "eu-central-1", "BucketPrefix": "rollcall"}
+    given: dict[str, str] = {}
+    for name, value in properties(template, "ImportFunction")["Environment"]["Variables"].items():
+        match value:
+            case {"Ref": parameter}:
+                given[name] = str(template["Parameters"][parameter]["Default"])
+            case {"Fn::Sub": text}:
+                given[name] = re.sub(r"\$\{([\w:]+)\}", lambda found: stack[found[1]], text)
+            case {"Fn::GetAtt": ["Queue", "Arn"]}:
+                given[name] = "arn:aws:sqs:eu-central-1:111122223333:rollcall-uploads"
+    settings = read_settings(given)
+    assert settings.uploads
+    assert settings.uploads.place == "rollcall-uploads-111122223333-eu-central-1"
+    assert settings.max_upload_bytes < settings.max_csv_bytes
+
+
+def choices_are_those_there_are(template: Template) -> None:
+    """A value that Rollcall has and CloudFormation refuses could not be deployed, and the reverse not started."""
+    for name, choices in CHOICES.items():
+        assert template["Parameters"][name]["AllowedValues"] == [choice.value for choice in choices]
+
+
+def every_parameter_is_told_of(template: Template) -> None:
+    """What it is for, and it stands in a group of the form that the console shows."""
+    parameters = template["Parameters"]
+    assert all(parameter["Description"].endswith(".") for parameter in parameters.values())
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(parameters)
+
+
+def no_password_is_a_parameter(template: Template) -> None:
+    """Parameters are shown to whoever may look at the stack."""
+    declared = template["Parameters"]["DatabaseUrl"]
+    takes = re.compile(declared["AllowedPattern"]).fullmatch
+    assert all(map(takes, ("", "postgresql://rollcall@host:5432/app?application_name=x", "postgres://host/app")))
+    assert not any(map(takes, ("postgresql://u:S3CRET@host/app", "postgresql://h/d?password=S3CRET", "memory:")))
+
+
+# Each with ways to break it: a place in the template, and what stands there instead (or nothing).
+GONE = object()
+CHECKS: dict[Check, list[tuple[str, object]]] = {
+    one_source_of_events: [
+        ("Resources/ImportFunctionUploads/Properties/EventSourceArn", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+        ("Resources/Another", {"Type": "AWS::Lambda::EventSourceMapping", "Properties": {}}),
+    ],
+    a_message_that_failed_comes_back_alone: [
+        ("Resources/ImportFunctionUploads/Properties/FunctionResponseTypes", []),
+    ],
+    as_many_imports_as_are_allowed: [
+        ("Resources/ImportFunctionUploads/Properties/ScalingConfig/MaximumConcurrency", 100),
+        ("Resources/ImportFunction/Properties/ReservedConcurrentExecutions", 1),
+    ],
+    no_function_takes_longer_than_lambda_lets_it: [
+        ("Resources/ImportFunction/Properties/Timeout", 1200),
+    ],
+    messages_stay_hidden_for_six_timeouts: [
+        ("Resources/Queue/Properties/VisibilityTimeout", 5399),
+    ],
+    three_tries_and_then_the_dead_letter_queue: [
+        ("Resources/Queue/Properties/RedrivePolicy/maxReceiveCount", 1),
+        ("Resources/DeadLetterQueue/Properties/MessageRetentionPeriod", 345600),
+    ],
+    only_our_queue_has_its_dead_letters_there: [
+        ("Resources/DeadLetterQueue/Properties/RedriveAllowPolicy/redrivePermission", "allowAll"),
+        ("Resources/Queue/Properties/QueueName", {"Fn::Sub": "another"}),
+    ],
+    only_our_bucket_tells_the_queue: [
+        ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/StringEquals", {}),
+        ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/ArnEquals", {}),
+        ("Resources/UploadsBucket/Properties/BucketName", {"Fn::Sub": "another"}),
+        ("Resources/UploadsBucket/DependsOn", "Queue"),
+    ],
+    whatever_is_created_among_the_uploads_is_told: [
+        (
+            "Resources/UploadsBucket/Properties/NotificationConfiguration/QueueConfigurations/0/Event",
+            "s3:ObjectCreated:Put",
+        ),
+    ],
+    no_report_is_taken_for_an_upload: [
+        ("Resources/ReportsBucket/Properties/NotificationConfiguration", {}),
+        (
+            "Resources/ReportsBucket/Properties/BucketName",
+            {"Fn::Sub": "${BucketPrefix}-uploads-${AWS::AccountId}-${AWS::Region}"},
+        ),
+        (
+            "Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_REPORTS",
+            {"Fn::Sub": "s3://${BucketPrefix}-uploads-${AWS::AccountId}-${AWS::Region}"},
+        ),
+        (
+            "Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Action",
+            ["s3:GetObject", "s3:PutObject"],
+        ),
+    ],
+    buckets_are_kept: [
+        ("Resources/UploadsBucket/DeletionPolicy", "Delete"),
+        ("Resources/ReportsBucket/UpdateReplacePolicy", "Delete"),
+        ("Resources/ReportsBucket/Properties/VersioningConfiguration/Status", "Suspended"),
+        ("Resources/UploadsBucket/Properties/LifecycleConfiguration/Rules/0/Status", "Disabled"),
+        ("Resources/UploadsBucket/Properties/LifecycleConfiguration/Rules/0/ExpirationInDays", 30),
+        ("Parameters/KeepOldVersionsDays/MinValue", 7),
+    ],
+    buckets_are_private: [
+        ("Resources/UploadsBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
+        ("Resources/ReportsBucket/Properties/OwnershipControls/Rules/0/ObjectOwnership", "ObjectWriter"),
+    ],
+    what_is_stored_is_encrypted: [
+        (
+            "Resources/ReportsBucket/Properties/BucketEncryption/ServerSideEncryptionConfiguration/0",
+            {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "none"}},
+        ),
+        ("Resources/DeadLetterQueue/Properties/SqsManagedSseEnabled", False),
+    ],
+    only_encrypted_connections: [
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
+        ("Resources/ReportsBucketPolicy/Properties/PolicyDocument/Statement/0/Condition", {}),
+        ("Resources/ReportsBucketPolicy/Properties/Bucket", {"Ref": "UploadsBucket"}),
+        ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/1", GONE),
+        ("Resources/DeadLetterQueuePolicy/Properties/Queues", [{"Ref": "Queue"}]),
+        ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
+    ],
+    nothing_is_allowed_to_everybody: [
+        ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Principal", {"AWS": "*"}),
+        ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/0/Condition/StringEquals", {}),
+    ],
+    every_right_is_named: [
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Action", "s3:*"),
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Action", "s3:Get*"),
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource", "*"),
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource", "arn:aws:s3:::*/*"),
+        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/1/Fn::If/1/Resource", "*"),
+        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/0/NotAction", "iam:*"),
+    ],
+    roles_are_ours: [
+        ("Resources/SweepFunction/Properties/Role", {"Fn::GetAtt": ["ImportRole", "Arn"]}),
+        ("Resources/SweepRole/Properties/ManagedPolicyArns/0", "arn:aws:iam::aws:policy/AdministratorAccess"),
+    ],
+    each_function_may_do_what_it_does: [
+        (
+            "Resources/MigrateRole/Properties/Policies/0/PolicyDocument/Statement/1",
+            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": {"Ref": "UploadsBucket"}},
+        ),
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/2", GONE),
+    ],
+    the_sweep_writes_one_object: [
+        (
+            "Resources/SweepRole/Properties/Policies/0/PolicyDocument/Statement/1/Resource",
+            {"Fn::Sub": "${ReportsBucket.Arn}/*"},
+        ),
+    ],
+    no_two_sweeps_at_once: [
+        ("Resources/SweepFunction/Properties/ReservedConcurrentExecutions", 2),
+        ("Resources/SweepFunctionEventInvokeConfig/Properties/MaximumRetryAttempts", 2),
+        ("Resources/SweepFunctionRegularly/Properties/Targets", []),
+    ],
+    the_schema_comes_first: [
+        ("Resources/MigrateAtThisDeployment/Properties/UniqueBy", GONE),
+        ("Resources/MigrateAtThisDeployment/Properties/CodeVersion", "1"),
+        ("Resources/MigrateAtThisDeployment/Properties/ServiceTimeout", 900),
+        ("Resources/SweepFunction/Properties/Environment/Variables/AFTER", ""),
+        ("Resources/ImportFunction/Properties/Environment/Variables/AFTER", ""),
+    ],
+    one_package_for_all_functions: [
+        ("Resources/SweepFunction/Metadata/ContextPath", "deploy/package/python3.13-arm64"),
+        ("Resources/MigrateFunction/Properties/Runtime", "python3.12"),
+        ("Resources/ImportFunction/Properties/Handler", "rollcall.entrypoints.sweep_lambda.handler"),
+        ("Parameters/Runtime/AllowedValues/0", "python3.14"),
+        ("Parameters/Architecture/Default", "x86_64"),
+    ],
+    logs_are_kept_for_a_time: [
+        ("Resources/SweepLogs/Properties/RetentionInDays", 0),
+        ("Resources/SweepFunction/Properties/LoggingConfig/LogGroup/Ref", "ImportLogs"),
+    ],
+    alarms_are_heard: [
+        ("Resources/DeadLettersAlarm/Properties/AlarmActions", []),
+        ("Resources/FailedImportsAlarm/Properties/TreatMissingData", "missing"),
+        ("Resources/MigrateErrorsAlarm", GONE),
+        ("Resources/DeadLettersAlarm/Properties/Dimensions/0/Value", {"Fn::GetAtt": ["Queue", "QueueName"]}),
+    ],
+    what_is_watched_is_measured: [
+        ("Resources/RefusedFilesAlarm/Properties/MetricName", "ImportRefused"),
+        ("Resources/RefusedFilesAlarm/Properties/Dimensions/0/Value", "rollcall"),
+    ],
+    the_dashboard_shows_every_alarm: [
+        ("Resources/Another", {"Type": "AWS::CloudWatch::Alarm", "Properties": {}}),
+    ],
+    every_setting_is_a_parameter: [
+        ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_ENCODINGS", GONE),
+        ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_ENCODING", "utf-8"),
+        ("Parameters/MaxRejected/Default", "10%"),
+        ("Parameters/MaxUploadBytes/Default", 5 * GIB),
+    ],
+    what_the_template_sets_is_allowed: [
+        ("Parameters/MaxCsvBytes/Default", GIB),
+        ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_UPLOADS", {"Fn::Sub": "s3://other"}),
+    ],
+    choices_are_those_there_are: [
+        ("Parameters/OnDuplicate/AllowedValues/1", GONE),
+    ],
+    every_parameter_is_told_of: [
+        ("Parameters/OnDuplicate/Description", ""),
+        ("Parameters/Another", {"Description": "Another."}),
+    ],
+    no_password_is_a_parameter: [
+        ("Parameters/DatabaseUrl/AllowedPattern", ".*"),
+    ],
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_holds_of_the_template(check: Check) -> None:
+    """As CloudFormation gets it."""
+    check(TEMPLATE)
+
+
+@pytest.mark.parametrize(
+    ("check", "place", "value"),
+    [(check, *broken) for check, ways in CHECKS.items() for broken in ways],
+    ids=lambda part: part.__name__ if callable(part) else None,
+)
+def test_a_template_that_is_broken_there_is_noticed(check: Check, place: str, value: object) -> None:
+    """Or the check would be worth nothing."""
+    template = deepcopy(TEMPLATE)
+    put(template, place.split("/"), value)
+
+    with pytest.raises(AssertionError):
+        check(template)
+
+
+def put(part: Any, place: list[str], value: object) -> None:  # noqa: ANN401 - a template is whatever YAML holds
+    """Change one thing deep in a template."""
+    *way, last = [int(step) if step.isdigit() else step for step in place]
+    for step in way:
+        part = part[step]
+    if value is GONE:
+        del part[last]
+    elif isinstance(part, list) and last == len(part):
+        part.append(value)
+    else:
+        part[last] = value
