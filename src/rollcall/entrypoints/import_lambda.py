@@ -4,14 +4,13 @@ A refused upload is a success here: its uploader has the receipt. docs/adr/0011 
 """
 
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, auto
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 from aws_lambda_powertools import Metrics
@@ -26,7 +25,9 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
+    OutOfTimeError,
     described,
+    interrupted_after,
     logger,
     missing,
     reserve_seconds,
@@ -39,8 +40,6 @@ from rollcall.settings import Address, Settings, read_settings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-INTERRUPTED_AGAIN_SECONDS = 5
 
 # A message that has to wait comes back after so long, and for so long from when it was sent first.
 RETURNS_AFTER_SECONDS = 60
@@ -70,13 +69,6 @@ class ImportFailedError(RuntimeError):
         super().__init__("not everything could be imported; the log says what and why")
 
 
-class OutOfTimeError(BaseException):
-    """The invocation has no time left.
-
-    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
-    """
-
-
 @attrs.define
 class _Invocation:
     """The time that an invocation has.
@@ -97,29 +89,10 @@ class _Invocation:
         """Tell how long it is until AWS kills the function; it may be frozen until then, and beyond."""
         return seconds_left(self._context)
 
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Interrupt whatever is being done when the time is up, be it a wait for S3 or for the database.
-
-        Raises:
-            OutOfTimeError: It is.
-        """
-
-        def interrupt(*_: object) -> NoReturn:
-            raise OutOfTimeError
-
+    def importing(self) -> AbstractContextManager[None]:
+        """Begin an import, which is interrupted when the time is up: see `interrupted_after`."""
         self.begun += 1
-        seconds = self.seconds_left() - self._reserve_seconds
-        if seconds <= 0:
-            raise OutOfTimeError
-        before = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            # And again, should the first be lost in a place that nothing can be raised from.
-            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        return interrupted_after(self.seconds_left() - self._reserve_seconds)
 
 
 class _Outcome(IntEnum):
