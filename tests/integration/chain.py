@@ -99,9 +99,14 @@ class Chain:
             item["Key"]: self.s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed
         }
 
-    def lose(self) -> None:
-        """Lose every message that is in the queue."""
-        self.sqs.purge_queue(QueueUrl=self.url)
+    def lose(self) -> Event:
+        """Lose every message that is in the queue; gives the event that they would have been."""
+        lost: Event = {"Records": []}
+        while records := self.receive()["Records"]:
+            for record in records:
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=record["receiptHandle"])
+            lost["Records"] += records
+        return lost
 
     def settings(self, database_url: str) -> dict[str, str]:
         """What the functions are told."""
