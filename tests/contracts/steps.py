@@ -57,11 +57,16 @@ def a_block(registered: Sequence[User]) -> Block:
 
 
 def load(
-    repository: UserRepository, registered: Sequence[User], upload: Upload | None = None, sha256: str | None = None
+    repository: UserRepository,
+    registered: Sequence[User],
+    upload: Upload | None = None,
+    sha256: str | None = None,
+    *,
+    seconds_left: float | None = None,
 ) -> int:
     """Import some users whatever the history says, and tell the import's number."""
     upload = upload or an_upload()
-    with repository.importing(upload, sha256) as importing:
+    with repository.importing(upload, sha256, seconds_left=seconds_left) as importing:
         if registered:
             importing.register(a_block(registered))
         counts = Counts(read=len(registered), registered=len(registered))

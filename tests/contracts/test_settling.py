@@ -20,6 +20,7 @@ from rollcall.application.ports import (
     Block,
     ImportInProgressError,
     Origin,
+    RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
     UserRepository,
@@ -171,6 +172,28 @@ def test_a_rival_that_settles_is_not_waited_for_long(opening: Opening, monkeypat
         first.commit(a_receipt(an_upload("1"), first.import_id, Counts(read=1, registered=1)))
 
     assert len(list(repository.users())) == 1
+
+
+def test_who_is_frozen_after_it_settled_gives_way_once_it_is_overdue(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would hold up every other import; what the rival had registered by then is not lost."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+    repository = opening(BY_NAME)
+    if isinstance(repository, MemoryUserRepository):
+        repository = MemoryUserRepository(patience=1)
+
+    def load(name: str, meanwhile: Callable[[], None], seconds_left: float | None) -> None:
+        with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
+            importing.register(Block(f"{name},X,1\n".encode(), [range(2, 3)]))
+            importing.settle()
+            meanwhile()
+            importing.commit(a_receipt(an_upload(name), importing.import_id, Counts(read=1, registered=1)))
+
+    with pytest.raises(RepositoryUnavailableError):
+        load("frozen", lambda: load("rival", lambda: None, None), -9)
+
+    assert [user.name for user in repository.users()] == ["rival"]
 
 
 def test_two_versions_of_a_key_at_once_are_not_both_taken_for_the_first(

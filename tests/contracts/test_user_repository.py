@@ -28,6 +28,7 @@ from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     Block,
+    Importing,
     ImportInProgressError,
     Lost,
     RepositoryUnavailableError,
@@ -771,6 +772,112 @@ class TestRivals:
 
             assert sorted(outcomes, key=str) == sorted([2, *[UndoRefusedError] * 3], key=str)
             assert harness.contents() == []
+
+
+class TestOverdue:
+    """Who is frozen holds up nobody for longer than it said that it can live, and changes nothing once thawed."""
+
+    @pytest.mark.parametrize(
+        ("upload", "sha256"),
+        [(an_upload(), "sha"), (an_upload("other"), "sha"), (an_upload(), None)],
+        ids=["the same upload and content", "the same content", "the same upload, unread"],
+    )
+    @pytest.mark.parametrize("registered", [0, 50_000])
+    @pytest.mark.parametrize("settled", [False, True], ids=["copying", "settled"])
+    def test_who_is_overdue_gives_way_to_a_rival_and_changes_nothing(
+        self, stored: Stored, registered: int, *, settled: bool, upload: Upload, sha256: str | None
+    ) -> None:
+        """Wherever in its import it was."""
+        with stored() as harness:
+            with pytest.raises(RepositoryUnavailableError) as told:
+                self._freeze(
+                    harness.repository,
+                    registered,
+                    lambda: load(harness.rival(), [BEN], upload, sha256),
+                    settled=settled,
+                )
+
+            assert "Ann" not in everything_said_by(told.value)
+            assert harness.contents() == [BEN]
+            assert [entry.receipt.counts.registered for entry in harness.repository.entries()] == [1]
+            load(harness.repository, [CEM], an_upload("another"))
+            assert harness.contents() == [BEN, CEM]
+
+    def test_who_gives_way_leaves_quietly(self, stored: Stored) -> None:
+        """It fails by what it does, or does no more."""
+        with stored() as harness:
+            with suppress(RepositoryUnavailableError), self._overdue(harness.repository):
+                load(harness.rival(), [BEN], sha256="sha")
+            load(harness.repository, [CEM], an_upload("another"))
+
+            assert harness.contents() == [BEN, CEM]
+
+    def test_who_has_committed_is_overdue_no_more(self, stored: Stored) -> None:
+        """Its connection may be in use for something else by then."""
+        with stored() as harness:
+            load(harness.repository, [ANN], seconds_left=-9)
+            with harness.repository.importing(an_upload(), "sha") as importing:
+                with pytest.raises(ImportInProgressError):
+                    load(harness.rival(), [BEN], sha256="sha")
+                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+
+            assert [entry.receipt.counts.read for entry in harness.repository.entries()] == [0]
+
+    def test_who_has_time_left_is_not_disturbed(self, stored: Stored) -> None:
+        """However long a rival waits."""
+        with stored() as harness:
+            with harness.repository.importing(an_upload(), "sha", seconds_left=3600) as importing:
+                importing.register(a_block([ANN]))
+                with pytest.raises(ImportInProgressError):
+                    load(harness.rival(), [BEN], sha256="sha")
+                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+
+            assert harness.contents() == [ANN]
+
+    def test_who_is_overdue_goes_on_where_nobody_waits(self, stored: Stored) -> None:
+        """Late is better than again."""
+        with stored() as harness:
+            load(harness.repository, [ANN], sha256="sha", seconds_left=-9)
+
+            assert harness.contents() == [ANN]
+
+    def test_several_who_are_overdue_give_way_to_one(self, stored: Stored) -> None:
+        """One has its upload, the other its content."""
+        with stored() as harness:
+            with (
+                suppress(RepositoryUnavailableError),
+                harness.rival().importing(an_upload(), "a", seconds_left=-9),
+                harness.rival().importing(an_upload("other"), "b", seconds_left=-9),
+            ):
+                load(harness.repository, [BEN], an_upload(), "b")
+
+            assert harness.contents() == [BEN]
+
+    def test_who_is_overdue_gives_way_to_an_undo(self, stored: Stored) -> None:
+        """An operator waits no longer than a delivery."""
+        with stored() as harness:
+            import_id = load(harness.repository, [ANN])
+            with suppress(RepositoryUnavailableError), self._overdue(harness.repository):
+                removed = harness.rival().undo(import_id, NOON)
+
+            assert removed == 1
+            assert harness.contents() == []
+
+    def _overdue(self, repository: UserRepository) -> AbstractContextManager[Importing]:
+        return repository.importing(an_upload(), "sha", seconds_left=-9)
+
+    def _freeze(
+        self, repository: UserRepository, registered: int, meanwhile: Callable[[], object], *, settled: bool
+    ) -> None:
+        """Import Ann so many times, overdue, while something else is done before the commit."""
+        with self._overdue(repository) as importing:
+            if registered:
+                importing.register(a_block([ANN] * registered))
+            if settled:
+                importing.settle()
+            meanwhile()
+            counts = Counts(read=registered, registered=registered)
+            importing.commit(a_receipt(an_upload(), importing.import_id, counts))
 
 
 class TestLost:

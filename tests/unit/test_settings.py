@@ -8,9 +8,13 @@ import attrs
 import pytest
 
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
-from rollcall.settings import Address, SettingError, Settings, read_settings
+from rollcall.settings import Address, DatabaseAuth, SettingError, Settings, read_settings
 
 GIB = 1024**3
+SECRETS = (
+    "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-0f-AbCdEf",
+    "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:team/database_1",
+)
 _NAMES = [field.name for field in attrs.fields(Settings)]
 
 
@@ -48,6 +52,10 @@ def test_everything_has_a_default() -> None:
         ("DATABASE_URL", "postgresql://", "postgresql://"),
         ("DATABASE_URL", "postgresql://u:p@h:5432/d?sslmode=require", "postgresql://u:p@h:5432/d?sslmode=require"),
         ("DATABASE_URL", "postgres://h/d", "postgres://h/d"),
+        *(("DATABASE_SECRET_ARN", arn, arn) for arn in SECRETS),
+        ("DATABASE_AUTH", "password", DatabaseAuth.PASSWORD),
+        ("DATABASE_AUTH", "iam", DatabaseAuth.IAM),
+        ("DATABASE_CA", "/opt/../ca.pem", "/ca.pem"),
         ("DATA", "/data/../place", "/place"),
         ("DATA", "place", str(Path.cwd() / "place")),
         ("ENCODINGS", "utf-8", ("utf-8",)),
@@ -95,6 +103,11 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "C:\\x",
             )
         ),
+        *(
+            ("DATABASE_SECRET_ARN", text, "the ARN of a secret, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME")
+            for text in ("database", "arn:aws:s3:::bucket", SECRETS[0].replace("1234", "12"), f"{SECRETS[0]} ")
+        ),
+        *(("DATABASE_AUTH", text, "password or iam") for text in ("IAM", "none")),
         *(
             ("ENCODINGS", text, "names of text encodings such as utf-8,cp932")
             for text in (

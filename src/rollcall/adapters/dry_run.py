@@ -157,6 +157,7 @@ class DryRunUserRepository:
         policy: Policy = Policy(),
         *,
         corrects: int | None = None,  # noqa: ARG002
+        seconds_left: float | None = None,  # noqa: ARG002
     ) -> Iterator[_DryImport]:
         """Open an import of which nothing will remain."""
         with ExitStack() as stack:

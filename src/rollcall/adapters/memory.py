@@ -3,6 +3,7 @@
 import csv
 import io
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -188,6 +189,23 @@ class _Tables:
         return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
 
 
+@attrs.define(eq=False)
+class _Holder:
+    """Who holds claims.
+
+    Attributes:
+        overdue_at: When a rival may take them away, by the repository's clock; None if nobody may.
+        ended: Whether a rival did.
+    """
+
+    overdue_at: float | None = None
+    ended: bool = False
+
+    def require_not_ended(self) -> None:
+        if self.ended:
+            raise RepositoryUnavailableError("the import took longer than it may, and was ended for a rival")
+
+
 @attrs.frozen
 class _Row:
     """A row on its way into the table."""
@@ -205,6 +223,7 @@ class _MemoryImport:
     history: History
     _tables: _Tables
     _policy: Policy
+    _holder: _Holder
     _claim: Callable[[str], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
@@ -214,6 +233,7 @@ class _MemoryImport:
     mended: set[Origin] = attrs.Factory(set)
 
     def register(self, block: Block) -> None:
+        self._holder.require_not_ended()
         users = _read(block)
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         if users is None or len(origins) != block.rows:
@@ -299,26 +319,40 @@ class MemoryUserRepository:
     Args:
         patience: How many seconds an import waits for a rival.
         before_commit: Is called when an import is about to become permanent; what it raises prevents that.
+        clock: Tells the seconds by which imports become overdue.
     """
 
-    def __init__(self, patience: float = 5, before_commit: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        patience: float = 5,
+        before_commit: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._patience = patience
         self._before_commit = before_commit
+        self._clock = clock
         self._changing = threading.Condition()
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, _Holder] = {}
         self._last_import = 0
         self._last_user = 0
         self._tables = _Tables()
 
     @contextmanager
     def importing(
-        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
     ) -> Iterator[_MemoryImport]:
         held: set[str] = set()
+        holder = _Holder(None if seconds_left is None else self._clock() + seconds_left)
         with ExitStack() as claims:
 
             def claim(*names: str) -> None:
-                claims.enter_context(self._claiming(set(names) - held))
+                claims.enter_context(self._claiming(set(names) - held, holder))
                 held.update(names)
 
             claim(*claims_of(upload, sha256, policy))
@@ -332,14 +366,14 @@ class MemoryUserRepository:
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
-                self._commit(opened, upload, sha256, receipt)
+                self._commit(opened, upload, sha256, receipt, holder)
 
-            yield _MemoryImport(import_id, history, self._tables, policy, claim, make_permanent)
+            yield _MemoryImport(import_id, history, self._tables, policy, holder, claim, make_permanent)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
         with self._changing:
             identity = self._identity(import_id)
-        with self._claiming({identity, _SETTLING}), self._changing:
+        with self._claiming({identity, _SETTLING}, _Holder()), self._changing:
             entry = self._tables.ledger[identity]
             if reason := why_not_undone(entry, self._tables.followers(import_id)):
                 raise UndoRefusedError(import_id, reason)
@@ -358,7 +392,7 @@ class MemoryUserRepository:
                 del queued[identity]
             due = {
                 identity: queued[identity].times if identity in queued else 0
-                for identity in set(identities) - self._tables.ledger.keys() - self._claimed
+                for identity in set(identities) - self._tables.ledger.keys() - self._claimed.keys()
                 if identity not in queued or queued[identity].last + patience <= at
             }
             lost = Lost(
@@ -382,8 +416,11 @@ class MemoryUserRepository:
             users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
         yield from users
 
-    def _commit(self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt) -> None:
+    def _commit(
+        self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt, holder: _Holder
+    ) -> None:
         with self._changing:
+            holder.require_not_ended()
             for user in opened.new:
                 self._last_user += 1
                 self._tables.users[self._last_user] = _Registered(user, opened.import_id)
@@ -394,17 +431,34 @@ class MemoryUserRepository:
             self._tables.uploads[upload.identity] = (upload, sha256)
 
     @contextmanager
-    def _claiming(self, names: set[str]) -> Iterator[None]:
+    def _claiming(self, names: set[str], holder: _Holder) -> Iterator[None]:
+        def free() -> bool:
+            return not names & self._claimed.keys()
+
         with self._changing:
-            if not self._changing.wait_for(lambda: not names & self._claimed, self._patience):
-                raise ImportInProgressError
-            self._claimed |= names
+            if not self._changing.wait_for(free, self._patience):
+                self._end_overdue_holders(names)
+                if not free():
+                    raise ImportInProgressError
+            holder.require_not_ended()
+            self._claimed |= dict.fromkeys(names, holder)
         try:
             yield
         finally:
-            with self._changing:
-                self._claimed -= names
-                self._changing.notify_all()
+            self._let_go(holder, names)
+
+    def _end_overdue_holders(self, names: set[str]) -> None:
+        for holder in {self._claimed[name] for name in names & self._claimed.keys()}:
+            if holder.overdue_at is not None and holder.overdue_at < self._clock():
+                holder.ended = True
+                self._let_go(holder, set(self._claimed))
+
+    def _let_go(self, holder: _Holder, names: set[str]) -> None:
+        with self._changing:
+            for name in names:
+                if self._claimed.get(name) is holder:
+                    del self._claimed[name]
+            self._changing.notify_all()
 
     def _identity(self, import_id: int) -> str:
         """Find the upload of an import; the caller is changing the tables."""

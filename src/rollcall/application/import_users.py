@@ -88,6 +88,7 @@ class ImportUsers:
         *,
         again: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
+        seconds_left: Callable[[], float | None] = lambda: None,
     ) -> Receipt:
         """Import one upload.
 
@@ -95,6 +96,8 @@ class ImportUsers:
             reference: Which object, and which version if one was announced.
             again: Whether to import an upload once more that was undone.
             progress: Is told every now and then how far it has come.
+            seconds_left: Tells how long the caller may still live; once that is over, a rival delivery may end
+                this one. None if nobody may.
 
         Returns:
             The account of it. It is committed, and stored beside the other reports, when this returns. That of an
@@ -113,7 +116,7 @@ class ImportUsers:
         started = self.now()
         try:
             with self.uploads.open(reference) as stored:
-                return _Import(self, stored, started, progress).run(again=again)
+                return _Import(self, stored, started, progress, seconds_left).run(again=again)
         except (ObjectNotFoundError, ObjectChangedError) as error:
             if not reference.announced:
                 raise
@@ -175,11 +178,13 @@ class _Import:
         stored: StoredObject,
         started: datetime,
         progress: Callable[[Progress], None],
+        seconds_left: Callable[[], float | None],
     ) -> None:
         self._case = case
         self._stored = stored
         self._started = started
         self._progress = progress
+        self._seconds_left = seconds_left
         self._content = Content()
         self._header: Header | None = None
         self._tally = Tally()
@@ -191,7 +196,11 @@ class _Import:
         if stream and not self._content.fault:
             self._corrects = self._find_corrected(stream)
         with self._case.users.importing(
-            upload, self._content.sha256, self._case.policy, corrects=self._corrects
+            upload,
+            self._content.sha256,
+            self._case.policy,
+            corrects=self._corrects,
+            seconds_left=self._seconds_left(),
         ) as importing:
             history = importing.history
             decision = admit(upload, history, self._case.policy, corrects=self._corrects, again=again)

@@ -252,7 +252,11 @@ class Settlement:
 
 
 class Importing(Protocol):
-    """One open import: a transaction over users and ledger, and the sole claim on its upload and content."""
+    """One open import: a transaction over users and ledger, and the sole claim on its upload and content.
+
+    One that a rival has ended, see `UserRepository.importing`, is lost: whatever is done with it afterwards
+    changes nothing, and raises `RepositoryUnavailableError` no later than in its commit.
+    """
 
     @property
     def import_id(self) -> int | None:
@@ -324,7 +328,13 @@ class UserRepository(Protocol):
     """Users, and the ledger of the imports they came by."""
 
     def importing(
-        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
     ) -> AbstractContextManager[Importing]:
         """Open an import. Leaving the context without `commit` undoes everything about it.
 
@@ -333,6 +343,9 @@ class UserRepository(Protocol):
             sha256: The hexadecimal SHA-256 of its content; None where it could not be had.
             policy: Says how users are told apart.
             corrects: The import of which it holds mended rows; None for a file of users.
+            seconds_left: How long from now whoever imports may live. Afterwards a rival that has waited in vain
+                ends the import and takes its place, since one that is frozen would hold its claims for ever. None
+                if nobody may. Only the repository's own clock counts, so that a wrong one elsewhere ends nobody.
 
         Raises:
             ImportInProgressError: The same upload or content is open elsewhere, and was for some seconds.

@@ -4,14 +4,13 @@ A refused upload is a success here: its uploader has the receipt. docs/adr/0011 
 """
 
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, auto
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 from aws_lambda_powertools import Metrics
@@ -26,7 +25,9 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
+    OutOfTimeError,
     described,
+    interrupted_after,
     logger,
     missing,
     reserve_seconds,
@@ -39,8 +40,6 @@ from rollcall.settings import Address, Settings, read_settings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-INTERRUPTED_AGAIN_SECONDS = 5
 
 # A message that has to wait comes back after so long, and for so long from when it was sent first.
 RETURNS_AFTER_SECONDS = 60
@@ -70,13 +69,6 @@ class ImportFailedError(RuntimeError):
         super().__init__("not everything could be imported; the log says what and why")
 
 
-class OutOfTimeError(BaseException):
-    """The invocation has no time left.
-
-    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
-    """
-
-
 @attrs.define
 class _Invocation:
     """The time that an invocation has.
@@ -93,29 +85,14 @@ class _Invocation:
     def of(cls, context: "LambdaContext") -> Self:
         return cls(context, reserve_seconds(context))
 
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Interrupt whatever is being done when the time is up, be it a wait for S3 or for the database.
+    def seconds_left(self) -> float:
+        """Tell how long it is until AWS kills the function; it may be frozen until then, and beyond."""
+        return seconds_left(self._context)
 
-        Raises:
-            OutOfTimeError: It is.
-        """
-
-        def interrupt(*_: object) -> NoReturn:
-            raise OutOfTimeError
-
+    def importing(self) -> AbstractContextManager[None]:
+        """Begin an import, which is interrupted when the time is up: see `interrupted_after`."""
         self.begun += 1
-        seconds = seconds_left(self._context) - self._reserve_seconds
-        if seconds <= 0:
-            raise OutOfTimeError
-        before = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            # And again, should the first be lost in a place that nothing can be raised from.
-            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        return interrupted_after(self.seconds_left() - self._reserve_seconds)
 
 
 class _Outcome(IntEnum):
@@ -191,7 +168,7 @@ class ImportLambda:
                 if self.is_report(reference):
                     return _Outcome.DONE
                 with invocation.importing():
-                    receipt = self.import_users(reference)
+                    receipt = self.import_users(reference, seconds_left=invocation.seconds_left)
             except ImportInProgressError as error:
                 return _put_off(str(error))
             except OutOfTimeError:
@@ -224,7 +201,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
     """
     if settings.reports is None:
         raise missing("reports")
-    if settings.database_url is None:
+    if not bootstrap.names_database(settings):
         raise missing("database_url")
     return ImportLambda(
         import_users=bootstrap.import_users(
@@ -232,7 +209,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
             # Whoever announces an upload names its bucket.
             uploads=bootstrap.object_store(settings.uploads or Address("s3")),
             reports=bootstrap.object_store(settings.reports),
-            users=held.enter_context(bootstrap.repository(settings, Path())),
+            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
         ),
         is_report=partial(bootstrap.is_report, settings),
         send=bootstrap.queue_sender(),

@@ -1,9 +1,12 @@
 """What all Lambdas have in common: their log, their tracer, and how a failure is told without a cell."""
 
 import json
+import signal
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 from aws_lambda_powertools import Logger, Tracer
@@ -27,6 +30,7 @@ METRICS_NAMESPACE = "Rollcall"
 # What is kept of an invocation's time to come to an end and to answer: so much, or that part of a short one.
 RESERVE_SECONDS = 20
 RESERVE_SHARE = 0.1
+INTERRUPTED_AGAIN_SECONDS = 5
 
 # Their texts show no cell; those of any others might.
 ERRORS = (
@@ -54,6 +58,36 @@ def seconds_left(context: "LambdaContext") -> float:
 def reserve_seconds(context: "LambdaContext") -> float:
     """Tell, at the beginning of an invocation, how much of its time to keep for the end."""
     return min(RESERVE_SECONDS, seconds_left(context) * RESERVE_SHARE)
+
+
+class OutOfTimeError(BaseException):
+    """The invocation has no time left.
+
+    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
+    """
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Interrupt whatever is being done when a time is up, be it a wait for S3 or for the database.
+
+    Raises:
+        OutOfTimeError: It is.
+    """
+
+    def interrupt(*_: object) -> NoReturn:
+        raise OutOfTimeError
+
+    if seconds <= 0:
+        raise OutOfTimeError
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        # And again, should the first be lost in a place that nothing can be raised from.
+        signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def described(error: Exception) -> dict[str, Any]:

@@ -1,26 +1,52 @@
 """Connections to PostgreSQL, and its errors in words that show no row."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import NoReturn
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollcall.application.ports import ImportInProgressError, RepositoryUnavailableError, SchemaError
 
 LOCK_SECONDS = 5
 
+_APPLICATION = "rollcall"
 _CONNECT_SECONDS = 10
+_END_SECONDS = 5
+_MOST_ENDINGS = 3  # one after the other: whoever waited behind a frozen worker may be frozen, too
 _SILENCE_SECONDS = 30
 
+_OURS: Mapping[str, str | int] = {
+    "client_encoding": "utf8",
+    "application_name": _APPLICATION,
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": _SILENCE_SECONDS,
+    "keepalives_interval": _SILENCE_SECONDS // 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+}
 
-def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[object, ...]]":
+# Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
+# the one before was turned down, and is not asked for until then.
+Credentials = Callable[[], Iterable[Mapping[str, str]]]
+
+
+def nothing_more() -> Iterable[Mapping[str, str]]:
+    """Add nothing to an address."""
+    return [{}]
+
+
+def connect(
+    conninfo: str, credentials: Credentials = nothing_more, *, autocommit: bool = False
+) -> "Connection[tuple[object, ...]]":
     """Open a connection that gives up on a dead peer.
 
     Args:
-        conninfo: A libpq connection string or URL; `PG*` variables fill what it leaves out.
+        conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; `PG*` variables fill what is left out then.
         autocommit: Whether each statement is a transaction of its own.
 
     Raises:
@@ -28,17 +54,9 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
         SchemaError: The database does not speak UTF-8.
     """
     try:
-        connection = psycopg.connect(
-            conninfo,
-            autocommit=autocommit,
-            client_encoding="utf8",
-            application_name="rollcall",
-            connect_timeout=_CONNECT_SECONDS,
-            keepalives_idle=_SILENCE_SECONDS,
-            keepalives_interval=_SILENCE_SECONDS // 3,
-            keepalives_count=3,
-            tcp_user_timeout=_SILENCE_SECONDS * 1000,
-        )
+        address = conninfo_to_dict(conninfo)
+        connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
+        connection.autocommit = autocommit
     except psycopg.ProgrammingError:
         # What libpq cannot make out it quotes, and it may be the password.
         raise_alone(
@@ -62,15 +80,88 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
     return connection
 
 
+def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Connection[tuple[object, ...]]":
+    """Try one address after the other.
+
+    Raises:
+        psycopg.OperationalError: The last of them was turned down.
+    """
+    turned_down = psycopg.OperationalError("no credentials were given")
+    for address in addresses:
+        try:
+            # A statement that the server keeps prepared outlives its transaction; behind a proxy, the next one may
+            # run on another connection.
+            return psycopg.connect(make_conninfo("", **address), prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            turned_down = error
+    raise turned_down
+
+
+# As text, because that can be compared without being read: whatever anybody calls himself, no query fails by it.
+_UNTIL = f"""
+'{_APPLICATION} until ' || to_char(
+    (clock_timestamp() + make_interval(secs => %(seconds_left)s)) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+)
+"""
+_END_OVERDUE = f"""
+select pg_terminate_backend(pid, %(milliseconds)s)
+from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 1
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) | objid::bigint
+        in (select hashtextextended(name, 0) from unnest(%(names)s::text[]) as name)
+    and usename = current_user and pid <> pg_backend_pid()
+    and application_name like '{_APPLICATION} until %%' and application_name collate "C" < {_UNTIL}
+group by pid
+"""  # noqa: S608 - put together from our own words
+
+
+def say_until(connection: "Connection[tuple[object, ...]]", seconds_left: float) -> None:
+    """Tell rivals, by the name of the connection, when the owner of this transaction is frozen or dead.
+
+    It is said by the server's clock and until the transaction ends, so it needs no session of its own.
+
+    Args:
+        connection: In a transaction, before it claims anything.
+        seconds_left: How long its owner may still live.
+    """
+    connection.execute(f"select set_config('application_name', {_UNTIL}, true)", {"seconds_left": seconds_left})
+
+
 def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
+
+    A holder of our own role that is overdue is ended, see `say_until`: the server does not notice by itself that
+    a client is frozen.
 
     Raises:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
+    locks = [_lock_of(name) for name in sorted(set(names))]
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
-    for name in sorted(set(names)):
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [_lock_of(name)])
+    connection.execute("savepoint claiming")
+    for endings_left in reversed(range(_MOST_ENDINGS + 1)):
+        try:
+            for lock in locks:
+                connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
+            break
+        except errors.LockNotAvailable:
+            connection.execute("rollback to savepoint claiming")
+            if not endings_left or not _end_overdue_holders(connection, locks):
+                raise
+    connection.execute("release savepoint claiming")
+
+
+def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: list[str]) -> int:
+    """End whoever of our role holds one of these locks for longer than it said that it can live.
+
+    Returns:
+        How many there were.
+    """
+    found = connection.execute(
+        _END_OVERDUE, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
+    )
+    return found.rowcount
 
 
 def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str]) -> list[str]:
@@ -89,7 +180,7 @@ def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str
 
 
 def _lock_of(name: str) -> str:
-    return f"rollcall {name}"
+    return f"{_APPLICATION} {name}"
 
 
 def migration_ids() -> list[str]:

@@ -9,7 +9,16 @@ from typing import Any
 from psycopg import Connection, Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connecting import claim, claim_free, connect, require_schema, told_by
+from rollcall.adapters.postgres.connecting import (
+    Credentials,
+    claim,
+    claim_free,
+    connect,
+    nothing_more,
+    require_schema,
+    say_until,
+    told_by,
+)
 from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
@@ -87,10 +96,12 @@ class PostgresUserRepository:
 
     Args:
         conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; see `connect`.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, credentials: Credentials = nothing_more) -> None:
         self._conninfo = conninfo
+        self._credentials = credentials
         self._idle: list[Connection[Any]] = []
 
     def close(self) -> None:
@@ -100,11 +111,19 @@ class PostgresUserRepository:
 
     @contextmanager
     def importing(
-        self, upload: Upload, sha256: str | None, policy: Policy = Policy(), *, corrects: int | None = None
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
     ) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         with self._transaction() as connection:
             with told_by():
+                if seconds_left is not None:
+                    say_until(connection, seconds_left)
                 claim(connection, *claims_of(upload, sha256, policy))
                 require_unique_index(connection, policy)
                 opened = _PostgresImport(connection, upload, sha256, policy, corrects)
@@ -214,7 +233,7 @@ class PostgresUserRepository:
                 connection.close()  # it broke while it was idle
             else:
                 return connection
-        connection = connect(self._conninfo)
+        connection = connect(self._conninfo, self._credentials)
         try:
             with told_by():
                 require_schema(connection)
