@@ -222,7 +222,7 @@ def test_it_goes_on_where_the_last_one_stopped(
     uploads = len(any_chain.s3.list_object_versions(Bucket=any_chain.bucket, Prefix="é", MaxKeys=100)["Versions"])
     came: list[tuple[int, int, int, bool]] = []
     while not came or not came[-1][-1]:
-        came.append(sweep(60, 1))
+        came.append(sweep(60, 60, 1))
 
     assert sum(queued for _, queued, _, _ in came) == uploads
     assert len(came) > 1

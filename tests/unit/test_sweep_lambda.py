@@ -2,8 +2,9 @@
 
 import io
 import json
+import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SHORT = (900, 1)  # seconds left: at first, and from then on
+SHORT = (900, 900, 39)  # seconds left: at first, when the sweep begins, and from then on
 
 
 @attrs.define
@@ -227,6 +228,27 @@ class Away(MemoryUserRepository):
     def note_lost(self, *_: object, **__: object) -> NoReturn:
         """Fail."""
         raise self._error
+
+
+def test_what_does_not_answer_is_interrupted(function: Lambda) -> None:
+    """In time to say so, and before AWS kills the function with claims in its hand."""
+    function.drop("a")
+    function.users = Stuck()
+    with pytest.raises(SweepFailedError):
+        function(0.1)
+
+    assert function.lines()[0]["message"].startswith("out of time")
+    assert function.sent == []
+
+
+class Stuck(MemoryUserRepository):
+    """A database that does not answer, and takes every failure for one to try again."""
+
+    def note_lost(self, *_: object, **__: object) -> NoReturn:
+        """Wait, for ever if nobody interrupts."""
+        while True:
+            with suppress(Exception):
+                signal.pause()
 
 
 WHOLE = {

@@ -6,7 +6,7 @@ What one invocation has no time for the next goes on with. docs/adr/0013 says wh
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,9 @@ from rollcall.application.sweep import Fate, Sweep, Swept
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
+    OutOfTimeError,
     described,
+    interrupted_after,
     logger,
     missing,
     reserve_seconds,
@@ -89,8 +91,14 @@ class SweepLambda:
         Raises:
             SweepFailedError: It broke off.
         """
+        reserve = reserve_seconds(context)
         try:
-            swept = self._go_on(context)
+            with interrupted_after(seconds_left(context) - reserve):
+                # What is left of the last batch when it is time to stop gets as long as what comes after it.
+                swept = self._go_on(out_of_time=lambda: seconds_left(context) < 2 * reserve)
+        except OutOfTimeError:
+            logger.error("out of time: the store, the queue or the database did not answer")
+            raise SweepFailedError from None
         except Exception as error:  # noqa: BLE001 - its text might show a cell, so it goes no further
             logger.error("the sweep failed", extra=described(error))
             raise SweepFailedError from None
@@ -103,12 +111,7 @@ class SweepLambda:
         metrics.flush_metrics()
         return outcome
 
-    def _go_on(self, context: "LambdaContext") -> Swept:
-        reserve = reserve_seconds(context)
-
-        def out_of_time() -> bool:
-            return seconds_left(context) < reserve
-
+    def _go_on(self, out_of_time: Callable[[], bool]) -> Swept:
         kept = self._kept()
         after = self._place(kept)
         try:
@@ -162,7 +165,7 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
         raise SettingError(f"{PREFIX}UPLOADS", f"{settings.uploads.scheme}:", "s3://bucket[/prefix]")
     if settings.reports is None:
         raise missing("reports")
-    if settings.database_url is None:
+    if not bootstrap.names_database(settings):
         raise missing("database_url")
     if settings.queue is None:
         raise missing("queue")
@@ -170,7 +173,7 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
         sweep=bootstrap.sweep(
             settings,
             uploads=bootstrap.object_store(settings.uploads),
-            users=held.enter_context(bootstrap.repository(settings, Path())),
+            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
             queue=settings.queue,
             announcement=announcement,
             tell=tell,
