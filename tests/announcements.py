@@ -1,8 +1,14 @@
-"""What AWS hands to a Lambda, as far as anybody looks at it. tests/events has examples of the whole."""
+"""What AWS hands to a Lambda, as far as anybody looks at it, and takes from it. tests/events has whole events."""
 
+import io
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, quote_plus
+
+from rollcall.entrypoints.on_lambda import logger
 
 Event = dict[str, Any]
 
@@ -80,3 +86,16 @@ class Context:
         """Say how much time is left."""
         seconds = self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
         return int(seconds * 1000)
+
+
+@contextmanager
+def lambda_log() -> Iterator[io.StringIO]:
+    """Catch what Lambdas log."""
+    handler = logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    log = io.StringIO()
+    before = handler.setStream(log)
+    try:
+        yield log
+    finally:
+        handler.setStream(before)

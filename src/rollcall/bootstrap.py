@@ -2,10 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -16,7 +16,8 @@ from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers, folder_of
-from rollcall.application.ports import ObjectStore, SchemaError, UnknownImportError, UserRepository
+from rollcall.application.ports import Listed, ObjectStore, SchemaError, UnknownImportError, UserRepository
+from rollcall.application.sweep import Fate, Sweep
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference
@@ -187,6 +188,47 @@ def dry_run(settings: Settings, *, uploads: ObjectStore) -> ImportUsers:
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see object_store
 
     return import_users(settings, uploads=uploads, reports=NoReports(), users=DryRunUserRepository())
+
+
+def sweep(
+    settings: Settings,
+    *,
+    uploads: ObjectStore,
+    users: UserRepository,
+    queue: str,
+    announcement: Callable[[Listed], str],
+    tell: Callable[[Listed, Fate], None],
+) -> Sweep:
+    """Put the sweep together, which asks the queue how patient it has to be.
+
+    Args:
+        settings: What was set.
+        uploads: Where uploads lie, with versions that it names.
+        users: Where users and ledger live.
+        queue: The ARN of the queue to which uploads are announced.
+        announcement: Makes the message that announces an upload.
+        tell: Is told of each upload that is lost, once that has become of it.
+
+    Raises:
+        StoreUnavailableError: The queue could not be asked.
+    """
+    from rollcall.adapters.sqs import SqsQueues, client  # noqa: PLC0415 - see object_store
+
+    queues = SqsQueues(client())
+
+    def announce(lost: Iterable[Listed]) -> None:
+        queues.send_all(queue, map(announcement, lost))
+
+    return Sweep(
+        uploads=uploads,
+        users=users,
+        is_report=partial(is_report, settings),
+        queue=announce,
+        tell=tell,
+        now=now,
+        older_than=queues.visibility_timeout(queue),
+        younger_than=settings.sweep_days,
+    )
 
 
 def _report_folder(*, beside_uploads: bool) -> Callable[[Source], str]:

@@ -1,12 +1,20 @@
-"""The command line and the files that it is given."""
+"""The command line and the files that it is given; the Lambdas and what is around them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from integration.chain import Chain, Wire, chained
 from integration.command_line import LARGE, CommandLine
 from receipts import require_files_as_published
+from rollcall.entrypoints import import_lambda
+from rollcall.settings import read_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -40,6 +48,25 @@ def large(tmp_path: Path) -> Path:
         file.write("name,country,age\n")
         file.writelines(f"Canary {number},Somewhere,{number % 100}\n" for number in range(LARGE))
     return path
+
+
+@pytest.fixture
+def chain(
+    s3_endpoint: str,
+    s3_client: "S3Client",
+    new_bucket: Callable[[bool], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Chain:
+    """A new bucket, with versions as it is to be deployed, and new queues."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
+    return chained(s3_client, new_bucket(True))  # noqa: FBT003 - with versions
+
+
+@pytest.fixture
+def wired() -> Iterator[Wire]:
+    """Wire the import Lambda to what its settings name."""
+    with ExitStack() as held:
+        yield lambda settings: import_lambda.wire(read_settings(settings), held)
 
 
 def _copy(example: Path, folder: Path) -> Path:

@@ -1,150 +1,20 @@
-"""S3 to SQS to the Lambda to PostgreSQL, each of them real but for AWS, which moto plays over HTTP.
-
-moto runs no Lambda, so a poller stands for what AWS does between queue and function.
-"""
+"""S3 to SQS to the Lambda to PostgreSQL, each of them real but for AWS, which moto plays over HTTP."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
-import attrs
 import psycopg
 import pytest
 
-from announcements import Context, Event
+from announcements import Context
+from integration.chain import GOOD, KEY, Chain, Wire, imported_elsewhere, invoke
 from integration.command_line import imports, users, wait_until
 from rollcall.adapters.sqs import SqsQueues, client
 from rollcall.application.ports import StoreUnavailableError
-from rollcall.domain.upload import Upload
-from rollcall.entrypoints.import_lambda import ImportLambda, wire
-from rollcall.settings import read_settings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
-
-GOOD = b"name,country,age\nTaro,Japan,30\n"
-KEY = "in coming/Søren + 100%.csv"
-
-
-@attrs.frozen
-class Chain:
-    """A bucket that tells a queue, which has a dead-letter queue.
-
-    Attributes:
-        bucket: The bucket's name.
-        url: The queue's.
-        arn: The queue's name in full.
-        dead: The URL of the dead-letter queue.
-    """
-
-    s3: "S3Client"
-    sqs: "SQSClient"
-    bucket: str
-    url: str
-    arn: str
-    dead: str
-
-    def drop(self, data: bytes, key: str = KEY) -> None:
-        """Upload something."""
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
-
-    def receive(self, url: str = "") -> Event:
-        """Take from the queue what is there, as the event that AWS makes of it."""
-        answer = self.sqs.receive_message(
-            QueueUrl=url or self.url,
-            MaxNumberOfMessages=10,
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-        )
-        return {
-            "Records": [
-                {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message["Attributes"],
-                    "messageAttributes": {
-                        name: {"stringValue": attribute["StringValue"], "dataType": "String"}
-                        for name, attribute in message.get("MessageAttributes", {}).items()
-                    },
-                    "eventSource": "aws:sqs",
-                    "eventSourceARN": self.arn,
-                    "awsRegion": "us-east-1",
-                }
-                for message in answer.get("Messages", [])
-            ]
-        }
-
-    def deliver(self, function: ImportLambda, context: Context | None = None) -> list[str]:
-        """Invoke the function with what is in the queue, and give the bodies of what has to come again."""
-        event = self.receive()
-        answer = function(event, cast("LambdaContext", context or Context()))
-        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]} if answer else set()
-        for record in event["Records"]:
-            handle = record["receiptHandle"]
-            if record["messageId"] in failed:
-                self.sqs.change_message_visibility(QueueUrl=self.url, ReceiptHandle=handle, VisibilityTimeout=0)
-            else:
-                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=handle)
-        return [record["body"] for record in event["Records"] if record["messageId"] in failed]
-
-    def reports(self) -> dict[str, bytes]:
-        """What lies under the prefix of the reports."""
-        listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="reports/").get("Contents", [])
-        return {
-            item["Key"]: self.s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed
-        }
-
-    def settings(self, database_url: str) -> dict[str, str]:
-        """What the function is told."""
-        return {
-            "ROLLCALL_REPORTS": f"s3://{self.bucket}/reports",
-            "ROLLCALL_DATABASE_URL": database_url,
-        }
-
-
-@pytest.fixture
-def chain(
-    s3_endpoint: str,
-    s3_client: "S3Client",
-    new_bucket: Callable[[bool], str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Chain:
-    """A new bucket and new queues."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
-    sqs = client()
-    bucket = new_bucket(True)  # noqa: FBT003 - with versions, as it is to be deployed
-
-    def arn(url: str) -> str:
-        return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-
-    dead = sqs.create_queue(QueueName=f"{bucket}-dead")["QueueUrl"]
-    redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": 3})
-    url = sqs.create_queue(QueueName=bucket, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
-    s3_client.put_bucket_notification_configuration(
-        Bucket=bucket,
-        NotificationConfiguration={
-            "QueueConfigurations": [{"QueueArn": arn(url), "Events": ["s3:ObjectCreated:*"]}]
-        },
-    )
-    return Chain(s3_client, sqs, bucket, url, arn(url), dead)
-
-
-Wire = Callable[[Mapping[str, str]], ImportLambda]
-
-
-@pytest.fixture
-def wired() -> Iterator[Wire]:
-    """Wire a function to what its settings name."""
-    with ExitStack() as held:
-        yield lambda settings: wire(read_settings(settings), held)
 
 
 def test_what_is_dropped_is_registered_once(chain: Chain, wired: Wire, database_url: str) -> None:
@@ -242,7 +112,7 @@ def test_what_is_imported_elsewhere_is_imported_later(
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.01)
     function = wired(chain.settings(database_url))
     chain.drop(GOOD)
-    with _imported_elsewhere(chain, database_url):
+    with imported_elsewhere(chain, database_url):
         for _ in range(5):
             assert chain.deliver(function) == []
 
@@ -250,19 +120,6 @@ def test_what_is_imported_elsewhere_is_imported_later(
     assert chain.deliver(function) == []
     assert imports(database_url) == [("loaded", 1)]
     assert chain.receive(chain.dead) == {"Records": []}
-
-
-@contextmanager
-def _imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
-    """Hold the claims that another import of the same upload would hold."""
-    head = chain.s3.head_object(Bucket=chain.bucket, Key=KEY)
-    upload = Upload(
-        bucket=chain.bucket, key=KEY, version=head["VersionId"], size=len(GOOD), last_modified=head["LastModified"]
-    )
-    with ExitStack() as held:
-        other = wire(read_settings(chain.settings(database_url)), held)
-        with other.import_users.users.importing(upload, sha256=None):
-            yield
 
 
 def test_a_wait_for_the_database_ends_before_the_function_is_killed(
@@ -340,7 +197,7 @@ def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str
     """In a process of its own that says nothing but JSON in ASCII, one object a line, and never the event."""
     chain.drop(GOOD)
     event = chain.receive()
-    ended = _invoke(event, {**chain.settings(database_url), "POWERTOOLS_LOGGER_LOG_EVENT": "true"})
+    ended = invoke("import_lambda", event, {**chain.settings(database_url), "POWERTOOLS_LOGGER_LOG_EVENT": "true"})
 
     assert (ended.returncode, ended.stderr) == (0, b"")
     log, published, answer = map(json.loads, ended.stdout.decode("ascii").splitlines())
@@ -354,24 +211,7 @@ def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str
 def test_a_handler_that_lacks_a_setting_fails_with_its_name(chain: Chain) -> None:
     """So that nothing is lost and everybody can see what to mend."""
     chain.drop(GOOD)
-    ended = _invoke(chain.receive(), {"ROLLCALL_REPORTS": f"s3://{chain.bucket}/reports"})
+    ended = invoke("import_lambda", chain.receive(), {"ROLLCALL_REPORTS": f"s3://{chain.bucket}/reports"})
 
     assert ended.returncode == 1
     assert b"ROLLCALL_DATABASE_URL is ''; give postgresql://" in ended.stderr
-
-
-def _invoke(event: Event, settings: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
-    program = (
-        "import json, sys; from announcements import Context;"
-        "from rollcall.entrypoints.import_lambda import handler;"
-        "print(json.dumps(handler(json.load(sys.stdin), Context())))"
-    )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROLLCALL_")}
-    return subprocess.run(  # noqa: S603 - the tests' own words
-        [sys.executable, "-c", program],
-        input=json.dumps(event).encode(),
-        env={**inherited, **settings, "PYTHONPATH": "tests"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )

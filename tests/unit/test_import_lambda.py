@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,14 +14,14 @@ from urllib.parse import quote_plus
 import attrs
 import pytest
 
-from announcements import Context, Event, by_eventbridge, in_sqs, message, s3_record
+from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, ImportLambda, wire
-from rollcall.entrypoints.on_lambda import RESERVE_SECONDS, logger
+from rollcall.entrypoints.on_lambda import RESERVE_SECONDS
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
 from unit.desk import Desk
@@ -84,20 +83,8 @@ class Lambda:
 @pytest.fixture
 def function() -> Iterator[Lambda]:
     """The Lambda on a new desk."""
-    with _logging() as log:
+    with lambda_log() as log:
         yield Lambda(Desk(), log)
-
-
-@contextmanager
-def _logging() -> Iterator[io.StringIO]:
-    handler = logger.registered_handler
-    assert isinstance(handler, logging.StreamHandler)
-    log = io.StringIO()
-    before = handler.setStream(log)
-    try:
-        yield log
-    finally:
-        handler.setStream(before)
 
 
 def records(*announced: Event) -> Event:

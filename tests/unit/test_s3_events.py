@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -18,8 +19,9 @@ from announcements import (
     in_sqs,
     s3_record,
 )
-from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.s3_events import UnknownEventError, created_objects
+from rollcall.application.ports import Listed
+from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
 
 EVENTS = Path(__file__).parents[1] / "events"
 
@@ -95,6 +97,21 @@ def test_eventbridge_has_another_name_for_the_version() -> None:
     assert created_objects(by_eventbridge("a", **{"version-id": "v1"})) == [
         ObjectReference(bucket="inbox", key="a", version="v1")
     ]
+
+
+@given(
+    key=keys,
+    state=st.sampled_from([("v1", None), (None, '"e1"'), ("null", '"e1"')]),
+    wrap=st.sampled_from([json.loads, lambda text: in_sqs(json.loads(text))]),
+)
+def test_what_is_announced_by_ourselves_is_found_as_what_s3_announces(
+    key: str, state: tuple[str | None, str | None], wrap: Callable[[str], Event]
+) -> None:
+    """The very version, whatever its key."""
+    reference = ObjectReference(bucket="inbox", key=key, version=state[0], etag=state[1])
+    upload = Upload(bucket="inbox", key=key, version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert created_objects(wrap(announcement(Listed(reference, upload)))) == [reference]
 
 
 @pytest.mark.parametrize(

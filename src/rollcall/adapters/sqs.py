@@ -1,6 +1,9 @@
 """Queues of SQS."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from boto3.session import Session
@@ -11,6 +14,8 @@ from rollcall.application.ports import StoreUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+_SENT_AT_ONCE = 10
 
 
 class SqsQueues:
@@ -36,7 +41,7 @@ class SqsQueues:
         Raises:
             StoreUnavailableError: It could not be sent, or it is not known whether it was.
         """
-        try:
+        with _told_by(arn):
             self._client.send_message(
                 QueueUrl=self._url(arn),
                 MessageBody=body,
@@ -45,11 +50,38 @@ class SqsQueues:
                 },
                 DelaySeconds=delay_in_seconds,
             )
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            raise StoreUnavailableError(arn, f"SQS answered {code or 'an error'}") from error
-        except BotoCoreError as error:
-            raise StoreUnavailableError(arn, str(error)) from error
+
+    def send_all(self, arn: str, bodies: Iterable[str]) -> None:
+        """Send any number of messages, as many at once as SQS takes.
+
+        Args:
+            arn: The queue's name in full.
+            bodies: What each of them says; ten together MUST have no more than 256 KiB.
+
+        Raises:
+            StoreUnavailableError: One could not be sent, or it is not known whether it was; no more were.
+        """
+        rest = iter(bodies)
+        while batch := list(islice(rest, _SENT_AT_ONCE)):
+            with _told_by(arn):
+                answer = self._client.send_message_batch(
+                    QueueUrl=self._url(arn),
+                    Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(batch)],
+                )
+            for failure in answer.get("Failed", ()):
+                raise StoreUnavailableError(arn, f"SQS did not take a message: {failure['Code']}")
+
+    def visibility_timeout(self, arn: str) -> timedelta:
+        """Tell for how long a message that was received is hidden from others.
+
+        Raises:
+            StoreUnavailableError: The queue could not be asked.
+        """
+        with _told_by(arn):
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self._url(arn), AttributeNames=["VisibilityTimeout"]
+            )
+        return timedelta(seconds=int(answer["Attributes"]["VisibilityTimeout"]))
 
     def _url(self, arn: str) -> str:
         if arn not in self._urls:
@@ -65,3 +97,15 @@ def client() -> "SQSClient":
         "sqs",
         config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}),
     )
+
+
+@contextmanager
+def _told_by(arn: str) -> Iterator[None]:
+    """Turn boto3's errors into the port's."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise StoreUnavailableError(arn, f"SQS answered {code or 'an error'}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailableError(arn, str(error)) from error

@@ -67,6 +67,11 @@ class Upload:
         return _digest(self.bucket, self.key)
 
 
+def is_folder(key: str, size: int | None) -> bool:
+    """Tell whether an object only stands for a folder, as consoles make them: `x/`, with nothing in it."""
+    return key.endswith("/") and not size
+
+
 def _digest(*parts: str | None) -> str:
     # JSON keeps ("a", "bc") and ("ab", "c") apart; a hash fits an index whatever the length of the key.
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()

@@ -8,9 +8,10 @@ message structure". Nothing that is raised here shows any of an event, since any
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
-from rollcall.domain.upload import ObjectReference
+from rollcall.application.ports import Listed
+from rollcall.domain.upload import ObjectReference, is_folder
 
 
 class UnknownEventError(ValueError):
@@ -38,6 +39,25 @@ def created_objects(event: object) -> list[ObjectReference]:
         UnknownEventError: Some of it is of no shape that S3, EventBridge, SQS or SNS gives to such events.
     """
     return list(_find(event, ""))
+
+
+def announcement(listed: Listed) -> str:
+    """Announce an upload as S3 does, so that `created_objects` finds it in whatever it comes wrapped in.
+
+    Args:
+        listed: The very version that is meant.
+    """
+    reference = listed.reference
+    versioned = {"versionId": reference.version} if reference.version else {}
+    tagged = {"eTag": reference.etag.strip('"')} if reference.etag else {}
+    described = {"key": quote_plus(listed.upload.key, safe="/"), "size": listed.upload.size, **versioned, **tagged}
+    record = {
+        "eventSource": "aws:s3",
+        # No event of S3's own has this name, so everybody can see where it comes from.
+        "eventName": "ObjectCreated:Sweep",
+        "s3": {"bucket": {"name": listed.upload.bucket}, "object": described},
+    }
+    return json.dumps({"Records": [record]})
 
 
 def _find(event: object, where: str) -> Iterator[ObjectReference]:
@@ -92,7 +112,7 @@ def _from_eventbridge(detail: object, where: str) -> Iterator[ObjectReference]:
 def _reference(
     bucket: str, key: str, described: Mapping[Any, Any], *, version: object, etag: object
 ) -> Iterator[ObjectReference]:
-    if key.endswith("/") and not described.get("size"):
+    if is_folder(key, described.get("size")):
         return
     version = version if isinstance(version, str) and version else None
     # "null" is the version of an object from before its bucket had versions: one that others replace.

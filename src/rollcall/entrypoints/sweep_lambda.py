@@ -1,0 +1,221 @@
+"""The sweep Lambda: on a schedule it looks for uploads of which the import Lambda was never told, and tells it.
+
+What one invocation has no time for the next goes on with. docs/adr/0013 says why it is as it is.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from rollcall import bootstrap
+from rollcall.application.ports import Listed, ObjectNotFoundError, ObjectStore
+from rollcall.application.sweep import Fate, Sweep, Swept
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.on_lambda import (
+    METRICS_NAMESPACE,
+    OutOfTimeError,
+    described,
+    interrupted_after,
+    logger,
+    missing,
+    reserve_seconds,
+    seconds_left,
+    tracer,
+)
+from rollcall.entrypoints.s3_events import announcement
+from rollcall.settings import PREFIX, Address, SettingError, Settings, read_settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# In the store of reports, where no upload has its folder: those have a version's between key and name.
+POSITION_KEY = "sweep/position.json"
+_BEGIN = b"{}"
+
+metrics = Metrics(namespace=METRICS_NAMESPACE, service="sweep")
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, Any]:  # noqa: ARG001 - AWS hands it over
+    """Sweep once; what AWS Lambda calls.
+
+    Args:
+        event: Whatever the schedule says, which does not matter.
+        context: How much time there is.
+
+    Raises:
+        SettingError: A setting is wrong or missing.
+        StoreUnavailableError: The queue could not be asked for its timeout.
+        SweepFailedError: It could not be brought to its end; the next goes on from where the last one stopped.
+    """
+    return _wired()(context)
+
+
+class SweepFailedError(RuntimeError):
+    """A sweep broke off; why is in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("the sweep failed; the log says why")
+
+
+@attrs.frozen(kw_only=True)
+class SweepLambda:
+    """What answers invocations, with all that it needs.
+
+    Attributes:
+        sweep: The use case.
+        uploads: What it sweeps; a place in another bucket is no place to go on from.
+        reports: Where the place to go on from is kept.
+    """
+
+    sweep: Sweep
+    uploads: Address
+    reports: ObjectStore
+
+    def __call__(self, context: "LambdaContext") -> dict[str, Any]:
+        """Sweep from where the last one stopped, as far as time allows.
+
+        Returns:
+            What it came to, for whoever invokes it by hand.
+
+        Raises:
+            SweepFailedError: It broke off.
+        """
+        reserve = reserve_seconds(context)
+        try:
+            with interrupted_after(seconds_left(context) - reserve):
+                # What is left of the last batch when it is time to stop gets as long as what comes after it.
+                swept = self._go_on(out_of_time=lambda: seconds_left(context) < 2 * reserve)
+        except OutOfTimeError:
+            logger.error("out of time: the store, the queue or the database did not answer")
+            raise SweepFailedError from None
+        except Exception as error:  # noqa: BLE001 - its text might show a cell, so it goes no further
+            logger.error("the sweep failed", extra=described(error))
+            raise SweepFailedError from None
+        counts = {"seen": swept.seen, "queued": swept.queued, "given_up": swept.given_up}
+        outcome = {**counts, "complete": swept.stopped_at is None}
+        logger.info("swept", extra=outcome)
+        for name, count in counts.items():
+            metric = "Uploads" + name.title().replace("_", "")
+            metrics.add_metric(name=metric, unit=MetricUnit.Count, value=count)
+        metrics.flush_metrics()
+        return outcome
+
+    def _go_on(self, out_of_time: Callable[[], bool]) -> Swept:
+        kept = self._kept()
+        after = self._place(kept)
+        try:
+            swept = self.sweep(after, out_of_time=out_of_time)
+        except ObjectNotFoundError as error:
+            if not after:
+                raise
+            logger.warning("the sweep begins anew", extra=described(error))
+            swept = self.sweep(out_of_time=out_of_time)
+        keep = _written(swept.stopped_at)
+        if keep != kept:
+            self.reports.put(POSITION_KEY, io.BytesIO(keep))
+        return swept
+
+    def _kept(self) -> bytes:
+        try:
+            with self.reports.open(ObjectReference(key=POSITION_KEY)) as found:
+                return found.fetch(lambda _: None).read()
+        except ObjectNotFoundError:
+            return _BEGIN
+
+    def _place(self, kept: bytes) -> ObjectReference | None:
+        """Read where to go on; None to begin anew."""
+        if kept == _BEGIN:
+            return None
+        place = _read(kept)
+        here = place and place.bucket == self.uploads.place and place.key.startswith(self.uploads.prefix)
+        if not here:
+            logger.warning(
+                "the sweep begins anew", extra={"reason": f"{POSITION_KEY} names no place among the uploads"}
+            )
+            return None
+        return place
+
+
+def wire(settings: Settings, held: ExitStack) -> SweepLambda:
+    """Put together what answers invocations.
+
+    Args:
+        settings: What was set.
+        held: Closes the connection to the database.
+
+    Raises:
+        SettingError: One is missing without which nothing can be swept.
+        StoreUnavailableError: The queue could not be asked for its timeout.
+    """
+    if settings.uploads is None:
+        raise missing("uploads")
+    if settings.uploads.scheme != "s3":
+        # Only S3 names the versions that a message can announce.
+        raise SettingError(f"{PREFIX}UPLOADS", f"{settings.uploads.scheme}:", "s3://bucket[/prefix]")
+    if settings.reports is None:
+        raise missing("reports")
+    if not bootstrap.names_database(settings):
+        raise missing("database_url")
+    if settings.queue is None:
+        raise missing("queue")
+    return SweepLambda(
+        sweep=bootstrap.sweep(
+            settings,
+            uploads=bootstrap.object_store(settings.uploads),
+            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
+            queue=settings.queue,
+            announcement=announcement,
+            tell=tell,
+        ),
+        uploads=settings.uploads,
+        reports=bootstrap.object_store(settings.reports),
+    )
+
+
+# As long as the process lives: AWS freezes it between invocations, and ends it without a word.
+_held = ExitStack()
+
+
+@cache
+def _wired() -> SweepLambda:
+    return wire(read_settings(os.environ), _held)
+
+
+def tell(listed: Listed, fate: Fate) -> None:
+    """Log a lost upload in one line; somebody has to look for one that is given up."""
+    upload = listed.upload
+    about = {"bucket": upload.bucket, "key": upload.key, "version": upload.version, "bytes": upload.size}
+    log = logger.error if fate is Fate.GIVEN_UP else logger.warning
+    log(f"a lost upload is {fate}", extra=about)
+
+
+def _written(place: ObjectReference | None) -> bytes:
+    return json.dumps(attrs.asdict(place)).encode("ascii") if place else _BEGIN
+
+
+def _read(kept: bytes) -> ObjectReference | None:
+    """Read what `_written` gave; None for anything else."""
+    try:
+        match json.loads(kept):
+            case {
+                "bucket": str(bucket),
+                "key": str(key),
+                "version": (str() | None) as version,
+                "etag": (str() | None) as etag,
+            }:
+                key.encode()
+                return ObjectReference(bucket=bucket, key=key, version=version, etag=etag)
+    except (ValueError, RecursionError):
+        pass
+    return None

@@ -1,0 +1,331 @@
+"""The sweep Lambda between a real bucket, a real queue and a real PostgreSQL, with the import Lambda behind it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import psycopg
+import pytest
+
+from announcements import Context, lambda_log
+from integration.chain import GOOD, KEY, Chain, Wire, chained, imported_elsewhere, invoke
+from integration.command_line import imports, users
+from rollcall import bootstrap
+from rollcall.adapters.sqs import SqsQueues, client
+from rollcall.application.ports import StoreUnavailableError
+from rollcall.entrypoints.sweep_lambda import SweepFailedError, wire
+from rollcall.settings import read_settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_s3 import S3Client
+
+HOUR = timedelta(hours=1)  # longer than messages are hidden in a queue that is told nothing of it
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+@attrs.define
+class Sweeper:
+    """The sweep Lambda, and a clock that can be put forward.
+
+    Attributes:
+        later: How far the clock is put forward.
+        database_url: The ledger it asks.
+        batch: How many it asks for at once.
+    """
+
+    chain: Chain
+    database_url: str
+    held: ExitStack
+    later: timedelta = HOUR
+    batch: int = 500
+
+    def __call__(self, *seconds: float, **settings: str) -> tuple[int, int, int, bool]:
+        """Sweep once; tells how many were seen, queued and given up, and whether it came to its end."""
+        told = {f"ROLLCALL_{name}": value for name, value in settings.items()}
+        function = wire(read_settings({**self.chain.settings(self.database_url), **told}), self.held)
+        function = attrs.evolve(function, sweep=attrs.evolve(function.sweep, batch=self.batch))
+        outcome = function(cast("LambdaContext", Context(*seconds)))
+        return outcome["seen"], outcome["queued"], outcome["given_up"], outcome["complete"]
+
+
+@pytest.fixture(params=["versioned", "unversioned"])
+def any_chain(
+    request: pytest.FixtureRequest,
+    s3_endpoint: str,
+    s3_client: "S3Client",
+    new_bucket: Callable[[bool], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Chain:
+    """A bucket with versions and one without, and queues."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
+    return chained(s3_client, new_bucket(request.param == "versioned"))
+
+
+@pytest.fixture
+def sweepers(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chain], Sweeper]]:
+    """Make the sweep Lambda for a chain."""
+    now = bootstrap.now
+    made: list[Sweeper] = []
+
+    def make(chain: Chain) -> Sweeper:
+        made.append(Sweeper(chain, database_url, held))
+        return made[-1]
+
+    monkeypatch.setattr(bootstrap, "now", lambda: now() + (made[-1].later if made else timedelta()))
+    with ExitStack() as held:
+        yield make
+
+
+Sweepers = Callable[[Chain], Sweeper]
+
+
+def test_a_lost_event_is_found_and_imported(
+    any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
+) -> None:
+    """Within one sweep, by the same identity that its own event would have had, and once."""
+    importing, sweep = wired(any_chain.settings(database_url)), sweepers(any_chain)
+    any_chain.drop(GOOD, "known.csv")
+    assert any_chain.deliver(importing) == []
+    any_chain.drop(GOOD + b"Alice,USA,28\n")
+    lost = any_chain.lose()
+
+    assert sweep() == (2, 1, 0, True)
+    assert any_chain.deliver(importing) == []
+    assert len(users(database_url)) == 3
+    # The event was only late.
+    assert importing(lost, cast("LambdaContext", Context())) == {"batchItemFailures": []}
+    assert len(imports(database_url)) == 2
+    sweep.later *= 2
+    assert sweep() == (2, 0, 0, True)
+
+
+def test_every_version_is_found(chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str) -> None:
+    """Also those that others came after, and those that were deleted; a deletion itself is no upload."""
+    for number in range(3):
+        chain.drop(GOOD + b"%d,x,1\n" % number)
+    chain.s3.delete_object(Bucket=chain.bucket, Key=KEY)
+    chain.s3.put_object(Bucket=chain.bucket, Key="folder/", Body=b"")
+    chain.lose()
+
+    assert sweepers(chain)() == (3, 3, 0, True)
+    assert chain.deliver(wired({**chain.settings(database_url), "ROLLCALL_ON_NEW_VERSION": "import"})) == []
+    assert [status for status, _ in imports(database_url)] == ["loaded"] * 3
+
+
+def test_what_is_from_before_there_were_versions_is_imported(
+    s3_client: "S3Client", any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
+) -> None:
+    """Though others came after it."""
+    any_chain.drop(GOOD)
+    s3_client.put_bucket_versioning(Bucket=any_chain.bucket, VersioningConfiguration={"Status": "Enabled"})
+    any_chain.drop(GOOD + b"Alice,USA,28\n")
+    any_chain.lose()
+    sweep = sweepers(any_chain)
+
+    assert sweep() == (2, 2, 0, True)
+    assert (
+        any_chain.deliver(wired({**any_chain.settings(database_url), "ROLLCALL_ON_NEW_VERSION": "import"})) == []
+    )
+    assert sorted(registered for _, registered in imports(database_url)) == [1, 2]
+    sweep.later *= 2
+    assert sweep() == (2, 0, 0, True)
+
+
+def test_reports_among_the_uploads_are_left_alone(
+    chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
+) -> None:
+    """The place to go on from, too."""
+    chain.drop(GOOD + b"x,y,z\n")
+    assert chain.deliver(wired(chain.settings(database_url))) == []
+    assert len(chain.reports()) == 2
+
+    assert sweepers(chain)() == (1, 0, 0, True)
+
+
+def test_a_poison_upload_is_queued_twice_and_then_given_up(
+    chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
+) -> None:
+    """Its messages are in the dead-letter queue; what is left is an alarm and a line in the log that names it."""
+    importing, sweep = wired(chain.settings(NOWHERE)), sweepers(chain)
+    chain.drop(GOOD)
+    chain.lose()
+    came = []
+    with lambda_log() as log:
+        for _ in range(4):
+            came.append(sweep())
+            for _ in range(3):
+                chain.deliver(importing)
+            assert chain.receive() == {"Records": []}
+            sweep.later += HOUR
+
+    assert came == [(1, 1, 0, True), (1, 1, 0, True), (1, 0, 1, True), (1, 0, 1, True)]
+    assert len(chain.receive(chain.dead)["Records"]) == 2
+    [given_up, _] = [
+        line for line in map(json.loads, log.getvalue().splitlines()) if "given up" in line["message"]
+    ]
+    assert (given_up["bucket"], given_up["key"]) == (chain.bucket, KEY)
+    # Imported by hand, it is no alarm any more.
+    chain.drop(GOOD)
+    chain.deliver(wired(chain.settings(database_url)))
+
+
+def test_an_old_bucket_is_not_imported_whole_on_the_first_day(chain: Chain, sweepers: Sweepers) -> None:
+    """Only what came within the last days is looked after."""
+    for number in range(3):
+        chain.drop(GOOD, f"{number}.csv")
+    chain.lose()
+    sweep = sweepers(chain)
+    sweep.later = timedelta(days=7, hours=1)
+
+    assert sweep() == (3, 0, 0, True)
+    assert sweep(SWEEP_DAYS="8") == (3, 3, 0, True)
+
+
+def test_what_the_queue_may_still_be_at_work_on_is_left_alone(chain: Chain, sweepers: Sweepers) -> None:
+    """For as long as a message is hidden from others, as the queue itself says."""
+    chain.drop(GOOD)
+    chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "5400"})
+    sweep = sweepers(chain)
+    sweep.later = timedelta(minutes=89)
+    assert sweep() == (1, 0, 0, True)
+
+    sweep.later = timedelta(minutes=91)
+    assert sweep() == (1, 1, 0, True)
+
+
+def test_what_is_being_imported_is_left_alone(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
+    """It is not queued meanwhile, nor does that count as a time."""
+    chain.drop(GOOD)
+    sweep = sweepers(chain)
+    with imported_elsewhere(chain, database_url):
+        for _ in range(3):
+            assert sweep() == (1, 0, 0, True)
+            sweep.later += HOUR
+
+    assert sweep() == (1, 1, 0, True)
+
+
+def test_it_goes_on_where_the_last_one_stopped(
+    any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little time each has, over more than one page of S3's; then all begins anew."""
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
+    for number in range(7):
+        any_chain.drop(GOOD + b"%d,x,1\n" % number, f"é/{number % 4}.csv")
+        any_chain.lose()
+    sweep = sweepers(any_chain)
+    sweep.batch = 2
+    uploads = len(any_chain.s3.list_object_versions(Bucket=any_chain.bucket, Prefix="é", MaxKeys=100)["Versions"])
+    came: list[tuple[int, int, int, bool]] = []
+    while not came or not came[-1][-1]:
+        came.append(sweep(60, 60, 1))
+
+    assert sum(queued for _, queued, _, _ in came) == uploads
+    assert len(came) > 1
+    assert json.loads(any_chain.reports()["reports/sweep/position.json"]) == {}
+    importing = wired({**any_chain.settings(database_url), "ROLLCALL_ON_NEW_VERSION": "import"})
+    assert any_chain.deliver(importing) == []
+    assert len(imports(database_url)) == uploads
+    sweep.later *= 2
+    assert sweep() == (uploads, 0, 0, True)
+
+
+def test_more_are_queued_than_one_call_takes(chain: Chain, sweepers: Sweepers) -> None:
+    """Ten at once."""
+    for number in range(23):
+        chain.drop(GOOD, f"{number}.csv")
+    chain.lose()
+
+    assert sweepers(chain)() == (23, 23, 0, True)
+    waiting = chain.sqs.get_queue_attributes(QueueUrl=chain.url, AttributeNames=["ApproximateNumberOfMessages"])
+    assert waiting["Attributes"]["ApproximateNumberOfMessages"] == "23"
+
+
+def test_a_database_that_is_away_queues_nothing(chain: Chain, sweepers: Sweepers) -> None:
+    """Or everything in the bucket would be."""
+    chain.drop(GOOD)
+    chain.lose()
+    sweep = sweepers(chain)
+    url, sweep.database_url = sweep.database_url, NOWHERE
+    with lambda_log() as log, pytest.raises(SweepFailedError):
+        sweep()
+
+    assert json.loads(log.getvalue())["reason"].startswith("the database could not be reached")
+    assert chain.receive() == {"Records": []}
+    sweep.database_url = url
+    assert sweep() == (1, 1, 0, True)
+
+
+def test_the_claims_of_what_is_lost_are_given_back(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
+    """With the answer, though the connection is kept."""
+    chain.drop(GOOD)
+    sweepers(chain)()
+    with psycopg.connect(database_url) as connection:
+        held = connection.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone()
+
+    assert held == (0,)
+
+
+def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the port."""
+    queues = SqsQueues(chain.sqs)
+    for ask in (
+        lambda: queues.visibility_timeout(f"{chain.arn}-gone"),
+        lambda: queues.send_all(f"{chain.arn}-gone", ["x"]),
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"-gone: SQS answered .*NonExistentQueue"):
+            ask()
+    with pytest.raises(StoreUnavailableError, match=r"SQS answered .*BatchRequestTooLong"):
+        queues.send_all(chain.arn, ["x" * 1024 * 1024] * 2)
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
+    with pytest.raises(StoreUnavailableError, match="Could not connect"):
+        SqsQueues(client()).visibility_timeout(chain.arn)
+
+
+def test_a_message_that_sqs_does_not_take_is_an_error(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the others of the same call were taken."""
+    send = chain.sqs.send_message_batch
+
+    def fail_one(**call: Any) -> dict[str, Any]:  # noqa: ANN401 - as boto3 has it
+        answer = send(**{**call, "Entries": call["Entries"][1:]})
+        failed = {"Id": call["Entries"][0]["Id"], "Code": "InternalError", "SenderFault": False}
+        return {**answer, "Failed": [failed]}
+
+    monkeypatch.setattr(chain.sqs, "send_message_batch", fail_one)
+
+    with pytest.raises(StoreUnavailableError, match="SQS did not take a message: InternalError"):
+        SqsQueues(chain.sqs).send_all(chain.arn, ["a", "b"])
+
+
+def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str) -> None:
+    """In a process of its own that says nothing but JSON in ASCII, one object a line, and never the event."""
+    chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
+    chain.drop(GOOD)
+    chain.lose()
+    event = {"source": "aws.scheduler", "detail": "Canary"}
+    ended = invoke("sweep_lambda", event, {**chain.settings(database_url), "POWERTOOLS_LOGGER_LOG_EVENT": "true"})
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"Canary" not in ended.stdout
+    lost, swept, published, answer = map(json.loads, ended.stdout.decode("ascii").splitlines())
+    assert (lost["message"], lost["key"], lost["cold_start"]) == ("a lost upload is queued", KEY, True)
+    assert (swept["message"], swept["function_request_id"]) == ("swept", "request")
+    assert published["UploadsQueued"] == [1]
+    assert answer == {"seen": 1, "queued": 1, "given_up": 0, "complete": True}
+    assert len(chain.receive()["Records"]) == 1
+
+
+def test_a_handler_that_fails_shows_no_more_than_its_name(chain: Chain) -> None:
+    """What AWS logs of it has no chain of causes."""
+    chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
+    chain.drop(GOOD)
+    ended = invoke("sweep_lambda", {}, chain.settings(NOWHERE))
+
+    assert ended.returncode == 1
+    assert b"the sweep failed; the log says why" in ended.stderr
+    assert b"psycopg" not in ended.stderr

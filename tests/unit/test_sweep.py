@@ -1,0 +1,303 @@
+"""The sweep in memory: what it finds, what it leaves alone, and that it never queues too much."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receipts import a_receipt
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.ports import Listed, RepositoryUnavailableError, StoreUnavailableError
+from rollcall.application.sweep import QUEUED_AT_MOST, Fate, Sweep, Swept
+from rollcall.domain.upload import Upload
+
+HOUR = timedelta(hours=1)
+VISIBLE_AGAIN = timedelta(minutes=90)
+DAYS = timedelta(days=7)
+# As old as an upload that is looked after can be, and as one that is not any more; and the other end.
+AGES = {"fresh": VISIBLE_AGAIN - HOUR, "due": VISIBLE_AGAIN + HOUR, "old": DAYS + HOUR}
+
+
+@attrs.define
+class Bucket:
+    """A bucket, a ledger and a queue, and a clock that stands still unless it is told.
+
+    Attributes:
+        queued: The keys and versions of what was queued, in order.
+        told: What was told of lost uploads.
+    """
+
+    time: datetime = datetime(2026, 1, 15, tzinfo=UTC)
+    users: MemoryUserRepository = attrs.field(factory=lambda: MemoryUserRepository(patience=0))
+    queued: list[tuple[str, str | None]] = attrs.Factory(list)
+    told: list[tuple[str, Fate]] = attrs.Factory(list)
+    queue_fails: bool = False
+    _uploads: MemoryObjectStore = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Let the bucket look at the same clock."""
+        self._uploads = MemoryObjectStore("inbox", lambda: self.time)
+
+    def drop(self, key: str, data: bytes = b"data", *, age: timedelta = AGES["due"]) -> Upload:
+        """Upload something some time ago."""
+        self.time -= age
+        self._uploads.put(key, io.BytesIO(data))
+        self.time += age
+        return next(self._uploads.list(key)).upload
+
+    def know(self, upload: Upload) -> None:
+        """Enter an upload into the ledger."""
+        with self.users.importing(upload, None) as importing:
+            importing.commit(a_receipt(upload, importing.import_id))
+
+    def sweep(self, batch: int = 500) -> Sweep:
+        """The use case as it is wired here."""
+        return Sweep(
+            uploads=self._uploads,
+            users=self.users,
+            is_report=lambda reference: reference.key.startswith("reports/"),
+            queue=self._queue,
+            tell=lambda listed, fate: self.told.append((listed.upload.key, fate)),
+            now=lambda: self.time,
+            older_than=VISIBLE_AGAIN,
+            younger_than=DAYS,
+            batch=batch,
+        )
+
+    def _queue(self, lost: Sequence[Listed]) -> None:
+        if self.queue_fails:
+            raise StoreUnavailableError("arn:aws:sqs", "away")
+        self.queued += [(listed.upload.key, listed.reference.version) for listed in lost]
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    """An empty one."""
+    return Bucket()
+
+
+def test_what_nobody_was_told_of_is_queued(bucket: Bucket) -> None:
+    """By its very version, whether or not others came after it."""
+    for _ in range(2):
+        bucket.drop("lost.csv")
+
+    assert bucket.sweep()() == Swept(seen=2, queued=2, given_up=0, stopped_at=None)
+    assert bucket.queued == [("lost.csv", "2"), ("lost.csv", "1")]
+    assert bucket.told == [("lost.csv", Fate.QUEUED)] * 2
+
+
+def test_what_the_ledger_knows_is_left_alone(bucket: Bucket) -> None:
+    """Of a key, only the version that it does not know is queued."""
+    bucket.know(bucket.drop("users.csv"))
+    bucket.drop("users.csv")
+
+    assert bucket.sweep()() == Swept(seen=2, queued=1, given_up=0, stopped_at=None)
+    assert bucket.queued == [("users.csv", "2")]
+
+
+def test_what_is_being_imported_is_left_alone(bucket: Bucket) -> None:
+    """It will have its entry; and if not, the next sweep finds it."""
+    with bucket.users.importing(bucket.drop("users.csv"), None):
+        assert bucket.sweep()().queued == 0
+    assert bucket.sweep()().queued == 1
+
+
+def test_what_is_no_upload_is_left_alone(bucket: Bucket) -> None:
+    """Our own reports, and what stands for a folder; but a file of no bytes is an upload."""
+    bucket.drop("reports/users.csv/1/receipt.json")
+    bucket.drop("folder/", b"")
+    bucket.drop("empty.csv", b"")
+    bucket.drop("not empty/")
+
+    assert bucket.sweep()().seen == 2
+    assert [key for key, _ in bucket.queued] == ["empty.csv", "not empty/"]
+
+
+@pytest.mark.parametrize(
+    ("age", "queued"),
+    [
+        (timedelta(0), 0),
+        (VISIBLE_AGAIN - timedelta(seconds=1), 0),
+        (VISIBLE_AGAIN, 1),
+        (DAYS, 1),
+        (DAYS + timedelta(seconds=1), 0),
+        (timedelta(days=3650), 0),
+    ],
+)
+def test_what_is_too_young_or_too_old_is_left_alone(bucket: Bucket, age: timedelta, queued: int) -> None:
+    """The message of the one may be at work; the other is the archive of a bucket that was there before us."""
+    bucket.drop("users.csv", age=age)
+
+    assert bucket.sweep()() == Swept(seen=1, queued=queued, given_up=0, stopped_at=None)
+
+
+def test_a_poison_upload_is_queued_twice_and_given_up(bucket: Bucket) -> None:
+    """From then on somebody is told, in every sweep, until it is in the ledger or too old."""
+    poison = bucket.drop("poison.csv")
+    came = []
+    for _ in range(4):
+        came.append(bucket.sweep()())
+        bucket.time += VISIBLE_AGAIN
+
+    assert [(swept.queued, swept.given_up) for swept in came] == [(1, 0), (1, 0), (0, 1), (0, 1)]
+    assert [fate for _, fate in bucket.told] == [Fate.QUEUED, Fate.QUEUED, Fate.GIVEN_UP, Fate.GIVEN_UP]
+    bucket.know(poison)
+    assert bucket.sweep()().given_up == 0
+
+
+def test_what_was_queued_just_now_has_its_time(bucket: Bucket) -> None:
+    """A schedule that is faster than the queue must not give up what was hardly tried."""
+    bucket.drop("users.csv")
+    for _ in range(10):
+        bucket.sweep()()
+
+    assert len(bucket.queued) == 1
+    assert bucket.sweep()() == Swept(seen=1, queued=0, given_up=0, stopped_at=None)
+
+
+def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
+    """What was to be queued counts as queued, for nobody knows whether it was; it is queued once more."""
+    bucket.drop("users.csv")
+    bucket.queue_fails = True
+    with pytest.raises(StoreUnavailableError):
+        bucket.sweep()()
+    assert bucket.told == []
+
+    bucket.queue_fails = False
+    bucket.time += VISIBLE_AGAIN
+    assert bucket.sweep()().queued == 1
+    bucket.time += VISIBLE_AGAIN
+    assert bucket.sweep()().given_up == 1
+
+
+def test_it_goes_on_where_it_stopped(bucket: Bucket) -> None:
+    """Batch by batch if it must; what one batch holds is looked at however little time there is."""
+    for number in range(5):
+        bucket.drop(f"{number}.csv")
+    sweep = bucket.sweep(batch=2)
+    came = [sweep(out_of_time=lambda: True)]
+    while place := came[-1].stopped_at:
+        came.append(sweep(place, out_of_time=lambda: True))
+
+    assert [swept.queued for swept in came] == [2, 2, 1]
+    assert [key for key, _ in bucket.queued] == [f"{number}.csv" for number in range(5)]
+
+
+def test_a_sweep_that_is_at_its_end_does_not_stop_there(bucket: Bucket) -> None:
+    """Or the next would have nothing to do but to notice."""
+    bucket.drop("users.csv")
+
+    assert bucket.sweep()(out_of_time=lambda: True).stopped_at is None
+
+
+@attrs.frozen
+class Dropped:
+    """Something in the bucket: what it is, and its age as a name in `AGES`."""
+
+    kind: str
+    age: str
+    upload: Upload
+
+    @property
+    def version(self) -> tuple[str, str | None]:
+        """How the queue would name it."""
+        return self.upload.key, self.upload.version
+
+
+dropped = st.tuples(
+    # What is in progress has keys of its own, for of each key there is one import at a time.
+    st.sampled_from(("lost", "lost", "lost", "known", "in progress", "report", "folder")),
+    st.sampled_from(list(AGES)),
+    st.sampled_from("abc"),
+)
+
+
+def drop_all(bucket: Bucket, what: Sequence[tuple[str, str, str]]) -> list[Dropped]:
+    """Fill a bucket."""
+    keys = {"report": "reports/r", "folder": "f/"}
+    return [
+        Dropped(
+            kind,
+            age,
+            bucket.drop(
+                f"p{number}" if kind == "in progress" else keys.get(kind, key),
+                b"" if kind == "folder" else b"data",
+                age=AGES[age],
+            ),
+        )
+        for number, (kind, age, key) in enumerate(what)
+    ]
+
+
+@given(
+    what=st.lists(dropped, max_size=12),
+    batch=st.integers(1, 4),
+    stops=st.lists(st.booleans(), max_size=40),
+    imported=st.sets(st.integers(0, 11)),
+)
+def test_whatever_there_is_and_wherever_it_stops_each_is_queued_once_a_sweep_and_twice_in_all(
+    what: list[tuple[str, str, str]], batch: int, stops: list[bool], imported: set[int]
+) -> None:
+    """All that is lost and due, and nothing else; what the import was told of and registered no more."""
+    bucket = Bucket()
+    uploads = drop_all(bucket, what)
+    stopping = iter(stops)
+
+    def whole_sweep() -> tuple[int, int]:
+        """Sweep in however many invocations it takes, and tell how many were seen and given up."""
+        sweep = bucket.sweep(batch)
+        came = [sweep(out_of_time=lambda: next(stopping, False))]
+        while place := came[-1].stopped_at:
+            came.append(sweep(place, out_of_time=lambda: next(stopping, False)))
+        bucket.time += VISIBLE_AGAIN
+        return sum(swept.seen for swept in came), sum(swept.given_up for swept in came)
+
+    with ExitStack() as importing:
+        for one in uploads:
+            if one.kind == "known":
+                bucket.know(one.upload)
+        for one in uploads:
+            if one.kind == "in progress":
+                importing.enter_context(bucket.users.importing(one.upload, None))
+        lost = [one for one in uploads if one.kind == "lost" and one.age != "old"]
+        due = [one for one in lost if one.age == "due"]
+
+        assert whole_sweep() == (len([one for one in uploads if one.kind not in {"report", "folder"}]), 0)
+        assert Counter(bucket.queued) == Counter(one.version for one in due)
+
+        known = [one for number, one in enumerate(due) if number in imported]
+        for one in known:
+            bucket.know(one.upload)
+        poison = [one for one in lost if one not in known]
+        # What was too young at first is due by now.
+        for _ in range(QUEUED_AT_MOST):
+            whole_sweep()
+        queued = Counter(one.version for one in known + poison * QUEUED_AT_MOST)
+        assert Counter(bucket.queued) == queued
+        assert whole_sweep()[1] == len(poison)
+        assert Counter(bucket.queued) == queued
+
+
+def test_a_database_that_fails_stops_the_sweep(bucket: Bucket) -> None:
+    """Nothing is queued that could not be noted."""
+
+    class Away(MemoryUserRepository):
+        """Answers nothing."""
+
+        def note_lost(self, *_: object, **__: object) -> NoReturn:
+            """Fail."""
+            raise RepositoryUnavailableError("the database is away")
+
+    bucket.users = Away()
+    bucket.drop("users.csv")
+
+    with pytest.raises(RepositoryUnavailableError):
+        bucket.sweep()()
+    assert bucket.queued == []

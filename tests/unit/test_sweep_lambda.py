@@ -1,0 +1,273 @@
+"""The sweep Lambda in memory: where it goes on, and what it tells."""
+
+import io
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import attrs
+import pytest
+
+from announcements import Context, lambda_log
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.sweep import Sweep
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.s3_events import announcement, created_objects
+from rollcall.entrypoints.sweep_lambda import POSITION_KEY, SweepFailedError, SweepLambda, tell, wire
+from rollcall.settings import Address, SettingError, read_settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+NOW = datetime(2026, 1, 15, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SHORT = (900, 900, 39)  # seconds left: at first, when the sweep begins, and from then on
+
+
+@attrs.define
+class Lambda:
+    """The Lambda with its stores and a ledger.
+
+    Attributes:
+        sent: The messages it sent.
+        log: What it logged.
+    """
+
+    log: io.StringIO
+    uploads: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("inbox", lambda: NOW - HOUR))
+    reports: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("reports", lambda: NOW))
+    users: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
+    sent: list[str] = attrs.Factory(list)
+    later: timedelta = timedelta()
+
+    def __call__(self, *seconds: float) -> dict[str, Any]:
+        """Invoke it; of an upload a batch."""
+        function = SweepLambda(
+            sweep=Sweep(
+                uploads=self.uploads,
+                users=self.users,
+                is_report=lambda _: False,
+                queue=lambda lost: self.sent.extend(map(announcement, lost)),
+                tell=tell,
+                now=lambda: NOW + self.later,
+                older_than=HOUR,
+                younger_than=timedelta(days=7),
+                batch=1,
+            ),
+            uploads=Address("s3", "inbox"),
+            reports=self.reports,
+        )
+        return function(cast("LambdaContext", Context(*seconds)))
+
+    def drop(self, *keys: str) -> None:
+        """Upload something under each of some keys."""
+        for key in keys:
+            self.uploads.put(key, io.BytesIO(b"name,country,age\nCanary,Somewhere,1\n"))
+
+    def queued(self) -> list[ObjectReference]:
+        """What the import Lambda will make of the messages."""
+        return [reference for message in self.sent for reference in created_objects(message)]
+
+    def kept(self) -> list[bytes]:
+        """Every place to go on from that was kept, the newest first."""
+        found = []
+        for listed in self.reports.list():
+            with self.reports.open(listed.reference) as report:
+                found.append(report.fetch(lambda _: None).read())
+        return found
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it logged, which has to be one JSON object a line, in ASCII and without a cell."""
+        text = self.log.getvalue()
+        assert text.isascii()
+        assert "Canary" not in text
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def function() -> Iterator[Lambda]:
+    """The Lambda with nothing in its stores."""
+    with lambda_log() as log:
+        yield Lambda(log)
+
+
+def test_what_is_lost_is_announced_as_s3_does(function: Lambda) -> None:
+    """By its very version."""
+    function.drop("a b+c.csv", "a b+c.csv")
+
+    assert function() == {"seen": 2, "queued": 2, "given_up": 0, "complete": True}
+    assert function.queued() == [
+        ObjectReference(bucket="inbox", key="a b+c.csv", version=version) for version in ("2", "1")
+    ]
+
+
+def test_each_lost_upload_has_one_line_in_the_log(function: Lambda) -> None:
+    """Somebody has to look for one that is given up; and the sweep has a line of its own."""
+    function.drop("a.csv")
+    for hours in range(3):
+        function.later = hours * HOUR
+        function()
+
+    lines = function.lines()
+    assert [line["message"] for line in lines] == [
+        *["a lost upload is queued", "swept"] * 2,
+        *["a lost upload is given up", "swept"],
+    ]
+    assert [line["level"] for line in lines] == ["WARNING", "INFO", "WARNING", "INFO", "ERROR", "INFO"]
+    assert (lines[4]["bucket"], lines[4]["key"], lines[4]["version"], lines[4]["bytes"]) == (
+        "inbox",
+        "a.csv",
+        "1",
+        36,
+    )
+    assert (lines[5]["seen"], lines[5]["queued"], lines[5]["given_up"], lines[5]["complete"]) == (1, 0, 1, True)
+
+
+def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros too, so that an alarm comes to rest."""
+    function.drop("a.csv")
+    function()
+    function()
+
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Rollcall"
+    assert first["service"] == "sweep"
+    assert (first["UploadsSeen"], first["UploadsQueued"], first["UploadsGivenUp"]) == ([1], [1], [0])
+    assert (second["UploadsSeen"], second["UploadsQueued"], second["UploadsGivenUp"]) == ([1], [0], [0])
+
+
+def test_what_there_is_no_time_for_the_next_invocation_does(function: Lambda) -> None:
+    """From there on, and after the last of it from the beginning."""
+    function.drop("a", "b", "c")
+    came = [function(*SHORT), function(*SHORT), function(), function()]
+
+    assert [(outcome["seen"], outcome["complete"]) for outcome in came] == [
+        (1, False),
+        (1, False),
+        (1, True),
+        (3, True),
+    ]
+    assert [reference.key for reference in function.queued()] == ["a", "b", "c"]
+
+
+def test_nothing_is_kept_where_there_is_nothing_to_keep(function: Lambda) -> None:
+    """Neither an object nor a version of it for every sweep that comes to its end."""
+    function.drop("a", "b")
+    for _ in range(3):
+        function()
+    assert function.kept() == []
+
+    function(*SHORT)
+    for _ in range(3):
+        function()
+    assert function.kept() == [b"{}", b'{"bucket": "inbox", "key": "a", "version": "1", "etag": null}']
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"key": "b"}',
+        b'{"bucket": "another", "key": "b", "version": "1", "etag": null}',
+        b'{"bucket": "inbox", "key": 1, "version": "1", "etag": null}',
+        b'{"bucket": "inbox", "key": "b", "version": 1, "etag": null}',
+        b'{"bucket": "inbox", "key": "\\ud800", "version": "1", "etag": null}',
+        b'{"bucket": "inbox", "key": "b", "version": "never there", "etag": null}',
+    ],
+)
+def test_a_place_that_is_damaged_or_elsewhere_begins_anew(function: Lambda, damaged: bytes) -> None:
+    """Nothing is left out because of it, and it is mended."""
+    function.drop("a", "b", "c")
+    function.reports.put(POSITION_KEY, io.BytesIO(damaged))
+
+    assert function()["seen"] == 3
+    assert function.kept()[0] == b"{}"
+    assert function.lines()[0]["message"] == "the sweep begins anew"
+
+
+def test_a_sweep_that_fails_says_so_without_a_cell(function: Lambda) -> None:
+    """By its place where the text might show one; and goes on from where the last one stopped."""
+    function.drop("a", "b", "c")
+    function(*SHORT)
+    users = function.users
+    for error in (RepositoryUnavailableError("the database is away"), ValueError("Canary")):
+        function.users = Away(error)
+        with pytest.raises(SweepFailedError) as caught:
+            function()
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    ours, other = function.lines()[-2:]
+    assert (ours["message"], ours["reason"]) == ("the sweep failed", "the database is away")
+    assert other["error"] == "ValueError"
+    assert other["stack"][-1].endswith(" note_lost")
+    function.users = users
+    assert function()["seen"] == 2
+
+
+class Away(MemoryUserRepository):
+    """A database that fails.
+
+    Args:
+        error: In this way.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def note_lost(self, *_: object, **__: object) -> NoReturn:
+        """Fail."""
+        raise self._error
+
+
+def test_what_does_not_answer_is_interrupted(function: Lambda) -> None:
+    """In time to say so, and before AWS kills the function with claims in its hand."""
+    function.drop("a")
+    function.users = Stuck()
+    with pytest.raises(SweepFailedError):
+        function(0.1)
+
+    assert function.lines()[0]["message"].startswith("out of time")
+    assert function.sent == []
+
+
+class Stuck(MemoryUserRepository):
+    """A database that does not answer, and takes every failure for one to try again."""
+
+    def note_lost(self, *_: object, **__: object) -> NoReturn:
+        """Wait, for ever if nobody interrupts."""
+        while True:
+            with suppress(Exception):
+                signal.pause()
+
+
+WHOLE = {
+    "ROLLCALL_UPLOADS": "s3://inbox",
+    "ROLLCALL_REPORTS": "memory:",
+    "ROLLCALL_DATABASE_URL": "memory:",
+    "ROLLCALL_QUEUE": "arn:aws:sqs:us-east-1:123456789012:queue",
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_it_does_not_start_without_what_it_needs(name: str) -> None:
+    """Each setting is asked for by its name."""
+    with ExitStack() as held, pytest.raises(SettingError, match=f"{name} is ''; give "):
+        wire(read_settings({**WHOLE, name: ""}), held)
+
+
+@pytest.mark.parametrize("elsewhere", ["memory:", "file:///inbox"])
+def test_it_sweeps_buckets_of_s3_only(elsewhere: str) -> None:
+    """Nobody announces uploads that lie elsewhere."""
+    with ExitStack() as held, pytest.raises(SettingError, match=r"ROLLCALL_UPLOADS is .*; give s3://"):
+        wire(read_settings({**WHOLE, "ROLLCALL_UPLOADS": elsewhere}), held)
