@@ -5,24 +5,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from boto3.session import Session
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
-from samtranslator.yaml_helper import yaml_parse
 
+from deployment.template import ROOT, Template, translated
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat
 from rollcall.domain.receipt import Status
 from rollcall.settings import PREFIX, DatabaseAuth, Settings, read_settings
 
-Template = dict[str, Any]
 Check = Callable[[Template], None]
 
-ROOT = Path(__file__).parents[2]
 GIB = 1024**3
 FORTNIGHT = 14 * 24 * 3600
 
@@ -54,17 +48,6 @@ CHOICES: dict[str, type[StrEnum]] = {
     "OnRepeat": OnRepeat,
     "OnNewVersion": OnNewVersion,
 }
-
-
-def translated() -> Template:
-    """Translate the template as AWS does, without asking AWS."""
-    source = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
-    # `sam package` uploads these, and writes where they are.
-    source["Globals"]["Function"]["CodeUri"] = "s3://bucket/package"
-    source["Resources"]["CaBundle"]["Properties"]["ContentUri"] = "s3://bucket/ca"
-    translator = Translator({}, Parser(), boto_session=Session(region_name="eu-central-1"))
-    template: Template = translator.translate(source, {})
-    return template
 
 
 TEMPLATE = translated()

@@ -20,6 +20,7 @@ from rollcall.entrypoints.import_lambda import ImportLambda, wire
 from rollcall.settings import read_settings
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -81,8 +82,12 @@ class Chain:
 
     def deliver(self, function: ImportLambda, context: Context | None = None) -> list[str]:
         """Invoke the function with what is in the queue, and give the bodies of what has to come again."""
+        return self.hand_over(lambda event: function(event, cast("LambdaContext", context or Context())))
+
+    def hand_over(self, invoke: "Callable[[Event], PartialItemFailureResponse | None]") -> list[str]:
+        """Do the same with whatever answers invocations."""
         event = self.receive()
-        answer = function(event, cast("LambdaContext", context or Context()))
+        answer = invoke(event)
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]} if answer else set()
         for record in event["Records"]:
             handle = record["receiptHandle"]

@@ -1,30 +1,23 @@
 """The way into a database on AWS: known by its certificate, with a secret that is rotated, or by IAM."""
 
-import json
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-import attrs
 import pytest
 import trustme
 
 from contracts.steps import ANN, asked, eventually, load, serving
+from integration.database_secret import PASSWORD, USER, Secret, made_secret
 from integration.tls_postgres import TlsPostgres, tls_postgres
 from rollcall import bootstrap
-from rollcall.adapters.secrets_manager import client
 from rollcall.application.ports import RepositoryUnavailableError, UserRepository
 from rollcall.settings import SettingError, read_settings
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-
 NOWHERE = Path("/nowhere")
-USER = "importer"
 WRONG = "Not The Password"
 
 
@@ -32,44 +25,16 @@ WRONG = "Not The Password"
 def server() -> Iterator[TlsPostgres]:
     """One that nobody comes into without TLS and a password."""
     with tls_postgres() as started:
-        started.let_in(USER, "The First Password")
+        started.let_in(USER, PASSWORD)
         bootstrap.migrate(read_settings({"ROLLCALL_DATABASE_URL": started.behind}), NOWHERE)
         yield started
 
 
-@attrs.frozen
-class Secret:
-    """A secret in Secrets Manager.
-
-    Attributes:
-        arn: Its name in full.
-    """
-
-    arn: str
-    _secrets: "SecretsManagerClient"
-
-    def holds(self, text: str) -> None:
-        """Put something into it."""
-        self._secrets.put_secret_value(SecretId=self.arn, SecretString=text)
-
-    def tells(self, password: str, **further: object) -> None:
-        """Put what Amazon RDS does into it."""
-        self.holds(json.dumps({"engine": "postgres", "username": USER, "password": password, **further}))
-
-    def is_gone(self) -> None:
-        """Delete it."""
-        self._secrets.delete_secret(SecretId=self.arn, ForceDeleteWithoutRecovery=True)
-
-
 @pytest.fixture
-def secret(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secret]:
+def secret(s3_endpoint: str) -> Iterator[Secret]:
     """A secret that tells the server's first password."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s3_endpoint)
-    secrets = client()
-    made = Secret(secrets.create_secret(Name="database", SecretString="{}")["ARN"], secrets)
-    made.tells("The First Password")
-    yield made
-    made.is_gone()
+    with made_secret(s3_endpoint) as made:
+        yield made
 
 
 def opened(server: TlsPostgres, **settings: str) -> AbstractContextManager[UserRepository]:
@@ -104,14 +69,14 @@ def test_users_are_registered_by_tls_with_what_the_secret_says(server: TlsPostgr
 
 def test_the_secret_alone_tells_the_whole_way(server: TlsPostgres, secret: Secret) -> None:
     """As that of a database which Amazon RDS does not manage the password of: host, port and name are in it."""
-    secret.tells("The First Password", host="localhost", port=server.port, dbname="postgres")
+    secret.tells(PASSWORD, host="localhost", port=server.port, dbname="postgres")
     with opened(server, database_url="", database_secret_arn=secret.arn) as repository:
         comes_in(repository)
 
 
 def test_what_the_address_says_stands_whatever_the_secret_says(server: TlsPostgres, secret: Secret) -> None:
     """A proxy before the database has another host than the secret knows."""
-    secret.tells("The First Password", host="nowhere.invalid", port=1, dbname="nothing")
+    secret.tells(PASSWORD, host="nowhere.invalid", port=1, dbname="nothing")
     with opened(server, database_secret_arn=secret.arn) as repository:
         comes_in(repository)
 
@@ -183,7 +148,7 @@ def test_a_rotated_password_is_fetched_again(server: TlsPostgres, secret: Secret
         secret.tells("The Next Password")
         _cut(server)
         comes_in(repository)
-    server.let_in(USER, "The First Password")
+    server.let_in(USER, PASSWORD)
 
 
 def test_a_wrong_password_is_told_without_being_shown(server: TlsPostgres, secret: Secret) -> None:
@@ -193,7 +158,7 @@ def test_a_wrong_password_is_told_without_being_shown(server: TlsPostgres, secre
         with pytest.raises(RepositoryUnavailableError, match="password authentication failed") as caught:
             comes_in(repository)
         assert WRONG not in repr(caught.getrepr(chain=True))
-        secret.tells("The First Password")
+        secret.tells(PASSWORD)
         comes_in(repository)
 
 
@@ -223,7 +188,7 @@ def test_a_secret_that_is_not_there_is_called_by_its_name(server: TlsPostgres, s
 def test_the_schema_is_migrated_the_same_way(secret: Secret) -> None:
     """By `rollcall migrate` on a machine, which is told no more than the Lambda is."""
     with tls_postgres() as server:
-        server.let_in(USER, "The First Password")
+        server.let_in(USER, PASSWORD)
         settings = {
             "ROLLCALL_DATABASE_URL": server.url(),
             "ROLLCALL_DATABASE_CA": str(server.ca),

@@ -7,8 +7,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
 from tempfile import TemporaryDirectory
@@ -47,6 +47,19 @@ class TlsPostgres:
     port: int
     behind: str
     ca: Path
+    _start: Callable[[], Popen[bytes]]
+    _process: list[Popen[bytes]] = attrs.Factory(list)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process.append(self._start())
+        wait_until(lambda: _answers(self.behind))
+
+    def stop(self) -> None:
+        """Stop it, and cut whoever is connected."""
+        with suppress(IndexError), self._process.pop() as process:
+            process.send_signal(signal.SIGINT)
+            process.wait(_STOP_SECONDS)
 
     def url(self, host: str = "localhost") -> str:
         """Give the address of its database without user or password."""
@@ -60,6 +73,13 @@ class TlsPostgres:
             connection.execute(
                 sql.SQL("alter role {} password {}").format(sql.Identifier(user), sql.Literal(password))
             )
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Keep everybody else from a table."""
+        with psycopg.connect(self.behind) as connection:
+            connection.execute(sql.SQL("lock table {}").format(sql.Identifier(table)))
+            yield
 
     def end_connections(self, user: str) -> None:
         """Cut every connection of a user, as when the database fails over."""
@@ -107,17 +127,18 @@ def tls_postgres() -> Iterator[TlsPostgres]:
         (data / "postgresql.conf").write_text(_SETTINGS.format(port=port, folder=folder), encoding="ascii")
         (data / "pg_hba.conf").write_text(_WHO_MAY_COME_IN, encoding="ascii")
         listening.close()
+
+        def start() -> Popen[bytes]:
+            with (folder / "log").open("ab") as log:
+                return Popen([programs, "-D", data], stdout=log, stderr=log, cwd=folder, user=user)  # noqa: S603 - as above
+
         behind = f"postgresql://admin@/postgres?host={folder}&port={port}"
-        with (
-            (folder / "log").open("wb") as log,
-            Popen([programs, "-D", data], stdout=log, stderr=log, cwd=folder, user=user) as server,  # noqa: S603 - as above
-        ):
-            try:
-                wait_until(lambda: _answers(behind))
-                yield TlsPostgres(port, behind, folder / "ca.pem")
-            finally:
-                server.send_signal(signal.SIGINT)  # a fast shutdown: whoever is connected is cut
-                server.wait(_STOP_SECONDS)
+        server = TlsPostgres(port, behind, folder / "ca.pem", start)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def _answers(url: str) -> bool:

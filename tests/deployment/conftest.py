@@ -1,0 +1,15 @@
+"""The package as the SAM CLI builds it, once for all tests that run it."""
+
+from pathlib import Path
+
+import pytest
+
+from deployment.stack import AWS_TOOLS, built
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For this interpreter and processor."""
+    if not AWS_TOOLS.exists():
+        pytest.skip("the SAM CLI is not installed here: ./dev sam --version installs it in .venv-aws")
+    return built(tmp_path_factory.mktemp("package"))

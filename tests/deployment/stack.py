@@ -1,0 +1,164 @@
+"""A stack of template.yaml without an account: moto plays AWS over HTTP, and its functions run emulated."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from boto3.session import Session
+
+from deployment.emulator import Event, Function, FunctionError, Tools, emulated
+from deployment.template import ROOT, environment_of, translated
+from integration.chain import Chain, chained
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from mypy_boto3_s3 import S3Client
+
+REGION, ACCOUNT = "us-east-1", "123456789012"  # moto's
+AWS_TOOLS = ROOT / ".venv-aws"
+HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+_BUILD_SECONDS = 600
+_TEMPLATE = translated()
+_SERVICES = ("S3", "SQS", "SECRETS_MANAGER")
+
+
+def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") -> Path:
+    """Build the package with the SAM CLI.
+
+    Args:
+        folder: An empty folder.
+        runtime: For which runtime.
+        architecture: For which processors.
+
+    Returns:
+        The folder that would be unpacked as /var/task.
+    """
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable, "RUNTIME_PYTHON": runtime}
+    if runtime == HERE:
+        environment["RUNTIME_PYTHON"] = sys.executable
+    # The three functions have one package.
+    subprocess.run(  # noqa: S603 - our own words
+        [
+            *(AWS_TOOLS / "bin/sam", "build", "ImportFunction", "--build-dir", folder),
+            *("--parameter-overrides", f"Runtime={runtime}", f"Architecture={architecture}"),
+        ],
+        cwd=ROOT,
+        env={**environment, "PATH": f"{AWS_TOOLS / 'bin'}{os.pathsep}{environment['PATH']}"},
+        check=True,
+        timeout=_BUILD_SECONDS,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    return folder / "ImportFunction"
+
+
+@attrs.frozen
+class Stack:
+    """What the template makes, as far as an upload meets it.
+
+    Attributes:
+        chain: The bucket of uploads, and the queue that it tells.
+        reports_bucket: The name of the bucket of reports.
+        package: Of the functions.
+        values: What the template's parameters and attributes come to.
+        endpoint: Where AWS is played.
+    """
+
+    chain: Chain
+    reports_bucket: str
+    package: Path
+    values: Mapping[str, str]
+    endpoint: str
+
+    @contextmanager
+    def running(self, function: str, *, timeout_seconds: int = 60) -> Iterator[Function]:
+        """Start a function of the template, as it is told to be there."""
+        environment = {
+            **environment_of(_TEMPLATE, function, self.values),
+            **{f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in _SERVICES},
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+        handler = _TEMPLATE["Resources"][function]["Properties"]["Handler"]
+        with (
+            TemporaryDirectory() as folder,
+            emulated(
+                Tools.installed_in(AWS_TOOLS),
+                # Under any virtual environment, so that nothing of it is seen.
+                Path(sys._base_executable),  # type: ignore[attr-defined]  # noqa: SLF001 - as venv itself finds it
+                self.package,
+                handler,
+                environment,
+                Path(folder),
+                timeout_seconds=timeout_seconds,
+            ) as started,
+        ):
+            yield started
+
+    def deliver(self, function: Function) -> list[str]:
+        """Invoke the import function with what is in the queue, as AWS does.
+
+        Returns:
+            The bodies of the messages that have to come again.
+        """
+
+        def invoke(event: Event) -> "PartialItemFailureResponse | None":
+            try:
+                answer: PartialItemFailureResponse | None = function(event)
+            except FunctionError:
+                # All of a batch comes again when the function fails as a whole.
+                return {
+                    "batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
+                }
+            return answer
+
+        return self.chain.hand_over(invoke)
+
+    def reports(self) -> dict[str, bytes]:
+        """Everything in the bucket of reports, by its key."""
+        listed = self.chain.s3.list_objects_v2(Bucket=self.reports_bucket).get("Contents", [])
+        return {
+            item["Key"]: self.chain.s3.get_object(Bucket=self.reports_bucket, Key=item["Key"])["Body"].read()
+            for item in listed
+        }
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """The receipts among them, in the order of their imports."""
+        receipts = [json.loads(data) for key, data in self.reports().items() if key.endswith("/receipt.json")]
+        return sorted(receipts, key=lambda receipt: (receipt["started"], receipt["source"]["version"]))
+
+
+def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Stack:
+    """Make a stack.
+
+    Args:
+        package: See `built`.
+        endpoint: Where moto listens.
+        prefix: The parameter `BucketPrefix`.
+        parameters: The others that are given, `DatabaseUrl` among them.
+    """
+    s3: S3Client = Session().client("s3", region_name=REGION, endpoint_url=endpoint)
+    uploads, reports = (f"{prefix}-{kind}-{ACCOUNT}-{REGION}" for kind in ("uploads", "reports"))
+    for bucket in (uploads, reports):
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    chain = chained(s3, uploads)
+    values = {
+        "AWS::AccountId": ACCOUNT,
+        "AWS::Region": REGION,
+        "Queue.Arn": chain.arn,
+        "BucketPrefix": prefix,
+        **parameters,
+    }
+    return Stack(chain, reports, package, values, endpoint)

