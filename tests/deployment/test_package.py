@@ -1,4 +1,4 @@
-"""The package as it is built, in the runtime that AWS gives it, amid S3, a queue, a secret and a database with TLS."""
+"""The package as it is built, in the runtime that AWS gives it, amid S3, a queue, a secret and TLS."""
 
 import json
 import secrets

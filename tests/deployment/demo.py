@@ -1,0 +1,157 @@
+"""What happens on AWS, on this machine and for a person to watch: the package that is built, in its runtime.
+
+S3, SQS and the schedule are played by moto over HTTP; PostgreSQL, the functions and all that they do are real.
+"""
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from moto.server import ThreadedMotoServer
+
+from contracts.steps import asked
+from deployment.emulator import Function
+from deployment.stack import Stack, built, stacked
+from deployment.template import ROOT
+from rollcall.adapters.embedded_postgres import running
+
+EXAMPLES = ROOT / "examples"
+# What a person would put into the rejected rows of the messy example, by their lines in it.
+MENDED = {
+    "5": {"Age": "30"},
+    "6": {"Name": "Valentina Rojas"},
+    "7": {"Age": "51"},
+    "8": {"Name": "Late Arrival", "Country": "Kenya", "Age": "44"},
+}
+_INIT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
+
+
+def main() -> None:
+    """Play it from the first deployment to the dead-letter queue."""
+    with TemporaryDirectory() as folder, aws() as endpoint, running(Path(folder, "postgres")) as database_url:
+        say("sam build")
+        package = built(Path(folder, "package"))
+        size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+        tell(f"the package of all three functions: {size / 1e6:.0f} MB unpacked")
+
+        stack = stacked(package, endpoint, "demo", DatabaseUrl=database_url, DatabaseCa="")
+        say("sam deploy")
+        with stack.running("MigrateFunction") as migrate:
+            tell(f"the migrate function: {json.dumps(migrate({}))}")
+        with stack.running("ImportFunction") as function:
+            play(stack, function, database_url)
+
+
+def play(stack: Stack, function: Function, database_url: str) -> None:
+    """Upload this and that."""
+    upload(stack, "sample_users.csv", (EXAMPLES / "sample_users.csv").read_bytes())
+    deliver(stack, function)
+    if found := _INIT.search(function.log.read_text(encoding="utf-8")):
+        tell(f"(cold start here: {float(found[1]) / 1000:.2f} s)")
+
+    upload(stack, "messy_users.csv", (EXAMPLES / "messy_users.csv").read_bytes())
+    deliver(stack, function)
+    [(key, rejected)] = [(key, data) for key, data in stack.reports().items() if "rejected-" in key]
+    tell(f"s3://{stack.reports_bucket}/{key}:")
+    for line in rejected.decode("utf-8-sig").splitlines():
+        tell(f"  {line}")
+
+    say("the cells are mended, and the file is dropped back")
+    upload(stack, "mended.csv", mended(rejected))
+    deliver(stack, function)
+
+    say("a notification gets lost; the sweep finds the upload")
+    # Else the sweep would leave it alone until it is older than the queue hides a message.
+    stack.chain.sqs.set_queue_attributes(QueueUrl=stack.chain.url, Attributes={"VisibilityTimeout": "0"})
+    upload(stack, "lost.csv", b"name,country,age\nLost,Nowhere,1\n")
+    stack.chain.lose()
+    with stack.running("SweepFunction") as sweep:
+        tell(f"the sweep function: {json.dumps(sweep({}))}")
+    deliver(stack, function)
+
+    say("somebody sends nonsense to the queue: after three tries it is in the dead-letter queue")
+    stack.chain.sqs.send_message(QueueUrl=stack.chain.url, MessageBody="nonsense")
+    for _ in range(3):
+        deliver(stack, function)
+    stack.chain.receive()  # it is moved when somebody would receive it a fourth time
+    dead = stack.chain.receive(stack.chain.dead)["Records"]
+    tell(f"dead letters: {[record['body'] for record in dead]}")
+
+    say("select id, status, registered, rejected, object_key from imports order by id")
+    for row in asked(database_url, "select id, status, registered, rejected, object_key from imports order by id"):
+        tell("  ".join(map(str, row)))
+    say("select name, country, age from users order by id")
+    for row in asked(database_url, "select name, country, age from users order by id"):
+        tell("  ".join(map(str, row)))
+
+
+def upload(stack: Stack, key: str, data: bytes) -> None:
+    """Put an object into the bucket of uploads, which tells the queue."""
+    say(f"aws s3 cp {key} s3://{stack.chain.bucket}/")
+    stack.chain.drop(data, key)
+
+
+def deliver(stack: Stack, function: Function) -> None:
+    """Hand the function what is in the queue, and show what it logs."""
+    before = len(function.lines)
+    stack.deliver(function)
+    for line in function.lines[before:]:
+        entry = json.loads(line)
+        if "level" in entry:  # no metrics
+            told = {
+                name: entry[name]
+                for name in ("key", "import_id", "registered", "rejected", "corrects", "reason")
+                if entry.get(name)
+            }
+            tell(f"the import function: {entry['message']} {json.dumps(told)}")
+
+
+def mended(rejected: bytes) -> bytes:
+    """Mend the cells of the messy example's rejected rows, and leave everything else as it is."""
+    rows = list(csv.DictReader(io.StringIO(rejected.decode("utf-8-sig"), newline="")))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows({**row, **MENDED[row["rollcall_line"]]} for row in rows)
+    return text.getvalue().encode("utf-8-sig")
+
+
+@contextmanager
+def aws() -> Iterator[str]:
+    """Play AWS, and give the address at which it listens."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # or it would tell every request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        os.environ |= {
+            "AWS_ENDPOINT_URL_SQS": endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "demo",
+            "AWS_SECRET_ACCESS_KEY": "demo",
+        }
+        yield endpoint
+    finally:
+        server.stop()
+
+
+def say(what: str) -> None:
+    """Say what happens next."""
+    print(f"\n$ {what}")
+
+
+def tell(what: str) -> None:
+    """Tell what came of it."""
+    print(what, flush=True)
+
+
+if __name__ == "__main__":
+    main()
