@@ -26,7 +26,7 @@ not_here := adapters/embedded_postgres.py entrypoints/cli.py entrypoints/termina
 .PHONY: build-ImportFunction build-SweepFunction build-MigrateFunction
 build-ImportFunction build-SweepFunction build-MigrateFunction:
 	rm -rf "$(package)"
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --no-compile --target "$(package)" \
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --no-input --no-compile --target "$(package)" \
 	    --require-hashes --no-deps --only-binary :all: --implementation cp --python-version $(version) \
 	    $(addprefix --platform ,$(platforms)) --requirement requirements/lambda.txt
 	cp -R src/rollcall "$(package)/"
@@ -37,5 +37,5 @@ build-ImportFunction build-SweepFunction build-MigrateFunction:
 	if $(RUNTIME_PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null; then \
 	    $(RUNTIME_PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(package)" -p /var/task "$(package)"; \
 	else \
-	    echo "There is no $(runtime) here to compile with (RUNTIME_PYTHON names one): cold starts will take twice as long." >&2; \
+	    echo "There is no $(runtime) here to compile with (RUNTIME_PYTHON names one): cold starts will take twice as long."; \
 	fi
