@@ -109,9 +109,9 @@ def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
 
         yield MemoryUserRepository()
         return
-    from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
-
     with _conninfo(settings, data) as conninfo:
+        from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
+
         users = PostgresUserRepository(conninfo)
         try:
             if settings.database_url is None:
