@@ -5,6 +5,15 @@ r"""How fast Rollcall is, beside others, on the same rows, the same server and t
     ./dev bench --suite goals        only this; more than one may be given
     ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
 
+In pieces, with about how many minutes each takes on a quiet machine with two cores, estimated from runs one by one:
+
+    ./dev bench --suite tenth        3: the goals of a million rows, five rounds beside both COPYs
+    ./dev bench --suite goals        20: these and the goals of ten million rows, likewise
+    ./dev bench --suite peers        9: five rounds of a million rows, the slow ones with fewer
+    ./dev bench --suite unique       5: ten million rows once, users told apart
+    ./dev bench --suite growth       10
+    ./dev bench --suite small        1
+
 Suites:
 
     goals     what Rollcall promises, each as a ratio of runs that stand beside each other in one round
