@@ -5,7 +5,7 @@ r"""How fast Rollcall is, beside others, on the same rows, the same server and t
     ./dev bench --suite goals        only this; more than one may be given
     ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
 
-In pieces, with about how many minutes each takes on a quiet machine with two cores, estimated from runs one by one:
+In pieces, with about how many minutes each takes on a quiet machine with two cores, reckoned from single runs:
 
     ./dev bench --suite tenth        3: the goals of a million rows, five rounds beside both COPYs
     ./dev bench --suite goals        20: these and the goals of ten million rows, likewise
