@@ -218,10 +218,12 @@ def _postmaster(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment without anything that would set up Rollcall, libpq or boto3."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("ROLLCALL_", "PG", "AWS_"))
-    } | {"RUNTIME__DLTHUB_TELEMETRY": "false"}
+    """Give the environment without anything that would set up Python, Rollcall, libpq or boto3."""
+    # PYTHONDONTWRITEBYTECODE alone would have each run compile Rollcall anew, which no user does.
+    ours = "PYTHON", "ROLLCALL_", "PG", "AWS_"
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
+        "RUNTIME__DLTHUB_TELEMETRY": "false"
+    }
 
 
 class Contest:

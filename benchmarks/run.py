@@ -5,11 +5,22 @@ r"""How fast Rollcall is, beside others, on the same rows, the same server and t
     ./dev bench --suite goals        only this; more than one may be given
     ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
 
+In pieces, with about how many minutes each takes on a quiet machine with two cores, reckoned from single runs:
+
+    ./dev bench --suite tenth        3: the goals of a million rows, five rounds beside both COPYs
+    ./dev bench --suite goals        20: these and the goals of ten million rows, likewise
+    ./dev bench --suite peers        9: five rounds of a million rows, the slow ones with fewer
+    ./dev bench --suite unique       5: ten million rows once, users told apart
+    ./dev bench --suite growth       10
+    ./dev bench --suite small        1
+
 Suites:
 
     goals     what Rollcall promises, each as a ratio of runs that stand beside each other in one round
+    tenth     of these, what is promised of a tenth of the rows, alone
     peers     other ways to load the same clean file, and what they make of a file with 1 % bad rows
     growth    whether cost grows straight with the rows, and what forms of files cost
+    unique    the largest file once, users told apart by name and country
     small     ten rows: what a person waits for
 
 How it is measured. Every run is a process of its own, timed from before its start until it is gone, with a
@@ -36,12 +47,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 import data
 from contenders import (
@@ -64,8 +76,12 @@ from rollcall.adapters.embedded_postgres import running
 
 PACKAGES = "adbc-driver-postgresql", "dlt", "pandas", "polars", "psycopg", "pyarrow", "sqlalchemy"
 SETTINGS = "shared_buffers", "max_wal_size", "wal_level", "fsync", "synchronous_commit", "full_page_writes"
+UNIQUE_BY = {"ROLLCALL_UNIQUE_BY": "name,country"}
 SMALLEST = 10_000
 JUDGED_FROM = 10_000_000  # rows of the largest file: the goals are about that many
+
+# What is promised, which figures keep it, and those that were measured.
+Goal: TypeAlias = tuple[str, str, Sequence[float]]
 
 
 def main() -> int:
@@ -108,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     if arguments.rows < SMALLEST or arguments.rows % SMALLEST:
         parser.error(f"--rows takes multiples of {SMALLEST:,}")
     if not arguments.suite or "all" in arguments.suite:
-        arguments.suite = list(SUITES)
+        arguments.suite = [suite for suite in SUITES if suite != "tenth"]  # the goals have it
     arguments.work = arguments.work.absolute()
     return arguments
 
@@ -160,16 +176,7 @@ def goals(contest: Contest, rows: int, pairs: int) -> None:
     """Measure what Rollcall promises."""
     fewer = rows // 10
     many = contest.rounds("goals", _beside_copy(contest, rows), pairs)
-    few = contest.rounds(
-        "goals",
-        [
-            *_beside_copy(contest, fewer),
-            rollcall_import(contest, "padded", fewer, "padded"),
-            copy(contest, "quoted", fewer, "COPY quoted", users="all"),
-            rollcall_import(contest, "quoted", fewer, "quoted"),
-        ],
-        pairs,
-    )
+    few = _few_rows(contest, fewer, pairs)
     checks = contest.rounds("goals", [plain_check(contest, fewer), check(contest, fewer)], pairs)
     [check_of_many] = contest.rounds("goals", [check(contest, rows)], min(pairs, 3)).values()
     with s3_server() as s3:
@@ -181,38 +188,81 @@ def goals(contest: Contest, rows: int, pairs: int) -> None:
 
     size, lesser = f"{rows:,} rows", f"{fewer:,} rows"
     print(f"## Goals\n\nRatios are of seconds, in pairs; {size} and {lesser}.")
+    _show_goals(
+        contest,
+        rows,
+        [
+            *_beside_both(many, "clean", size, "≤ 1.10"),
+            *_beside_both(many, "1 % bad", size, "≤ 1.15"),
+            (f"COPY ÷ COPY, {size}", "", ratios(many["COPY again"], many["COPY"])),
+            *_goals_of_few(few, lesser),
+            (f"CPU of client ÷ server, clean, {size}", "≤ 0.5", shares(many["clean"])),
+            (f"CPU of client ÷ server, 1 % bad, {size}", "≤ 0.5", shares(many["1 % bad"])),
+            (f"peak RSS in MB, clean, {size}", "≤ 64", peaks(many["clean"])),
+            (f"peak RSS in MB, 1 % bad, {size}", "≤ 64", peaks(many["1 % bad"])),
+            (f"peak RSS in MB, from S3, clean and 1 % bad, {size}", "≤ 96", peaks(many_from_s3)),
+            ("its growth from the lesser size, clean", "≤ 5", more(peaks(few["clean"]), peaks(many["clean"]))),
+            ("its growth, 1 % bad", "≤ 5", more(peaks(few["1 % bad"]), peaks(many["1 % bad"]))),
+            ("its growth, from S3", "≤ 5", more(peaks(few_from_s3), peaks(many_from_s3))),
+            (f"check: rows/s, {lesser}", "≥ 1,000,000", rates(screened)),
+            (f"check: rows/s, {size}", "≥ 1,000,000", rates(check_of_many)),
+            (f"csv.reader and User ÷ check, {lesser}", "≥ 4", ratios(plain, screened)),
+        ],
+    )
+    show_runs([*many.values(), *few.values(), *checks.values(), check_of_many, few_from_s3, many_from_s3])
+
+
+def tenth(contest: Contest, rows: int, pairs: int) -> None:
+    """Measure of the goals those of a tenth of the rows alone, which takes a tenth of the time."""
+    few = _few_rows(contest, rows // 10, pairs)
+    print("## Goals of a tenth of the rows\n\nRatios are of seconds, in pairs.")
+    _show_goals(contest, rows, _goals_of_few(few, f"{rows // 10:,} rows"))
+    show_runs([*few.values()])
+
+
+def _few_rows(contest: Contest, rows: int, pairs: int) -> dict[str, list[Run]]:
+    return contest.rounds(
+        "goals",
+        [
+            *_beside_copy(contest, rows),
+            rollcall_import(contest, "padded", rows, "padded"),
+            copy(contest, "quoted", rows, "COPY quoted", users="all"),
+            rollcall_import(contest, "quoted", rows, "quoted"),
+        ],
+        pairs,
+    )
+
+
+def _goals_of_few(few: dict[str, list[Run]], size: str) -> list[Goal]:
+    return [
+        *_beside_both(few, "clean", size, "≤ 1.25"),
+        *_beside_both(few, "1 % bad", size, ""),
+        *_beside_both(few, "padded", size, "≤ 1.5"),
+        (f"quoted ÷ COPY of quoted, {size}", "≤ 1.5", ratios(few["quoted"], few["COPY quoted"])),
+        (f"COPY ÷ COPY, {size}", "", ratios(few["COPY again"], few["COPY"])),
+        (f"CPU of client ÷ server, padded, {size}", "", shares(few["padded"])),
+        (f"CPU of client ÷ server, quoted, {size}", "", shares(few["quoted"])),
+        (f"peak RSS in MB, padded, {size}", "≤ 64", peaks(few["padded"])),
+        (f"peak RSS in MB, quoted, {size}", "≤ 64", peaks(few["quoted"])),
+    ]
+
+
+def _beside_both(runs: dict[str, list[Run]], form: str, size: str, wanted: str) -> list[Goal]:
+    """Hold an import against either COPY of the clean file in its round."""
+    return [
+        (f"{form} ÷ {other} of clean, {size}", wanted, ratios(runs[form], runs[other]))
+        for other in ("COPY", "COPY again")
+    ]
+
+
+def _show_goals(contest: Contest, rows: int, judged: list[Goal]) -> None:
     rows_of_table = []
-    for what, wanted, figures in (
-        (f"clean ÷ COPY, {size}", "≤ 1.10", ratios(many["clean"], many["COPY"])),
-        (f"1 % bad ÷ COPY of clean, {size}", "≤ 1.15", ratios(many["1 % bad"], many["COPY"])),
-        (f"COPY ÷ COPY, {size}", "", ratios(many["COPY again"], many["COPY"])),
-        (f"clean ÷ COPY, {lesser}", "≤ 1.25", ratios(few["clean"], few["COPY"])),
-        (f"1 % bad ÷ COPY of clean, {lesser}", "", ratios(few["1 % bad"], few["COPY"])),
-        (f"padded ÷ COPY of clean, {lesser}", "≤ 1.5", ratios(few["padded"], few["COPY again"])),
-        (f"quoted ÷ COPY of quoted, {lesser}", "≤ 1.5", ratios(few["quoted"], few["COPY quoted"])),
-        (f"COPY ÷ COPY, {lesser}", "", ratios(few["COPY again"], few["COPY"])),
-        (f"CPU of client ÷ server, clean, {size}", "≤ 0.5", shares(many["clean"])),
-        (f"CPU of client ÷ server, 1 % bad, {size}", "≤ 0.5", shares(many["1 % bad"])),
-        (f"CPU of client ÷ server, padded, {lesser}", "", shares(few["padded"])),
-        (f"CPU of client ÷ server, quoted, {lesser}", "", shares(few["quoted"])),
-        (f"peak RSS in MB, clean, {size}", "≤ 64", peaks(many["clean"])),
-        (f"peak RSS in MB, 1 % bad, {size}", "≤ 64", peaks(many["1 % bad"])),
-        (f"peak RSS in MB, padded, {lesser}", "≤ 64", peaks(few["padded"])),
-        (f"peak RSS in MB, quoted, {lesser}", "≤ 64", peaks(few["quoted"])),
-        (f"peak RSS in MB, from S3, clean and 1 % bad, {size}", "≤ 96", peaks(many_from_s3)),
-        ("its growth from the lesser size, clean", "≤ 5", more(peaks(few["clean"]), peaks(many["clean"]))),
-        ("its growth, 1 % bad", "≤ 5", more(peaks(few["1 % bad"]), peaks(many["1 % bad"]))),
-        ("its growth, from S3", "≤ 5", more(peaks(few_from_s3), peaks(many_from_s3))),
-        (f"check: rows/s, {lesser}", "≥ 1,000,000", rates(screened)),
-        (f"check: rows/s, {size}", "≥ 1,000,000", rates(check_of_many)),
-        (f"csv.reader and User ÷ check, {lesser}", "≥ 4", ratios(plain, screened)),
-    ):
+    for what, wanted, figures in judged:
         met = is_met(figures, wanted) if rows >= JUDGED_FROM else None
         contest.note("goal", what=what, wanted=wanted, met=met, figures=figures)
         told = (short(median(figures)), span(figures)) if figures else ("no run counts", "")
         rows_of_table.append((what, *told, len(figures), wanted, {None: "", True: "yes", False: "NO"}[met]))
     show_table(("what", "median", "range", "pairs", "goal", "met"), rows_of_table)
-    show_runs([*many.values(), *few.values(), *checks.values(), check_of_many, few_from_s3, many_from_s3])
 
 
 def _beside_copy(contest: Contest, rows: int) -> list[Contender]:
@@ -228,7 +278,6 @@ def _beside_copy(contest: Contest, rows: int) -> list[Contender]:
 def peers(contest: Contest, rows: int, pairs: int) -> None:
     """Load the same file in other ways."""
     rows //= 10
-    rounds = min(pairs, 3)
     fast = contest.rounds(
         "peers",
         [
@@ -241,12 +290,12 @@ def peers(contest: Contest, rows: int, pairs: int) -> None:
             ),
             *pgloader(contest, "clean", rows, users="all"),
         ],
-        rounds,
+        pairs,
     )
     slow = contest.rounds(
         "peers",
         [peer(contest, way, "clean", rows // 10, users="all") for way in ("executemany", "pandas_to_sql", "dlt")],
-        rounds,
+        pairs,
     )
     slowest = contest.rounds("peers", [peer(contest, "connection_per_row", "clean", rows // 100, users="all")], 1)
     print(f"## Peers\n\n{rows:,} clean rows; the slow ones were given fewer.")
@@ -289,7 +338,6 @@ def _with_bad_rows(contest: Contest, form: str, title: str) -> None:
 def growth(contest: Contest, rows: int, pairs: int) -> None:
     """See what more rows, and other forms of files, cost."""
     sizes = [rows // part for part in (1000, 100, 10, 1) if rows // part >= 1000]  # noqa: PLR2004 - a file of some size
-    unique_by = {"ROLLCALL_UNIQUE_BY": "name,country"}
 
     def measured(name: str, **setting: dict[str, str]) -> list[list[Run]]:
         return [
@@ -303,8 +351,8 @@ def growth(contest: Contest, rows: int, pairs: int) -> None:
         ]
 
     shown = measured("rollcall import")
-    with contest.unique_by(unique_by["ROLLCALL_UNIQUE_BY"]):
-        shown += measured("rollcall import, unique_by", environment=unique_by)
+    with contest.unique_by(UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
+        shown += measured("rollcall import, unique_by", environment=UNIQUE_BY)
     print("## Growth")
     show_runs(shown)
 
@@ -330,6 +378,17 @@ def growth(contest: Contest, rows: int, pairs: int) -> None:
     )
     print("## Forms of files")
     show_runs([*forms.values()])
+
+
+def unique(contest: Contest, rows: int, _pairs: int) -> None:
+    """See what it costs to tell the users of the largest file apart."""
+    with contest.unique_by(UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
+        run = contest.run(
+            "unique",
+            rollcall_import(contest, "clean", rows, "rollcall import, unique_by", environment=UNIQUE_BY),
+        )
+    print("## Users told apart")
+    show_runs([[run]])
 
 
 def small(contest: Contest, _rows: int, pairs: int) -> None:
@@ -382,8 +441,10 @@ def small(contest: Contest, _rows: int, pairs: int) -> None:
 
 SUITES: dict[str, Callable[[Contest, int, int], None]] = {
     "goals": goals,
+    "tenth": tenth,
     "peers": peers,
     "growth": growth,
+    "unique": unique,
     "small": small,
 }
 

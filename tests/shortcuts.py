@@ -120,6 +120,31 @@ BARE_AGES = (
     *("0", "7", "42", "100", "149", "150", "151", "007", "1000", "-1", "+1", "1.0", "1_0", "٣", "²"),
     *("", " ", " 7", "7 ", "\u30007", "'7", "7'", "\x007", "7\u200b"),
 )
+# Rows of which some have too few cells or too many, so that others might be taken for their cells.
+MISSHAPEN = (
+    "\n",
+    "a\n,X,1\n",
+    "a,X\n1\n",
+    "a\nb\n",
+    "a,X,1\n",
+    ",a,X,1,\n",
+    ",a,X\n1,a,X,1\n",
+    ",a,X,1,b\nX,1\n",
+    "a,X,1\n,",
+    "a\r,a,X,1\n",
+    ",a,X,1\r\r\n",
+    ",a,X,1\r,a,X,1\n",
+    "a,X,1,\r\n",
+    "a,X,1,\ra,X,1,\n",
+    "a,X,1,b\rc\n",
+    '"a,X,1\n,b,X,"1\n',
+    '"a\n",a,X,1\n',
+    '"a,b",a,X,1\n',
+    ',"a , b",X,1\n',
+    ',"a ; b",X,1\n',
+    'a,X,1,"b\nc"\n',
+    ' a,X,1,"\nb,Y,2,"\n',
+)
 _TRAPS = (
     *BARE_TRAPS,
     *('""', '""""', '"a"', '"a,b"', '"a;b"', '"a\tb"', '"a\nb"', '"a\r\nb"', '"a""b"', '"a"b', '" a "', '"\'=1"'),
@@ -144,6 +169,9 @@ def every_trap(header: str, end: str) -> bytes:
         for cell in _AGES if _is_number(label) else texts:
             lines.append(delimiter.join({**clean, label: cell}.values()))
             lines += [delimiter.join(clean.values())] * (len(lines) % 3)
+    padded = delimiter.join(f" {cell} " for cell in clean.values())
+    for rows in MISSHAPEN:
+        lines += [padded, *rows.replace(",", delimiter).rstrip("\n").split("\n"), padded]
     return (end.join(lines) + end).encode()
 
 

@@ -118,9 +118,9 @@ def repository(settings: Settings, data: Path, *, on_aws: bool = False) -> Itera
 
         yield MemoryUserRepository()
         return
-    from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
-
     with _database(settings, data, on_aws=on_aws) as database:
+        from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
+
         users = PostgresUserRepository(database.conninfo, database.credentials)
         try:
             if database.embedded:
@@ -268,14 +268,16 @@ def _database(settings: Settings, data: Path, *, on_aws: bool) -> Iterator[_Data
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
         SettingError: What was set leads to no database.
     """
-    from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
-
     if not names_database(settings):
         from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
 
         with running(data) as conninfo:
+            from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
+
             yield _Database(conninfo=conninfo, credentials=nothing_more, embedded=True)
         return
+    from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
+
     credentials = _credentials(settings) or nothing_more
     tls = _tls(settings) if on_aws or settings.database_ca or credentials is not nothing_more else {}
     yield _Database(

@@ -377,3 +377,19 @@ def test_memory_is_flat_however_many_records_there_are(
 
     assert number > 2 * KIB
     assert peak < MIB
+
+
+def test_lines_are_looked_at_without_taking_them() -> None:
+    """As many as are asked for, but none with a quote, none without its end, and none that is too long."""
+    reader = RecordReader(iter(['a,1\nb,2\r\nc,3\n"d",4\ne,5\nf,6']))
+
+    assert reader.plain_lines(1) == "a,1\n"
+    assert reader.plain_lines(5) == "a,1\nb,2\r\n"
+    assert reader.plain_lines(999) == "a,1\nb,2\r\nc,3\n"
+    assert reader.plain_lines(999, before=2) == "a,1\n"
+    assert reader.plain_lines(999, before=1) == ""
+    assert reader.take_lines("a,1\nb,2\r\nc,3\n") == 1
+    assert (reader.line, reader.plain_lines(999)) == (4, "")
+    assert [record.text for record in reader.take_some(",", 1)] == ['"d",4']
+    assert reader.plain_lines(999) == "e,5\n"
+    assert RecordReader(iter([" " * MIB + "\n"])).plain_lines(2 * MIB) == ""

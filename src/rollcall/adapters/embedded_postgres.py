@@ -37,8 +37,6 @@ from tempfile import TemporaryDirectory
 from typing import IO
 from urllib.parse import quote, urlencode
 
-import psycopg
-
 from rollcall.application.ports import RepositoryUnavailableError
 
 __all__ = ["EmbeddedPostgresError", "running"]
@@ -304,6 +302,9 @@ def _answers(url: str) -> bool:
     Raises:
         EmbeddedPostgresError: If the database cannot be made.
     """
+    # It takes as long to import as the server to start, and is not needed before.
+    import psycopg  # noqa: PLC0415 - see above
+
     try:
         connection = psycopg.connect(
             url,
@@ -332,6 +333,8 @@ def _takes_connections(url: str) -> bool:
     Returns:
         Whether it is.
     """
+    import psycopg  # noqa: PLC0415 - see _answers
+
     try:
         psycopg.connect(url, dbname="postgres", connect_timeout=_CONNECT_SECONDS).close()
     except psycopg.OperationalError:

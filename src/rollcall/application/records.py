@@ -65,6 +65,11 @@ class RecordReader:
         self._let_go = False
         self._beginning = ""
 
+    @property
+    def line(self) -> int:
+        """The line that comes next, 1-based."""
+        return self._line
+
     def peek(self, delimiter: str) -> Record | None:
         """Split off the next record without taking it; None at the end of the file.
 
@@ -92,23 +97,50 @@ class RecordReader:
         Returns:
             The line on which the first of them starts, and their text; empty where there is none.
         """
-        if self._at >= len(self._text) and not self._ended:
-            self._at = self._more(self._at)
-        stop = len(self._text) if before is None else self._start_of_line(before)
+        self._have_text()
+        stop = len(self._text) if before is None else self._start_of_line(before, len(self._text))
         found = records.match(self._text, self._at, stop)
         run = found[0] if found else ""
-        line = self._line
-        self._at += len(run)
-        self._line += run.count("\n")
-        return line, run
+        return self.take_lines(run), run
 
-    def _start_of_line(self, line: int) -> int:
-        """Find where a later line starts, as far as the text goes and line feeds alone end a line."""
+    def plain_lines(self, characters: int, before: int | None = None) -> str:
+        """Look at the whole lines from here on that end in a line feed and come before the next quote.
+
+        Args:
+            characters: Within how many characters they start; at least 1.
+            before: The line at which to stop; None for none.
+
+        Returns:
+            Their text, as far as the text at hand goes, with whatever carriage returns are in it. No record in it
+            is too long.
+        """
+        self._have_text()
+        stop = min(len(self._text), self._at + MAX_RECORD_BYTES // _MOST_BYTES)
+        stop = self._text.find("\n", self._at + characters - 1, stop) + 1 or stop
+        if before is not None:
+            stop = self._start_of_line(before, stop)
+        quote = self._text.find('"', self._at, stop)
+        end = self._text.rfind("\n", self._at, stop if quote < 0 else quote) + 1
+        return self._text[self._at : end]
+
+    def take_lines(self, lines: str) -> int:
+        """Take text that was looked at: whole lines from here on, each of which ends in a line feed.
+
+        Returns:
+            The line on which it starts.
+        """
+        line = self._line
+        self._at += len(lines)
+        self._line += lines.count("\n")
+        return line
+
+    def _start_of_line(self, line: int, stop: int) -> int:
+        """Find where a later line starts, if that is before a stop and line feeds alone end a line."""
         start = self._at
         for _ in range(line - self._line):
-            start = self._text.find("\n", start) + 1
+            start = self._text.find("\n", start, stop) + 1
             if not start:
-                return len(self._text)
+                return stop
         return start
 
     def take_empty_lines(self) -> int:
@@ -141,6 +173,11 @@ class RecordReader:
             return plain
         record = self.take(delimiter)
         return [record] if record else []
+
+    def _have_text(self) -> None:
+        """Have some text at hand that is not taken, unless the file ends here."""
+        if self._at >= len(self._text) and not self._ended:
+            self._at = self._more(self._at)
 
     def _more(self, at: int) -> int:
         """Append another piece of text, letting go of what is taken and of a record too long to be held.
@@ -177,8 +214,7 @@ class RecordReader:
 
     def _take_plain(self, delimiter: str, characters: int) -> list[Record]:
         """Take the whole lines before the next quote, where every cell is what stands between delimiters."""
-        if self._at >= len(self._text) and not self._ended:
-            self._at = self._more(self._at)
+        self._have_text()
         # The last character of the text may be one half of a line end.
         end_of_text = len(self._text) if self._ended else len(self._text) - 1
         last = min(self._at + characters, end_of_text) - 1

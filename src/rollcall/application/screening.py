@@ -84,9 +84,9 @@ def screen(
 
 def _accept_run(reader: RecordReader, clean: Iterable[CleanRecords], screening: "Screening") -> bool:
     for records in clean:
-        line, run = reader.take_run(records.pattern, before=screening.next_turned_down)
-        if run:
-            screening.accept_run(line, records.as_rows(run))
+        line, rows = records.take(reader, screening.next_turned_down)
+        if rows:
+            screening.accept_run(line, rows)
             return True
     return False
 
