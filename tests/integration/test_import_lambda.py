@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from announcements import Context, Event
+from database_roles import IMPORTER, acting_as
 from integration.command_line import imports, users, wait_until
 from rollcall.adapters.sqs import SqsQueues, client
 from rollcall.application.ports import StoreUnavailableError
@@ -106,7 +107,7 @@ class Chain:
         """What the function is told."""
         return {
             "ROLLCALL_REPORTS": f"s3://{self.bucket}/reports",
-            "ROLLCALL_DATABASE_URL": database_url,
+            "ROLLCALL_DATABASE_URL": acting_as(IMPORTER, database_url),
         }
 
 
