@@ -1,5 +1,6 @@
 """What is made of pip-audit's reports, which are as it writes them."""
 
+import re
 from typing import Any
 
 from hygiene.advisories import KNOWN_TO_BE_VULNERABLE, ROOT, Audit, pinned
@@ -41,6 +42,15 @@ def test_a_service_that_knows_everything_and_no_vulnerability_leaves_nothing_to_
     """Which is believed only of a service that knows the vulnerability it is tried with."""
     assert audit(SOUND).complaints == []
     assert f"{VULNERABLE['name']}=={VULNERABLE['version']}" == KNOWN_TO_BE_VULNERABLE
+
+
+def test_every_requirement_is_pinned_with_a_hash() -> None:
+    """So that nothing else can come in under its name."""
+    for path in pinned():
+        requirements = re.split(r"^(?=[\w.-]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+
+        assert requirements
+        assert all(re.match(r"[\w.\[\]-]+==\S+.*\\\n +--hash=sha256:[0-9a-f]{64}", one) for one in requirements)
 
 
 def test_every_file_of_pinned_requirements_is_audited() -> None:
