@@ -8,9 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -85,8 +84,8 @@ def look_into(paths: Iterable[str]) -> list[Leak]:
         paths: Files, from the current folder.
     """
     # Only ./dev audit installs it.
-    from detect_secrets import SecretsCollection  # noqa: PLC0415 - see above
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class  # noqa: PLC0415 - see above
+    from detect_secrets.core.secrets_collection import SecretsCollection  # noqa: PLC0415 - see above
     from detect_secrets.settings import default_settings, get_settings  # noqa: PLC0415 - see above
 
     secrets = SecretsCollection()
@@ -94,8 +93,7 @@ def look_into(paths: Iterable[str]) -> list[Leak]:
         settings = get_settings()
         assert len(settings.plugins) == len(get_mapping_from_secret_type_to_class())
         assert not any("verification" in name for name in settings.filters)
-        lines: Mapping[str, Any] = {"pattern": _PASSED_OVER}
-        settings.filters["detect_secrets.filters.regex.should_exclude_line"] = lines
+        settings.filters["detect_secrets.filters.regex.should_exclude_line"] = {"pattern": _PASSED_OVER}
         secrets.scan_files(*paths)
     return [Leak(path, one.secret_hash, one.line_number, one.type) for path, one in secrets]
 
