@@ -1,7 +1,8 @@
 """The test root: a real PostgreSQL, a server that speaks S3 over HTTP, and how hard Hypothesis looks.
 
 Both servers are started once for a session, when the first test needs them, and are handed out empty.
-`ROLLCALL_TEST_DATABASE_URL` names another PostgreSQL to test against; its user must be able to create databases.
+`ROLLCALL_TEST_DATABASE_URL` names another PostgreSQL to test against; its user must be able to create databases
+and roles; the roles of docs/roles.sql stay there.
 """
 
 import os
@@ -17,9 +18,9 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from psycopg import sql
 
+from database_roles import migrate_as_documented
 from receipts import receipts_held_to_schema, require_ledger_as_published
 from rollcall.adapters.embedded_postgres import running
-from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.s3 import client
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ def new_database(database_server: str) -> NewDatabase:
 
 @pytest.fixture(scope="session")
 def migrated_database(new_database: NewDatabase) -> Iterator[str]:
-    """The URL of one database with Rollcall's tables; see `emptied`."""
+    """The URL of one database with Rollcall's tables, and its roles; see `emptied`."""
     with new_database() as url:
-        migrate(url)
+        migrate_as_documented(url)
         yield url
 
 

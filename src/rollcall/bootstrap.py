@@ -251,7 +251,7 @@ class _Database:
     """
 
     conninfo: str
-    credentials: "Credentials"
+    credentials: "Credentials" = lambda: [{}]
     embedded: bool = False
 
 
@@ -272,17 +272,13 @@ def _database(settings: Settings, data: Path, *, on_aws: bool) -> Iterator[_Data
         from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
 
         with running(data) as conninfo:
-            from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
-
-            yield _Database(conninfo=conninfo, credentials=nothing_more, embedded=True)
+            yield _Database(conninfo=conninfo, embedded=True)
         return
-    from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
-
-    credentials = _credentials(settings) or nothing_more
-    tls = _tls(settings) if on_aws or settings.database_ca or credentials is not nothing_more else {}
+    credentials = _credentials(settings)
+    tls = _tls(settings) if on_aws or settings.database_ca or credentials else {}
     yield _Database(
         conninfo=settings.database_url or "postgresql://",
-        credentials=lambda: ({**tls, **found} for found in credentials()),
+        credentials=lambda: ({**tls, **found} for found in (credentials() if credentials else [{}])),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.steps import an_upload
+from database_roles import MIGRATOR, EachJobAsItsRole, acting_as
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migrating import migrate
@@ -54,8 +55,8 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
 
     def prepared(policy: Policy) -> UserRepository:
         url = emptied()
-        migrate(url, policy)
-        opened.append(PostgresUserRepository(url))
+        migrate(acting_as(MIGRATOR, url), policy)
+        opened.append(EachJobAsItsRole(url))
         return opened[-1]
 
     try:
@@ -63,7 +64,7 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
     finally:
         for repository in opened:
             repository.close()
-        migrate(emptied(), Policy())
+        migrate(acting_as(MIGRATOR, emptied()), Policy())
 
 
 @attrs.define

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from psycopg import Connection, sql
 
 from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
+from database_roles import EachJobAsItsRole
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.connecting import claim_free, migration_ids
@@ -99,12 +100,12 @@ def in_memory() -> Iterator[Harness]:
 
 @contextmanager
 def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
-    """A database."""
+    """A database, in which each job is done by its own role."""
     url = emptied()
     made: list[PostgresUserRepository] = []
 
     def another() -> PostgresUserRepository:
-        made.append(PostgresUserRepository(url))
+        made.append(EachJobAsItsRole(url))
         return made[-1]
 
     def contents() -> list[User]:

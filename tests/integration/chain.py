@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from announcements import Context, Event
+from database_roles import IMPORTER, acting_as
 from rollcall.adapters.sqs import client
 from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
@@ -117,7 +118,7 @@ class Chain:
         """What the functions are told."""
         return {
             "ROLLCALL_REPORTS": f"s3://{self.bucket}/reports",
-            "ROLLCALL_DATABASE_URL": database_url,
+            "ROLLCALL_DATABASE_URL": acting_as(IMPORTER, database_url),
             "ROLLCALL_UPLOADS": f"s3://{self.bucket}",
             "ROLLCALL_QUEUE": self.arn,
         }

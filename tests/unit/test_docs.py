@@ -51,6 +51,15 @@ def test_every_setting_has_its_row_in_the_readme(field: "attrs.Attribute[object]
     assert row in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
 
 
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    """A control whose test is gone or renamed is none."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+
+    assert len(named) > 20
+    for path, name in named:
+        assert re.search(rf"^ *def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
 def test_the_readme_names_every_column() -> None:
     """The rules are told in words there, so that nobody has to read code to make a file."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,24 @@
+-- What importer and operator may do in the tables, and nothing beyond it. See docs/roles.sql.
+--
+-- Run after each `rollcall migrate` that did something, as rollcall_migrator; to run it again does no harm:
+--
+--   psql -d app -U rollcall_migrator -f docs/grants.sql
+
+-- Whether the database is migrated as far as this version needs.
+grant select (migration_id) on _yoyo_migration to rollcall_importer, rollcall_operator;
+
+-- An import adds, and under ROLLCALL_ON_DUPLICATE=update changes; it looks for users who are there, and for lines that
+-- were mended. It deletes nothing, not even what it registered itself: a transaction that fails is rolled back.
+grant select, insert, update on users to rollcall_importer;
+grant select, insert, update on imports to rollcall_importer;
+grant select, insert on corrections to rollcall_importer;
+-- The sweep, which runs as the importer, remembers what it queued, and forgets it once it is in the ledger.
+grant select, insert, update, delete on lost_uploads to rollcall_importer;
+grant usage on sequence imports_id_seq to rollcall_importer;
+-- Only a table users that was there before Rollcall, with a serial key, asks for this.
+grant usage on sequence users_id_seq to rollcall_importer;
+
+-- An undo deletes users and what is known of mended lines, and marks the import. What the ledger says of it stands.
+grant select, delete on users to rollcall_operator;
+grant select, update (undone_at) on imports to rollcall_operator;
+grant select, delete on corrections to rollcall_operator;

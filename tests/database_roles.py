@@ -1,0 +1,66 @@
+"""The roles that docs/roles.sql and docs/grants.sql make, word for word, and how to come in as one of them."""
+
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+
+MIGRATOR = "rollcall_migrator"
+IMPORTER = "rollcall_importer"
+OPERATOR = "rollcall_operator"
+
+DOCS = Path(__file__).parents[1] / "docs"
+GRANTS = (DOCS / "grants.sql").read_text(encoding="utf-8")
+
+_ROLES = (DOCS / "roles.sql").read_text(encoding="utf-8")
+_PASSWORD = "of-tests"  # noqa: S105 - for a server that wants one; the embedded one does not ask
+
+
+def acting_as(role: str, url: str) -> str:
+    """Give the URL by which one of the roles comes into a database."""
+    address = urlsplit(url)
+    _, _, place = address.netloc.rpartition("@")
+    return address._replace(netloc=f"{role}:{_PASSWORD}@{place}").geturl()
+
+
+def migrate_as_documented(url: str) -> None:
+    """Migrate an empty database as docs/roles.sql says.
+
+    Args:
+        url: Its URL, for a user who may make roles.
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_ROLES.encode())
+        for role in MIGRATOR, IMPORTER, OPERATOR:
+            connection.execute(
+                sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(_PASSWORD))
+            )
+    migrate(acting_as(MIGRATOR, url))
+    with psycopg.connect(acting_as(MIGRATOR, url), autocommit=True) as connection:
+        connection.execute(GRANTS.encode())
+
+
+class EachJobAsItsRole(PostgresUserRepository):
+    """A repository that imports and looks as the importer, and undoes as the operator.
+
+    Args:
+        url: The database's URL, for whomever.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(acting_as(IMPORTER, url))
+        self._operator = PostgresUserRepository(acting_as(OPERATOR, url))
+
+    def undo(self, import_id: int, at: datetime) -> int:
+        """Undo as the operator."""
+        return self._operator.undo(import_id, at)
+
+    def close(self) -> None:
+        """Close both."""
+        super().close()
+        self._operator.close()

@@ -1,0 +1,70 @@
+"""What is made of pip-audit's reports, which are as it writes them."""
+
+import re
+from typing import Any
+
+from hygiene.advisories import KNOWN_TO_BE_VULNERABLE, ROOT, Audit, pinned
+
+VULNERABLE = {
+    "name": "requests",
+    "version": "2.19.0",
+    "vulns": [
+        {"id": "PYSEC-2018-28", "fix_versions": ["2.20.0"], "aliases": ["CVE-2018-18074"], "description": "…"},
+        {"id": "PYSEC-2023-74", "fix_versions": [], "aliases": [], "description": "…"},
+    ],
+}
+SOUND = {"name": "attrs", "version": "26.1.0", "vulns": []}
+UNKNOWN = {"name": "uv", "skip_reason": "Dependency not found on PyPI and could not be audited: uv (0.13.9)"}
+
+
+def audit(*dependencies: dict[str, Any]) -> Audit:
+    """Read a report of some releases."""
+    return Audit.read({"dependencies": list(dependencies), "fixes": []})
+
+
+def test_each_vulnerability_is_told_with_what_mends_it() -> None:
+    """Or that nothing does yet."""
+    assert audit(SOUND, VULNERABLE).complaints == [
+        "requests 2.19.0: PYSEC-2018-28, mended in 2.20.0",
+        "requests 2.19.0: PYSEC-2023-74, not mended yet",
+    ]
+
+
+def test_what_a_service_does_not_know_is_not_taken_for_sound() -> None:
+    """pip-audit itself passes over it."""
+    unknown = audit(SOUND, UNKNOWN)
+
+    assert unknown.complaints == ["uv: not known there as it is pinned"]
+    assert unknown.audited == {"attrs 26.1.0"}
+
+
+def test_a_service_that_knows_everything_and_no_vulnerability_leaves_nothing_to_say() -> None:
+    """Which is believed only of a service that knows the vulnerability it is tried with."""
+    assert audit(SOUND).complaints == []
+    assert f"{VULNERABLE['name']}=={VULNERABLE['version']}" == KNOWN_TO_BE_VULNERABLE
+
+
+def test_every_requirement_is_pinned_with_a_hash() -> None:
+    """So that nothing else can come in under its name."""
+    for path in pinned():
+        requirements = re.split(r"^(?=[\w.-]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+
+        assert requirements
+        assert all(re.match(r"[\w.\[\]-]+==\S+.*\\\n +--hash=sha256:[0-9a-f]{64}", one) for one in requirements)
+
+
+def test_every_file_of_pinned_requirements_is_audited() -> None:
+    """Also those that are for one command alone."""
+    hashed = {
+        path
+        for folder in ("requirements", "benchmarks", "src")
+        for path in (ROOT / folder).glob("*.txt")
+        if "--hash=sha256:" in path.read_text(encoding="utf-8")
+    }
+
+    assert hashed <= set(pinned())
+    assert hashed >= {
+        ROOT / "requirements/dev.txt",
+        ROOT / "requirements/audit.txt",
+        ROOT / "requirements/lock.txt",
+    }
