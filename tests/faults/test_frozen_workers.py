@@ -192,7 +192,7 @@ def test_a_frozen_worker_holds_up_nobody_and_changes_nothing_once_thawed(
     place, _, undone = place.partition(", ")
     with campaign.line(f"worker frozen {place}{undone and ', ' + undone}") as line:
         bytes_tried = set()
-        for number in range(campaign.choose(1, 25)):
+        for number in range(campaign.choose(1, 20)):
             url = emptied()
             asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
             shop = Shop(tmp_path, url, foreign_users(url))

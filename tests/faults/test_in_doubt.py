@@ -87,7 +87,7 @@ def test_a_connection_may_be_cut_at_any_byte(
     with campaign.line(f"connection cut at any byte of the {whose}") as line:
         upload, points = _an_upload(chance), set()
         whole = _length(upload, Desk(emptied()), proxy, of_client=of_client)
-        for _ in range(campaign.choose(8, 400)):
+        for _ in range(campaign.choose(8, 250)):
             desk, byte = Desk(emptied()), chance.randrange(whole)
             proxy.resets = chance.random() < 0.5
             _broken(desk, upload, proxy, AtByte(byte, of_client))
@@ -111,7 +111,7 @@ def test_the_server_may_end_the_connection_at_any_moment(
     with campaign.line("pg_terminate_backend at any moment") as line:
         upload, points = _an_upload(chance), set()
         whole = _length(upload, Desk(emptied()), proxy, of_client=True)
-        for _ in range(campaign.choose(8, 400)):
+        for _ in range(campaign.choose(8, 250)):
             desk, byte = Desk(emptied()), chance.randrange(whole)
             wait = chance.choice([0, 10_000])  # whether the worker goes on at once, or finds it ended
 
@@ -136,7 +136,7 @@ def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path
     with campaign.line("postmaster killed around the COMMIT, and recovered") as line, running(tmp_path) as url:
         migrate(url)
         with proxy_before(url) as proxy:
-            for number in range(campaign.choose(2, 40)):
+            for number in range(campaign.choose(2, 30)):
                 asked(url, "truncate users, imports, corrections restart identity")
                 desk, upload = Desk(url), _an_upload(chance)
                 how, pause = chance.choice(SIGNALS), chance.random() * 0.004

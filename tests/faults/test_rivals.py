@@ -109,7 +109,7 @@ def test_of_different_uploads_with_one_content_one_is_imported(
     chance = random.Random(f"{campaign.seed} one content")  # noqa: S311 - to be repeated
     with campaign.line("16 uploads with one content at once") as line:
         line.points = 16
-        for _ in range(campaign.choose(3, 100)):
+        for _ in range(campaign.choose(2, 50)):
             upload = made_upload("0.csv", rows=300, seed=chance.randrange(10**9))
             uploads = [attrs.evolve(upload, key=f"{number}.csv") for number in range(16)]
             desk = Desk(emptied())
@@ -130,7 +130,7 @@ def test_of_versions_of_one_key_one_is_imported(
     chance = random.Random(f"{campaign.seed} one key")  # noqa: S311 - to be repeated
     with campaign.line("8 versions of one key at once") as line:
         line.points = 8
-        for _ in range(campaign.choose(3, 100)):
+        for _ in range(campaign.choose(2, 50)):
             desk = Desk(emptied())
             versions = [made_upload("a.csv", rows=300, seed=chance.randrange(10**9)) for _ in range(8)]
             for version in versions:
@@ -159,7 +159,7 @@ def test_an_undo_beside_imports_of_the_same_upload_is_whole(
     chance = random.Random(f"{campaign.seed} undo")  # noqa: S311 - to be repeated
     with campaign.line(f"undo beside imports of the same upload{', told apart' if unique_by else ''}") as line:
         line.points = 8
-        for _ in range(campaign.choose(3, 100)):
+        for _ in range(campaign.choose(2, 50)):
             upload = made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             url = emptied()
             migrate(url, policy)
