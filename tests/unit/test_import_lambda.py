@@ -289,7 +289,7 @@ def test_an_upload_that_is_imported_elsewhere_goes_back_for_later(function: Lamb
 
     [(arn, body, attributes, delay)] = function.sent
     assert arn == "arn:aws:sqs:us-east-1:123456789012:queue"
-    assert (body, attributes, delay) == (event["Records"][0]["body"], {FIRST_SENT: "1767225600000"}, 60)
+    assert (body, attributes, delay) == (event["Records"][0]["body"], {FIRST_SENT: "1767225600000"}, 20)
     assert function.said() == ["put off"]
     assert function({"Records": [message(body, "again", **attributes)]}) == []
     assert len(function.desk.rows()) == 1
@@ -364,7 +364,7 @@ def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
     function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv"))
 
     assert function(in_sqs(records(function.drop(key="stuck.csv"))), Context(0.1)) == ["m1"]
-    assert function.said()[0].startswith("out of time, and rolled back")
+    assert function.said()[0].startswith("out of time; what was not committed is rolled back")
     assert function.desk.rows() == []
 
 
