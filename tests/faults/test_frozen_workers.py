@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -121,26 +121,22 @@ class Shop:
         return path
 
     def deliver(self, file: Path, *, again: bool = False) -> Receipt:
-        """Deliver until it has its verdict."""
-        users = PostgresUserRepository(self.database_url)
+        """Deliver until it has its verdict, for no longer than anybody may be held up."""
+        deadline = time.monotonic() + LIVES_SECONDS + RIVAL_DONE_WITHIN_SECONDS
         uploads, reference = bootstrap.uploaded_file(file)
-        try:
+        with closing(PostgresUserRepository(self.database_url)) as users:
+            importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
             while True:
                 try:
-                    return bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)(
-                        reference, again=again
-                    )
+                    return importer(reference, again=again)
                 except ImportInProgressError:
-                    continue
-        finally:
-            users.close()
+                    assert time.monotonic() < deadline, "nobody may be held up for so long"
 
     def undo_all(self) -> None:
         """Take back every import that can be."""
-        users = PostgresUserRepository(self.database_url)
-        for entry in list(users.entries()):
-            users.undo(entry.import_id, datetime.now(UTC))
-        users.close()
+        with closing(PostgresUserRepository(self.database_url)) as users:
+            for entry in list(users.entries()):
+                users.undo(entry.import_id, datetime.now(UTC))
 
     @property
     def oracle(self) -> Oracle:

@@ -88,7 +88,7 @@ def test_of_64_deliveries_of_one_upload_one_imports_it(
     chance = random.Random(f"{campaign.seed} one upload")  # noqa: S311 - to be repeated
     with campaign.line(f"{DELIVERIES} deliveries of one upload at once") as line:
         line.points = DELIVERIES
-        for _ in range(campaign.choose(3, 200)):
+        for _ in range(campaign.choose(2, 200)):
             desk, upload = Desk(emptied()), made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             reference = desk.drop(upload)
 
