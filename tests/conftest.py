@@ -117,7 +117,7 @@ def emptied(migrated_database: str) -> Callable[[], str]:
 
     def empty() -> str:
         with psycopg.connect(migrated_database, autocommit=True) as connection:
-            connection.execute("truncate users, imports, corrections restart identity")
+            connection.execute("truncate users, imports, corrections, lost_uploads restart identity")
             # What a test left behind that failed must not fail all those after it.
             left = connection.execute(
                 "select indexname from pg_indexes where tablename = 'users' "

@@ -93,7 +93,7 @@ def what_comes_of(
             bucket.put(f"{number}.csv", io.BytesIO(data))
             receipts.append(importer(ObjectReference(key=f"{number}.csv")))
     stored = {}
-    for report in reports.list():
+    for report in (listed.reference for listed in reports.list()):
         with reports.open(report) as found:
             stored[report.key] = found.fetch(lambda _: None).read()
     return Came(receipts, stored, list(users.users()))

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import attrs
 
 from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside
@@ -17,10 +20,13 @@ from rollcall.application.ports import ObjectStore, SchemaError, UnknownImportEr
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference
-from rollcall.settings import PREFIX, Address, SettingError, Settings
+from rollcall.settings import PREFIX, Address, DatabaseAuth, SettingError, Settings
 
 if TYPE_CHECKING:
+    from rollcall.adapters.postgres.connecting import Credentials
     from rollcall.adapters.sqs import SqsQueues
+
+_POSTGRES_PORT = 5432
 
 
 def now() -> datetime:
@@ -94,15 +100,17 @@ def folder(path: Path) -> tuple[ObjectStore, Path]:
 
 
 @contextmanager
-def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
+def repository(settings: Settings, data: Path, *, on_aws: bool = False) -> Iterator[UserRepository]:
     """Open the users and the ledger that the settings name.
 
     Args:
         settings: What was set.
         data: The folder of the embedded PostgreSQL, used where no database is named.
+        on_aws: See `_database`.
 
     Raises:
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
+        SettingError: What was set does not lead to a database.
     """
     if settings.database_url == "memory:":
         from rollcall.adapters.memory import MemoryUserRepository  # noqa: PLC0415 - see object_store
@@ -111,18 +119,23 @@ def repository(settings: Settings, data: Path) -> Iterator[UserRepository]:
         return
     from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see object_store
 
-    with _conninfo(settings, data) as conninfo:
-        users = PostgresUserRepository(conninfo)
+    with _database(settings, data, on_aws=on_aws) as database:
+        users = PostgresUserRepository(database.conninfo, database.credentials)
         try:
-            if settings.database_url is None:
-                _migrate_when_behind(users, conninfo, settings.policy)
+            if database.embedded:
+                _migrate_when_behind(users, database, settings.policy)
             yield users
         finally:
             users.close()
 
 
-def migrate(settings: Settings, data: Path) -> list[str]:
+def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str]:
     """Bring the schema up to date.
+
+    Args:
+        settings: What was set.
+        data: The folder of the embedded PostgreSQL, used where no database is named.
+        on_aws: See `_database`.
 
     Returns:
         What was done; empty if there was nothing to do.
@@ -130,11 +143,12 @@ def migrate(settings: Settings, data: Path) -> list[str]:
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused.
         SchemaError: The database does not speak UTF-8, or holds users whom the settings take for one.
+        SettingError: What was set does not lead to a database.
     """
     from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
-    with _conninfo(settings, data) as conninfo:
-        return apply(conninfo, settings.policy)
+    with _database(settings, data, on_aws=on_aws) as database:
+        return apply(database.conninfo, settings.policy, database.credentials)
 
 
 def import_users(
@@ -184,18 +198,91 @@ def _report_folder(*, beside_uploads: bool) -> Callable[[Source], str]:
     return folder
 
 
+@attrs.frozen(kw_only=True)
+class _Database:
+    """The way to a database.
+
+    Attributes:
+        conninfo: Its address.
+        credentials: Fill what the address leaves out.
+        embedded: Whether it is our own.
+    """
+
+    conninfo: str
+    credentials: "Credentials"
+    embedded: bool = False
+
+
 @contextmanager
-def _conninfo(settings: Settings, data: Path) -> Iterator[str]:
-    if settings.database_url is not None:
-        yield settings.database_url
+def _database(settings: Settings, data: Path, *, on_aws: bool) -> Iterator[_Database]:
+    """Find the way to the database.
+
+    Args:
+        settings: What was set.
+        data: The folder of the embedded PostgreSQL, used where no database is named.
+        on_aws: Whether we run on AWS, where nobody is trusted on the way to the database.
+
+    Raises:
+        RepositoryUnavailableError: The embedded PostgreSQL does not start.
+        SettingError: What was set leads to no database.
+    """
+    from rollcall.adapters.postgres.connecting import nothing_more  # noqa: PLC0415 - see object_store
+
+    if not names_database(settings):
+        from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
+
+        with running(data) as conninfo:
+            yield _Database(conninfo=conninfo, credentials=nothing_more, embedded=True)
         return
-    from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
+    credentials = _credentials(settings) or nothing_more
+    tls = _tls(settings) if on_aws or settings.database_ca or credentials is not nothing_more else {}
+    yield _Database(
+        conninfo=settings.database_url or "postgresql://",
+        credentials=lambda: ({**tls, **found} for found in credentials()),
+    )
 
-    with running(data) as conninfo:
-        yield conninfo
+
+def names_database(settings: Settings) -> bool:
+    """Tell whether the settings name a database, so that the embedded one is not meant."""
+    return settings.database_url is not None or settings.database_secret_arn is not None
 
 
-def _migrate_when_behind(users: UserRepository, conninfo: str, policy: Policy) -> None:
+def _credentials(settings: Settings) -> "Credentials | None":
+    """Find who knows what the address of the database leaves out; None if nobody has to."""
+    if settings.database_auth is DatabaseAuth.IAM:
+        from rollcall.adapters.rds import IamToken  # noqa: PLC0415 - see object_store
+
+        try:
+            address = urlsplit(settings.database_url or "")
+            host, port, user = address.hostname, address.port or _POSTGRES_PORT, unquote(address.username or "")
+        except ValueError:  # a port that is none
+            host = None
+        if not host or not user:
+            allowed = "postgresql://user@host:port/database: IAM signs a password for that user at that host"
+            raise SettingError(f"{PREFIX}DATABASE_URL", "(hidden)", allowed)
+        return IamToken(host, port, user)
+    if settings.database_secret_arn:
+        from rollcall.adapters.secrets_manager import DatabaseSecret, client  # noqa: PLC0415 - see object_store
+
+        return DatabaseSecret(settings.database_secret_arn, cache(client))
+    return None
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    """Say how the server has to prove who it is, where its address does not.
+
+    Raises:
+        SettingError: There is no such file of certificates.
+    """
+    if settings.database_ca is None:
+        return {"sslmode": "verify-full"}
+    if not Path(settings.database_ca).is_file():
+        allowed = attrs.fields(Settings).database_ca.metadata["allowed"]
+        raise SettingError(f"{PREFIX}DATABASE_CA", settings.database_ca, allowed)
+    return {"sslmode": "verify-full", "sslrootcert": settings.database_ca}
+
+
+def _migrate_when_behind(users: UserRepository, database: _Database, policy: Policy) -> None:
     """Migrate the embedded database, which is nobody else's, without being asked."""
     try:
         with suppress(UnknownImportError):
@@ -203,4 +290,4 @@ def _migrate_when_behind(users: UserRepository, conninfo: str, policy: Policy) -
     except SchemaError:
         from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
-        apply(conninfo, policy)
+        apply(database.conninfo, policy)

@@ -4,6 +4,8 @@ import codecs
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,8 +17,13 @@ from rollcall.domain.user import COLUMNS
 PREFIX = "ROLLCALL_"
 GIB = 1024**3
 
+_DAYS_AT_MOST = 36_500  # from now, dates are known that far back
+
 _bucket = re.compile(r"[A-Za-z0-9._-]+")
 _count = re.compile("[0-9]{1,18}")
+_secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@!-]+", re.ASCII)
+# S3 tells no queue whose name ends in .fifo.
+_queue_arn = re.compile("arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}")
 
 # Python has these too, but no verdict may rest on them.
 _UNFIT_ENCODINGS = frozenset(
@@ -71,12 +78,25 @@ class Address:
         raise ValueError
 
 
+class DatabaseAuth(StrEnum):
+    """How the database is told who comes in."""
+
+    PASSWORD = "password"  # noqa: S105 - the word, and no password
+    IAM = "iam"
+
+
 def _database(text: str) -> str:
     parts = urlsplit(text)
     # With an @ of the password's own, its end would be taken for the host, and shown when that is not found.
     if text == "memory:" or (text.startswith(("postgresql://", "postgres://")) and parts.netloc.count("@") <= 1):
         return text
     raise ValueError
+
+
+def _secret(text: str) -> str:
+    if not _secret_arn.fullmatch(text):
+        raise ValueError
+    return text
 
 
 def _encodings(text: str) -> tuple[str, ...]:
@@ -94,7 +114,20 @@ def _columns(text: str) -> tuple[str, ...]:
     return tuple(column for column in COLUMNS if column in named)
 
 
-def _bytes(text: str) -> int:
+def _arn(text: str) -> str:
+    if not _queue_arn.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _days(text: str) -> timedelta:
+    days = _positive(text)
+    if days > _DAYS_AT_MOST:
+        raise ValueError
+    return timedelta(days=days)
+
+
+def _positive(text: str) -> int:
     digits = text.strip()
     if not _count.fullmatch(digits) or not int(digits):
         raise ValueError
@@ -156,8 +189,29 @@ class Settings:
         default=None,
         allowed="postgresql://... (with %40 for an @ in the password) or memory:",
         what="Where users and ledger live; libpq's PG* variables fill what it leaves out. "
-        "Unset: the embedded PostgreSQL.",
+        "Unset, and no secret either: the embedded PostgreSQL.",
         secret=True,
+    )
+    database_secret_arn: str | None = _setting(
+        _secret,
+        default=None,
+        allowed="the ARN of a secret, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
+        what="The secret of AWS Secrets Manager that holds what the database's address leaves out, user and "
+        "password above all. Fetched when first needed, and again when its password was rotated.",
+    )
+    database_auth: DatabaseAuth = _setting(
+        DatabaseAuth,
+        default="password",
+        allowed="password or iam",
+        what="Who says who comes in: a password, or IAM, which signs one for the user and host of "
+        "ROLLCALL_DATABASE_URL.",
+    )
+    database_ca: str | None = _setting(
+        os.path.abspath,
+        default=None,
+        allowed="the path of a PEM file that is there",
+        what="The certificates to know the database by. With this, a secret or IAM, and on Lambda always, TLS is "
+        "verify-full unless the address says another sslmode.",
     )
     data: str | None = _setting(
         os.path.abspath,
@@ -203,16 +257,28 @@ class Settings:
         what="What to do with a new version of a key that is already loaded.",
     )
     max_upload_bytes: int = _setting(
-        _bytes,
+        _positive,
         default=str(5 * GIB),
         allowed="a number of bytes",
         what="How large an upload may be as stored.",
     )
     max_csv_bytes: int = _setting(
-        _bytes,
+        _positive,
         default=str(20 * GIB),
         allowed="a number of bytes",
         what="How large it may be after decompression.",
+    )
+    queue: str | None = _setting(
+        _arn,
+        default=None,
+        allowed="arn:aws:sqs:region:account:name",
+        what="The queue to which the sweep Lambda announces uploads of which nobody was told.",
+    )
+    sweep_days: timedelta = _setting(
+        _days,
+        default="7",
+        allowed=f"a number of days from 1 to {_DAYS_AT_MOST}",
+        what="How old an upload may be for the sweep Lambda to look after it.",
     )
 
     @property

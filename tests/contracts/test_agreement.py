@@ -27,6 +27,7 @@ from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers, Progress
 from rollcall.application.ports import (
+    Listed,
     ObjectNotFoundError,
     ObjectStore,
     RepositoryUnavailableError,
@@ -79,14 +80,14 @@ class FailingReports:
             raise StoreUnavailableError(key, "no room")
         return self.kept.put(key, content)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """List as memory does."""
-        return self.kept.list(prefix)
+        return self.kept.list(prefix, after=after)
 
     def contents(self) -> dict[str, object]:
         """Give the newest of every report; in whatever order the parts of a receipt are written."""
         found: dict[str, object] = {}
-        for reference in self.kept.list():
+        for reference in (listed.reference for listed in self.kept.list()):
             with self.kept.open(ObjectReference(key=reference.key)) as report:
                 data = report.fetch(lambda _: None).read()
                 found[reference.key] = json.loads(data) if reference.key.endswith(".json") else data
@@ -176,7 +177,7 @@ class Agreement(RuleBasedStateMachine):
     def drop(self, key: str, data: bytes) -> None:
         """Somebody uploads, the same name again and again."""
         self.uploads.put(key, io.BytesIO(data))
-        self.references = list(self.uploads.list())
+        self.references = [listed.reference for listed in self.uploads.list()]
 
     @precondition(lambda self: self.references)
     @rule(

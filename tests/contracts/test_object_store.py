@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import socket
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -66,7 +68,9 @@ def in_memory() -> Iterator[Harness]:
     store = MemoryObjectStore()
 
     def contents() -> dict[str, bytes]:
-        return {reference.key: fetched(store, ObjectReference(key=reference.key)) for reference in store.list()}
+        return {
+            reference.key: fetched(store, ObjectReference(key=reference.key)) for reference in references(store)
+        }
 
     def etag(key: str) -> str:
         return opened_upload(store, key).version or ""
@@ -132,6 +136,11 @@ def opened(request: pytest.FixtureRequest, new_bucket: Callable[[bool], str], s3
 def put(store: ObjectStore, key: str, data: bytes) -> str:
     """Store some bytes."""
     return store.put(key, io.BytesIO(data))
+
+
+def references(store: ObjectStore, prefix: str = "") -> list[ObjectReference]:
+    """Give what leads to everything that is listed, in its order."""
+    return [listed.reference for listed in store.list(prefix)]
 
 
 def nothing(_: bytes) -> None:
@@ -237,7 +246,7 @@ class TestReading:
             put(harness.store, key, b"data")
 
             assert harness.contents() == {key: b"data"}
-            assert [fetched(harness.store, reference) for reference in harness.store.list()] == [b"data"]
+            assert [fetched(harness.store, reference) for reference in references(harness.store)] == [b"data"]
 
     @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 9 * MIB + 1])
     def test_every_byte_is_watched_once_and_in_order(self, opened: Opened, size: int) -> None:
@@ -451,9 +460,8 @@ class TestIdentity:
         with opened() as harness:
             put(harness.store, "key", b"data")
             put(harness.store, "key", b"data")
-            references = list(harness.store.list())
 
-            assert len({reference.version for reference in references}) == 2
+            assert len({reference.version for reference in references(harness.store)}) == 2
 
     @with_versions
     def test_an_old_version_stays_readable_as_it_was(self, opened: Opened) -> None:
@@ -474,11 +482,12 @@ class TestIdentity:
         """Whoever sweeps a bucket computes the same identity as whoever was notified."""
         with opened() as harness:
             put(harness.store, "folder/é key", b"data")
-            [reference] = harness.store.list()
-            with harness.store.open(reference) as found:
+            [listed] = harness.store.list()
+            with harness.store.open(listed.reference) as found:
                 sha256 = hashlib.sha256(found.fetch(nothing).read()).hexdigest()
                 swept = found.upload.with_content(sha256)
 
+                assert listed.upload == found.upload
             assert swept == opened_upload(harness.store, "folder/é key")
 
 
@@ -504,7 +513,7 @@ class TestListing:
         with opened() as harness:
             for key, data in put_under.items():
                 put(harness.store, key, data)
-            found = [fetched(harness.store, reference) for reference in harness.store.list(prefix)]
+            found = [fetched(harness.store, reference) for reference in references(harness.store, prefix)]
 
             assert sorted(found) == sorted(data for key, data in put_under.items() if key.startswith(prefix))
 
@@ -516,11 +525,46 @@ class TestListing:
                 put(harness.store, "key", data)
                 put(harness.store, "other", data)
 
-            assert sorted(fetched(harness.store, reference) for reference in harness.store.list("key")) == [
+            assert sorted(fetched(harness.store, reference) for reference in references(harness.store, "key")) == [
                 b"1",
                 b"2",
                 b"3",
             ]
+
+    @over_http
+    @given(
+        puts=st.lists(
+            st.sampled_from(("a/b", "a-b", "a.csv", "a/-", "a/b/c", "Z", "é", "𝄞", "\uffee")), max_size=9
+        ),
+        prefix=st.sampled_from(("", "", "a", "a/", "a/b")),
+    )
+    def test_a_listing_has_an_order_and_goes_on_from_wherever_it_stopped(
+        self, opened: Opened, puts: list[str], prefix: str
+    ) -> None:
+        """By the bytes of the keys, which are not always the order of folders; of each key the newest first."""
+        with opened() as harness:
+            # In a folder one name cannot be a file and a folder.
+            for key in puts:
+                put(harness.store, f"{key}.csv", b"")
+            found = list(harness.store.list(prefix))
+
+            keys_listed = [listed.reference.key for listed in found]
+            assert keys_listed == sorted(keys_listed, key=str.encode)
+            for older, newer in pairwise(reversed(found)):
+                if older.reference.key == newer.reference.key:
+                    assert older.upload.last_modified <= newer.upload.last_modified
+            for place, listed in enumerate(found):
+                assert list(harness.store.list(prefix, after=listed.reference)) == found[place + 1 :]
+
+    def test_what_is_listed_is_the_upload_that_opening_it_gives(self, opened: Opened) -> None:
+        """So that nothing has to be opened to know whether the ledger knows it."""
+        with opened() as harness:
+            for key, data in (("key", b"1"), ("key", b"22"), ("folder/é key", b""), ("x" * 200, b"333")):
+                put(harness.store, key, data)
+
+            for listed in harness.store.list():
+                with harness.store.open(listed.reference) as found:
+                    assert found.upload == listed.upload
 
     @without_versions
     def test_without_versions_only_the_present_state_is_listed(self, opened: Opened) -> None:
@@ -529,7 +573,7 @@ class TestListing:
             put(harness.store, "key", b"1")
             put(harness.store, "key", b"2")
 
-            assert [fetched(harness.store, reference) for reference in harness.store.list()] == [b"2"]
+            assert [fetched(harness.store, reference) for reference in references(harness.store)] == [b"2"]
 
 
 HOSTILE_KEYS = (
@@ -653,7 +697,17 @@ class TestFolder:
         ):
             put(store, key, b"data")
 
-        assert [reference.key for reference in store.list()] == ["a.csv", "folder/b.csv"]
+        assert [reference.key for reference in references(store)] == ["a.csv", "folder/b.csv"]
+
+    def test_a_listing_goes_on_behind_what_is_no_longer_there(self, tmp_path: Path) -> None:
+        """Between the two anything may be removed, whole folders too."""
+        store = LocalObjectStore(tmp_path)
+        for key in ("a/b/1", "a/b/2", "a/c", "d"):
+            put(store, key, b"")
+        first = references(store)[0]
+        shutil.rmtree(tmp_path / "a" / "b")
+
+        assert [listed.reference.key for listed in store.list(after=first)] == ["a/c", "d"]
 
     def test_links_are_not_listed(self, tmp_path: Path) -> None:
         """What they lead to lies elsewhere, or is listed already; and they may lead in a circle."""
@@ -668,7 +722,7 @@ class TestFolder:
         (root / "circle").symlink_to(root)
         (root / "nowhere.csv").symlink_to(root / "missing")
 
-        assert [reference.key for reference in store.list()] == ["a.csv"]
+        assert [reference.key for reference in references(store)] == ["a.csv"]
 
     @pytest.mark.parametrize("key", ["file.csv", "folder/secret.csv", "folder/../secret.csv"])
     def test_a_link_that_leads_out_of_the_folder_is_not_followed(self, tmp_path: Path, key: str) -> None:
@@ -1097,7 +1151,7 @@ class TestS3:
         for version in (None, marker):
             with pytest.raises(ObjectNotFoundError), store.open(ObjectReference(key="key", version=version)):
                 pass
-        assert [fetched(store, reference) for reference in store.list()] == [b"data"]
+        assert [fetched(store, reference) for reference in references(store)] == [b"data"]
 
     def test_more_objects_than_one_page_holds_are_all_listed(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client", monkeypatch: pytest.MonkeyPatch
@@ -1109,4 +1163,37 @@ class TestS3:
         for key in names * 2:
             put(store, key, b"")
 
-        assert sorted(reference.key for reference in store.list()) == sorted(names * 2)
+        found = list(store.list())
+        assert [listed.reference.key for listed in found] == sorted(names * 2)
+        for place, listed in enumerate(found):
+            assert list(store.list(after=listed.reference)) == found[place + 1 :]
+
+    def test_what_is_from_before_there_were_versions_is_listed_and_found(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
+    ) -> None:
+        """Though versions came in front of it, or a deletion: exactly that state of the key, and no other."""
+        bucket = new_bucket(False)  # noqa: FBT003 - what the one argument of it is
+        store = S3ObjectStore(bucket, "", s3_client)
+        put(store, "deleted", b"once")
+        put(store, "key", b"before")
+        before = opened_upload(store, "key")
+        s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        put(store, "key", b"after")
+        s3_client.delete_object(Bucket=bucket, Key="deleted")
+
+        assert sorted(fetched(store, reference) for reference in references(store)) == [
+            b"after",
+            b"before",
+            b"once",
+        ]
+        assert before in [listed.upload for listed in store.list()]
+
+    def test_a_place_that_s3_does_not_know_is_not_taken_for_the_end(self) -> None:
+        """Whoever remembered it has to begin anew."""
+        error = b"<Error><Code>InvalidArgument</Code><Message>Invalid version id specified</Message></Error>"
+        head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        with answering(head % len(error) + error) as endpoint, asking(endpoint) as store:
+            with pytest.raises(ObjectNotFoundError, match="after version x of key"):
+                list(store.list(after=ObjectReference(bucket="bucket", key="key", version="x")))
+            with pytest.raises(StoreUnavailableError):
+                list(store.list())

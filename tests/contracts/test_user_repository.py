@@ -7,8 +7,9 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -17,18 +18,19 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from psycopg import sql
+from psycopg import Connection, sql
 
 from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
-from rollcall.adapters.postgres.connecting import migration_ids
+from rollcall.adapters.postgres.connecting import claim_free, migration_ids
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     Block,
     Importing,
     ImportInProgressError,
+    Lost,
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
@@ -55,6 +57,7 @@ class Harness:
         contents: Gives all users there are, in the order in which they were registered.
         commits_fail: Makes every commit of an import fail in its context.
         waits: Tells whether somebody waits for a claim of somebody else.
+        noted: Gives the identities of the uploads that are noted as lost.
     """
 
     repository: UserRepository
@@ -62,6 +65,7 @@ class Harness:
     contents: Callable[[], list[User]]
     commits_fail: Callable[[], AbstractContextManager[None]]
     waits: Callable[[], bool]
+    noted: Callable[[], set[str]]
 
 
 Stored = Callable[[], AbstractContextManager[Harness]]
@@ -89,6 +93,7 @@ def in_memory() -> Iterator[Harness]:
         contents=lambda: list(repository.users()),
         commits_fail=commits_fail,
         waits=lambda: True,
+        noted=lambda: set(repository._tables.queued),  # noqa: SLF001 - the only look from behind there is
     )
 
 
@@ -128,6 +133,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
+            noted=lambda: {identity for (identity,) in asked(url, "select identity from lost_uploads")},
         )
         require_ledger_as_published(url)
     finally:
@@ -155,6 +161,15 @@ def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str
         )
     assert importing.import_id is not None
     return importing.import_id
+
+
+def note_lost(
+    harness: Harness, *uploads: Upload, at: datetime = NOON, patience: timedelta = timedelta()
+) -> tuple[set[str], set[str]]:
+    """Look for the lost; gives whom to queue, of which two times is enough, and whom to give up."""
+    identities = [upload.identity for upload in uploads]
+    lost = harness.repository.note_lost(identities, at, at_most=2, patience=patience)
+    return set(lost.queue), set(lost.give_up)
 
 
 def nothing_is_kept(harness: Harness) -> bool:
@@ -865,6 +880,98 @@ class TestOverdue:
             importing.commit(a_receipt(an_upload(), importing.import_id, counts))
 
 
+class TestLost:
+    """What the ledger should know by now and does not is found, and noted before it is queued."""
+
+    def test_what_the_ledger_does_not_know_is_lost(self, stored: Stored) -> None:
+        """Whatever became of an upload that it knows: loaded, refused or undone."""
+        with stored() as harness:
+            loaded, refused, undone, lost = (an_upload(version=version) for version in "1234")
+            load(harness.repository, [ANN], loaded)
+            refuse(harness.repository, refused)
+            harness.repository.undo(load(harness.repository, [ANN], undone), NOON)
+
+            assert note_lost(harness, loaded, refused, undone, lost) == ({lost.identity}, set())
+            assert note_lost(harness, loaded, refused, undone) == (set(), set())
+
+    def test_nothing_asked_is_nothing_lost(self, stored: Stored) -> None:
+        """A bucket may hold nothing but reports."""
+        with stored() as harness:
+            assert note_lost(harness) == (set(), set())
+
+    def test_more_than_fit_a_page_are_asked_at_once(self, stored: Stored) -> None:
+        """One question for hundreds, or a large bucket would take a day."""
+        many = [an_upload(version=str(number)) for number in range(1000)]
+        with stored() as harness:
+            assert note_lost(harness, *many) == ({upload.identity for upload in many}, set())
+
+    def test_what_is_being_imported_is_not_lost(self, stored: Stored) -> None:
+        """Nor noted; once it is left without a commit, it is lost after all."""
+        with stored() as harness:
+            with harness.rival().importing(an_upload(), "sha"):
+                assert note_lost(harness, an_upload()) == (set(), set())
+            assert note_lost(harness, an_upload()) == ({an_upload().identity}, set())
+
+    def test_nobody_waits_long_for_whoever_looks_for_the_lost(self, stored: Stored) -> None:
+        """What it holds meanwhile it gives back with its answer."""
+        with stored() as harness:
+            note_lost(harness, an_upload())
+            load(harness.rival(), [ANN])
+
+            assert harness.contents() == [ANN]
+
+    def test_an_upload_is_queued_so_often_and_no_more(self, stored: Stored) -> None:
+        """From then on it is given up, whoever asks."""
+        one, other = an_upload("one"), an_upload("other")
+        with stored() as harness:
+            assert note_lost(harness, one) == ({one.identity}, set())
+            assert note_lost(harness, one, other) == ({one.identity, other.identity}, set())
+            assert note_lost(harness, one, other) == ({other.identity}, {one.identity})
+            for _ in range(3):
+                assert note_lost(harness, one, other) == (set(), {one.identity, other.identity})
+
+    def test_an_upload_that_was_queued_just_now_is_left_alone(self, stored: Stored) -> None:
+        """Its message may still wait, or be at work: it is neither queued nor given up before it had its time."""
+        upload, hour = an_upload(), timedelta(hours=1)
+        moment = timedelta(microseconds=1)
+        with stored() as harness:
+            outcomes = [
+                note_lost(harness, upload, at=NOON + after, patience=hour)
+                for after in (0 * hour, hour - moment, hour, 2 * hour - moment, 2 * hour)
+            ]
+
+        queued = ({upload.identity}, set[str]())
+        assert outcomes == [queued, (set(), set()), queued, (set(), set()), (set(), {upload.identity})]
+
+    def test_what_found_its_way_into_the_ledger_is_forgotten(self, stored: Stored) -> None:
+        """Else the notes would grow for ever. Nothing else is."""
+        imported, poison = an_upload("imported"), an_upload("poison")
+        with stored() as harness:
+            note_lost(harness, imported, poison)
+            load(harness.repository, [ANN], imported)
+            note_lost(harness, poison)
+
+            assert harness.noted() == {poison.identity}
+            assert note_lost(harness, imported, poison) == (set(), {poison.identity})
+
+    def test_of_many_that_look_at_once_one_queues(self, stored: Stored) -> None:
+        """A schedule may start a sweep before the one before has ended."""
+        found: list[tuple[set[str], set[str]]] = []
+        with stored() as harness:
+
+            def look(repository: UserRepository) -> None:
+                lost = repository.note_lost([an_upload().identity], NOON, at_most=2, patience=timedelta(1))
+                found.append((set(lost.queue), set(lost.give_up)))
+
+            threads = [threading.Thread(target=look, args=(harness.rival(),)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert sorted(found, key=str) == sorted([({an_upload().identity}, set()), *[(set(), set())] * 7], key=str)
+
+
 def clients(url: str) -> int:
     """Count the connections that Rollcall has to a database."""
     query = "select 1 from pg_stat_activity where datname = current_database() and application_name = 'rollcall'"
@@ -890,6 +997,24 @@ def repository(database_url: str) -> Iterator[PostgresUserRepository]:
 
 class TestPostgresConnections:
     """Connections break, and are not leaked."""
+
+    def test_what_is_committed_between_two_looks_is_not_lost(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """First at the ledger and then at the claims, of which the last is given back just now."""
+        finder, rival = PostgresUserRepository(database_url), PostgresUserRepository(database_url)
+
+        def commit_first(connection: Connection[tuple[object, ...]], names: Iterable[str]) -> list[str]:
+            load(rival, [ANN])
+            return claim_free(connection, names)
+
+        monkeypatch.setattr("rollcall.adapters.postgres.repository.claim_free", commit_first)
+        lost = finder.note_lost([an_upload().identity], NOON, at_most=2, patience=timedelta())
+        finder.close()
+        rival.close()
+
+        assert lost == Lost()
+        assert asked(database_url, "select * from lost_uploads") == []
 
     def test_one_connection_is_kept_and_no_more(
         self, repository: PostgresUserRepository, database_url: str
@@ -1090,6 +1215,7 @@ def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], obje
     return [
         lambda: load(repository, [ANN]),
         lambda: repository.undo(1, NOON),
+        lambda: repository.note_lost(["identity"], NOON, at_most=2, patience=timedelta()),
         lambda: repository.entry(1),
         lambda: list(repository.entries()),
         lambda: list(repository.users()),

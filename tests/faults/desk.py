@@ -60,7 +60,11 @@ class Desk:
     def drop(self, upload: FaultyUpload) -> ObjectReference:
         """Upload something, and announce the very version."""
         self.uploads.put(upload.key, io.BytesIO(upload.content))
-        return list(self.uploads.list(upload.key))[-1]
+        return self.versions(upload.key)[-1]
+
+    def versions(self, key: str) -> list[ObjectReference]:
+        """Every version of a key, in the order in which they were uploaded."""
+        return [listed.reference for listed in self.uploads.list(key)]
 
     def importer(self, users: UserRepository) -> ImportUsers:
         """The use case, on some repository."""

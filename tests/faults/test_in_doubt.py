@@ -54,7 +54,8 @@ def _broken(desk: Desk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> boo
 def _judged(line: Line, desk: Desk, upload: FaultyUpload) -> Receipt:
     """Hold the database to its ledger, deliver again, and hold everything to the promise."""
     desk.oracle.require_nothing_broken([upload])
-    receipt = desk.settle(next(desk.uploads.list(upload.key)))
+    [reference] = desk.versions(upload.key)
+    receipt = desk.settle(reference)
     line.add(desk.oracle.found([upload]))
     desk.oracle.require_all_settled([upload])
     return receipt

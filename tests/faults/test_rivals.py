@@ -135,7 +135,7 @@ def test_of_versions_of_one_key_one_is_imported(
             versions = [made_upload("a.csv", rows=300, seed=chance.randrange(10**9)) for _ in range(8)]
             for version in versions:
                 desk.drop(version)
-            references = list(desk.uploads.list("a.csv"))
+            references = desk.versions("a.csv")
 
             outcomes = _at_once(workers, [_delivery(desk, reference) for reference in references])
 

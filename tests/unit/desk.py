@@ -51,7 +51,7 @@ class Desk:
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
         """Upload something, and announce the very version."""
         self.uploads.put(key, io.BytesIO(data))
-        return list(self.uploads.list(key))[-1]
+        return next(self.uploads.list(key)).reference
 
     def importer(
         self,
@@ -91,7 +91,7 @@ class Desk:
 
     def stored(self) -> dict[str, bytes]:
         """What lies in the reports store, each under its key; of several versions the last."""
-        return {reference.key: self.read(reference.key) for reference in self.reports.list()}
+        return {listed.reference.key: self.read(listed.reference.key) for listed in self.reports.list()}
 
     def read(self, key: str) -> bytes:
         """One report."""

@@ -18,11 +18,11 @@ import pytest
 from announcements import Context, Event, by_eventbridge, in_sqs, message, s3_record
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import RepositoryUnavailableError, StoredObject, StoreUnavailableError
+from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints import import_lambda
-from rollcall.entrypoints.import_lambda import FIRST_SENT, RESERVE_SECONDS, ImportFailedError, ImportLambda, wire
+from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, ImportLambda, wire
+from rollcall.entrypoints.on_lambda import RESERVE_SECONDS, logger
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
 from unit.desk import Desk
@@ -90,7 +90,7 @@ def function() -> Iterator[Lambda]:
 
 @contextmanager
 def _logging() -> Iterator[io.StringIO]:
-    handler = import_lambda.logger.registered_handler
+    handler = logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     log = io.StringIO()
     before = handler.setStream(log)
@@ -354,9 +354,9 @@ class Stuck:
         """Put nothing."""
         raise NotImplementedError(key, content)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """List nothing."""
-        raise NotImplementedError(prefix)
+        raise NotImplementedError(prefix, after)
 
 
 def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:

@@ -435,6 +435,15 @@ def test_an_upload_that_is_gone_is_skipped() -> None:
     assert [*desk.stored()] == ["gone.csv/1/receipt.json"]
 
 
+def test_a_version_that_others_replace_is_told_by_its_state() -> None:
+    """S3 calls each of them "null", and each has its own receipt."""
+    desk = Desk()
+    desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="null", etag='"e1"'))
+    desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="null", etag='"e2"'))
+
+    assert [*desk.stored()] == ["gone.csv/e1/receipt.json", "gone.csv/e2/receipt.json"]
+
+
 def test_an_upload_that_is_not_what_was_announced_is_skipped() -> None:
     """Another state of it will have been announced as well."""
     desk = Desk()

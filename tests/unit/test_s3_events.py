@@ -71,7 +71,8 @@ def test_text_is_read_as_json() -> None:
     ("described", "version", "etag"),
     [
         ({"versionId": "v1"}, "v1", None),
-        ({"versionId": "null"}, None, '"e1"'),
+        ({"versionId": "null"}, "null", '"e1"'),
+        ({"versionId": "null", "eTag": ""}, None, None),
         ({"versionId": ""}, None, '"e1"'),
         ({"versionId": None}, None, '"e1"'),
         ({}, None, '"e1"'),

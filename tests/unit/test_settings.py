@@ -1,15 +1,20 @@
 """The environment, read once: what may be set, and what is said of anything else."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
 import pytest
 
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
-from rollcall.settings import Address, SettingError, Settings, read_settings
+from rollcall.settings import Address, DatabaseAuth, SettingError, Settings, read_settings
 
 GIB = 1024**3
+SECRETS = (
+    "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-0f-AbCdEf",
+    "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:team/database_1",
+)
 _NAMES = [field.name for field in attrs.fields(Settings)]
 
 
@@ -25,6 +30,8 @@ def test_everything_has_a_default() -> None:
     assert settings.policy == Policy()
     assert settings.max_upload_bytes == 5 * GIB
     assert settings.max_csv_bytes == 20 * GIB
+    assert settings.queue is None
+    assert settings.sweep_days == timedelta(days=7)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +52,10 @@ def test_everything_has_a_default() -> None:
         ("DATABASE_URL", "postgresql://", "postgresql://"),
         ("DATABASE_URL", "postgresql://u:p@h:5432/d?sslmode=require", "postgresql://u:p@h:5432/d?sslmode=require"),
         ("DATABASE_URL", "postgres://h/d", "postgres://h/d"),
+        *(("DATABASE_SECRET_ARN", arn, arn) for arn in SECRETS),
+        ("DATABASE_AUTH", "password", DatabaseAuth.PASSWORD),
+        ("DATABASE_AUTH", "iam", DatabaseAuth.IAM),
+        ("DATABASE_CA", "/opt/../ca.pem", "/ca.pem"),
         ("DATA", "/data/../place", "/place"),
         ("DATA", "place", str(Path.cwd() / "place")),
         ("ENCODINGS", "utf-8", ("utf-8",)),
@@ -59,6 +70,10 @@ def test_everything_has_a_default() -> None:
         ("MAX_UPLOAD_BYTES", "1", 1),
         ("MAX_UPLOAD_BYTES", " 05 ", 5),
         ("MAX_CSV_BYTES", "1073741824", GIB),
+        ("QUEUE", "arn:aws:sqs:us-east-1:123456789012:up-1_a", "arn:aws:sqs:us-east-1:123456789012:up-1_a"),
+        ("QUEUE", "arn:aws-cn:sqs:cn-north-1:123456789012:q", "arn:aws-cn:sqs:cn-north-1:123456789012:q"),
+        ("SWEEP_DAYS", "1", timedelta(days=1)),
+        ("SWEEP_DAYS", " 036500 ", timedelta(days=36_500)),
     ],
 )
 def test_a_setting_is_read(name: str, text: str, value: object) -> None:
@@ -89,6 +104,11 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
             )
         ),
         *(
+            ("DATABASE_SECRET_ARN", text, "the ARN of a secret, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME")
+            for text in ("database", "arn:aws:s3:::bucket", SECRETS[0].replace("1234", "12"), f"{SECRETS[0]} ")
+        ),
+        *(("DATABASE_AUTH", text, "password or iam") for text in ("IAM", "none")),
+        *(
             ("ENCODINGS", text, "names of text encodings such as utf-8,cp932")
             for text in (
                 *("utf-9", "utf-8,", ",", "utf-8;cp932", "base64", "rot13", "utf-8 cp932", "\0"),
@@ -117,6 +137,22 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "all",
                 "9" * 5000,
             )
+        ),
+        *(
+            ("QUEUE", text, "arn:aws:sqs:region:account:name")
+            for text in (
+                "queue",
+                "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
+                "arn:aws:sns:us-east-1:123456789012:topic",
+                "arn:aws:sqs:us-east-1:1234:queue",
+                "arn:aws:sqs:us-east-1:123456789012:",
+                "arn:aws:sqs:us-east-1:123456789012:queue.fifo",
+                "arn:aws:sqs:us-east-1:123456789012:queue\n",
+            )
+        ),
+        *(
+            ("SWEEP_DAYS", text, "a number of days from 1 to 36500")
+            for text in ("0", "-1", "1.5", "7d", "36501", "9" * 18, "9" * 5000)
         ),
     ],
 )

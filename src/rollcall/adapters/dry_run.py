@@ -1,15 +1,17 @@
 """Users, ledger and reports that keep nothing: with them, an import is a check."""
 
 import csv
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Never
 
 import attrs
 
 from rollcall.application.ports import (
     Block,
+    Listed,
+    Lost,
     ObjectNotFoundError,
     Origin,
     RepositoryUnavailableError,
@@ -165,6 +167,17 @@ class DryRunUserRepository:
         """Find nothing to undo."""
         raise UnknownImportError(import_id)
 
+    def note_lost(
+        self,
+        identities: Collection[str],
+        at: datetime,  # noqa: ARG002 - the port's, as all the others
+        *,
+        at_most: int,  # noqa: ARG002
+        patience: timedelta,  # noqa: ARG002
+    ) -> Lost:
+        """Find all of them lost, and note nothing."""
+        return Lost(queue=frozenset(identities))
+
     def entry(self, import_id: int) -> LedgerEntry:
         """Find nothing."""
         raise UnknownImportError(import_id)
@@ -189,6 +202,6 @@ class NoReports:
         """Let the bytes go."""
         return ""
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:  # noqa: ARG002 - the port's
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         return iter(())

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import ObjectReference, Upload
 
@@ -83,17 +83,7 @@ class LocalObjectStore:
                 address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else "it is not a regular file"
             )
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            yield _LocalFile(
-                Upload(
-                    bucket=BUCKET,
-                    key=address,
-                    version=None,
-                    size=seen.st_size,
-                    last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
-                ),
-                file,
-                seen,
-            )
+            yield _LocalFile(_upload(path, seen), file, seen)
 
     def put(self, key: str, content: BinaryIO) -> str:
         """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
@@ -115,18 +105,29 @@ class LocalObjectStore:
             _sync_folder(path.parent)
         return address
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
-        """Yield the files below the root, but for hidden ones, reports and what a link leads to."""
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+        """Yield the files below the root, but for hidden ones, reports and what a link leads to.
+
+        Of each folder on the way no more is held in memory than its names.
+        """
         with _told_by(printable(self._root)):
             if not self._root.is_dir():
                 raise StoreUnavailableError(printable(self._root), "there is no such folder")
-        for folder, folders, names in os.walk(self._root, onerror=_raise):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_report(name))
-            for name in sorted(names):
-                path = Path(folder, name)
-                key = path.relative_to(self._root).as_posix()
-                if key.startswith(prefix) and not name.startswith(".") and not path.is_symlink():
-                    yield ObjectReference(key=key)
+        waiting = _entries(self._root)  # the next is the last
+        while waiting:
+            entry = waiting.pop()
+            path = Path(entry)
+            key = path.relative_to(self._root).as_posix()
+            if entry.is_dir(follow_symlinks=False):
+                if _may_hold(f"{key}/", prefix, after):
+                    waiting += _entries(path)
+            elif key.startswith(prefix) and (not after or _place(key) > _place(after.key)):
+                with _told_by(printable(path)):
+                    try:
+                        seen = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # it went since its folder was read
+                yield Listed(ObjectReference(key=key), _upload(path, seen))
 
     def _stay_inside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the root.
@@ -163,6 +164,43 @@ def printable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def _upload(path: Path, seen: os.stat_result) -> Upload:
+    return Upload(
+        bucket=BUCKET,
+        key=printable(path),
+        version=None,
+        size=seen.st_size,
+        last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
+    )
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    """Give what there is to list in a folder, in the reverse of the order of keys."""
+
+    def place(entry: "os.DirEntry[str]") -> bytes:
+        return _place(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
+
+    with _told_by(printable(folder)), os.scandir(folder) as found:
+        return sorted(filter(_is_listed, found), key=place, reverse=True)
+
+
+def _is_listed(entry: "os.DirEntry[str]") -> bool:
+    reports = entry.is_dir(follow_symlinks=False) and is_report(entry.name)
+    return not (reports or entry.name.startswith(".") or entry.is_symlink())
+
+
+def _may_hold(folder: str, prefix: str, after: ObjectReference | None) -> bool:
+    """Tell whether there may be something to list below a folder, whose key ends with a slash."""
+    if not (folder.startswith(prefix) or prefix.startswith(folder)):
+        return False
+    return not after or after.key.startswith(folder) or _place(folder) > _place(after.key)
+
+
+def _place(key: str) -> bytes:
+    """Tell where a key stands in a listing."""
+    return key.encode("utf-8", "surrogatepass")
+
+
 def _is_legal(key: str) -> bool:
     """Tell whether a key can be a path below a root: every part of it a plain name that fits."""
     try:
@@ -190,10 +228,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _raise(error: OSError) -> None:
-    raise StoreUnavailableError(printable(Path(error.filename)), reason_of(error)) from error
 
 
 def reason_of(error: OSError) -> str:

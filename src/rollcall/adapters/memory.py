@@ -4,9 +4,9 @@ import csv
 import io
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 import attrs
@@ -14,6 +14,8 @@ import attrs
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
+    Listed,
+    Lost,
     ObjectChangedError,
     ObjectNotFoundError,
     Origin,
@@ -100,14 +102,26 @@ class MemoryObjectStore:
             versions.append(_Version(upload, data))
         return f"memory:{key}"
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+        if after and not (after.version or "0").isdecimal():
+            raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
         with self._lock:
-            versions = [version for key in sorted(self._objects) for version in self._objects[key]]
+            uploads = [
+                version.upload
+                for key in sorted(self._objects)
+                if key.startswith(prefix)
+                for version in reversed(self._objects[key])
+            ]
         return (
-            ObjectReference(bucket=self._bucket, key=version.upload.key, version=version.upload.version)
-            for version in versions
-            if version.upload.key.startswith(prefix)
+            Listed(ObjectReference(bucket=upload.bucket, key=upload.key, version=upload.version), upload)
+            for upload in uploads
+            if not after or _place(upload) > _place(after)
         )
+
+
+def _place(version: Upload | ObjectReference) -> tuple[str, int]:
+    """Tell where a version stands in a listing: of each key the newest first."""
+    return version.key, -int(version.version or 0)
 
 
 @attrs.frozen
@@ -116,6 +130,14 @@ class _Registered:
 
     user: User
     import_id: int
+
+
+@attrs.frozen
+class _Queued:
+    """How often an upload was queued because it was lost, and when at last."""
+
+    times: int
+    last: datetime
 
 
 @attrs.define
@@ -127,12 +149,14 @@ class _Tables:
         uploads: The upload and SHA-256 of each entry, by the same.
         users: By their numbers, in the order in which they were registered.
         corrections: For each rejected row that was mended, the import that mended it.
+        queued: The lost uploads, by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
     uploads: dict[str, tuple[Upload, str | None]] = attrs.Factory(dict)
     users: dict[int, _Registered] = attrs.Factory(dict)
     corrections: dict[Origin, int] = attrs.Factory(dict)
+    queued: dict[str, _Queued] = attrs.Factory(dict)
 
     def entry(self, import_id: int | None) -> LedgerEntry | None:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
@@ -360,6 +384,23 @@ class MemoryUserRepository:
                 del self._tables.corrections[origin]
             self._tables.ledger[identity] = attrs.evolve(entry, undone=True)
             return len(theirs)
+
+    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+        with self._changing:
+            queued = self._tables.queued
+            for identity in queued.keys() & self._tables.ledger.keys():
+                del queued[identity]
+            due = {
+                identity: queued[identity].times if identity in queued else 0
+                for identity in set(identities) - self._tables.ledger.keys() - self._claimed.keys()
+                if identity not in queued or queued[identity].last + patience <= at
+            }
+            lost = Lost(
+                queue=frozenset(identity for identity, times in due.items() if times < at_most),
+                give_up=frozenset(identity for identity, times in due.items() if times >= at_most),
+            )
+            queued.update({identity: _Queued(due[identity] + 1, at) for identity in lost.queue})
+            return lost
 
     def entry(self, import_id: int) -> LedgerEntry:
         with self._changing:

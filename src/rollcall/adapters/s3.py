@@ -14,16 +14,19 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectVersionTypeDef
 
 _READ_BYTES = 64 * 1024
 # What goes in parts is held in memory, by default ten of them at once; what goes whole is read while it is sent.
 _WHOLE_IF_POSSIBLE = TransferConfig(use_threads=False, multipart_threshold=1024**3)
+
+# What S3 calls the one version of an object of a bucket without versions, or from before it had any.
+_NO_VERSION = "null"
 
 # MethodNotAllowed is what S3 says of a version that is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
@@ -114,21 +117,48 @@ class S3ObjectStore:
             )
         return address
 
-    def list(self, prefix: str = "") -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """Page through the versions of the bucket; without versioning S3 lists each object as version "null"."""
+        address = f"s3://{self._bucket}/{self._prefix}{prefix}"
+        start = {}
+        if after:
+            key = after.key if after.bucket else self._prefix + after.key
+            start = {"KeyMarker": key, "VersionIdMarker": after.version or _NO_VERSION}
         pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
+            Bucket=self._bucket,
+            Prefix=self._prefix + prefix,
+            **start,  # type: ignore[arg-type]  # all str
         )
-        with _told_by(f"s3://{self._bucket}/{self._prefix}{prefix}"):
-            for page in pages:
-                for version in page.get("Versions", ()):
-                    known = version["VersionId"] not in {"null", ""}
-                    yield ObjectReference(
-                        bucket=self._bucket,
-                        key=version["Key"],
-                        version=version["VersionId"] if known else None,
-                        etag=None if known else version["ETag"],
-                    )
+        with _told_by(address):
+            try:
+                for page in pages:
+                    for version in page.get("Versions", ()):
+                        yield self._listed(version)
+            except ClientError as error:
+                if after and _code(error) == "InvalidArgument":
+                    raise ObjectNotFoundError(f"{address} after version {after.version} of {after.key}") from error
+                raise
+
+    def _listed(self, version: "ObjectVersionTypeDef") -> Listed:
+        # Where it has a fraction of a second, a header such as `open` gets has none.
+        last_modified = version["LastModified"].replace(microsecond=0)
+        known = version["VersionId"] not in {_NO_VERSION, ""}
+        return Listed(
+            ObjectReference(
+                bucket=self._bucket,
+                key=version["Key"],
+                # Without a name it is found only as long as no other version, and no deletion, came after it.
+                version=version["VersionId"] if known or not version["IsLatest"] else None,
+                etag=None if known else version["ETag"],
+            ),
+            Upload(
+                bucket=self._bucket,
+                key=version["Key"],
+                version=_version(version["VersionId"], version["ETag"], last_modified),
+                size=version["Size"],
+                last_modified=last_modified,
+            ),
+        )
 
 
 def client() -> "S3Client":
@@ -164,7 +194,7 @@ class _Unclosed(io.BufferedIOBase):
 
 
 def _version(version_id: str | None, etag: str, last_modified: datetime) -> str:
-    if version_id not in {None, "null"}:
+    if version_id not in {None, _NO_VERSION}:
         return str(version_id)
     # ETags come in quotes, which are legal in no path.
     return f"{etag.strip(chr(34))}-{last_modified:%Y%m%dT%H%M%SZ}"

@@ -135,7 +135,8 @@ class ImportUsers:
             source=Source(
                 bucket=reference.bucket,
                 key=reference.key,
-                version=reference.version or (reference.etag or "").strip('"'),
+                # Where both were announced, the version is one that others replace.
+                version=(reference.etag or "").strip('"') or reference.version or "",
             ),
             policy=self.policy.described(),
             started=started,

@@ -4,9 +4,9 @@ Every adapter keeps these contracts; the suites in `tests/contracts` hold them t
 leaves an adapter, and no exception carries a cell.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -43,6 +43,19 @@ class StoreUnavailableError(RuntimeError):
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"{address}: {reason}")
+
+
+@attrs.frozen
+class Listed:
+    """One version of one object, as a listing shows it.
+
+    Attributes:
+        reference: Leads to exactly this version.
+        upload: The same that opening it gives.
+    """
+
+    reference: ObjectReference
+    upload: Upload
 
 
 class StoredObject(Protocol):
@@ -105,10 +118,17 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", /) -> Iterator[ObjectReference]:
+    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[Listed]:
         """Yield every object whose key starts with the prefix, each version apart where there are versions.
 
+        They come in the order of their keys' bytes in UTF-8, of each key the newest version first.
+
+        Args:
+            prefix: What the keys start with.
+            after: One that was listed before: only what comes behind it is yielded.
+
         Raises:
+            ObjectNotFoundError: Nothing was ever listed as `after` says, so what comes after it is not known.
             StoreUnavailableError: The store could not be asked.
         """
         ...
@@ -291,6 +311,19 @@ class Importing(Protocol):
         ...
 
 
+@attrs.frozen
+class Lost:
+    """The uploads, by their identities, of which the ledger should know by now and does not.
+
+    Attributes:
+        queue: Those to be queued, once more.
+        give_up: Those that were queued often enough to no avail.
+    """
+
+    queue: frozenset[str] = frozenset()
+    give_up: frozenset[str] = frozenset()
+
+
 class UserRepository(Protocol):
     """Users, and the ledger of the imports they came by."""
 
@@ -336,6 +369,27 @@ class UserRepository(Protocol):
             UndoRefusedError: It cannot be undone, and why.
             ImportInProgressError: A delivery of the same upload is open.
             RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def note_lost(
+        self, identities: Collection[str], at: datetime, /, *, at_most: int, patience: timedelta
+    ) -> Lost:
+        """Find the lost among some uploads, and note that each of them is queued once more.
+
+        Lost is what has no entry in the ledger and is not being imported at this moment. It is noted before
+        anybody sends a message, so that nothing is queued more often than allowed, whoever asks at the same time
+        and whatever becomes of the message. Notes of uploads that have their entries are removed.
+
+        Args:
+            identities: The uploads, each once.
+            at: The time to remember.
+            at_most: How often an upload may be queued in all.
+            patience: For so long after it was queued, an upload is left alone.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached, or failed; nothing may be queued.
             SchemaError: The database is not prepared.
         """
         ...

@@ -15,7 +15,7 @@ class ObjectReference:
         bucket: The bucket's name; empty for the store's own.
         key: The object key, decoded.
         version: The version wanted; None for the newest.
-        etag: The ETag that was announced, for a bucket without versions; None if none was.
+        etag: The ETag that was announced, where no version tells states apart; None if none was.
     """
 
     bucket: str = ""

@@ -3,47 +3,43 @@
 A refused upload is a success here: its uploader has the receipt. docs/adr/0011 says what becomes of a message.
 """
 
-import json
 import os
-import signal
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, auto
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import (
-    ImportInProgressError,
-    ObjectChangedError,
-    ObjectNotFoundError,
-    RepositoryUnavailableError,
-    SchemaError,
-    StoreUnavailableError,
-)
-from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.application.ports import ImportInProgressError
+from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.s3_events import UnknownEventError, created_objects
-from rollcall.settings import PREFIX, Address, SettingError, Settings, read_settings
+from rollcall.entrypoints.on_lambda import (
+    METRICS_NAMESPACE,
+    OutOfTimeError,
+    described,
+    interrupted_after,
+    logger,
+    missing,
+    reserve_seconds,
+    seconds_left,
+    tracer,
+)
+from rollcall.entrypoints.s3_events import created_objects
+from rollcall.settings import Address, Settings, read_settings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-# What is kept of an invocation's time to roll back and to answer: so much, or that part of a short one.
-RESERVE_SECONDS = 20
-RESERVE_SHARE = 0.1
-INTERRUPTED_AGAIN_SECONDS = 5
 
 # A message that has to wait comes back after so long, and for so long from when it was sent first. So what a
 # frozen worker holds is imported within half a minute of the worker's end.
@@ -51,23 +47,7 @@ RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
 
-# Their texts show no cell; those of any others might.
-ERRORS = (
-    UnknownEventError,
-    SettingError,
-    ObjectNotFoundError,
-    ObjectChangedError,
-    StoreUnavailableError,
-    RepositoryUnavailableError,
-    SchemaError,
-    ConservationError,
-)
-
-# Powertools' own serializer writes line separators and direction marks as they are; this one writes ASCII only.
-logger = Logger(service="rollcall", json_serializer=partial(json.dumps, default=str))
-metrics = Metrics(namespace="Rollcall", service="import")
-# No more is traced than calls of AWS: the X-Ray SDK would wrap the connection to the database too.
-tracer = Tracer(service="rollcall", patch_modules=["botocore"])
+metrics = Metrics(namespace=METRICS_NAMESPACE, service="import")
 
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)
@@ -90,13 +70,6 @@ class ImportFailedError(RuntimeError):
         super().__init__("not everything could be imported; the log says what and why")
 
 
-class OutOfTimeError(BaseException):
-    """The invocation has no time left.
-
-    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
-    """
-
-
 @attrs.define
 class _Invocation:
     """The time that an invocation has.
@@ -111,36 +84,16 @@ class _Invocation:
 
     @classmethod
     def of(cls, context: "LambdaContext") -> Self:
-        seconds = context.get_remaining_time_in_millis() / 1000
-        return cls(context, min(RESERVE_SECONDS, seconds * RESERVE_SHARE))
+        return cls(context, reserve_seconds(context))
 
     def seconds_left(self) -> float:
         """Tell how long it is until AWS kills the function; it may be frozen until then, and beyond."""
-        return self._context.get_remaining_time_in_millis() / 1000
+        return seconds_left(self._context)
 
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Interrupt whatever is being done when the time is up, be it a wait for S3 or for the database.
-
-        Raises:
-            OutOfTimeError: It is.
-        """
-
-        def interrupt(*_: object) -> NoReturn:
-            raise OutOfTimeError
-
+    def importing(self) -> AbstractContextManager[None]:
+        """Begin an import, which is interrupted when the time is up: see `interrupted_after`."""
         self.begun += 1
-        seconds = self.seconds_left() - self._reserve_seconds
-        if seconds <= 0:
-            raise OutOfTimeError
-        before = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            # And again, should the first be lost in a place that nothing can be raised from.
-            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        return interrupted_after(self.seconds_left() - self._reserve_seconds)
 
 
 class _Outcome(IntEnum):
@@ -248,16 +201,16 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         SettingError: One is missing without which nothing can be imported here.
     """
     if settings.reports is None:
-        raise _missing("reports")
-    if settings.database_url is None:
-        raise _missing("database_url")
+        raise missing("reports")
+    if not bootstrap.names_database(settings):
+        raise missing("database_url")
     return ImportLambda(
         import_users=bootstrap.import_users(
             settings,
             # Whoever announces an upload names its bucket.
             uploads=bootstrap.object_store(settings.uploads or Address("s3")),
             reports=bootstrap.object_store(settings.reports),
-            users=held.enter_context(bootstrap.repository(settings, Path())),
+            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
         ),
         is_report=partial(bootstrap.is_report, settings),
         send=bootstrap.queue_sender(),
@@ -272,10 +225,6 @@ _held = ExitStack()
 @cache
 def _wired() -> ImportLambda:
     return wire(read_settings(os.environ), _held)
-
-
-def _missing(name: str) -> SettingError:
-    return SettingError(PREFIX + name.upper(), "", getattr(attrs.fields(Settings), name).metadata["allowed"])
 
 
 def _from_sqs(event: Mapping[str, Any]) -> bool:
@@ -331,15 +280,7 @@ def _too_slow() -> _Outcome:
 
 
 def _failed(error: Exception) -> _Outcome:
-    """Log why something failed, without the text of an error that might show a cell."""
-    said: dict[str, Any] = {"error": type(error).__name__}
-    if isinstance(error, ERRORS):
-        said["reason"] = str(error)
-    else:
-        said["reason"] = error.strerror if isinstance(error, OSError) else None
-        frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
-        said["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    logger.error("failed; it is to be delivered again", extra=said)
+    logger.error("failed; it is to be delivered again", extra=described(error))
     _count("ImportsFailed")
     return _Outcome.AGAIN
 

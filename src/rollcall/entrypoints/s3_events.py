@@ -94,12 +94,13 @@ def _reference(
 ) -> Iterator[ObjectReference]:
     if key.endswith("/") and not described.get("size"):
         return
+    version = version if isinstance(version, str) and version else None
     # "null" is the version of an object from before its bucket had versions: one that others replace.
-    if isinstance(version, str) and version not in {"", "null"}:
+    if version not in {None, "null"}:
         yield ObjectReference(bucket=bucket, key=key, version=version)
     elif isinstance(etag, str) and etag:
         # In quotes, as HTTP has it and S3 itself everywhere but in events.
-        yield ObjectReference(bucket=bucket, key=key, etag=f'"{etag.strip(chr(34))}"')
+        yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"')
     else:
         yield ObjectReference(bucket=bucket, key=key)
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from rollcall.application.ports import ObjectNotFoundError, ObjectStore, StoreUnavailableError
+from rollcall.application.ports import ObjectStore
 from rollcall.domain.upload import ObjectReference
 
-_State = tuple[int, datetime] | str
+_State = tuple[int, datetime]
 
 
 def watch(
@@ -25,23 +25,11 @@ def watch(
     taken: dict[ObjectReference, _State] = {}
     while True:
         now: dict[ObjectReference, _State] = {}
-        for reference in folder.list():
-            state = _state(folder, reference)
-            if state is None:
-                continue  # it went between the two calls
-            now[reference] = state
+        for listed in folder.list():
+            reference = listed.reference
+            state = now[reference] = listed.upload.size, listed.upload.last_modified
             if before.get(reference) == state != taken.get(reference) and take(reference):
                 taken[reference] = state
         taken = {reference: state for reference, state in taken.items() if reference in now}
         before = now
         pause()
-
-
-def _state(folder: ObjectStore, reference: ObjectReference) -> _State | None:
-    try:
-        with folder.open(reference) as found:
-            return found.upload.size, found.upload.last_modified
-    except ObjectNotFoundError:
-        return None
-    except StoreUnavailableError as error:
-        return str(error)  # whoever takes it meets the same error, and tells

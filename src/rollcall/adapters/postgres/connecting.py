@@ -1,12 +1,13 @@
 """Connections to PostgreSQL, and its errors in words that show no row."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import NoReturn
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollcall.application.ports import ImportInProgressError, RepositoryUnavailableError, SchemaError
 
@@ -18,12 +19,34 @@ _END_SECONDS = 5
 _MOST_ENDINGS = 3  # one after the other: whoever waited behind a frozen worker may be frozen, too
 _SILENCE_SECONDS = 30
 
+_OURS: Mapping[str, str | int] = {
+    "client_encoding": "utf8",
+    "application_name": _APPLICATION,
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": _SILENCE_SECONDS,
+    "keepalives_interval": _SILENCE_SECONDS // 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+}
 
-def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[object, ...]]":
+# Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
+# the one before was turned down, and is not asked for until then.
+Credentials = Callable[[], Iterable[Mapping[str, str]]]
+
+
+def nothing_more() -> Iterable[Mapping[str, str]]:
+    """Add nothing to an address."""
+    return [{}]
+
+
+def connect(
+    conninfo: str, credentials: Credentials = nothing_more, *, autocommit: bool = False
+) -> "Connection[tuple[object, ...]]":
     """Open a connection that gives up on a dead peer.
 
     Args:
-        conninfo: A libpq connection string or URL; `PG*` variables fill what it leaves out.
+        conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; `PG*` variables fill what is left out then.
         autocommit: Whether each statement is a transaction of its own.
 
     Raises:
@@ -31,17 +54,9 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
         SchemaError: The database does not speak UTF-8.
     """
     try:
-        connection = psycopg.connect(
-            conninfo,
-            autocommit=autocommit,
-            client_encoding="utf8",
-            application_name=_APPLICATION,
-            connect_timeout=_CONNECT_SECONDS,
-            keepalives_idle=_SILENCE_SECONDS,
-            keepalives_interval=_SILENCE_SECONDS // 3,
-            keepalives_count=3,
-            tcp_user_timeout=_SILENCE_SECONDS * 1000,
-        )
+        address = conninfo_to_dict(conninfo)
+        connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
+        connection.autocommit = autocommit
     except psycopg.ProgrammingError:
         # What libpq cannot make out it quotes, and it may be the password.
         raise_alone(
@@ -63,6 +78,23 @@ def connect(conninfo: str, *, autocommit: bool = False) -> "Connection[tuple[obj
             "stored; make one with ENCODING 'UTF8'"
         )
     return connection
+
+
+def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Connection[tuple[object, ...]]":
+    """Try one address after the other.
+
+    Raises:
+        psycopg.OperationalError: The last of them was turned down.
+    """
+    turned_down = psycopg.OperationalError("no credentials were given")
+    for address in addresses:
+        try:
+            # A statement that the server keeps prepared outlives its transaction; behind a proxy, the next one may
+            # run on another connection.
+            return psycopg.connect(make_conninfo("", **address), prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            turned_down = error
+    raise turned_down
 
 
 # As text, because that can be compared without being read: whatever anybody calls himself, no query fails by it.
@@ -105,7 +137,7 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     Raises:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
-    locks = [f"{_APPLICATION} {name}" for name in sorted(set(names))]
+    locks = [_lock_of(name) for name in sorted(set(names))]
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
     connection.execute("savepoint claiming")
     for endings_left in reversed(range(_MOST_ENDINGS + 1)):
@@ -130,6 +162,25 @@ def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: li
         _END_OVERDUE, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
     )
     return found.rowcount
+
+
+def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str]) -> list[str]:
+    """Take the same locks without waiting.
+
+    Returns:
+        The names of those that nobody held.
+    """
+    names_of = {_lock_of(name): name for name in names}
+    taken = connection.execute(
+        "select lock from unnest(%s::text[]) as asked (lock) "
+        "where pg_try_advisory_xact_lock(hashtextextended(lock, 0))",
+        [list(names_of)],
+    )
+    return [names_of[str(lock)] for (lock,) in taken]
+
+
+def _lock_of(name: str) -> str:
+    return f"{_APPLICATION} {name}"
 
 
 def migration_ids() -> list[str]:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from rollcall.adapters.postgres.connecting import connect, first_line, raise_alone
+from rollcall.adapters.postgres.connecting import Credentials, connect, first_line, nothing_more, raise_alone
 from rollcall.adapters.postgres.uniqueness import make_unique_index
 from rollcall.application.ports import RepositoryUnavailableError
 from rollcall.domain.policy import Policy
@@ -23,12 +22,19 @@ _LOCK = "select pg_advisory_lock(hashtext('rollcall migrate'))"
 _LOCK_SECONDS = 60
 
 
-def migrate(conninfo: str, policy: Policy = Policy(), *, upto: str | None = None) -> list[str]:
+def migrate(
+    conninfo: str,
+    policy: Policy = Policy(),
+    credentials: Credentials = nothing_more,
+    *,
+    upto: str | None = None,
+) -> list[str]:
     """Apply the migrations that a database lacks, all or none of them, then make the unique index of the policy.
 
     Args:
         conninfo: A libpq connection string or URL.
         policy: Says how users are told apart.
+        credentials: Fill what the address leaves out; see `connect`.
         upto: The last migration to apply; None for all, and the index.
 
     Returns:
@@ -38,12 +44,12 @@ def migrate(conninfo: str, policy: Policy = Policy(), *, upto: str | None = None
         RepositoryUnavailableError: The database could not be reached, or refused, and why.
         SchemaError: The database does not speak UTF-8, or there are users whom the policy takes for one.
     """
-    with connect(conninfo, autocommit=True) as guard:
+    with connect(conninfo, credentials, autocommit=True) as guard:
         try:
             # Whoever holds this is alone, which yoyo's own lock, a row that outlives a killed process, cannot say.
             guard.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
             guard.execute(_LOCK)
-            applied = _apply(conninfo, upto)
+            applied = _apply(guard.info, upto)
             return applied if upto else applied + make_unique_index(guard, policy)
         except errors.LockNotAvailable:
             raise RepositoryUnavailableError("somebody else is migrating this database; try again later") from None
@@ -62,8 +68,8 @@ class _OneConnectionBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # 
         yield self
 
 
-def _apply(conninfo: str, upto: str | None) -> list[str]:
-    settings = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
+def _apply(let_in: psycopg.ConnectionInfo, upto: str | None) -> list[str]:
+    settings = {**let_in.get_parameters(), "password": let_in.password}
     uri = DatabaseURI(
         scheme="postgresql+psycopg",
         username=None,

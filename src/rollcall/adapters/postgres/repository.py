@@ -1,19 +1,29 @@
 """Users and ledger in PostgreSQL: one transaction for both, the users by COPY."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Connection, Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connecting import claim, connect, require_schema, say_until, told_by
+from rollcall.adapters.postgres.connecting import (
+    Credentials,
+    claim,
+    claim_free,
+    connect,
+    nothing_more,
+    require_schema,
+    say_until,
+    told_by,
+)
 from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
     Block,
+    Lost,
     SchemaError,
     Settlement,
     UndoRefusedError,
@@ -54,6 +64,30 @@ insert into imports (
     started_at = excluded.started_at, committed_at = now(), undone_at = null, receipt = excluded.receipt
 """
 
+_WITHOUT_ENTRY = """
+select identity from unnest(%s::text[]) as asked (identity)
+where not exists (select from imports where imports.identity = asked.identity)
+"""
+
+_NOTE_LOST = """
+with lost as (
+    select identity from unnest(%(free)s::text[]) as asked (identity)
+    where not exists (select from imports where imports.identity = asked.identity)
+),
+noted as (
+    insert into lost_uploads as known (identity, times_queued, last_queued_at)
+    select identity, 1, %(at)s from lost
+    on conflict (identity) do update
+        set times_queued = known.times_queued + 1, last_queued_at = excluded.last_queued_at
+        where known.times_queued < %(at_most)s and known.last_queued_at <= %(before)s
+    returning identity
+)
+select identity, noted.identity is not null
+from lost left join noted using (identity) left join lost_uploads using (identity)
+where noted.identity is not null
+    or (lost_uploads.times_queued >= %(at_most)s and lost_uploads.last_queued_at <= %(before)s)
+"""
+
 
 class PostgresUserRepository:
     """Users and ledger in one database.
@@ -62,10 +96,12 @@ class PostgresUserRepository:
 
     Args:
         conninfo: A libpq connection string or URL.
+        credentials: Fill what it leaves out; see `connect`.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, credentials: Credentials = nothing_more) -> None:
         self._conninfo = conninfo
+        self._credentials = credentials
         self._idle: list[Connection[Any]] = []
 
     def close(self) -> None:
@@ -118,6 +154,25 @@ class PostgresUserRepository:
             connection.execute("update imports set undone_at = %s where id = %s", [at, import_id])
             connection.commit()
             return removed
+
+    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+        """Hold the claims of what may be lost meanwhile, so that nobody can begin to import or to queue it."""
+        with self._transaction() as connection, told_by():
+            unknown = connection.execute(_WITHOUT_ENTRY, [list(identities)]).fetchall()
+            if not unknown:
+                return Lost()
+            # Who held one of these until now may have committed since the first look: hence the second.
+            free = claim_free(connection, (identity for (identity,) in unknown))
+            parameters = {"free": free, "at": at, "at_most": at_most, "before": at - patience}
+            found = connection.execute(_NOTE_LOST, parameters).fetchall()
+            connection.execute(
+                "delete from lost_uploads using imports where imports.identity = lost_uploads.identity"
+            )
+            connection.commit()
+            return Lost(
+                queue=frozenset(identity for identity, noted in found if noted),
+                give_up=frozenset(identity for identity, noted in found if not noted),
+            )
 
     def entry(self, import_id: int) -> LedgerEntry:
         """Look one up by its primary key."""
@@ -178,7 +233,7 @@ class PostgresUserRepository:
                 connection.close()  # it broke while it was idle
             else:
                 return connection
-        connection = connect(self._conninfo)
+        connection = connect(self._conninfo, self._credentials)
         try:
             with told_by():
                 require_schema(connection)

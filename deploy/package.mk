@@ -1,0 +1,41 @@
+# The package of the three functions, as `sam build` asks for it. docs/adr/0012 says why it is made here.
+#
+# SAM runs the Makefile of package/RUNTIME-ARCHITECTURE, in the root of the project, and tells where the package goes.
+# Nothing is compiled but Python, so any machine with make and pip can build for any Lambda.
+
+target := $(notdir $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+runtime := $(firstword $(subst -, ,$(target)))
+version := $(runtime:python%=%)
+package := $(ARTIFACTS_DIR)
+
+# Amazon Linux 2023, below Python 3.12 and newer, has glibc 2.34; Amazon Linux 2, below Python 3.11, has 2.26.
+platforms.x86_64 := manylinux2014_x86_64
+platforms.arm64 := manylinux2014_aarch64 manylinux_2_28_aarch64
+platforms := $(platforms.$(lastword $(subst -, ,$(target))))
+
+# The Python that pip belongs to, and the one of the runtime, which alone can make what the runtime need not.
+PYTHON ?= python3
+RUNTIME_PYTHON ?= $(runtime)
+
+# What botocore knows of the other four hundred services is two thirds of it.
+services := rds s3 secretsmanager sqs sts xray
+# What is for a machine with a person in front of it.
+not_here := adapters/embedded_postgres.py entrypoints/cli.py entrypoints/terminal.py entrypoints/watch.py
+
+.SILENT:
+.PHONY: build-ImportFunction build-SweepFunction build-MigrateFunction
+build-ImportFunction build-SweepFunction build-MigrateFunction:
+	rm -rf "$(package)"
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --no-compile --target "$(package)" \
+	    --require-hashes --no-deps --only-binary :all: --implementation cp --python-version $(version) \
+	    $(addprefix --platform ,$(platforms)) --requirement requirements/lambda.txt
+	cp -R src/rollcall "$(package)/"
+	cd "$(package)/rollcall" && rm -f $(not_here)
+	cd "$(package)" && rm -rf bin && find . -name __pycache__ -prune -exec rm -rf {} +
+	cd "$(package)/botocore/data" && find . -mindepth 1 -maxdepth 1 -type d $(addprefix ! -name ,$(services)) -exec rm -rf {} +
+	@# Lambda cannot keep what it compiles, so without this every cold start compiles everything anew.
+	if $(RUNTIME_PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null; then \
+	    $(RUNTIME_PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(package)" -p /var/task "$(package)"; \
+	else \
+	    echo "There is no $(runtime) here to compile with (RUNTIME_PYTHON names one): cold starts will take twice as long." >&2; \
+	fi

@@ -1,0 +1,7 @@
+-- Uploads that a sweep found without an entry in the ledger: how often each was queued for it, and when at last.
+-- depends: 0003.corrections
+create table lost_uploads (
+    identity text primary key,
+    times_queued integer not null,
+    last_queued_at timestamptz not null
+);

@@ -1,0 +1,117 @@
+"""The migrate Lambda: the schema is brought up to date by a deployment, or by whoever invokes it.
+
+A deployment invokes it as a custom resource and waits for an answer at an address of its own; the user guide of
+AWS CloudFormation has both under "Custom resource request and response reference".
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from rollcall import bootstrap
+from rollcall.entrypoints.on_lambda import (
+    OutOfTimeError,
+    described,
+    interrupted_after,
+    logger,
+    missing,
+    reserve_seconds,
+    seconds_left,
+    tracer,
+)
+from rollcall.settings import read_settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+ANSWER_SECONDS = 10.0
+ANSWER_TRIES = 3
+REASON_CHARACTERS = 1000  # an answer may have 4 KiB in all
+
+TOO_SLOW = "the migration took longer than a function may and was taken back; run rollcall migrate on a machine"
+
+# What CloudFormation knows the schema by; under another name it would think that this one is to be deleted.
+SCHEMA = "rollcall-schema"
+
+# An address has to be answered once, whatever is the matter with it at first.
+_answering = urllib3.PoolManager(
+    timeout=ANSWER_SECONDS,
+    retries=urllib3.Retry(
+        ANSWER_TRIES, status_forcelist=[500, 502, 503], backoff_factor=0.2, raise_on_status=False
+    ),
+)
+
+
+class AnswerError(RuntimeError):
+    """CloudFormation did not take our answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the answer to CloudFormation was refused with status {status}")
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, list[str]]:
+    """Bring the schema up to date.
+
+    Args:
+        event: What CloudFormation sends, which is answered; or anything else.
+        context: The invocation.
+
+    Returns:
+        What was done, in order, under `done`.
+
+    Raises:
+        RepositoryUnavailableError: The database could not be reached, or refused; told to CloudFormation instead.
+        SchemaError: The database does not fit the settings; told to CloudFormation instead.
+        SettingError: A setting is wrong or missing; told to CloudFormation instead.
+        AnswerError: CloudFormation could not be told.
+    """
+    url = event.get("ResponseURL")
+    if not url:
+        return {"done": _migrate(context)}
+    done: list[str] = []
+    reason = None
+    try:
+        # The tables stay when the stack goes, as do the buckets.
+        if event["RequestType"] != "Delete":
+            done = _migrate(context)
+    except OutOfTimeError:
+        reason = TOO_SLOW
+    except Exception as error:  # noqa: BLE001 - else CloudFormation would wait for an hour
+        said = described(error)
+        reason = said["reason"] or said["error"]
+        logger.error("the schema could not be brought up to date", extra=said)
+    _answer(url, event, reason)
+    return {"done": done}
+
+
+def _migrate(context: "LambdaContext") -> list[str]:
+    settings = read_settings(os.environ)
+    if not bootstrap.names_database(settings):
+        raise missing("database_url")
+    with interrupted_after(seconds_left(context) - reserve_seconds(context)):
+        done = bootstrap.migrate(settings, Path(), on_aws=True)
+    logger.info("the schema is up to date", extra={"done": done})
+    return done
+
+
+def _answer(url: str, event: Mapping[str, Any], reason: str | None) -> None:
+    """Say that it went well, or why it did not."""
+    answer = {
+        "Status": "FAILED" if reason else "SUCCESS",
+        "Reason": (reason or "")[:REASON_CHARACTERS],
+        "PhysicalResourceId": SCHEMA,
+        **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    # The address is signed for a request that says nothing of its content's type.
+    answered = _answering.request(
+        "PUT", url, body=json.dumps(answer).encode("ascii"), headers={"Content-Type": ""}
+    )
+    if answered.status != HTTPStatus.OK:
+        raise AnswerError(answered.status)

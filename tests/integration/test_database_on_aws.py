@@ -1,0 +1,293 @@
+"""The way into a database on AWS: known by its certificate, with a secret that is rotated, or by IAM."""
+
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import pytest
+import trustme
+
+from contracts.steps import ANN, asked, eventually, load, serving
+from integration.tls_postgres import TlsPostgres, tls_postgres
+from rollcall import bootstrap
+from rollcall.adapters.secrets_manager import client
+from rollcall.application.ports import RepositoryUnavailableError, UserRepository
+from rollcall.settings import SettingError, read_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+NOWHERE = Path("/nowhere")
+USER = "importer"
+WRONG = "Not The Password"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TlsPostgres]:
+    """One that nobody comes into without TLS and a password."""
+    with tls_postgres() as started:
+        started.let_in(USER, "The First Password")
+        bootstrap.migrate(read_settings({"ROLLCALL_DATABASE_URL": started.behind}), NOWHERE)
+        yield started
+
+
+@attrs.frozen
+class Secret:
+    """A secret in Secrets Manager.
+
+    Attributes:
+        arn: Its name in full.
+    """
+
+    arn: str
+    _secrets: "SecretsManagerClient"
+
+    def holds(self, text: str) -> None:
+        """Put something into it."""
+        self._secrets.put_secret_value(SecretId=self.arn, SecretString=text)
+
+    def tells(self, password: str, **further: object) -> None:
+        """Put what Amazon RDS does into it."""
+        self.holds(json.dumps({"engine": "postgres", "username": USER, "password": password, **further}))
+
+    def is_gone(self) -> None:
+        """Delete it."""
+        self._secrets.delete_secret(SecretId=self.arn, ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture
+def secret(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secret]:
+    """A secret that tells the server's first password."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s3_endpoint)
+    secrets = client()
+    made = Secret(secrets.create_secret(Name="database", SecretString="{}")["ARN"], secrets)
+    made.tells("The First Password")
+    yield made
+    made.is_gone()
+
+
+def opened(server: TlsPostgres, **settings: str) -> AbstractContextManager[UserRepository]:
+    """Open the repository as the Lambda does."""
+    texts = {"database_url": server.url(), "database_ca": str(server.ca), **settings}
+    named = {f"ROLLCALL_{name.upper()}": text for name, text in texts.items()}
+    return bootstrap.repository(read_settings(named), NOWHERE, on_aws=True)
+
+
+def comes_in(repository: UserRepository) -> None:
+    """Use a repository, whatever is in it."""
+    next(repository.entries(), None)
+
+
+def refused(entering: AbstractContextManager[UserRepository]) -> str:
+    """Give the sentence with which somebody is not let in."""
+    with pytest.raises(RepositoryUnavailableError) as caught, entering as repository:
+        comes_in(repository)
+    assert "Password" not in repr(caught.getrepr())
+    return str(caught.value)
+
+
+def test_users_are_registered_by_tls_with_what_the_secret_says(server: TlsPostgres, secret: Secret) -> None:
+    """The address alone says neither user nor password, nor that the certificate is to be looked at."""
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        load(repository, [ANN])
+        encrypted = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where usename = %s"
+
+        assert asked(server.behind, encrypted, USER) == [(True,)]
+    assert asked(server.behind, "select name, country, age from users") == [ANN.values()]
+
+
+def test_the_secret_alone_tells_the_whole_way(server: TlsPostgres, secret: Secret) -> None:
+    """As that of a database which Amazon RDS does not manage the password of: host, port and name are in it."""
+    secret.tells("The First Password", host="localhost", port=server.port, dbname="postgres")
+    with opened(server, database_url="", database_secret_arn=secret.arn) as repository:
+        comes_in(repository)
+
+
+def test_what_the_address_says_stands_whatever_the_secret_says(server: TlsPostgres, secret: Secret) -> None:
+    """A proxy before the database has another host than the secret knows."""
+    secret.tells("The First Password", host="nowhere.invalid", port=1, dbname="nothing")
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        comes_in(repository)
+
+
+@pytest.mark.parametrize("says", [{}, {"database_secret_arn": "the secret's"}], ids=["password", "secret"])
+def test_a_server_of_another_name_is_not_trusted(
+    server: TlsPostgres, secret: Secret, says: dict[str, str]
+) -> None:
+    """Its certificate is for `localhost`."""
+    url = server.url("127.0.0.1").replace("//", f"//{USER}:The%20First%20Password@" if not says else "//")
+    sentence = refused(opened(server, database_url=url, **dict.fromkeys(says, secret.arn)))
+
+    assert 'server certificate for "localhost" does not match host name "127.0.0.1"' in sentence
+
+
+def test_a_server_that_somebody_else_vouches_for_is_not_trusted(
+    server: TlsPostgres, secret: Secret, tmp_path: Path
+) -> None:
+    """Whoever stands between us and the database can have a certificate, too."""
+    another = tmp_path / "another.pem"
+    trustme.CA().cert_pem.write_to_path(another)
+
+    assert "certificate verify failed" in refused(
+        opened(server, database_ca=str(another), database_secret_arn=secret.arn)
+    )
+
+
+def test_a_server_without_tls_is_told_nothing() -> None:
+    """Not even a user's name."""
+    with serving(lambda connection: _say(connection, b"N")) as port:
+        url = f"postgresql://{USER}:The%20Password@localhost:{port}/postgres"
+        settings = read_settings({"ROLLCALL_DATABASE_URL": url})
+
+        assert "server does not support SSL" in refused(bootstrap.repository(settings, NOWHERE, on_aws=True))
+
+
+def test_a_file_of_certificates_that_is_not_there_stops_the_start(server: TlsPostgres) -> None:
+    """Whoever deploys it forgot to put it there."""
+    with (
+        pytest.raises(
+            SettingError, match=r"^ROLLCALL_DATABASE_CA is '/nowhere/ca.pem'; give the path of a PEM file"
+        ),
+        opened(server, database_ca="/nowhere/ca.pem"),
+    ):
+        pass
+
+
+def test_on_a_machine_the_address_alone_says_whether_there_is_tls(server: TlsPostgres) -> None:
+    """Where nothing speaks of AWS, libpq's own rules hold."""
+    url = server.url("127.0.0.1").replace("//", f"//{USER}:The%20First%20Password@")
+    with bootstrap.repository(read_settings({"ROLLCALL_DATABASE_URL": url}), NOWHERE) as repository:
+        comes_in(repository)
+
+
+def test_the_secret_is_fetched_once(server: TlsPostgres, secret: Secret) -> None:
+    """Connections come and go; what is kept serves all of them, even when the secret is out of reach."""
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        comes_in(repository)
+        secret.is_gone()
+        _cut(server)
+        comes_in(repository)
+
+
+def test_a_rotated_password_is_fetched_again(server: TlsPostgres, secret: Secret) -> None:
+    """The next connection that is turned down says that it was."""
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        comes_in(repository)
+        server.let_in(USER, "The Next Password")
+        secret.tells("The Next Password")
+        _cut(server)
+        comes_in(repository)
+    server.let_in(USER, "The First Password")
+
+
+def test_a_wrong_password_is_told_without_being_shown(server: TlsPostgres, secret: Secret) -> None:
+    """And works with the same repository once it is mended, as a warm function has to."""
+    secret.tells(WRONG)
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        with pytest.raises(RepositoryUnavailableError, match="password authentication failed") as caught:
+            comes_in(repository)
+        assert WRONG not in repr(caught.getrepr(chain=True))
+        secret.tells("The First Password")
+        comes_in(repository)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '"S3CRET"', '{"username": "u"}', '{"password": "S3CRET"}', "S3CRET", "null"]
+)
+def test_a_secret_of_another_kind_is_not_shown(server: TlsPostgres, secret: Secret, text: str) -> None:
+    """It holds whatever somebody put there."""
+    secret.holds(text)
+    sentence = refused(opened(server, database_secret_arn=secret.arn))
+
+    assert "should be the JSON object that Amazon RDS makes" in sentence
+    assert "S3CRET" not in sentence
+
+
+def test_a_secret_that_is_not_there_is_called_by_its_name(server: TlsPostgres, s3_endpoint: str) -> None:
+    """Whoever set it mistyped it, or may not read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s3_endpoint)
+        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:nothing"
+
+        assert f"the secret {arn} could not be read: Secrets Manager answered ResourceNotFound" in refused(
+            opened(server, database_secret_arn=arn)
+        )
+
+
+def test_the_schema_is_migrated_the_same_way(secret: Secret) -> None:
+    """By `rollcall migrate` on a machine, which is told no more than the Lambda is."""
+    with tls_postgres() as server:
+        server.let_in(USER, "The First Password")
+        settings = {
+            "ROLLCALL_DATABASE_URL": server.url(),
+            "ROLLCALL_DATABASE_CA": str(server.ca),
+            "ROLLCALL_DATABASE_SECRET_ARN": secret.arn,
+        }
+        applied = bootstrap.migrate(read_settings(settings), NOWHERE)
+
+        assert applied
+        assert asked(server.behind, "select count(*) from _yoyo_migration") == [(len(applied),)]
+
+
+def test_iam_signs_a_password_for_the_user_and_host_of_the_address() -> None:
+    """A new one for each connection."""
+    told: list[str] = []
+
+    @contextmanager
+    def database() -> Iterator[int]:
+        with serving(lambda connection: told.append(_password_of(connection))) as port:
+            yield port
+
+    with database() as port:
+        settings = read_settings(
+            {
+                "ROLLCALL_DATABASE_URL": f"postgresql://im%20porter@localhost:{port}/app?sslmode=disable",
+                "ROLLCALL_DATABASE_AUTH": "iam",
+            }
+        )
+        refused(bootstrap.repository(settings, NOWHERE, on_aws=True))
+
+        token = urlsplit(f"https://{told[0]}")
+        assert (token.hostname, token.port) == ("localhost", port)
+        assert parse_qs(token.query)["DBUser"] == ["im porter"]
+        assert parse_qs(token.query)["X-Amz-Expires"] == ["900"]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://", "postgresql://host/db", "postgresql://user@/db", "postgresql://u@h:x/d"]
+)
+def test_without_user_and_host_iam_can_sign_nothing(url: str) -> None:
+    """It stops the start."""
+    settings = read_settings({"ROLLCALL_DATABASE_URL": url or "postgresql://", "ROLLCALL_DATABASE_AUTH": "iam"})
+
+    with (
+        pytest.raises(SettingError, match=r"ROLLCALL_DATABASE_URL is '[(]hidden[)]'; give postgresql://user@host"),
+        bootstrap.repository(settings, NOWHERE),
+    ):
+        pass
+
+
+def _cut(server: TlsPostgres) -> None:
+    server.end_connections(USER)
+    query = "select count(*) from pg_stat_activity where usename = %s"
+    assert eventually(lambda: asked(server.behind, query, USER) == [(0,)])
+
+
+def _say(connection: socket.socket, answer: bytes) -> None:
+    connection.recv(1024)
+    connection.sendall(answer)
+
+
+def _password_of(connection: socket.socket) -> str:
+    """Ask whoever connects for a password in clear, and hang up."""
+    length, _ = struct.unpack("!II", connection.recv(8))
+    connection.recv(length - 8)
+    connection.sendall(b"R" + struct.pack("!II", 8, 3))
+    _, length = struct.unpack("!cI", connection.recv(5))
+    return connection.recv(length - 4).rstrip(b"\0").decode()

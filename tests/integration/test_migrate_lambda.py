@@ -1,0 +1,182 @@
+"""The schema is brought up to date at a deployment, and CloudFormation is told how that went."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import psycopg
+import pytest
+
+from announcements import Context
+from contracts.steps import asked
+from rollcall.adapters.postgres.connecting import migration_ids
+from rollcall.entrypoints.migrate_lambda import ANSWER_TRIES, TOO_SLOW, AnswerError, handler
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+MIGRATED = "select count(*) from pg_tables where tablename = '_yoyo_migration'"
+IDS = {"StackId": "arn:aws:cloudformation:…:stack/x", "RequestId": "r1", "LogicalResourceId": "Migration"}
+
+
+@attrs.define
+class CloudFormation:
+    """Whoever waits for an answer.
+
+    Attributes:
+        statuses: What it says to each answer; at last, and from then on, 200.
+        answers: What it was told, and with which type of content.
+    """
+
+    url: str = ""
+    statuses: list[int] = attrs.Factory(list)
+    answers: list[tuple[dict[str, Any], str | None]] = attrs.Factory(list)
+
+    def asks(self, request: str) -> dict[str, str]:
+        """Give what it sends."""
+        return {"RequestType": request, "ResponseURL": f"{self.url}/signed?Signature=s", **IDS}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it was told, once."""
+        [(answer, content_type)] = self.answers
+        assert content_type in {None, ""}  # S3 would not take it: the address is signed without
+        assert {name: answer[name] for name in IDS} == IDS
+        return answer
+
+
+@pytest.fixture
+def cloudformation() -> Iterator[CloudFormation]:
+    """One that listens."""
+    waiting = CloudFormation()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            waiting.answers.append((json.loads(body), self.headers["Content-Type"]))
+            self.send_response(waiting.statuses.pop(0) if waiting.statuses else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        waiting.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield waiting
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def database(
+    new_database: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """An empty database that the function's environment names."""
+    with new_database() as url:
+        monkeypatch.setenv("ROLLCALL_DATABASE_URL", url)
+        yield url
+
+
+def invoke(event: dict[str, str], seconds: float = 900) -> dict[str, list[str]]:
+    """Invoke the function."""
+    return cast("dict[str, list[str]]", handler(event, cast("LambdaContext", Context(seconds))))
+
+
+def test_whoever_invokes_it_is_told_what_was_done(database: str) -> None:
+    """The second time there is nothing to do."""
+    assert invoke({}) == {"done": migration_ids()}
+    assert invoke({}) == {"done": []}
+    assert asked(database, MIGRATED) == [(1,)]
+
+
+@pytest.mark.parametrize("request_type", ["Create", "Update"])
+def test_a_deployment_migrates_and_is_told_so(
+    cloudformation: CloudFormation, database: str, request_type: str
+) -> None:
+    """Under one name for ever, or CloudFormation would take the schema before for one to delete."""
+    invoke(cloudformation.asks(request_type))
+
+    assert (cloudformation.told["Status"], cloudformation.told["PhysicalResourceId"]) == (
+        "SUCCESS",
+        "rollcall-schema",
+    )
+    assert asked(database, MIGRATED) == [(1,)]
+
+
+def test_the_tables_stay_when_the_stack_goes(cloudformation: CloudFormation, database: str) -> None:
+    """Users are nobody's to throw away."""
+    invoke(cloudformation.asks("Create"))
+    cloudformation.answers.clear()
+    invoke(cloudformation.asks("Delete"))
+
+    assert cloudformation.told["Status"] == "SUCCESS"
+    assert asked(database, MIGRATED) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql://u:S3CRET@127.0.0.1:1/db?sslmode=disable",
+            "the database could not be reached: ",
+        ),
+        ("DATABASE_URL", "", "ROLLCALL_DATABASE_URL is ''; give postgresql://"),
+        ("UNIQUE_BY", "shoe size", "ROLLCALL_UNIQUE_BY is 'shoe size'; give some of name, country, age"),
+    ],
+)
+def test_a_deployment_that_cannot_migrate_fails_with_the_reason(
+    cloudformation: CloudFormation,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    reason: str,
+) -> None:
+    """In one sentence, which shows no password."""
+    monkeypatch.setenv(f"ROLLCALL_{name}", value)
+    invoke(cloudformation.asks("Create"))
+
+    assert cloudformation.told["Status"] == "FAILED"
+    assert cloudformation.told["Reason"].startswith(reason)
+    assert "S3CRET" not in str(cloudformation.answers)
+    assert asked(database, MIGRATED) == [(0,)]
+
+
+def test_a_migration_that_takes_too_long_is_taken_back(cloudformation: CloudFormation, database: str) -> None:
+    """Before AWS kills the function, since nobody would tell CloudFormation then."""
+    with psycopg.connect(database) as connection:
+        connection.execute("select pg_advisory_lock(hashtext('rollcall migrate'))")
+        invoke(cloudformation.asks("Create"), seconds=0.5)
+
+    assert (cloudformation.told["Status"], cloudformation.told["Reason"]) == ("FAILED", TOO_SLOW)
+    assert asked(database, MIGRATED) == [(0,)]
+
+
+def test_an_answer_that_is_not_taken_at_once_is_given_again(cloudformation: CloudFormation, database: str) -> None:
+    """Else the deployment would wait for an hour."""
+    cloudformation.statuses = [503, 500]
+    invoke(cloudformation.asks("Create"))
+
+    assert [answer["Status"] for answer, _ in cloudformation.answers] == ["SUCCESS"] * 3
+    assert asked(database, MIGRATED) == [(1,)]
+
+
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (500, ANSWER_TRIES + 1)])
+@pytest.mark.usefixtures("database")
+def test_an_answer_that_is_refused_fails_the_function(
+    cloudformation: CloudFormation, status: int, tries: int
+) -> None:
+    """So that there is an alarm."""
+    cloudformation.statuses = [status] * tries
+    with pytest.raises(AnswerError, match=f"status {status}"):
+        invoke(cloudformation.asks("Create"))
+
+    assert len(cloudformation.answers) == tries
