@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NoReturn
@@ -1343,3 +1343,34 @@ class TestPostgresNotReady:
             repository.close()
             drop = sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role))
             asked(database_url, drop)
+
+
+def test_only_an_importer_of_the_same_role_is_ended_and_that_needs_no_right(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever others call their connections, they are not ours to end; and README.md lists all the rights."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", PATIENCE_SECONDS)
+    role = f"rollcall_test_{secrets.token_hex(6)}"
+    for statement in (
+        "create role {} login password 'theirs'",
+        "grant select, insert, update, delete on users, imports, corrections to {}",
+        "grant usage, select on all sequences in schema public to {}",
+        "grant select on _yoyo_migration to {}",
+    ):
+        asked(database_url, sql.SQL(statement).format(sql.Identifier(role)))
+    parts = urlsplit(database_url)
+    url = parts._replace(netloc=f"{role}:theirs@{parts.netloc.rpartition('@')[2]}").geturl()
+    with closing(PostgresUserRepository(url)) as theirs, closing(PostgresUserRepository(database_url)) as other:
+        with other.importing(an_upload(), "sha", seconds_left=-9) as importing:
+            with pytest.raises(ImportInProgressError):
+                load(theirs, [BEN], sha256="sha")
+            importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+        with (
+            suppress(RepositoryUnavailableError),
+            closing(PostgresUserRepository(url)) as frozen,
+            frozen.importing(an_upload("2"), "2", seconds_left=-9) as importing,
+        ):
+            load(theirs, [BEN], an_upload("2"), "2")
+    asked(database_url, sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
+
+    assert asked(database_url, "select name from users") == [("Ben",)]

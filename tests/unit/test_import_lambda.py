@@ -16,7 +16,7 @@ import pytest
 
 from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 from rollcall import bootstrap
-from rollcall.adapters.memory import MemoryUserRepository
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.upload import ObjectReference
@@ -276,7 +276,7 @@ def test_an_upload_that_is_imported_elsewhere_goes_back_for_later(function: Lamb
 
     [(arn, body, attributes, delay)] = function.sent
     assert arn == "arn:aws:sqs:us-east-1:123456789012:queue"
-    assert (body, attributes, delay) == (event["Records"][0]["body"], {FIRST_SENT: "1767225600000"}, 60)
+    assert (body, attributes, delay) == (event["Records"][0]["body"], {FIRST_SENT: "1767225600000"}, 20)
     assert function.said() == ["put off"]
     assert function({"Records": [message(body, "again", **attributes)]}) == []
     assert len(function.desk.rows()) == 1
@@ -351,7 +351,7 @@ def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
     function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv"))
 
     assert function(in_sqs(records(function.drop(key="stuck.csv"))), Context(0.1)) == ["m1"]
-    assert function.said()[0].startswith("out of time, and rolled back")
+    assert function.said()[0].startswith("out of time; what was not committed is rolled back")
     assert function.desk.rows() == []
 
 
@@ -372,6 +372,45 @@ def test_nothing_is_begun_without_time(function: Lambda) -> None:
 
     assert function(event, Context(0)) == ["m1"]
     assert function.desk.rows() == []
+
+
+@attrs.define
+class Freezing(MemoryObjectStore):
+    """A store of reports before which an import is frozen while something else is done."""
+
+    behind: MemoryObjectStore
+    meanwhile: Callable[[], object]
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Let the others go first, once."""
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return self.behind.put(key, content)
+
+
+@pytest.mark.parametrize(
+    ("frozen_for", "said"),
+    [(59, ["put off", "partially_loaded"]), (61, ["partially_loaded", "failed; it is to be delivered again"])],
+)
+def test_whose_invocation_is_over_gives_way_to_another_delivery_and_nobody_else_does(
+    function: Lambda, frozen_for: float, said: list[str]
+) -> None:
+    """AWS may freeze a function in the midst of an import, and later kill it, without a word to the database."""
+    time = [0.0]
+    users = MemoryUserRepository(patience=0, clock=lambda: time[0])
+    function.desk = attrs.evolve(function.desk, users=users)
+    event = in_sqs(records(function.drop(GOOD + b"Canary,Somewhere,old\n")))
+    rival = attrs.evolve(function)
+
+    def meanwhile() -> None:
+        time[0] += frozen_for
+        rival(event, Context(60))
+
+    function.desk = attrs.evolve(function.desk, into=Freezing(function.desk.reports, meanwhile))
+    function(event, Context(60))
+
+    assert function.said() == said
+    assert function.desk.rows() == [("Canary", "Somewhere", 1)]
 
 
 def test_nobody_is_interrupted_afterwards(function: Lambda) -> None:

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A message that has to wait comes back after so long, and for so long from when it was sent first.
-RETURNS_AFTER_SECONDS = 60
+# A message that has to wait comes back after so long, and for so long from when it was sent first. So what a
+# frozen worker holds is imported within half a minute of the worker's end.
+RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
 
@@ -271,8 +272,8 @@ def _put_off(reason: str) -> _Outcome:
 
 def _too_slow() -> _Outcome:
     logger.error(
-        "out of time, and rolled back; give the function more of it, or import this upload on a machine: "
-        "after its last try it is in the dead-letter queue"
+        "out of time; what was not committed is rolled back. Give the function more of it, or import this upload "
+        "on a machine: after its last try it is in the dead-letter queue"
     )
     _count("ImportsFailed")
     return _Outcome.AGAIN

@@ -1,0 +1,108 @@
+"""Deliveries within this process: an upload is dropped, delivered through whatever breaks, and delivered again."""
+
+import io
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from contracts.steps import asked
+from faults.oracle import Oracle, foreign_users
+from faults.uploads import CANARY, FaultyUpload
+from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import ImportInProgressError, UserRepository
+from rollcall.domain.policy import Policy
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference
+
+SETTLED_WITHIN_SECONDS = 60
+
+
+@attrs.frozen
+class Desk:
+    """A bucket, a store of reports, and a database in which somebody is already.
+
+    Attributes:
+        database_url: The database.
+        policy: What the operator decided.
+        uploads: Where uploads are dropped.
+        reports: Where receipts and rejected rows go.
+        foreign: The users who were there before.
+    """
+
+    database_url: str
+    policy: Policy = Policy()
+    uploads: MemoryObjectStore = attrs.field(factory=MemoryObjectStore)
+    reports: MemoryObjectStore = attrs.field(factory=MemoryObjectStore)
+    foreign: list[tuple[Any, ...]] = attrs.field(init=False)
+
+    @foreign.default
+    def _somebody_before(self) -> list[tuple[Any, ...]]:
+        asked(self.database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+        return foreign_users(self.database_url)
+
+    @property
+    def oracle(self) -> Oracle:
+        """The judge of all this."""
+        return Oracle(
+            database_url=self.database_url,
+            read_report=self._read_report,
+            receipt_address=_receipt_address,
+            foreign=self.foreign,
+        )
+
+    def drop(self, upload: FaultyUpload) -> ObjectReference:
+        """Upload something, and announce the very version."""
+        self.uploads.put(upload.key, io.BytesIO(upload.content))
+        return self.versions(upload.key)[-1]
+
+    def versions(self, key: str) -> list[ObjectReference]:
+        """Every version of a key, in the order in which they were uploaded."""
+        return [listed.reference for listed in self.uploads.list(key)]
+
+    def importer(self, users: UserRepository) -> ImportUsers:
+        """The use case, on some repository."""
+        return ImportUsers(
+            uploads=self.uploads,
+            reports=self.reports,
+            users=users,
+            policy=self.policy,
+            now=lambda: datetime.now(UTC),
+            spool=tempfile.TemporaryFile,
+        )
+
+    def deliver(self, reference: ObjectReference, database_url: str) -> Receipt:
+        """Deliver an upload once, by a worker whose connection is its own."""
+        users = PostgresUserRepository(database_url)
+        try:
+            return self.importer(users)(reference)
+        finally:
+            users.close()
+
+    def settle(self, reference: ObjectReference) -> Receipt:
+        """Deliver an upload until it has its verdict: whatever broke may hold it for a moment."""
+        deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
+        while True:
+            try:
+                return self.deliver(reference, self.database_url)
+            except ImportInProgressError:
+                assert time.monotonic() < deadline, "nobody may be held up for so long"
+
+    def _read_report(self, address: str) -> bytes:
+        with self.reports.open(ObjectReference(key=address.removeprefix("memory:"))) as found:
+            return found.fetch(lambda _: None).read()
+
+
+def _receipt_address(receipt: Mapping[str, Any]) -> str:
+    return f"memory:{receipt['source']['key']}/{receipt['source']['version']}/receipt.json"
+
+
+def require_quiet(error: BaseException) -> None:
+    """Make sure that an error shows no cell, nor any that it leads to."""
+    assert CANARY not in "".join(traceback.format_exception(error)) + repr(error)

@@ -1,0 +1,176 @@
+"""Many who would register the same at once: one does, nobody waits for minutes, and the others find it done."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+
+from faults.conftest import Campaign
+from faults.desk import Desk
+from faults.uploads import made_upload
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.ports import ImportInProgressError, UndoRefusedError, UnknownImportError
+from rollcall.domain.policy import Policy
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
+
+DELIVERIES = 64
+NOBODY_WAITS_SECONDS = 60  # what is counted here is a machine on which all 64 share one or two cores
+
+Attempt = Callable[[PostgresUserRepository], Receipt | int]
+Outcome = Receipt | int | Exception
+
+
+@pytest.fixture(scope="module")
+def workers(migrated_database: str) -> Iterator[list[PostgresUserRepository]]:
+    """As many as there are deliveries, each with a connection of its own."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(PostgresUserRepository(migrated_database))) for _ in range(DELIVERIES)]
+
+
+def _at_once(workers: list[PostgresUserRepository], attempts: list[Attempt]) -> list[Outcome]:
+    """Let each worker make an attempt, all of them at the same moment.
+
+    Returns:
+        What came of each; whoever came too late is an `ImportInProgressError` or `UndoRefusedError`.
+    """
+    outcomes: list[Outcome] = []
+    ready = threading.Barrier(len(attempts))
+
+    def make(attempt: Attempt, worker: PostgresUserRepository) -> None:
+        ready.wait()
+        begun = time.monotonic()
+        try:
+            outcomes.append(attempt(worker))
+        except (ImportInProgressError, UndoRefusedError, UnknownImportError) as error:
+            outcomes.append(error)
+        assert time.monotonic() - begun < NOBODY_WAITS_SECONDS
+
+    threads = [
+        threading.Thread(target=make, args=(attempt, worker))
+        for attempt, worker in zip(attempts, workers, strict=False)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == len(attempts)  # nothing else was raised
+    return outcomes
+
+
+def _delivery(desk: Desk, reference: ObjectReference, *, again: bool = False) -> Attempt:
+    return lambda users: desk.importer(users)(reference, again=again)
+
+
+def _undo(import_id: int) -> Attempt:
+    return lambda users: users.undo(import_id, datetime.now(UTC))
+
+
+def _receipts(outcomes: list[Outcome]) -> list[Receipt]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
+
+
+def _registering(outcomes: list[Outcome]) -> list[Receipt]:
+    return [receipt for receipt in _receipts(outcomes) if receipt.status.registers]
+
+
+def test_of_64_deliveries_of_one_upload_one_imports_it(
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+) -> None:
+    """The others are told that it is imported, or to come back, and then they are told."""
+    chance = random.Random(f"{campaign.seed} one upload")  # noqa: S311 - to be repeated
+    with campaign.line(f"{DELIVERIES} deliveries of one upload at once") as line:
+        line.points = DELIVERIES
+        for _ in range(campaign.choose(2, 200)):
+            desk, upload = Desk(emptied()), made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
+            reference = desk.drop(upload)
+
+            outcomes = _at_once(workers, [_delivery(desk, reference)] * DELIVERIES)
+
+            line.add(desk.oracle.found([upload]))
+            desk.oracle.require_all_settled([upload])
+            assert len(_registering(outcomes)) == 1
+            others = [receipt.code for receipt in _receipts(outcomes) if not receipt.status.registers]
+            assert set(others) <= {Code.REDELIVERY}
+            assert desk.settle(reference).code is Code.REDELIVERY
+
+
+def test_of_different_uploads_with_one_content_one_is_imported(
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+) -> None:
+    """As when people drop the same list under several names."""
+    chance = random.Random(f"{campaign.seed} one content")  # noqa: S311 - to be repeated
+    with campaign.line("16 uploads with one content at once") as line:
+        line.points = 16
+        for _ in range(campaign.choose(2, 50)):
+            upload = made_upload("0.csv", rows=300, seed=chance.randrange(10**9))
+            uploads = [attrs.evolve(upload, key=f"{number}.csv") for number in range(16)]
+            desk = Desk(emptied())
+            references = [desk.drop(one) for one in uploads]
+
+            outcomes = _at_once(workers, [_delivery(desk, reference) for reference in references])
+
+            line.add(desk.oracle.found(uploads))
+            [loaded] = _registering(outcomes)
+            assert {desk.settle(reference).code for reference in references} == {Code.REDELIVERY, Code.REPEAT}
+            desk.oracle.require_all_settled([one for one in uploads if one.key == loaded.source.key])
+
+
+def test_of_versions_of_one_key_one_is_imported(
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+) -> None:
+    """The others are refused with the ways on, or told to come back and then refused."""
+    chance = random.Random(f"{campaign.seed} one key")  # noqa: S311 - to be repeated
+    with campaign.line("8 versions of one key at once") as line:
+        line.points = 8
+        for _ in range(campaign.choose(2, 50)):
+            desk = Desk(emptied())
+            versions = [made_upload("a.csv", rows=300, seed=chance.randrange(10**9)) for _ in range(8)]
+            for version in versions:
+                desk.drop(version)
+            references = desk.versions("a.csv")
+
+            outcomes = _at_once(workers, [_delivery(desk, reference) for reference in references])
+
+            [loaded] = _registering(outcomes)
+            upload = versions[int(loaded.source.version) - 1]
+            line.add(desk.oracle.found([upload]))
+            codes = [desk.settle(reference).code for reference in references]
+            assert sorted(map(str, codes)) == sorted([Code.REDELIVERY, *[Code.KEY_ALREADY_LOADED] * 7])
+            desk.oracle.require_all_settled([upload])
+
+
+@pytest.mark.parametrize("unique_by", [(), ("name", "country")], ids=["", "told apart"])
+def test_an_undo_beside_imports_of_the_same_upload_is_whole(
+    campaign: Campaign,
+    emptied: Callable[[], str],
+    workers: list[PostgresUserRepository],
+    unique_by: tuple[str, ...],
+) -> None:
+    """Whichever comes first: afterwards the users are all there or none of them, as the ledger says."""
+    policy = Policy(unique_by=unique_by)
+    chance = random.Random(f"{campaign.seed} undo")  # noqa: S311 - to be repeated
+    with campaign.line(f"undo beside imports of the same upload{', told apart' if unique_by else ''}") as line:
+        line.points = 8
+        for _ in range(campaign.choose(2, 50)):
+            upload = made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
+            url = emptied()
+            migrate(url, policy)
+            desk = Desk(url, policy)
+            reference = desk.drop(upload)
+            import_id = desk.settle(reference).import_id or 0
+            attempts = [_undo(import_id), _undo(import_id)]
+            attempts += [_delivery(desk, reference, again=number % 2 == 0) for number in range(6)]
+            chance.shuffle(attempts)
+
+            _at_once(workers, attempts)
+
+            line.add(desk.oracle.found([upload]))
+            desk.oracle.require_all_settled([upload])

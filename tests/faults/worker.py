@@ -1,0 +1,35 @@
+"""A worker in a process of its own, to be frozen: it imports one file, with so many seconds to live.
+
+python worker.py DATABASE_URL FILE SECONDS
+"""
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rollcall import bootstrap
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.settings import read_settings
+
+
+def main(database_url: str, file: str, seconds: str) -> str | None:
+    """Import the file, as the import Lambda does what is announced.
+
+    Returns:
+        Why it could not be imported.
+    """
+    killed_at = time.monotonic() + float(seconds)
+    uploads, reference = bootstrap.uploaded_file(Path(file))
+    with closing(PostgresUserRepository(database_url)) as users:
+        importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
+        try:
+            importer(reference, seconds_left=lambda: killed_at - time.monotonic())
+        except RepositoryUnavailableError as error:
+            return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
