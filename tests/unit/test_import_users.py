@@ -647,6 +647,44 @@ def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
     assert len(desk.rows()) == 2
 
 
+@attrs.define
+class _FrozenStore(MemoryObjectStore):
+    """A bucket before which a worker is frozen when it would store a receipt, while others go on.
+
+    Attributes:
+        behind: Where everything ends up.
+        meanwhile: What the others do.
+    """
+
+    behind: MemoryObjectStore
+    meanwhile: Callable[[], object]
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Let the others go first, once."""
+        if key.endswith("receipt.json"):
+            meanwhile, self.meanwhile = self.meanwhile, lambda: None
+            meanwhile()
+        return self.behind.put(key, content)
+
+
+@pytest.mark.parametrize("first", [Policy(), Policy(max_rejected=Tolerance("0"))], ids=["loaded", "refused"])
+def test_who_is_frozen_after_its_commit_puts_no_old_receipt_over_a_newer_one(first: Policy) -> None:
+    """Meanwhile the upload was undone and imported again, or judged again by another policy."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+
+    def meanwhile() -> None:
+        if first == Policy():
+            desk.users.undo(1, datetime(2026, 1, 2, tzinfo=UTC))
+        desk.load(reference, Policy(max_rejected=Tolerance("2")), again=True)
+
+    attrs.evolve(desk, into=_FrozenStore(desk.reports, meanwhile)).load(reference, first)
+
+    [entry] = desk.users.entries()
+    assert entry.receipt.status is Status.PARTIALLY_LOADED
+    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+
+
 def test_no_receipt_is_stored_for_an_import_that_could_not_be_committed() -> None:
     """Nor is anybody registered; the next delivery finds all as it was."""
     failing = [RepositoryUnavailableError("the connection was lost")]
