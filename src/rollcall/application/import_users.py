@@ -152,6 +152,24 @@ class ImportUsers:
         except ObjectNotFoundError:
             return False
 
+    def store_committed(self, receipt: Receipt) -> None:
+        """Store the account that the ledger has of an upload.
+
+        Whoever was frozen since its commit has an old one by now if the upload was judged again meanwhile. To ask
+        before it is stored would not help: one can be frozen in between.
+
+        Args:
+            receipt: What was committed, as far as the caller knows.
+
+        Raises:
+            StoreUnavailableError: It could not be stored; deliver again.
+            RepositoryUnavailableError: The ledger could not be asked for a newer one; deliver again.
+        """
+        self.store_receipt(receipt)
+        while receipt.import_id is not None and receipt != (newer := self.users.entry(receipt.import_id).receipt):
+            receipt = newer
+            self.store_receipt(receipt)
+
     def store_receipt(self, receipt: Receipt) -> None:
         """Store the account of an upload beside the other reports, in place of one that is there.
 
@@ -204,13 +222,13 @@ class _Import:
                 receipt = self._load(stream, importing)
             self._stored.verify()
             importing.commit(receipt)
-        self._case.store_receipt(receipt)
+        self._case.store_committed(receipt)
         return receipt
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
         if not self._case.has_receipt(entry.receipt.source):
-            self._case.store_receipt(entry.receipt)
+            self._case.store_committed(entry.receipt)
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
