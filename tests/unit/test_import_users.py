@@ -209,6 +209,33 @@ def test_a_receipt_that_is_missing_is_written_again_at_the_redelivery() -> None:
     assert from_dict(json.loads(lost.stored()[_receipt_key(first)])) == first
 
 
+def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_redelivery() -> None:
+    """Whoever loaded it afterwards ended before the receipt of that was stored."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    desk.load(reference, Policy(max_rejected=Tolerance("0")))
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+    again = desk.load(reference)
+
+    assert again.first_receipt
+    assert again.first_receipt.status is Status.PARTIALLY_LOADED
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
+
+
+def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
+    """Whatever it is."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    first = desk.load(reference)
+    whole = desk.stored()[_receipt_key(first)]
+    for other in (b"", whole[:-1], b"x" * len(whole), whole.replace(b"Chile", b"China").replace(b"loaded", b"LOADED")):
+        desk.reports.put(_receipt_key(first), io.BytesIO(other))
+        desk.load(reference)
+
+        assert desk.stored()[_receipt_key(first)] == whole
+
+
 def test_the_same_content_under_another_key_is_skipped() -> None:
     """Plain or compressed; the receipt names the import that counts."""
     desk = Desk()
