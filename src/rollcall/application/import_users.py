@@ -1,6 +1,7 @@
 """Import one upload: judge every row, register the good ones exactly once, account for all."""
 
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -152,6 +153,22 @@ class ImportUsers:
         except ObjectNotFoundError:
             return False
 
+    def is_stored(self, receipt: Receipt) -> bool:
+        """Tell whether exactly this account of an upload lies beside the other reports, and no earlier one.
+
+        Raises:
+            StoreUnavailableError: The store could not be asked.
+        """
+        wanted = to_json(receipt)
+        try:
+            with self.reports.open(ObjectReference(key=self._receipt_key(receipt.source))) as found:
+                if found.upload.size != len(wanted) + 1:
+                    return False
+                # The parts of what the ledger remembers may stand in another order.
+                return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
+        except (ObjectNotFoundError, ObjectChangedError, ValueError):
+            return False
+
     def store_committed(self, receipt: Receipt) -> None:
         """Store the account that the ledger has of an upload.
 
@@ -227,7 +244,7 @@ class _Import:
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
-        if not self._case.has_receipt(entry.receipt.source):
+        if not self._case.is_stored(entry.receipt):
             self._case.store_committed(entry.receipt)
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
