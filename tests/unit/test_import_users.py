@@ -760,6 +760,17 @@ def test_a_receipt_tells_when_the_import_began_and_how_long_it_took() -> None:
     assert receipt.seconds == 1.0
 
 
+def test_a_clock_that_is_put_back_meanwhile_makes_no_import_shorter_than_nothing() -> None:
+    """Nobody's receipt may break the published schema because of it."""
+    times = [datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 11, tzinfo=UTC)]
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    receipt = attrs.evolve(desk.importer(), now=lambda: times.pop(0) if len(times) > 1 else times[0])(reference)
+
+    assert receipt.seconds == 0
+    assert receipt.rows_per_second == 0
+
+
 @given(
     lines=st.lists(nasty_lines, max_size=4),
     policy=st.sampled_from([Policy(), Policy(max_rejected=Tolerance("0"))]),
