@@ -137,9 +137,13 @@ class ImportUsers:
             ),
             policy=self.policy.described(),
             started=started,
-            seconds=(self.now() - started).total_seconds(),
+            seconds=self.seconds_since(started),
             import_id=None,
         )
+
+    def seconds_since(self, started: datetime) -> float:
+        """Tell how long ago something was; not at all, should the clock have been put back since."""
+        return max(0.0, (self.now() - started).total_seconds())
 
     def has_receipt(self, source: Source) -> bool:
         """Tell whether there is an account of an upload beside the other reports.
@@ -441,7 +445,7 @@ class _Import:
             rejections=tuple(tally.rejections),
             rejected_rows=rejected_rows or None,
             started=self._started,
-            seconds=(self._case.now() - self._started).total_seconds(),
+            seconds=self._case.seconds_since(self._started),
             import_id=import_id,
             corrects=self._corrects,
         )
