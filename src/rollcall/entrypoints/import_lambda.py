@@ -130,10 +130,14 @@ class _Invocation:
             raise OutOfTimeError
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
-            # And again, should the first be lost in a place that nothing can be raised from.
-            signal.setitimer(signal.ITIMER_REAL, seconds_left, INTERRUPTED_AGAIN_SECONDS)
-            yield
+            try:
+                # And again, should the first be lost in a place that nothing can be raised from.
+                signal.setitimer(signal.ITIMER_REAL, seconds_left, INTERRUPTED_AGAIN_SECONDS)
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
         finally:
+            # Once more: the time may have been up on the way to the first.
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
