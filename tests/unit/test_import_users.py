@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faults.quiet import require_quiet
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import Progress
 from rollcall.application.ports import (
@@ -229,7 +230,7 @@ def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
     reference = desk.drop(GOOD)
     first = desk.load(reference)
     whole = desk.stored()[_receipt_key(first)]
-    for other in (b"", whole[:-1], b"x" * len(whole), whole.replace(b"Chile", b"China").replace(b"loaded", b"LOADED")):
+    for other in (b"", whole[:-1], b"x" * len(whole), whole.replace(b"loaded", b"LOADED")):
         desk.reports.put(_receipt_key(first), io.BytesIO(other))
         desk.load(reference)
 
@@ -447,6 +448,45 @@ def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, s
     assert desk.rows() == []
     assert list(desk.users.entries()) == []
     assert from_dict(json.loads(desk.stored()[_receipt_key(receipt)])) == receipt
+
+
+@attrs.frozen
+class _Garbled:
+    """An object that is fetched well, and then holds what is no text any more."""
+
+    stored: StoredObject
+
+    @property
+    def upload(self) -> Upload:
+        """The object's own."""
+        return self.stored.upload
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        """Show one thing and give another."""
+        return io.BytesIO(self.stored.fetch(watch).read() + b"Canary,Chile,1\n\xff\n")
+
+    def verify(self) -> None:
+        """Notice nothing."""
+
+
+class _GarblingStore(MemoryObjectStore):
+    """A bucket of such objects."""
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[Any]:
+        """Open one."""
+        with super().open(reference) as stored:
+            yield _Garbled(stored)
+
+
+def test_what_an_upload_holds_that_changed_shows_in_nothing_that_is_raised() -> None:
+    """Some loggers follow an error to those it came from, hidden ones too."""
+    desk = Desk(uploads=_GarblingStore())
+    desk.drop(GOOD)
+    with pytest.raises(ObjectChangedError) as changed:
+        desk.load(ObjectReference(key="users.csv"))
+
+    require_quiet(changed.value)
 
 
 def test_an_upload_that_is_gone_is_skipped() -> None:
