@@ -20,6 +20,7 @@ from rollcall.application.ports import (
     Settlement,
     StoredObject,
     UserRepository,
+    raise_alone,
 )
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
@@ -406,8 +407,8 @@ class _Import:
         try:
             yield
         except (DamagedGzipError, UnicodeDecodeError):
-            # The cause may show cells, so it is not chained.
-            raise ObjectChangedError(self._stored.upload.key) from None
+            # The cause may show cells.
+            raise_alone(ObjectChangedError(self._stored.upload.key))
 
     def _receipt(
         self,
