@@ -14,7 +14,12 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import (
+    ObjectChangedError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+    raise_alone,
+)
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:
@@ -180,7 +185,8 @@ def _told_by(address: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise StoreUnavailableError(ascii(address), "this cannot be a key") from error
     except (BotoCoreError, Boto3Error) as error:
-        raise StoreUnavailableError(address, str(error)) from error
+        # What was read of a body before it broke off is part of what broke.
+        raise_alone(StoreUnavailableError(address, str(error)))
 
 
 def _code(error: ClientError) -> str:
