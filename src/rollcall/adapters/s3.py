@@ -98,6 +98,10 @@ class S3ObjectStore:
         with answer["Body"], tempfile.TemporaryFile() as spool:
             if not answer.keys() >= {"ETag", "LastModified", "ContentLength"}:
                 raise StoreUnavailableError(address, "what answered there is not S3")
+            # Some stores give the newest whatever they are asked for. Without versions there is none, or "null".
+            given = answer.get("VersionId") or "null", answer["ETag"]
+            if reference.version not in {None, given[0]} or reference.etag not in {None, given[1]}:
+                raise ObjectChangedError(address)
             upload = Upload(
                 bucket=bucket,
                 key=key,
