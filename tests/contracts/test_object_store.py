@@ -975,9 +975,9 @@ class TestS3:
             answering(sent) as endpoint,
             asking(endpoint) as store,
             pytest.raises(StoreUnavailableError) as failed,
+            store.open(ObjectReference(key="key")) as found,
         ):
-            with store.open(ObjectReference(key="key")) as found:
-                found.fetch(nothing)
+            found.fetch(nothing)
 
         require_quiet(failed.value)
 

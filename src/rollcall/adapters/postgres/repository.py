@@ -54,7 +54,8 @@ insert into imports (
     sha256 = excluded.sha256, status = excluded.status, code = excluded.code,
     rows_read = excluded.rows_read, registered = excluded.registered, updated = excluded.updated,
     unchanged = excluded.unchanged, rejected = excluded.rejected, withheld = excluded.withheld,
-    started_at = excluded.started_at, committed_at = excluded.committed_at, undone_at = null, receipt = excluded.receipt
+    started_at = excluded.started_at, committed_at = excluded.committed_at, undone_at = null,
+    receipt = excluded.receipt
 """
 
 
