@@ -224,6 +224,21 @@ def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_
     assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
 
 
+def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_undone() -> None:
+    """The receipt of the refusal is of the published form, and neither stored nor taken down."""
+    desk = Desk()
+    first, second = desk.drop(GOOD), desk.drop(OTHER)
+    before = desk.load(first)
+    desk.users.undo(before.import_id or 0, datetime(2026, 1, 1, tzinfo=UTC))
+    desk.load(second)
+    again = desk.load(first, again=True)
+
+    assert (again.status, again.code) == (Status.REFUSED, Code.KEY_ALREADY_LOADED)
+    assert (again.import_id, again.first_receipt) == (before.import_id, None)
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == before
+    assert desk.users.entry(before.import_id or 0).undone
+
+
 def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
     """Whatever it is."""
     desk = Desk()
