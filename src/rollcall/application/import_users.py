@@ -251,6 +251,8 @@ class _Import:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
         if not self._case.is_stored(entry.receipt):
             self._case.store_committed(entry.receipt)
+        if decision.status is Status.REFUSED:
+            return self._receipt(decision, entry.import_id)  # undone, and stays so
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
