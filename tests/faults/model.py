@@ -193,7 +193,7 @@ class Model:
             return Verdict(status="refused", code="key-already-loaded")
         return Verdict(status="refused", code=upload.fault) if upload.fault else None
 
-    def judge(self, upload: Dropped) -> Verdict:
+    def judge(self, upload: Dropped) -> Verdict:  # noqa: C901 - one rule after the other
         """Tell what becomes of the rows of an upload that is read, as the table is now."""
         rejected = {row.line for row in upload.rows if not row.user}
         if self._too_many(len(rejected), len(upload.rows), so_far=True):

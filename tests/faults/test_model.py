@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from contracts.steps import NOON, asked
+from contracts.steps import NOON, asked, eventually
 from faults.conftest import Campaign, Line
 from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
 from faults.model import Dropped, Entry, Model, Row, User
@@ -229,6 +229,7 @@ class Promises(RuleBasedStateMachine):
             self.owed.add(delivery.upload.identity)
         if not isinstance(outcome, Receipt):
             require_quiet(outcome)
+            self.rest()
             allowed: tuple[type[BaseException], ...] = (ImportInProgressError,)
             if delivery.broke:
                 allowed = (*allowed, KilledError, StoreUnavailableError, RepositoryUnavailableError)
@@ -246,8 +247,8 @@ class Promises(RuleBasedStateMachine):
         if delivery.answered:
             mine = self.model.ledger.get(delivery.upload.identity)
             assert mine
-            assert outcome.import_id == verdict.because_of or verdict.status == "refused"
-            assert outcome.first_receipt
+            assert outcome.import_id == (mine.import_id if verdict.status == "refused" else verdict.because_of)
+            assert bool(outcome.first_receipt) == (verdict.status == "skipped")
         else:
             assert delivery.committed
             assert outcome.import_id == delivery.import_id
@@ -350,6 +351,9 @@ class Promises(RuleBasedStateMachine):
                 delivery.thaw(given_up=True)
             self.end()
 
+    def rest(self) -> None:
+        """Wait until what broke off is rolled back."""
+
     def end(self) -> None:
         """Leave nothing behind."""
 
@@ -417,6 +421,14 @@ class OnPostgres(Promises):
                 self.receipts[import_id, text] = from_dict(json.loads(text))
             found[import_id] = self.receipts[import_id, text], undone
         return found
+
+    def rest(self) -> None:
+        """The server notices within moments that a worker is gone."""
+        busy = (
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and application_name = 'rollcall' and state <> 'idle'"
+        )
+        assert eventually(lambda: self.behind.execute(busy).fetchall()[0][0] <= len(self.held))
 
     def end(self) -> None:
         """Leave no connection."""
