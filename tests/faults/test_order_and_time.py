@@ -97,7 +97,7 @@ def _under_way() -> bool:
     return armed > 0 and getattr(handler, "__name__", "") == "interrupt"
 
 
-# Interrupted right after it was made, a connection is nobody's, and psycopg closes it; the test looks that it does.
+# Interrupted right after it was made, a connection is nobody's, and psycopg closes it: the test looks.
 @pytest.mark.filterwarnings("ignore:connection .* was deleted while still open:ResourceWarning")
 def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, database_url: str) -> None:
     """Ours or a library's: the message comes again, and then everything is as it must be."""
