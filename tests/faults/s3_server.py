@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 STALLED_SECONDS = 5
 READ_TIMEOUT_SECONDS = 0.3
+
+
+@cache
+def _session() -> Session:
+    """Read the descriptions of AWS once, which takes longer than many a test."""
+    return Session()
 
 
 @attrs.frozen
@@ -97,7 +104,7 @@ class S3Server:
                     retries={"mode": "standard", "total_max_attempts": tries},
                 )
                 endpoint = f"http://127.0.0.1:{self.port}"
-                self._clients[tries] = Session().client("s3", endpoint_url=endpoint, config=soon)
+                self._clients[tries] = _session().client("s3", endpoint_url=endpoint, config=soon)
             return S3ObjectStore(bucket, "", self._clients[tries])
 
     def close(self) -> None:

@@ -276,7 +276,8 @@ def test_exactly_what_was_announced_is_imported_or_nothing(
         change()
     else:
         desk.s3.breaking = change_midway
-    with campaign.line(f"S3: {what} {when} the read{', conditions ignored' * ignores}") as line:
+    how = f"{what} {when} the read, {'' if versioned else 'not '}versioned{', conditions ignored' * ignores}"
+    with campaign.line(f"S3: {how}") as line:
         line.points = 1
         receipt = desk.deliver(reference)
         kept = versioned and not ignores and what == "overwritten"
