@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.steps import serving
+from faults.quiet import require_quiet
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.s3 import S3ObjectStore, client
@@ -1017,6 +1018,35 @@ class TestS3:
             pytest.raises((StoreUnavailableError, ObjectChangedError)),
         ):
             found.fetch(pieces.append)
+
+    @pytest.mark.parametrize(
+        "framing", [b"Content-Length: 100", b"Content-Length: 100\r\nTransfer-Encoding: chunked"]
+    )
+    def test_what_came_of_a_body_before_it_broke_off_shows_in_nothing_that_is_raised(self, framing: bytes) -> None:
+        """http.client keeps it in its error, to which a logger may find the way."""
+        sent = HEAD.replace(b"Content-Length: 100", framing) + b"40\r\nCanary,Chile,1\n"
+        with (
+            answering(sent) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(StoreUnavailableError) as failed,
+            store.open(ObjectReference(key="key")) as found,
+        ):
+            found.fetch(nothing)
+
+        require_quiet(failed.value)
+
+    @pytest.mark.parametrize("announced", [{"version": "other"}, {"etag": '"other"'}], ids=str)
+    def test_what_is_given_in_place_of_what_was_asked_for_is_not_taken_for_it(
+        self, announced: dict[str, str]
+    ) -> None:
+        """Some stores know no versions, or no If-Match, and give the newest."""
+        with (
+            answering(HEAD + b"x" * 100) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(ObjectChangedError),
+            store.open(ObjectReference(key="key", **announced)),
+        ):
+            pass
 
     def test_a_body_that_stops_coming_is_an_error_in_bounded_time(self) -> None:
         """A server that holds the line is not waited for for ever."""

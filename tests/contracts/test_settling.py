@@ -152,6 +152,37 @@ def test_of_imports_that_mind_duplicates_only_the_newest_can_be_undone(opening: 
     assert list(desk.repository.users()) == []
 
 
+def test_the_newest_is_the_one_that_was_compared_last(opening: Opening) -> None:
+    """Not the one with the highest number: an import that is made again keeps its own."""
+    desk = Desk(opening(BY_NAME), BY_NAME)
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
+    desk.repository.undo(first.import_id or 0, NOON)
+    second = desk.drop("b.csv", b"name,country,age\nA,X,1\nB,X,3\n")
+    again = desk.importer()(ObjectReference(key="a.csv"), again=True)
+
+    assert (again.import_id, again.counts.unchanged) == (first.import_id, 1)
+    with pytest.raises(UndoRefusedError, match=f"import {first.import_id} came after it"):
+        desk.repository.undo(second.import_id or 0, NOON)
+    desk.repository.undo(first.import_id or 0, NOON)
+    desk.repository.undo(second.import_id or 0, NOON)
+
+    assert list(desk.repository.users()) == []
+
+
+def test_an_import_that_was_open_while_another_was_made_came_after_it(opening: Opening) -> None:
+    """What counts is when its rows were compared, however long before that it was opened."""
+    desk = Desk(opening(BY_NAME), BY_NAME)
+    with desk.repository.importing(an_upload("slow.csv"), "sha", BY_NAME) as slow:
+        quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
+        slow.register(Block(b"A,X,1\n", [range(2, 3)]))
+        slow.settle()
+        receipt = a_receipt(an_upload("slow.csv"), slow.import_id, Counts(read=1, unchanged=1))
+        slow.commit(attrs.evolve(receipt, policy=BY_NAME.described()))
+
+    with pytest.raises(UndoRefusedError, match=f"import {slow.import_id} came after it"):
+        desk.repository.undo(quick.import_id or 0, NOON)
+
+
 def test_a_rival_that_settles_is_not_waited_for_long(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
     """One import at a time is compared with what is there; the other is told to come back."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)

@@ -422,6 +422,25 @@ def test_nobody_is_interrupted_afterwards(function: Lambda) -> None:
     assert signal.getsignal(signal.SIGALRM) is before
 
 
+def test_time_that_is_up_at_the_very_end_interrupts_nobody_afterwards(
+    function: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm may ring while it is being put off."""
+    put = signal.setitimer
+    rung: list[bool] = []
+
+    def put_off_too_late(which: int, seconds: float, interval: float = 0) -> object:
+        if not seconds and not rung:
+            rung.append(True)
+            signal.raise_signal(signal.SIGALRM)
+        return put(which, seconds, interval)
+
+    monkeypatch.setattr(signal, "setitimer", put_off_too_late)
+    assert function(in_sqs(records(function.drop()))) == ["m1"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
 def test_a_key_cannot_break_the_log(function: Lambda) -> None:
     """Not even with what ends a line elsewhere or turns text around."""
     key = "a\u2028b\u202ec\x85.csv"

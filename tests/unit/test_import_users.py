@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faults.quiet import require_quiet
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import Progress
 from rollcall.application.ports import (
@@ -207,6 +208,48 @@ def test_a_receipt_that_is_missing_is_written_again_at_the_redelivery() -> None:
     lost.load(reference)
 
     assert from_dict(json.loads(lost.stored()[_receipt_key(first)])) == first
+
+
+def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_redelivery() -> None:
+    """Whoever loaded it afterwards ended before the receipt of that was stored."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    desk.load(reference, Policy(max_rejected=Tolerance("0")))
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+    again = desk.load(reference)
+
+    assert again.first_receipt
+    assert again.first_receipt.status is Status.PARTIALLY_LOADED
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
+
+
+def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_undone() -> None:
+    """The receipt of the refusal is of the published form, and neither stored nor taken down."""
+    desk = Desk()
+    first, second = desk.drop(GOOD), desk.drop(OTHER)
+    before = desk.load(first)
+    desk.users.undo(before.import_id or 0, datetime(2026, 1, 1, tzinfo=UTC))
+    desk.load(second)
+    again = desk.load(first, again=True)
+
+    assert (again.status, again.code) == (Status.REFUSED, Code.KEY_ALREADY_LOADED)
+    assert (again.import_id, again.first_receipt) == (before.import_id, None)
+    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == before
+    assert desk.users.entry(before.import_id or 0).undone
+
+
+def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
+    """Whatever it is."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    first = desk.load(reference)
+    whole = desk.stored()[_receipt_key(first)]
+    for other in (b"", whole[:-1], b"x" * len(whole), whole.replace(b"loaded", b"LOADED")):
+        desk.reports.put(_receipt_key(first), io.BytesIO(other))
+        desk.load(reference)
+
+        assert desk.stored()[_receipt_key(first)] == whole
 
 
 def test_the_same_content_under_another_key_is_skipped() -> None:
@@ -420,6 +463,45 @@ def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, s
     assert desk.rows() == []
     assert list(desk.users.entries()) == []
     assert from_dict(json.loads(desk.stored()[_receipt_key(receipt)])) == receipt
+
+
+@attrs.frozen
+class _Garbled:
+    """An object that is fetched well, and then holds what is no text any more."""
+
+    stored: StoredObject
+
+    @property
+    def upload(self) -> Upload:
+        """The object's own."""
+        return self.stored.upload
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        """Show one thing and give another."""
+        return io.BytesIO(self.stored.fetch(watch).read() + b"Canary,Chile,1\n\xff\n")
+
+    def verify(self) -> None:
+        """Notice nothing."""
+
+
+class _GarblingStore(MemoryObjectStore):
+    """A bucket of such objects."""
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[Any]:
+        """Open one."""
+        with super().open(reference) as stored:
+            yield _Garbled(stored)
+
+
+def test_what_an_upload_holds_that_changed_shows_in_nothing_that_is_raised() -> None:
+    """Some loggers follow an error to those it came from, hidden ones too."""
+    desk = Desk(uploads=_GarblingStore())
+    desk.drop(GOOD)
+    with pytest.raises(ObjectChangedError) as changed:
+        desk.load(ObjectReference(key="users.csv"))
+
+    require_quiet(changed.value)
 
 
 def test_an_upload_that_is_gone_is_skipped() -> None:
@@ -740,6 +822,17 @@ def test_a_receipt_tells_when_the_import_began_and_how_long_it_took() -> None:
 
     assert receipt.started == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert receipt.seconds == 1.0
+
+
+def test_a_clock_that_is_put_back_meanwhile_makes_no_import_shorter_than_nothing() -> None:
+    """Nobody's receipt may break the published schema because of it."""
+    times = [datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 11, tzinfo=UTC)]
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    receipt = attrs.evolve(desk.importer(), now=lambda: times.pop(0) if len(times) > 1 else times[0])(reference)
+
+    assert receipt.seconds == 0
+    assert receipt.rows_per_second == 0
 
 
 @given(

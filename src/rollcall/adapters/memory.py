@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import dropwhile, islice
 from typing import BinaryIO
 
 import attrs
@@ -145,7 +146,7 @@ class _Tables:
     """All that is committed.
 
     Attributes:
-        ledger: The entries by the identities of their uploads.
+        ledger: The entries by the identities of their uploads, in the order in which they were committed.
         uploads: The upload and SHA-256 of each entry, by the same.
         users: By their numbers, in the order in which they were registered.
         corrections: For each rejected row that was mended, the import that mended it.
@@ -181,10 +182,11 @@ class _Tables:
 
     def followers(self, import_id: int) -> Followers:
         correcting = [by for origin, by in self.corrections.items() if origin.import_id == import_id]
+        after = dropwhile(lambda entry: entry.import_id != import_id, self.ledger.values())
         comparing = [
             entry.import_id
-            for entry in self.ledger.values()
-            if entry.in_force and entry.import_id > import_id and entry.receipt.policy.get("unique_by")
+            for entry in islice(after, 1, None)
+            if entry.in_force and entry.receipt.policy.get("unique_by")
         ]
         return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
 
@@ -427,6 +429,7 @@ class MemoryUserRepository:
             for number, user in opened.changed.items():
                 self._tables.users[number] = attrs.evolve(self._tables.users[number], user=user)
             self._tables.corrections.update(dict.fromkeys(opened.mended, opened.import_id))
+            self._tables.ledger.pop(upload.identity, None)  # now it is the last
             self._tables.ledger[upload.identity] = LedgerEntry(import_id=opened.import_id, receipt=receipt)
             self._tables.uploads[upload.identity] = (upload, sha256)
 

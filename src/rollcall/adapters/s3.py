@@ -14,7 +14,13 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import (
+    Listed,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+    raise_alone,
+)
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:
@@ -96,6 +102,10 @@ class S3ObjectStore:
         with answer["Body"], tempfile.TemporaryFile() as spool:
             if not answer.keys() >= {"ETag", "LastModified", "ContentLength"}:
                 raise StoreUnavailableError(address, "what answered there is not S3")
+            # Some stores give the newest whatever they are asked for. Without versions there is none, or "null".
+            given = answer.get("VersionId") or "null", answer["ETag"]
+            if reference.version not in {None, given[0]} or reference.etag not in {None, given[1]}:
+                raise ObjectChangedError(address)
             upload = Upload(
                 bucket=bucket,
                 key=key,
@@ -210,7 +220,8 @@ def _told_by(address: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise StoreUnavailableError(ascii(address), "this cannot be a key") from error
     except (BotoCoreError, Boto3Error) as error:
-        raise StoreUnavailableError(address, str(error)) from error
+        # What was read of a body before it broke off is part of what broke.
+        raise_alone(StoreUnavailableError(address, str(error)))
 
 
 def _code(error: ClientError) -> str:

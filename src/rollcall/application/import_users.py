@@ -1,6 +1,7 @@
 """Import one upload: judge every row, register the good ones exactly once, account for all."""
 
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +20,7 @@ from rollcall.application.ports import (
     Settlement,
     StoredObject,
     UserRepository,
+    raise_alone,
 )
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
@@ -140,9 +142,13 @@ class ImportUsers:
             ),
             policy=self.policy.described(),
             started=started,
-            seconds=(self.now() - started).total_seconds(),
+            seconds=self.seconds_since(started),
             import_id=None,
         )
+
+    def seconds_since(self, started: datetime) -> float:
+        """Tell how long ago something was; not at all, should the clock have been put back since."""
+        return max(0.0, (self.now() - started).total_seconds())
 
     def has_receipt(self, source: Source) -> bool:
         """Tell whether there is an account of an upload beside the other reports.
@@ -154,6 +160,22 @@ class ImportUsers:
             with self.reports.open(ObjectReference(key=self._receipt_key(source))):
                 return True
         except ObjectNotFoundError:
+            return False
+
+    def is_stored(self, receipt: Receipt) -> bool:
+        """Tell whether exactly this account of an upload lies beside the other reports, and no earlier one.
+
+        Raises:
+            StoreUnavailableError: The store could not be asked.
+        """
+        wanted = to_json(receipt)
+        try:
+            with self.reports.open(ObjectReference(key=self._receipt_key(receipt.source))) as found:
+                if found.upload.size != len(wanted) + 1:
+                    return False
+                # The parts of what the ledger remembers may stand in another order.
+                return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
+        except (ObjectNotFoundError, ObjectChangedError, ValueError):
             return False
 
     def store_committed(self, receipt: Receipt) -> None:
@@ -237,8 +259,10 @@ class _Import:
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
-        if not self._case.has_receipt(entry.receipt.source):
+        if not self._case.is_stored(entry.receipt):
             self._case.store_committed(entry.receipt)
+        if decision.status is Status.REFUSED:
+            return self._receipt(decision, entry.import_id)  # undone, and stays so
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
@@ -395,8 +419,8 @@ class _Import:
         try:
             yield
         except (DamagedGzipError, UnicodeDecodeError):
-            # The cause may show cells, so it is not chained.
-            raise ObjectChangedError(self._stored.upload.key) from None
+            # The cause may show cells.
+            raise_alone(ObjectChangedError(self._stored.upload.key))
 
     def _receipt(
         self,
@@ -434,7 +458,7 @@ class _Import:
             rejections=tuple(tally.rejections),
             rejected_rows=rejected_rows or None,
             started=self._started,
-            seconds=(self._case.now() - self._started).total_seconds(),
+            seconds=self._case.seconds_since(self._started),
             import_id=import_id,
             corrects=self._corrects,
         )

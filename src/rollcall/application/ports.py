@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 
 import attrs
 
@@ -43,6 +43,14 @@ class StoreUnavailableError(RuntimeError):
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"{address}: {reason}")
+
+
+def raise_alone(error: Exception) -> NoReturn:
+    """Raise an error that leads to no other, not even as its context, which some loggers follow."""
+    try:
+        raise error
+    finally:
+        error.__context__ = None
 
 
 @attrs.frozen

@@ -288,8 +288,8 @@ class Followers:
 
     Attributes:
         correcting: One that registered mended rows of it; None if there is none.
-        comparing: A later one that minded duplicates, and may have left out rows because of it; None if there is
-            none.
+        comparing: One that was committed later and minded duplicates, and may have left out rows because of it;
+            None if there is none.
     """
 
     correcting: int | None = None

@@ -82,10 +82,14 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         raise OutOfTimeError
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        # And again, should the first be lost in a place that nothing can be raised from.
-        signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
-        yield
+        try:
+            # And again, should the first be lost in a place that nothing can be raised from.
+            signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
+        # Once more: the time may have been up on the way to the first.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import NoReturn
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from rollcall.application.ports import ImportInProgressError, RepositoryUnavailableError, SchemaError
+from rollcall.application.ports import (
+    ImportInProgressError,
+    RepositoryUnavailableError,
+    SchemaError,
+    raise_alone,
+)
 
 LOCK_SECONDS = 5
 
@@ -235,14 +239,6 @@ def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUna
         if error.sqlstate
         else f"the connection to the database was lost ({kind})"
     )
-
-
-def raise_alone(error: Exception) -> NoReturn:
-    """Raise an error that leads to no other, not even as its context, which some loggers follow."""
-    try:
-        raise error
-    finally:
-        error.__context__ = None
 
 
 def first_line(error: psycopg.Error) -> str:

@@ -10,9 +10,9 @@ from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from rollcall.adapters.postgres.connecting import Credentials, connect, first_line, nothing_more, raise_alone
+from rollcall.adapters.postgres.connecting import Credentials, connect, first_line, nothing_more
 from rollcall.adapters.postgres.uniqueness import make_unique_index
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.ports import RepositoryUnavailableError, raise_alone
 from rollcall.domain.policy import Policy
 
 if TYPE_CHECKING:

@@ -50,18 +50,22 @@ _ENTRY = "select id, receipt, undone_at is not null from imports "
 
 _ENTRIES = sql.SQL(_ENTRY + "order by id desc")
 
+# Who compares holds the claim to do so from before it to the commit, so by the server's clock it is known who came
+# after whom; by the time at which the transaction began, as by the number, it is not.
 _COMMIT_ENTRY = """
 insert into imports (
     id, identity, key_identity, bucket, object_key, version, sha256, status, code,
-    rows_read, registered, updated, unchanged, rejected, withheld, started_at, receipt
+    rows_read, registered, updated, unchanged, rejected, withheld, started_at, committed_at, receipt
 ) overriding system value values (
     %(id)s, %(identity)s, %(key_identity)s, %(bucket)s, %(key)s, %(version)s, %(sha256)s, %(status)s, %(code)s,
-    %(read)s, %(registered)s, %(updated)s, %(unchanged)s, %(rejected)s, %(withheld)s, %(started)s, %(receipt)s
+    %(read)s, %(registered)s, %(updated)s, %(unchanged)s, %(rejected)s, %(withheld)s, %(started)s,
+    clock_timestamp(), %(receipt)s
 ) on conflict (identity) do update set
     sha256 = excluded.sha256, status = excluded.status, code = excluded.code,
     rows_read = excluded.rows_read, registered = excluded.registered, updated = excluded.updated,
     unchanged = excluded.unchanged, rejected = excluded.rejected, withheld = excluded.withheld,
-    started_at = excluded.started_at, committed_at = now(), undone_at = null, receipt = excluded.receipt
+    started_at = excluded.started_at, committed_at = excluded.committed_at, undone_at = null,
+    receipt = excluded.receipt
 """
 
 _WITHOUT_ENTRY = """
@@ -365,7 +369,8 @@ def _followers(connection: Connection[Any], import_id: int) -> Followers:
         select
             (select min(corrected_by) from corrections where import_id = %(id)s),
             (select min(id) from imports
-                where in_force and id > %(id)s and receipt -> 'policy' ->> 'unique_by' <> '')
+                where in_force and committed_at > (select committed_at from imports where id = %(id)s)
+                and receipt -> 'policy' ->> 'unique_by' <> '')
         """,
         {"id": import_id},
     ).fetchone()

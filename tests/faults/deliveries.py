@@ -1,0 +1,335 @@
+"""Deliveries that break at a chosen point, or are frozen there until they are thawed or given up."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO
+
+import attrs
+
+from faults.model import Dropped, Model, Verdict
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import (
+    Block,
+    Importing,
+    ImportInProgressError,
+    Listed,
+    Lost,
+    ObjectStore,
+    RepositoryUnavailableError,
+    Settlement,
+    StoredObject,
+    StoreUnavailableError,
+    UserRepository,
+)
+from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.user import User
+
+POINTS = (
+    *("fetching", "opening", "opened", "registering", "registered", "settling", "settled"),
+    *("reporting", "reported", "committing", "committed", "receipting", "receipted"),
+)
+HOWS = ("killed", "unavailable", "frozen")
+PATIENCE_SECONDS = 30
+
+
+class KilledError(BaseException):
+    """The worker is no more; no `Exception`, as what interrupts the Lambda is none."""
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """One delivery of one upload, and what the model says of it at each step.
+
+    Attributes:
+        model: What must be.
+        held: What each delivery that is open claims.
+        upload: What is delivered.
+        again: Whether somebody asked to import it once more.
+        point: Where something happens to it; None for nowhere.
+        how: What happens.
+        verdict: What must become of it, as far as that is known.
+        committed: Whether it was.
+        lost: Whether its connection was cut while it was frozen.
+        outcome: What came of it: its receipt, or what it raised.
+    """
+
+    model: Model
+    held: "dict[Delivery, set[object]]"
+    upload: Dropped
+    again: bool = False
+    point: str | None = None
+    how: str = ""
+    verdict: Verdict | None = None
+    answered: bool = False
+    committed: bool = False
+    refused: bool = False
+    lost: bool = False
+    broke: bool = False
+    opened_once: bool = False
+    import_id: int | None = None
+    outcome: Receipt | BaseException | None = None
+    _thread: threading.Thread | None = None
+    _turns: threading.Semaphore = attrs.Factory(lambda: threading.Semaphore(0))
+    _thawed: threading.Semaphore = attrs.Factory(lambda: threading.Semaphore(0))
+    _given_up: bool = False
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it waits to be thawed."""
+        return self._thread is not None
+
+    def run(self, case: Callable[[], Receipt]) -> None:
+        """Deliver, to the end or until it is frozen."""
+
+        def work() -> None:
+            try:
+                self.outcome = case()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+                self.outcome = error
+            self._turns.release()
+
+        if self.how != "frozen":
+            work()
+            return
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+        self._wait()
+
+    def thaw(self, *, given_up: bool) -> None:
+        """Let it go on, or end it."""
+        self._given_up = given_up
+        self._thawed.release()
+        self._wait()
+
+    def _wait(self) -> None:
+        assert self._turns.acquire(timeout=PATIENCE_SECONDS)
+        if self.outcome is not None and self._thread:
+            self._thread.join()
+            self._thread = None
+
+    def reach(self, point: str) -> None:
+        """Do what is to happen at a point.
+
+        Raises:
+            KilledError: The worker ends here.
+            RepositoryUnavailableError: What it works with does.
+            StoreUnavailableError: The same.
+        """
+        if point != self.point or self.broke or (point == "committing" and self.refused and self.how == "frozen"):
+            return
+        self.broke = True
+        if self.how == "frozen":
+            self._turns.release()
+            assert self._thawed.acquire(timeout=PATIENCE_SECONDS)
+            if self._given_up:
+                raise KilledError
+        elif self.how == "killed":
+            raise KilledError
+        elif point in {"fetching", "reporting", "reported", "receipting", "receipted"}:
+            raise StoreUnavailableError(self.upload.key, "broken on purpose")
+        else:
+            raise RepositoryUnavailableError("broken on purpose")
+
+    def claim(self, names: set[object], taken: Callable[[], Any], *, perhaps: bool = False) -> Any:  # noqa: ANN401 - whatever `taken` gives
+        """Take something that must be refused if others hold it, and only then.
+
+        Args:
+            names: What is claimed.
+            taken: Takes it.
+            perhaps: Whether it may be let through all the same.
+        """
+        others = set().union(*(held for other, held in self.held.items() if other is not self))
+        busy = bool(names & others)
+        try:
+            result = taken()
+        except ImportInProgressError:
+            assert busy, "in progress, and nobody is at it"
+            raise
+        assert not busy or perhaps, "somebody is at it already"
+        if self in self.held:
+            self.held[self] |= names
+        return result
+
+    def opened(self) -> None:
+        """Note what the ledger decides."""
+        self.opened_once = True
+        mine = self.model.ledger.get(self.upload.identity)
+        self.verdict = self.model.admit(self.upload, again=self.again)
+        self.answered = self.verdict is not None and mine is not None and mine.registered
+
+
+@attrs.frozen
+class WatchedImporting:
+    """An open import whose every step is a point."""
+
+    inner: Importing
+    delivery: Delivery
+
+    @property
+    def import_id(self) -> int | None:
+        """As it is."""
+        return self.inner.import_id
+
+    @property
+    def history(self) -> History:
+        """As it is."""
+        return self.inner.history
+
+    def register(self, block: Block) -> None:
+        """Register between two points."""
+        self.delivery.reach("registering")
+        self.inner.register(block)
+        self.delivery.reach("registered")
+
+    def settle(self) -> Settlement:
+        """Settle between two points."""
+        delivery = self.delivery
+        delivery.reach("settling")
+        settlement: Settlement = delivery.claim(delivery.model.settling(delivery.upload), self.inner.settle)
+        delivery.verdict = delivery.model.judge(delivery.upload)
+        delivery.reach("settled")
+        return settlement
+
+    def withhold(self) -> None:
+        """Take back."""
+        delivery = self.delivery
+        delivery.verdict = delivery.verdict or delivery.model.judge(delivery.upload)
+        delivery.refused = True
+        self.inner.withhold()
+
+    def commit(self, receipt: Receipt) -> None:
+        """Commit between two points, and let the model do the same."""
+        delivery = self.delivery
+        delivery.reach("committing")
+        model, upload = delivery.model, delivery.upload
+        # Mended rows that are not read have nothing to compare; whether they wait for others is all one.
+        delivery.claim(
+            model.settling(upload), lambda: self.inner.commit(receipt), perhaps=not model.policy.unique_by
+        )
+        assert delivery.verdict is not None
+        assert self.import_id is not None
+        model.commit(upload, delivery.verdict, self.import_id)
+        delivery.committed = True
+        delivery.import_id = self.import_id
+        delivery.reach("committed")
+
+
+@attrs.frozen
+class WatchedUsers:
+    """Users and ledger, with points before and after an import is opened."""
+
+    inner: UserRepository
+    delivery: Delivery
+
+    def undo(self, import_id: int, at: datetime) -> int:
+        """As it is."""
+        return self.inner.undo(import_id, at)
+
+    def entry(self, import_id: int) -> LedgerEntry:
+        """As it is."""
+        return self.inner.entry(import_id)
+
+    def entries(self) -> Generator[LedgerEntry, None, None]:
+        """As it is."""
+        return self.inner.entries()
+
+    def users(self, import_id: int | None = None) -> Generator[User, None, None]:
+        """As it is."""
+        return self.inner.users(import_id)
+
+    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+        """As it is."""
+        return self.inner.note_lost(identities, at, at_most=at_most, patience=patience)
+
+    @contextmanager
+    def importing(
+        self,
+        upload: Upload,
+        sha256: str | None,
+        policy: Policy = Policy(),
+        *,
+        corrects: int | None = None,
+        seconds_left: float | None = None,
+    ) -> Iterator[WatchedImporting]:
+        """Open between two points."""
+        delivery = self.delivery
+        delivery.reach("opening")
+        with ExitStack() as opened:
+            importing = delivery.claim(
+                delivery.model.claims(delivery.upload),
+                lambda: opened.enter_context(
+                    self.inner.importing(upload, sha256, policy, corrects=corrects, seconds_left=seconds_left)
+                ),
+            )
+            delivery.held[delivery] = delivery.model.claims(delivery.upload)
+            delivery.opened()
+            try:
+                delivery.reach("opened")
+                yield WatchedImporting(importing, delivery)
+            finally:
+                delivery.held.pop(delivery, None)
+
+
+@attrs.frozen
+class _WatchedObject:
+    inner: StoredObject
+    delivery: Delivery
+
+    @property
+    def upload(self) -> Upload:
+        return self.inner.upload
+
+    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+        self.delivery.reach("fetching")
+        return self.inner.fetch(watch)
+
+    def verify(self) -> None:
+        self.inner.verify()
+
+
+@attrs.frozen
+class WatchedStore:
+    """A store whose every use by a delivery is a point."""
+
+    inner: ObjectStore
+    delivery: Delivery
+
+    @contextmanager
+    def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
+        """Open as it does."""
+        with self.inner.open(reference) as found:
+            yield _WatchedObject(found, self.delivery) if reference.bucket else found
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Put between two points."""
+        kind = "receipt" if key.endswith("receipt.json") else "report"
+        self.delivery.reach(f"{kind}ing")
+        where = self.inner.put(key, content)
+        self.delivery.reach("receipted" if kind == "receipt" else "reported")
+        return where
+
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+        """List as it does."""
+        return self.inner.list(prefix, after=after)
+
+
+def deliver(
+    delivery: Delivery, users: UserRepository, uploads: ObjectStore, reports: ObjectStore, now: Callable[[], Any]
+) -> None:
+    """Import what is delivered, with the policy of the model."""
+    case = ImportUsers(
+        uploads=WatchedStore(uploads, delivery),
+        reports=WatchedStore(reports, delivery),
+        users=WatchedUsers(users, delivery),
+        policy=delivery.model.policy,
+        now=now,
+        spool=tempfile.TemporaryFile,
+    )
+    upload = delivery.upload
+    reference = ObjectReference(bucket="bucket", key=upload.key, version=upload.version)
+    delivery.run(lambda: case(reference, again=delivery.again))

@@ -1,0 +1,315 @@
+"""What has to become of uploads, said once more and as simply as can be: the model that Rollcall is held to.
+
+It knows docs/adr and the contract, and shares no rule with `rollcall.domain`: no `admit`, no `judge`, no counts.
+"""
+
+from datetime import datetime
+from fractions import Fraction
+
+import attrs
+
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
+
+User = tuple[str, str, int]
+Origin = tuple[int, int]
+Identity = tuple[str, str]
+
+_SETTLING = "settling"
+
+
+@attrs.frozen
+class Row:
+    """One row of an upload.
+
+    Attributes:
+        line: Where it stands.
+        user: Whom it holds; None if it is bad.
+        origin: The import and the line of the row that it mends, if it is to mend one.
+    """
+
+    line: int
+    user: User | None
+    origin: Origin | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Dropped:
+    """One version of one object.
+
+    Attributes:
+        fault: The code of what is wrong with the whole of it.
+    """
+
+    key: str
+    version: str
+    content: bytes
+    rows: tuple[Row, ...]
+    modified: datetime
+    fault: str | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What makes it the same upload again."""
+        return self.key, self.version
+
+    @property
+    def corrects(self) -> int | None:
+        """The import whose rejected rows it says it holds."""
+        return next((row.origin[0] for row in self.rows if row.origin), None)
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What must become of an upload.
+
+    Attributes:
+        because_of: The import that decided it, where another did.
+        rejected: The lines of the rows that are refused.
+        new: Who becomes a user, in order.
+        changed: Which users are changed: their place in the table, and what they become.
+        mended: The rejected rows that are mended by it.
+    """
+
+    status: str
+    code: str | None = None
+    because_of: int | None = None
+    read: int = 0
+    unchanged: int = 0
+    withheld: int = 0
+    rejected: tuple[int, ...] = ()
+    new: tuple[User, ...] = ()
+    changed: tuple[tuple[int, User], ...] = ()
+    mended: frozenset[Origin] = frozenset()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows went where, as a receipt has it."""
+        return {
+            "read": self.read,
+            "registered": len(self.new),
+            "updated": len(self.changed),
+            "unchanged": self.unchanged,
+            "rejected": len(self.rejected),
+            "withheld": self.withheld,
+            "blank": 0,
+        }
+
+
+@attrs.define
+class Entry:
+    """One import in the ledger.
+
+    Attributes:
+        turn: Of all that were committed, the how-manieth it was.
+    """
+
+    import_id: int
+    upload: Dropped
+    verdict: Verdict
+    turn: int
+    undone: bool = False
+
+    @property
+    def registered(self) -> bool:
+        """Whether it ever registered anybody."""
+        return self.verdict.status in {"loaded", "partially_loaded"}
+
+    @property
+    def in_force(self) -> bool:
+        """Whether its users are in the table."""
+        return self.registered and not self.undone
+
+
+@attrs.define
+class Registered:
+    """A user in the table."""
+
+    user: User
+    import_id: int
+
+
+@attrs.define
+class Model:
+    """The ledger and the table as they must be."""
+
+    policy: Policy
+    ledger: dict[Identity, Entry] = attrs.Factory(dict)
+    table: list[Registered] = attrs.Factory(list)
+    corrections: dict[Origin, int] = attrs.Factory(dict)
+    _turn: int = 0
+
+    @property
+    def _updates(self) -> bool:
+        return bool(self.policy.unique_by) and self.policy.on_duplicate is OnDuplicate.UPDATE
+
+    def entry(self, import_id: int) -> Entry | None:
+        """Look up an import."""
+        return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
+
+    def users(self) -> dict[int, list[User]]:
+        """The users of each import that has any, in order."""
+        found: dict[int, list[User]] = {}
+        for row in self.table:
+            found.setdefault(row.import_id, []).append(row.user)
+        return found
+
+    def claims(self, upload: Dropped) -> set[object]:
+        """What nobody else may import while this is."""
+        orders = self._updates or (not self.policy.unique_by and self.policy.on_new_version is OnNewVersion.REFUSE)
+        return {upload.identity, upload.content, *([upload.key] if orders else [])}
+
+    def settling(self, upload: Dropped) -> set[object]:
+        """What nobody else may do while this is compared with what is there."""
+        return {_SETTLING} if self.policy.unique_by or upload.corrects is not None else set()
+
+    def undoing(self, import_id: int) -> set[object]:
+        """What nobody may do while an import is undone."""
+        entry = self.entry(import_id)
+        return {entry.upload.identity, _SETTLING} if entry else set()
+
+    def admit(self, upload: Dropped, *, again: bool) -> Verdict | None:  # noqa: PLR0911 - one for each answer
+        """Tell what the ledger alone decides; None if the upload is to be read."""
+        mine = self.ledger.get(upload.identity)
+        if mine and mine.in_force:
+            return Verdict(status="skipped", code="redelivery", because_of=mine.import_id)
+        if mine and mine.undone and not again:
+            return Verdict(status="skipped", code="undone", because_of=mine.import_id)
+        others = sorted(
+            (other for other in self.ledger.values() if other.in_force and other is not mine),
+            key=lambda other: other.import_id,
+        )
+        if self.policy.on_repeat is OnRepeat.SKIP and not self._updates:
+            for other in others:
+                if other.upload.content == upload.content:
+                    return Verdict(status="skipped", code="repeat", because_of=other.import_id)
+        if upload.corrects is not None:
+            mended = self.entry(upload.corrects)
+            correctable = mended and mended.in_force
+            return None if correctable else Verdict(status="refused", code="nothing-to-correct")
+        before = [other for other in others if other.upload.key == upload.key]
+        if before and self._updates and upload.modified < before[-1].upload.modified:
+            return Verdict(status="skipped", code="superseded", because_of=before[-1].import_id)
+        if before and not self.policy.unique_by and self.policy.on_new_version is OnNewVersion.REFUSE:
+            return Verdict(status="refused", code="key-already-loaded")
+        return Verdict(status="refused", code=upload.fault) if upload.fault else None
+
+    def judge(self, upload: Dropped) -> Verdict:  # noqa: C901 - one rule after the other
+        """Tell what becomes of the rows of an upload that is read, as the table is now."""
+        rejected = {row.line for row in upload.rows if not row.user}
+        if self._too_many(len(rejected), len(upload.rows), so_far=True):
+            return self._withheld(upload, rejected)
+        there = {self._who(row.user): place for place, row in enumerate(self.table)}
+        here: dict[object, int] = {}
+        new: list[User] = []
+        changed: dict[int, User] = {}
+        mended: set[Origin] = set()
+        mentioned: set[Origin] = set()
+        for row in upload.rows:
+            if not row.user:
+                continue
+            who = self._who(row.user)
+            known = bool(self.policy.unique_by) and (who in there or who in here)
+            cannot_mend = row.origin and not self._correctable(row.origin, mentioned)
+            if row.origin:
+                mentioned.add(row.origin)
+            if cannot_mend or (known and self.policy.on_duplicate is OnDuplicate.REJECT):
+                rejected.add(row.line)
+                continue
+            if row.origin:
+                mended.add(row.origin)
+            if not known:
+                here[who] = len(new)
+                new.append(row.user)
+            elif self._updates and who in here:
+                new[here[who]] = row.user
+            elif self._updates:
+                changed[there[who]] = row.user
+        if self._too_many(len(rejected), len(upload.rows)):
+            return self._withheld(upload, rejected)
+        really = tuple((place, user) for place, user in changed.items() if self.table[place].user != user)
+        return Verdict(
+            status="partially_loaded" if rejected else "loaded",
+            code="rows-rejected" if rejected else None,
+            read=len(upload.rows),
+            unchanged=len(upload.rows) - len(rejected) - len(new) - len(really),
+            rejected=tuple(sorted(rejected)),
+            new=tuple(new),
+            changed=really,
+            mended=frozenset(mended),
+        )
+
+    def commit(self, upload: Dropped, verdict: Verdict, import_id: int) -> None:
+        """Take in what was committed."""
+        self._turn += 1
+        mine = self.ledger.get(upload.identity)
+        assert mine is None or mine.import_id == import_id
+        assert mine is not None or self.entry(import_id) is None
+        for place, user in verdict.changed:
+            self.table[place].user = user
+        self.table += [Registered(user, import_id) for user in verdict.new]
+        self.corrections |= dict.fromkeys(verdict.mended, import_id)
+        self.ledger[upload.identity] = Entry(import_id, upload, verdict, self._turn)
+
+    def undo(self, import_id: int) -> int | None:
+        """Take an import back.
+
+        Returns:
+            How many users were removed; None if it cannot be undone.
+        """
+        entry = self.entry(import_id)
+        if not entry or not entry.in_force or entry.verdict.changed:
+            return None
+        if any(origin[0] == import_id for origin in self.corrections):
+            return None
+        # Who minded duplicates may have left out rows of users who were there by this one.
+        if self.policy.unique_by and any(
+            other.in_force and other.turn > entry.turn for other in self.ledger.values()
+        ):
+            return None
+        entry.undone = True
+        before = len(self.table)
+        self.table = [row for row in self.table if row.import_id != import_id]
+        self.corrections = {origin: by for origin, by in self.corrections.items() if by != import_id}
+        return before - len(self.table)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Find good rows, by import and line, whose user is nowhere though users are told apart."""
+        if not self.policy.unique_by:
+            return []
+        there = {self._who(row.user) for row in self.table}
+        return [
+            (entry.import_id, row.line)
+            for entry in self.ledger.values()
+            if entry.in_force
+            for row in entry.upload.rows
+            if row.user and row.line not in entry.verdict.rejected and self._who(row.user) not in there
+        ]
+
+    def _who(self, user: User | None) -> object:
+        values = dict(zip(("name", "country", "age"), user or (), strict=False))
+        return tuple(values.get(column) for column in self.policy.unique_by)
+
+    def _correctable(self, origin: Origin, mentioned: set[Origin]) -> bool:
+        mended = self.entry(origin[0])
+        return (
+            mended is not None and mended.in_force and origin not in self.corrections and origin not in mentioned
+        )
+
+    def _too_many(self, rejected: int, read: int, *, so_far: bool = False) -> bool:
+        text = self.policy.max_rejected.text
+        if text.isdigit():
+            too_many = rejected > int(text)
+        elif text.endswith("%"):
+            too_many = not so_far and rejected * 100 > read * Fraction(text[:-1])
+        else:
+            too_many = False
+        return too_many or (not so_far and 0 < rejected == read)
+
+    def _withheld(self, upload: Dropped, rejected: set[int]) -> Verdict:
+        return Verdict(
+            status="refused",
+            code="too-many-rejections",
+            read=len(upload.rows),
+            withheld=len(upload.rows) - len(rejected),
+            rejected=tuple(sorted(rejected)),
+        )

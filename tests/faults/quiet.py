@@ -1,0 +1,101 @@
+"""Nobody who is listed in an upload may show in a log, a message, an exception, or what leads from one."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faults.uploads import CANARY
+from rollcall.entrypoints import on_lambda
+
+# What is typed into a cell, and what no log, screen or reader of logs may meet as it is.
+HOSTILE = (
+    "\u2028",
+    "\u2029",
+    "\u202e",
+    "\x85",
+    "\x9b31m",
+    "\x1b[2J",
+    "\x07",
+    '"',
+    "'",
+    "\\",
+    "🙈",
+    "\t",
+    "%s",
+    "{}",
+)
+
+_PRINTABLE_ASCII = set(map(chr, range(32, 127)))
+
+
+def require_quiet(said: object) -> None:
+    """Make sure that something that was said, or raised, shows nobody.
+
+    Args:
+        said: A text, bytes, or an exception, of which everything is looked at that a logger might follow.
+
+    Raises:
+        AssertionError: It does.
+    """
+    for where, text in _told(said):
+        assert CANARY not in text, f"somebody's name stands in {where}"
+
+
+def _told(said: object) -> Iterator[tuple[str, str]]:
+    if isinstance(said, bytes):
+        yield "the bytes", said.decode("utf-8", "backslashreplace")
+    elif isinstance(said, BaseException):
+        yield from _told_by(said)
+    else:
+        yield "the text", str(said)
+
+
+def _told_by(error: BaseException) -> Iterator[tuple[str, str]]:
+    """Everything that an exception tells, and all those it leads to, hidden ones too."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        now = left.pop()
+        if now is None or id(now) in seen:
+            continue
+        seen.add(id(now))
+        name = type(now).__name__
+        yield f"str of {name}", str(now)
+        yield f"repr of {name}", repr(now)
+        for value in (*now.args, *vars(now).values()):
+            yield (
+                f"what {name} holds",
+                value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value),
+            )
+        yield f"the notes of {name}", " ".join(getattr(now, "__notes__", ()))
+        left += [now.__cause__, now.__context__]
+        if isinstance(now, BaseExceptionGroup):
+            left += now.exceptions
+
+
+@contextmanager
+def lambda_log() -> Iterator[io.StringIO]:
+    """Take down what the Lambda logs; at the end it has to be quiet, and one JSON object in ASCII a line."""
+    handler = on_lambda.logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    log = io.StringIO()
+    before = handler.setStream(log)
+    try:
+        yield log
+    finally:
+        handler.setStream(before)
+    require_log(log.getvalue())
+
+
+def require_log(text: str) -> None:
+    """Make sure that a log shows nobody and that nothing in it can break a line, a screen or a reader.
+
+    Raises:
+        AssertionError: It is otherwise.
+    """
+    require_quiet(text)
+    assert all(character == "\n" or character in _PRINTABLE_ASCII for character in text)
+    for line in text.splitlines():
+        assert isinstance(json.loads(line), dict)

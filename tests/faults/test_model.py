@@ -1,0 +1,476 @@
+"""A bucket, a queue, an operator and whatever breaks, against a simple model that says what must come of it.
+
+In memory and against PostgreSQL, step by step: put, overwrite, deliver, redeliver, be killed or cut at any point,
+freeze there and thaw, undo, mend rejected rows and drop them back. `tests/contracts/test_agreement.py` holds the
+two adapters to each other; this holds both to what was promised.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import attrs
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from contracts.steps import NOON, asked, eventually
+from faults.conftest import Campaign, Line
+from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
+from faults.model import Dropped, Entry, Model, Row, User
+from faults.quiet import require_quiet
+from faults.uploads import CANARY
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.ports import (
+    ImportInProgressError,
+    ObjectNotFoundError,
+    RepositoryUnavailableError,
+    StoreUnavailableError,
+    UndoRefusedError,
+    UnknownImportError,
+    UserRepository,
+)
+from rollcall.application.receipts import from_dict, to_json
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import ObjectReference
+
+KEYS = ("list.csv", "folder/é list.csv")
+HEADER = ("name", "country", "age")
+OPEN_AT_ONCE = 3
+
+policies = st.builds(
+    Policy,
+    max_rejected=st.sampled_from(("all", "all", "0", "1", "50%")).map(Tolerance.parse),
+    unique_by=st.sampled_from(((), (), ("name",), ("name", "country"))),
+    on_duplicate=st.sampled_from(OnDuplicate),
+    on_repeat=st.sampled_from(OnRepeat),
+    on_new_version=st.sampled_from(OnNewVersion),
+)
+# Somebody new, somebody who may be there already, or nobody that can be registered.
+rows = st.lists(
+    st.sampled_from(("new", "new", "Ann", "Ann", "Ben", "bad")).flatmap(
+        lambda who: st.tuples(st.just(who), st.sampled_from(("Japan", "Norway")), st.integers(1, 2))
+    ),
+    max_size=4,
+)
+faults = st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.sampled_from(HOWS))
+
+
+class Promises(RuleBasedStateMachine):
+    """What may happen, and what must be true after every step."""
+
+    made: ClassVar[int]
+    line: ClassVar[Line]
+    tried: ClassVar[set[tuple[str, str]]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = NOON
+        self.uploads = MemoryObjectStore("bucket", now=lambda: self.time)
+        self.reports = MemoryObjectStore("reports", now=lambda: self.time)
+        self.dropped: list[Dropped] = []
+        self.open: list[Delivery] = []
+        self.held: dict[Delivery, set[object]] = {}
+        self.owed: set[tuple[str, str]] = set()
+        self.seen: dict[int, object] = {}
+        self.model = Model(Policy())
+        self.users: UserRepository
+
+    def begin(self, policy: Policy) -> None:
+        """Make the repository empty and fit for a policy."""
+        raise NotImplementedError
+
+    def worker(self) -> UserRepository:
+        """Give a delivery the repository that it works with."""
+        return self.users
+
+    def now(self) -> datetime:
+        """Tell the time of whoever imports, which may be an hour wrong either way."""
+        return self.time + timedelta(hours=self.made % 3 - 1)
+
+    @initialize(policy=policies)
+    def choose(self, policy: Policy) -> None:
+        """Each run has its policy."""
+        self.model = Model(policy)
+        self.begin(policy)
+
+    def step(self) -> None:
+        """Count one."""
+        type(self).made += 1
+
+    # What people do
+
+    @rule(key=st.sampled_from(KEYS), what=rows, later=st.integers(0, 1), as_before=st.integers(0, 9))
+    def drop(self, key: str, what: list[tuple[str, str, int]], later: int, as_before: int) -> None:
+        """Somebody uploads, the same name and now and then the same content again."""
+        self.step()
+        if as_before < min(3, len(self.dropped)):
+            before = self.dropped[-1 - as_before]
+            self._put(key, before.content, before.rows, before.fault, later)
+            return
+        lines, read = [",".join(HEADER)], []
+        for line, (who, country, age) in enumerate(what, 2):
+            name = f"{CANARY} {self.made} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
+            written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
+            lines.append(f"{name},{country},x" if who == "bad" else written)
+            read.append(Row(line, None if who == "bad" else (name, country, age)))
+        self._put(key, "\n".join([*lines, ""]).encode(), tuple(read), None, later)
+
+    @rule(key=st.sampled_from(KEYS))
+    def drop_what_is_no_list(self, key: str) -> None:
+        """Its header lacks a column, so no row of it can be read."""
+        self.step()
+        self._put(key, f"name,country\n{CANARY},Japan\n".encode(), (), "missing-label", 1)
+
+    @precondition(lambda self: self.dropped)
+    @rule(which=st.integers(0, 30), again=st.booleans(), fault=faults)
+    def deliver(self, *, which: int, again: bool, fault: tuple[str, str] | None) -> None:
+        """A queue delivers any version, in any order, any number of times, and it may break at any point."""
+        self.step()
+        point, how = fault or (None, "")
+        if how == "frozen" and len(self.open) >= OPEN_AT_ONCE:
+            point, how = None, ""
+        self._deliver(self.dropped[which % len(self.dropped)], again=again, point=point, how=how)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, OPEN_AT_ONCE), given_up=st.booleans())
+    def thaw(self, which: int, *, given_up: bool) -> None:
+        """A frozen worker goes on, or is ended."""
+        self.step()
+        delivery = self.open.pop(which % len(self.open))
+        delivery.thaw(given_up=given_up)
+        self._judge(delivery)
+
+    @precondition(lambda self: self.model.ledger)
+    @rule(which=st.integers(0, 6))
+    def undo(self, which: int) -> None:
+        """An operator takes back what there is, and what there is not."""
+        self.step()
+        known = sorted(entry.import_id for entry in self.model.ledger.values())
+        import_id = known[which % len(known)] if known and which < 6 else 10**6
+        busy = self.model.undoing(import_id) & set().union(*self.held.values())
+        try:
+            removed: int | None = self.users.undo(import_id, self.now())
+        except ImportInProgressError:
+            assert busy
+            return
+        except (UnknownImportError, UndoRefusedError) as error:
+            require_quiet(error)
+            removed = None
+        assert not busy or removed is None
+        assert removed == self.model.undo(import_id)
+
+    @precondition(lambda self: any(entry.verdict.rejected for entry in self.model.ledger.values()))
+    @rule(which=st.integers(0, 9), mended=st.integers(0, 15), key=st.sampled_from(KEYS))
+    def drop_rejected_rows_back(self, which: int, mended: int, key: str) -> None:
+        """An uploader mends some of them, or none."""
+        self.step()
+        with_rows = [entry for entry in self.model.ledger.values() if entry.verdict.rejected]
+        chosen = with_rows[which % len(with_rows)]
+        where = self.users.entry(chosen.import_id).receipt.rejected_rows
+        assert where
+        text = self._report(where).decode("utf-8-sig")
+        table = list(csv.reader(io.StringIO(text, newline="")))
+        labels = table[0]
+        age, line, import_id = (labels.index(name) for name in ("age", "rollcall_line", "rollcall_import"))
+        read = []
+        for number, cells in enumerate(table[1:]):
+            if mended >> number & 1:
+                cells[age] = "2"
+            user = (cells[0], cells[1].strip(), int(cells[age])) if cells[age].isdigit() else None
+            read.append(Row(number + 2, user, (int(cells[import_id]), int(cells[line]))))
+        written = io.StringIO(newline="")
+        csv.writer(written).writerows(table)
+        self._put(key, written.getvalue().encode(), tuple(read), None, 1)
+
+    def _put(self, key: str, content: bytes, read: tuple[Row, ...], fault: str | None, later: int) -> None:
+        self.time += timedelta(seconds=later)
+        self.uploads.put(key, io.BytesIO(content))
+        version = str(sum(dropped.key == key for dropped in self.dropped) + 1)
+        self.dropped.append(
+            Dropped(key=key, version=version, content=content, rows=read, modified=self.time, fault=fault)
+        )
+
+    def _deliver(self, upload: Dropped, *, again: bool, point: str | None, how: str) -> Delivery:
+        delivery = Delivery(self.model, self.held, upload, again, point, how)
+        deliver(delivery, self.worker(), self.uploads, self.reports, self.now)
+        if delivery.frozen:
+            self.open.append(delivery)
+            if delivery.committed:
+                self.owed.add(upload.identity)
+        else:
+            self._judge(delivery)
+        return delivery
+
+    def _judge(self, delivery: Delivery) -> None:
+        """Hold what came of a delivery to the model."""
+        if delivery.broke:
+            assert delivery.point
+            self.tried.add((delivery.point, delivery.how))
+        outcome, verdict = delivery.outcome, delivery.verdict
+        if delivery.committed:
+            self.owed.add(delivery.upload.identity)
+        if not isinstance(outcome, Receipt):
+            require_quiet(outcome)
+            self.rest()
+            allowed: tuple[type[BaseException], ...] = (ImportInProgressError,)
+            if delivery.broke:
+                allowed = (*allowed, KilledError, StoreUnavailableError, RepositoryUnavailableError)
+            if not isinstance(outcome, allowed):
+                assert outcome is not None
+                raise outcome
+            return
+        assert not delivery.lost or not delivery.opened_once or delivery.committed
+        assert verdict
+        assert (outcome.status, outcome.code) == (verdict.status, verdict.code)
+        assert attrs.asdict(outcome.counts) == verdict.counts
+        assert tuple(rejection.line for rejection in outcome.rejections) == verdict.rejected
+        if verdict.because_of is not None:
+            assert f"import {verdict.because_of}" in (outcome.message or "")
+        if delivery.answered:
+            mine = self.model.ledger.get(delivery.upload.identity)
+            assert mine
+            assert outcome.import_id == (mine.import_id if verdict.status == "refused" else verdict.because_of)
+            assert bool(outcome.first_receipt) == (verdict.status == "skipped")
+        else:
+            assert delivery.committed
+            assert outcome.import_id == delivery.import_id
+        self.owed.discard(delivery.upload.identity)
+        if delivery.import_id is not None or delivery.answered:
+            self.seen.clear()
+
+    # What must be true
+
+    @invariant()
+    def every_row_is_in_the_table_exactly_once_or_not_at_all_as_the_ledger_says(self) -> None:
+        """User by user, for each import in the order of its file; those of undone imports are gone."""
+        wanted, here = self.model.users(), self.table()
+        for import_id in {*wanted, *here}:
+            should, are = Counter(wanted.get(import_id, ())), Counter(here.get(import_id, ()))
+            self.line.lost += (should - are).total()
+            self.line.duplicated += (are - should).total()
+        assert here == wanted
+
+    @invariant()
+    def the_ledger_says_what_became_of_each(self) -> None:
+        """By its receipt, and no entry too many."""
+        entries = self.ledger()
+        assert sorted(entries) == sorted(entry.import_id for entry in self.model.ledger.values())
+        for mine in self.model.ledger.values():
+            receipt, undone = entries[mine.import_id]
+            assert undone == mine.undone
+            stored = self._stored_receipt(mine.upload)
+            # Looked at again only where something of it is new.
+            seen = id(receipt), id(mine.verdict), stored
+            if self.seen.get(mine.import_id) != seen:
+                self._require_as_it_must_be(receipt, mine)
+                self._require_reports(receipt, mine.upload, stored)
+                self.seen[mine.import_id] = seen
+
+    def _require_as_it_must_be(self, receipt: Receipt, mine: Entry) -> None:
+        assert (receipt.source.key, receipt.source.version) == mine.upload.identity
+        assert (receipt.status, receipt.code) == (mine.verdict.status, mine.verdict.code)
+        assert receipt.import_id == mine.import_id
+        counts = attrs.asdict(receipt.counts)
+        assert counts == mine.verdict.counts
+        assert counts.pop("read") == sum(counts.values())
+        assert tuple(rejection.line for rejection in receipt.rejections) == mine.verdict.rejected
+
+    def _require_reports(self, receipt: Receipt, upload: Dropped, stored: bytes | None) -> None:
+        """But for the receipt of a worker that ended, or is frozen, between its commit and that."""
+        assert bool(receipt.rejected_rows) == bool(receipt.counts.rejected)
+        if receipt.rejected_rows:
+            text = self._report(receipt.rejected_rows).decode("utf-8-sig")
+            assert len(list(csv.DictReader(io.StringIO(text, newline="")))) == receipt.counts.rejected
+        if upload.identity not in self.owed:
+            assert stored is not None, "there is no receipt"
+            assert json.loads(stored) == json.loads(to_json(receipt)), "the receipt is not that of the ledger"
+
+    @invariant()
+    def nobody_is_missing_whom_a_receipt_calls_registered_or_there_already(self) -> None:
+        """Where users are told apart: whoever else was undone meanwhile."""
+        missing = self.model.missing()
+        self.line.lost += len(missing)
+        assert missing == []
+
+    def table(self) -> dict[int, list[User]]:
+        """The users of each import that has any, in order."""
+        found = {
+            entry.import_id: [(user.name, user.country, user.age) for user in self.users.users(entry.import_id)]
+            for entry in self.users.entries()
+        }
+        assert len(list(self.users.users())) == sum(map(len, found.values()))
+        return {import_id: users for import_id, users in found.items() if users}
+
+    def ledger(self) -> dict[int, tuple[Receipt, bool]]:
+        """The receipt of each import, the same object as long as it is the same, and whether it was undone."""
+        return {entry.import_id: (entry.receipt, entry.undone) for entry in self.users.entries()}
+
+    def _stored_receipt(self, upload: Dropped) -> bytes | None:
+        try:
+            return self._report(f"{upload.key}/{upload.version}/receipt.json")
+        except ObjectNotFoundError:
+            return None
+
+    def _report(self, key: str) -> bytes:
+        with self.reports.open(ObjectReference(key=key.removeprefix("memory:"))) as report:
+            return report.fetch(lambda _: None).read()
+
+    def teardown(self) -> None:
+        """Thaw all, deliver all once more, and nothing may be left to be done."""
+        try:
+            while self.open:
+                delivery = self.open.pop()
+                delivery.thaw(given_up=False)
+                self._judge(delivery)
+            for upload in self.dropped:
+                self._deliver(upload, again=False, point=None, how="")
+            assert not self.owed
+            self.seen.clear()
+            self.every_row_is_in_the_table_exactly_once_or_not_at_all_as_the_ledger_says()
+            self.the_ledger_says_what_became_of_each()
+        finally:
+            for delivery in self.open:
+                delivery.thaw(given_up=True)
+            self.end()
+
+    def rest(self) -> None:
+        """Wait until what broke off is rolled back."""
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+
+
+class InMemory(Promises):
+    """On the adapter on which the unit tests rest."""
+
+    def begin(self, policy: Policy) -> None:  # noqa: ARG002 - memory is fit for any
+        """Start anew."""
+        self.users = MemoryUserRepository(patience=0)
+
+
+class OnPostgres(Promises):
+    """On the real one, with a connection for each worker that may be frozen."""
+
+    url: ClassVar[str]
+
+    def begin(self, policy: Policy) -> None:
+        """Start anew."""
+        self.postgres: list[PostgresUserRepository] = []
+        self.receipts: dict[tuple[int, str], Receipt] = {}
+        self.behind = psycopg.connect(self.url, autocommit=True, application_name="behind")
+        asked(self.url, "truncate users, imports, corrections restart identity")
+        migrate(self.url, policy)
+        self.users = self.worker()
+
+    def worker(self) -> UserRepository:
+        """Another process, as it were; the last that is not in the midst of something goes on."""
+        if not self.postgres or self.open:
+            self.postgres.append(PostgresUserRepository(self.url))
+        return self.postgres[-1] if self.open else self.postgres[0]
+
+    @rule()
+    def cut_all_connections(self) -> None:
+        """As when the database fails over: what is frozen cannot go on when it is thawed."""
+        self.step()
+        asked(
+            self.url,
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'rollcall'",
+        )
+        for delivery in self.open:
+            delivery.lost = delivery.lost or delivery in self.held
+            self.held.pop(delivery, None)
+
+    @invariant()
+    def each_rejected_row_was_mended_once(self) -> None:
+        """By the import that the model has."""
+        corrections = self.behind.execute("select import_id, line, corrected_by from corrections")
+        assert {(import_id, line): by for import_id, line, by in corrections} == self.model.corrections
+
+    def table(self) -> dict[int, list[User]]:
+        """Looked at from behind."""
+        found: dict[int, list[User]] = {}
+        for import_id, *user in self.behind.execute("select import_id, name, country, age from users order by id"):
+            found.setdefault(import_id, []).append((user[0], user[1], user[2]))
+        return found
+
+    def ledger(self) -> dict[int, tuple[Receipt, bool]]:
+        """Looked at from behind."""
+        found = {}
+        rows = self.behind.execute("select id, receipt::text, undone_at is not null from imports")
+        for import_id, text, undone in rows:
+            if (import_id, text) not in self.receipts:
+                self.receipts[import_id, text] = from_dict(json.loads(text))
+            found[import_id] = self.receipts[import_id, text], undone
+        return found
+
+    def rest(self) -> None:
+        """The server notices within moments that a worker is gone."""
+        busy = (
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and application_name = 'rollcall' and state <> 'idle'"
+        )
+        assert eventually(lambda: self.behind.execute(busy).fetchall()[0][0] <= len(self.held))
+
+    def end(self) -> None:
+        """Leave no connection."""
+        self.behind.close()
+        for repository in self.postgres:
+            repository.close()
+
+
+def _campaign(machine: type[Promises], campaign: Campaign, fault: str, steps: int) -> None:
+    with campaign.line(fault) as line:
+        machine.made, machine.line, machine.tried = 0, line, set()
+        turn = 0
+        while machine.made < steps:
+            budget = settings(
+                max_examples=25,
+                stateful_step_count=40,
+                deadline=None,
+                database=None,
+                derandomize=False,
+                print_blob=True,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+                # To explain takes minutes, and so does to shrink what takes long.
+                phases=[Phase.generate, *([Phase.shrink] if machine is InMemory else [])],
+            )
+            seeded = seed(campaign.seed * 10_000 + turn)(machine)
+            run_state_machine_as_test(seeded, settings=budget)
+            line.points, line.repetitions = len(machine.tried), machine.made
+            turn += 1
+
+
+def test_in_memory_every_promise_holds_after_every_step(campaign: Campaign) -> None:
+    """The steps that were really made are told, and at how many points something happened in how many ways."""
+    _campaign(InMemory, campaign, "model, in memory (steps)", campaign.choose(1_000, 100_000))
+
+
+def test_in_postgres_every_promise_holds_after_every_step(
+    campaign: Campaign, new_database: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, with connections that are cut."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.02)
+    with new_database() as url:
+        migrate(url)
+        machine: Any = type("OnPostgres", (OnPostgres,), {"url": url})
+        _campaign(machine, campaign, "model, in PostgreSQL (steps)", campaign.choose(300, 10_000))

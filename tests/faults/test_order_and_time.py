@@ -1,0 +1,232 @@
+"""Deliveries in any order and any number, clocks that are wrong, and deadlines at any point."""
+
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import pytest
+
+from announcements import Context, Event, in_sqs, s3_record
+from contracts.steps import NOON, asked, eventually
+from faults.conftest import Campaign
+from faults.oracle import Oracle, foreign_users
+from faults.quiet import lambda_log
+from faults.s3_server import s3_server
+from faults.uploads import CANARY, made_upload
+from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import ObjectStore, UserRepository
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
+from rollcall.entrypoints.import_lambda import ImportLambda
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+Point = tuple[str, int]
+
+# Where an invocation still has as long as anybody needs: what interrupts it are we.
+LONG = Context(900)
+
+
+def _function(
+    uploads: ObjectStore,
+    reports: ObjectStore,
+    users: UserRepository,
+    policy: Policy = Policy(),
+    now: Callable[[], datetime] = lambda: NOON,
+) -> Callable[[Event], list[str]]:
+    """Put the Lambda together; it answers with the messages that have to come again."""
+    case = ImportUsers(
+        uploads=uploads, reports=reports, users=users, policy=policy, now=now, spool=tempfile.TemporaryFile
+    )
+    function = ImportLambda(import_users=case, is_report=lambda _: False, send=lambda *_: None, now=lambda: NOON)
+
+    def invoke(event: Event) -> list[str]:
+        answer = function(event, cast("LambdaContext", LONG))
+        return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
+
+    return invoke
+
+
+@attrs.define
+class Deadline:
+    """Lets the time of an invocation be up at the n-th line, of all files, that it comes to for the first time.
+
+    Attributes:
+        at: Which; None to count only.
+        passed: The points that were passed while an import was under way.
+    """
+
+    at: int | None = None
+    passed: dict[Point, None] = attrs.Factory(dict)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - what tracing asks for
+        if event == "line":
+            point = frame.f_code.co_filename, frame.f_lineno
+            if point not in self.passed and _under_way():
+                self.passed[point] = None
+                if len(self.passed) - 1 == self.at:
+                    # As the timer does it, and again and again, sooner than it would.
+                    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+                    signal.raise_signal(signal.SIGALRM)
+        return self._trace
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch what is done."""
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def _under_way() -> bool:
+    handler = signal.getsignal(signal.SIGALRM)
+    armed, _ = signal.getitimer(signal.ITIMER_REAL)
+    return armed > 0 and getattr(handler, "__name__", "") == "interrupt"
+
+
+# Interrupted right after it was made, a connection is nobody's, and psycopg closes it: the test looks.
+@pytest.mark.filterwarnings("ignore:connection .* was deleted while still open:ResourceWarning")
+def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, database_url: str) -> None:
+    """Ours or a library's: the message comes again, and then everything is as it must be."""
+    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    upload = made_upload("list.csv", rows=12, seed=campaign.seed)
+    with ExitStack() as held:
+        s3 = held.enter_context(s3_server())
+        held.enter_context(lambda_log())
+        users = PostgresUserRepository(database_url)
+        held.callback(users.close)
+        oracle = Oracle(
+            database_url=database_url,
+            read_report=s3.read,
+            receipt_address=lambda receipt: "s3://reports/{key}/{version}/receipt.json".format(
+                **receipt["source"]
+            ),
+            foreign=foreign_users(database_url),
+        )
+        stored = s3.put(f"inbox/{upload.key}", upload.content)
+        event = in_sqs({"Records": [s3_record(upload.key, versionId=stored.version)]})
+        invoke = _function(s3.store("inbox"), s3.store("reports"), users)
+
+        def begin_anew() -> None:
+            s3.forget("reports/")
+            asked(database_url, "delete from users where import_id is not null; delete from imports")
+
+        assert invoke(event) == []  # once, so that what is imported late is there
+        begin_anew()
+        whole = Deadline()
+        with whole.watching():
+            assert invoke(event) == []
+        points = list(range(len(whole.passed)))
+        if not campaign.long:
+            ours = [at for at, (file, _) in enumerate(whole.passed) if "/rollcall/" in file]
+            chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
+            points = sorted({*chance.sample(ours, 12), *chance.sample(points, 8), ours[-1]})
+        with campaign.line("Lambda: its deadline at any line") as line:
+            line.points = len(points)
+            for at in points:
+                begin_anew()
+                deadline = Deadline(at)
+                with deadline.watching():
+                    again = invoke(event)
+                line.add(oracle.found([upload]))
+                oracle.require_nothing_broken([upload])
+                assert again in ([], ["m1"])
+                if not again:
+                    oracle.require_all_settled([upload])
+                assert signal.getitimer(signal.ITIMER_REAL) == (0, 0), "whoever comes next would be interrupted"
+                assert eventually(lambda: _open_transactions(database_url) == 0)
+                assert invoke(event) == []
+                oracle.require_all_settled([upload])
+
+
+def _open_transactions(database_url: str) -> int:
+    [(count,)] = asked(
+        database_url,
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and application_name = 'rollcall' and state <> 'idle'",
+    )
+    return int(count)
+
+
+POLICIES = {
+    "refused": Policy(),
+    "imported as new": Policy(on_new_version=OnNewVersion.IMPORT),
+    "updated": Policy(unique_by=("name",), on_duplicate=OnDuplicate.UPDATE),
+    "skipped": Policy(unique_by=("name",)),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_any_order_and_number_of_deliveries_comes_to_the_same(
+    campaign: Campaign, emptied: Callable[[], str], policy: str
+) -> None:
+    """By clocks that are an hour wrong either way: only the store's times order versions."""
+    chance = random.Random(f"{campaign.seed} {policy}")  # noqa: S311 - to be repeated, not to be secret
+    keys, versions, people = ("a.csv", "b.csv"), (1, 2, 3), 5
+    url = emptied()
+    migrate(url, POLICIES[policy])
+    with campaign.line(f"order of deliveries, new versions {policy}") as line, ExitStack() as held:
+        held.callback(lambda: migrate(emptied(), Policy()))
+        held.enter_context(lambda_log())
+        users = PostgresUserRepository(url)
+        held.callback(users.close)
+        for _ in range(campaign.choose(3, 100)):
+            asked(url, "truncate users, imports, corrections")
+            time = [NOON]
+            uploads = MemoryObjectStore("inbox", lambda time=time: time[0])  # type: ignore[misc]
+            invoke = _function(
+                uploads,
+                MemoryObjectStore("reports"),
+                users,
+                POLICIES[policy],
+                lambda: NOON + timedelta(hours=chance.choice((-1, 0, 1)), seconds=chance.random()),
+            )
+            events = []
+            for key in keys:
+                for version in versions:
+                    rows = "".join(f"{CANARY} {key} {person},Japan,{version}\n" for person in range(people))
+                    with tempfile.TemporaryFile() as file:
+                        file.write(f"name,country,age\n{rows}".encode())
+                        file.seek(0)
+                        uploads.put(key, file)
+                    time[0] += timedelta(seconds=1)
+                    events.append({"Records": [s3_record(key, versionId=str(version))]})
+            order = chance.sample(events * 3, len(events) * 3)
+            line.points += 1
+            while order:
+                batch, order = order[:4], order[4:]
+                assert invoke(in_sqs(*batch)) == []
+            line.repetitions += len(events) * 3
+            _require_order_to_be_all_one(url, policy, keys, people)
+            first = asked(url, "select * from users order by id")
+            assert invoke(in_sqs(*events)) == []
+            assert asked(url, "select * from users order by id") == first
+
+
+def _require_order_to_be_all_one(url: str, policy: str, keys: tuple[str, ...], people: int) -> None:
+    found = asked(url, "select name, count(*), min(age), max(age) from users group by name order by name")
+    assert [name for name, *_ in found] == [f"{CANARY} {key} {person}" for key in keys for person in range(people)]
+    for _, count, youngest, oldest in found:
+        if policy == "imported as new":
+            assert (count, youngest, oldest) == (3, 1, 3)
+        elif policy == "updated":
+            assert (count, youngest) == (1, 3)
+        else:
+            assert (count, youngest) == (1, oldest)
+    by_status = dict(asked(url, "select status, count(*) from imports group by status"))
+    in_force = by_status.get("loaded", 0)
+    assert sum(by_status.values()) == 3 * len(keys)
+    assert in_force == {"refused": len(keys), "imported as new": 6, "skipped": 6}.get(policy, in_force)

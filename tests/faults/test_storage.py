@@ -1,0 +1,334 @@
+"""Whatever a store does: one clear sentence, nothing half registered, and a redelivery settles it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+
+from contracts.steps import asked
+from faults.conftest import Campaign, Line
+from faults.oracle import Oracle, foreign_users
+from faults.quiet import require_quiet
+from faults.s3_server import Request, S3Server, s3_server
+from faults.uploads import FaultyUpload, made_upload
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
+
+
+@attrs.frozen
+class Desk:
+    """Buckets that break, and a database that does not.
+
+    Attributes:
+        oracle: Judges what came of it.
+        users: The repository.
+    """
+
+    s3: S3Server
+    oracle: Oracle
+    users: PostgresUserRepository
+
+    def drop(self, upload: FaultyUpload) -> ObjectReference:
+        """Upload, and announce it as S3 does: by its version, or its ETag."""
+        stored = self.s3.put(f"inbox/{upload.key}", upload.content)
+        if self.s3.versioned:
+            return ObjectReference(bucket="inbox", key=upload.key, version=stored.version)
+        return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag)
+
+    def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
+        """Import."""
+        case = ImportUsers(
+            uploads=self.s3.store("inbox", tries=tries),
+            reports=self.s3.store("reports", tries=tries),
+            users=self.users,
+            now=lambda: datetime.now(UTC),
+            spool=tempfile.TemporaryFile,
+        )
+        return case(reference)
+
+    def fail(self, reference: ObjectReference, upload: FaultyUpload, line: Line) -> str:
+        """Import, which has to fail with one sentence and to leave no trace in the table."""
+        with pytest.raises((StoreUnavailableError, ObjectChangedError, ObjectNotFoundError)) as failed:
+            self.deliver(reference)
+        require_quiet(failed.value)
+        sentence = str(failed.value)
+        assert "\n" not in sentence
+        assert "s3://" in sentence
+        line.add(self.oracle.found([upload]))
+        self.oracle.require_nothing_broken([upload])
+        return sentence
+
+    def settle(self, reference: ObjectReference, upload: FaultyUpload) -> None:
+        """Deliver again, and once more, now that nothing breaks."""
+        self.s3.breaking = lambda _: False
+        self.deliver(reference)
+        again = self.deliver(reference)
+        assert again.code is Code.REDELIVERY
+        self.oracle.require_all_settled([upload])
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    """With somebody in the table whom nobody may touch."""
+    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    with ExitStack() as held:
+        s3 = held.enter_context(s3_server())
+        users = PostgresUserRepository(database_url)
+        held.callback(users.close)
+        oracle = Oracle(
+            database_url=database_url,
+            read_report=s3.read,
+            receipt_address=lambda receipt: "s3://reports/{key}/{version}/receipt.json".format(
+                **receipt["source"]
+            ),
+            foreign=foreign_users(database_url),
+        )
+        yield Desk(s3, oracle, users)
+
+
+def _with_length(request: Request, data: bytes, sent: int) -> None:
+    """The connection ends before the body does."""
+    found = request.s3.find(request.object_path)
+    assert found
+    request.begin(200, {**request.describing(found), "Content-Length": str(len(data))})
+    request.wfile.write(data[:sent])
+
+
+def _without_length(request: Request, data: bytes, sent: int) -> None:
+    """Nobody said how long it would be, so its end looks like any other."""
+    found = request.s3.find(request.object_path)
+    assert found
+    request.begin(200, request.describing(found))
+    request.wfile.write(data[:sent])
+
+
+def _in_chunks(request: Request, data: bytes, sent: int, *, ended: bool, length: bool) -> None:
+    found = request.s3.find(request.object_path)
+    assert found
+    said = {"Content-Length": str(len(data))} if length else {}
+    request.protocol_version = "HTTP/1.1"
+    request.begin(200, {**request.describing(found), **said, "Transfer-Encoding": "chunked"})
+    for start in range(0, sent, 1000):
+        chunk = data[start : min(start + 1000, sent)]
+        request.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    if ended:
+        request.wfile.write(b"0\r\n\r\n")
+
+
+FRAMINGS: dict[str, Callable[[Request, bytes, int], None]] = {
+    "with Content-Length": _with_length,
+    "without Content-Length": _without_length,
+    "in chunks": lambda request, data, sent: _in_chunks(request, data, sent, ended=False, length=False),
+    "in chunks and a Content-Length": lambda request, data, sent: _in_chunks(
+        request, data, sent, ended=False, length=True
+    ),
+    "in chunks, as if that were all": lambda request, data, sent: _in_chunks(
+        request, data, sent, ended=True, length=True
+    ),
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_body_that_is_cut_short_is_never_taken_for_a_shorter_file(
+    desk: Desk, campaign: Campaign, framing: str
+) -> None:
+    """Neither at any row boundary, where what came is a whole CSV, nor beside it."""
+    upload = made_upload("list.csv", rows=campaign.choose(7, 200), seed=campaign.seed)
+    reference = desk.drop(upload)
+    boundaries = [at for at in range(1, len(upload.content)) if upload.content[at - 1 : at] == b"\n"]
+    points = sorted({0, *boundaries, *(at + 1 for at in boundaries[::3]), *(at - 2 for at in boundaries[::4])})
+    points = [at for at in points if at < len(upload.content)]
+    with campaign.line(f"S3: body cut short, {framing}") as line:
+        line.points = len(points)
+        for sent in points:
+
+            def cut(request: Request, sent: int = sent) -> bool:
+                if request.command != "GET" or not request.object_path.startswith("inbox/"):
+                    return False
+                FRAMINGS[framing](request, upload.content, sent)
+                return True
+
+            desk.s3.breaking = cut
+            desk.fail(reference, upload, line)
+        desk.settle(reference, upload)
+
+
+def test_a_server_that_stalls_is_waited_for_no_longer_than_it_was_said(desk: Desk, campaign: Campaign) -> None:
+    """Before its answer, and at any place in the body."""
+    upload = made_upload("list.csv", rows=200, seed=campaign.seed)
+    reference = desk.drop(upload)
+    points = [None, *range(0, len(upload.content), len(upload.content) // campaign.choose(3, 40))]
+    with campaign.line("S3: stalled") as line:
+        line.points = len(points)
+        for sent in points:
+
+            def stall(request: Request, sent: int | None = sent) -> bool:
+                if request.command != "GET":
+                    return False
+                if sent is not None:
+                    _with_length(request, upload.content, sent)
+                    request.wfile.flush()
+                request.stall()
+                return True
+
+            desk.s3.breaking = stall
+            assert "time" in desk.fail(reference, upload, line).lower()
+        desk.settle(reference, upload)
+
+
+WHERE: dict[str, Callable[[Request], bool]] = {
+    "the upload": lambda request: request.command == "GET" and request.object_path.startswith("inbox/"),
+    "the rejected rows": lambda request: request.command == "PUT" and "/rejected-" in request.object_path,
+    "the receipt": lambda request: request.command == "PUT" and request.object_path.endswith("receipt.json"),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (403, "AccessDenied")])
+def test_a_store_that_refuses_for_good_is_told_and_loses_nothing(
+    desk: Desk, campaign: Campaign, where: str, status: int, code: str
+) -> None:
+    """Before the commit nobody is registered; after it all are, and the receipt comes with the redelivery."""
+    upload = made_upload("list.csv", rows=40, seed=campaign.seed)
+    reference = desk.drop(upload)
+
+    def refuse(request: Request) -> bool:
+        if WHERE[where](request):
+            request.refuse(status, code)
+            return True
+        return False
+
+    with campaign.line(f"S3: {code} for ever, for {where}") as line:
+        line.points = 1
+        for _ in range(campaign.choose(1, 10)):
+            desk.s3.breaking = refuse
+            assert code in desk.fail(reference, upload, line)
+        registered = asked(desk.oracle.database_url, "select count(*) from imports where in_force")
+        assert registered == [(int(where == "the receipt"),)]
+        desk.settle(reference, upload)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign, where: str) -> None:
+    """In the same delivery, by the client."""
+    with campaign.line(f"S3: SlowDown once, for {where}") as line:
+        line.points = 1
+        uploads = []
+        for number in range(campaign.choose(1, 10)):
+            upload = made_upload(f"{number}.csv", rows=40, seed=campaign.seed)
+            uploads.append(upload)
+            reference = desk.drop(upload)
+            left = [1]
+
+            def refuse(request: Request, left: list[int] = left) -> bool:
+                if left and WHERE[where](request):
+                    left.pop()
+                    request.refuse(503, "SlowDown")
+                    return True
+                return False
+
+            desk.s3.breaking = refuse
+            receipt = desk.deliver(reference, tries=2)
+            assert (receipt.status, left) == (Status.PARTIALLY_LOADED, [])
+            line.add(desk.oracle.found(uploads))
+        desk.oracle.require_all_settled(uploads)
+
+
+@pytest.mark.parametrize("versioned", [True, False], ids=["versioned", "not versioned"])
+@pytest.mark.parametrize("ignores", [False, True], ids=["", "conditions ignored"])
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("what", ["overwritten", "deleted"])
+def test_exactly_what_was_announced_is_imported_or_nothing(
+    desk: Desk, campaign: Campaign, what: str, when: str, *, versioned: bool, ignores: bool
+) -> None:
+    """Also by a store that gives the newest whatever it is asked for, as some do."""
+    desk.s3.versioned, desk.s3.ignores_conditions = versioned, ignores
+    first = made_upload("list.csv", rows=40, seed=campaign.seed)
+    reference = desk.drop(first)
+    other = made_upload("list.csv", rows=30, seed=campaign.seed + 1)
+
+    def change() -> None:
+        if what == "deleted":
+            desk.s3.delete("inbox/list.csv")
+        else:
+            desk.s3.put("inbox/list.csv", other.content)
+
+    def change_midway(request: Request) -> bool:
+        if not WHERE["the upload"](request):
+            return False
+        found = desk.s3.find(request.object_path)
+        assert found
+        desk.s3.breaking = lambda _: False
+        request.begin(200, {**request.describing(found), "Content-Length": str(len(found.data))})
+        request.wfile.write(found.data[:500])
+        change()
+        request.wfile.write(found.data[500:])
+        return True
+
+    if when == "before":
+        change()
+    else:
+        desk.s3.breaking = change_midway
+    how = f"{what} {when} the read, {'' if versioned else 'not '}versioned{', conditions ignored' * ignores}"
+    with campaign.line(f"S3: {how}") as line:
+        line.points = 1
+        receipt = desk.deliver(reference)
+        kept = versioned and not ignores and what == "overwritten"
+        if when == "during" or kept:
+            assert receipt.status is Status.PARTIALLY_LOADED
+        else:
+            gone = Code.SOURCE_GONE if what == "deleted" else Code.SOURCE_CHANGED
+            assert (receipt.status, receipt.code) == (Status.SKIPPED, gone)
+            assert asked(desk.oracle.database_url, "select count(*) from imports") == [(0,)]
+        line.add(desk.oracle.found([first]))
+        desk.oracle.require_nothing_broken([first])
+
+
+@pytest.mark.parametrize("size", [-1, 1, -40], ids=str)
+def test_a_size_that_is_not_that_of_the_body_is_never_believed(desk: Desk, campaign: Campaign, size: int) -> None:
+    """More is announced than comes, or less."""
+    upload = made_upload("list.csv", rows=40, seed=campaign.seed)
+    reference = desk.drop(upload)
+
+    def lie(request: Request) -> bool:
+        found = desk.s3.find(request.object_path)
+        if not found or not WHERE["the upload"](request):
+            return False
+        request.protocol_version = "HTTP/1.1"
+        said = {"Content-Length": str(len(found.data) + size), "Transfer-Encoding": "chunked"}
+        request.begin(200, {**request.describing(found), **said})
+        request.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(found.data), found.data))
+        return True
+
+    with campaign.line(f"S3: a size of {size:+} bytes announced") as line:
+        line.points = 1
+        desk.s3.breaking = lie
+        desk.fail(reference, upload, line)
+        desk.settle(reference, upload)
+
+
+def test_a_body_that_is_not_what_its_checksum_says_is_not_imported(desk: Desk, campaign: Campaign) -> None:
+    """S3 keeps one with every object that a newer client stored."""
+    upload = made_upload("list.csv", rows=40, seed=campaign.seed)
+    reference = desk.drop(upload)
+
+    def garble(request: Request) -> bool:
+        found = desk.s3.find(request.object_path)
+        if not found or not WHERE["the upload"](request):
+            return False
+        body = found.data.replace(b"Japan", b"Jbpan")
+        request.answer(200, body, **{**request.describing(found), "x-amz-checksum-crc32": "AAAAAA=="})
+        return True
+
+    with campaign.line("S3: a body that is not what its checksum says") as line:
+        line.points = 1
+        desk.s3.breaking = garble
+        assert "checksum" in desk.fail(reference, upload, line)
+        desk.settle(reference, upload)
