@@ -55,6 +55,7 @@ class Harness:
     Attributes:
         repository: Empty at first.
         rival: Gives another repository on the same store, as another process would have.
+        one_for_all: Gives another that imports and undoes as the same user, where there are users.
         contents: Gives all users there are, in the order in which they were registered.
         commits_fail: Makes every commit of an import fail in its context.
         waits: Tells whether somebody waits for a claim of somebody else.
@@ -63,6 +64,7 @@ class Harness:
 
     repository: UserRepository
     rival: Callable[[], UserRepository]
+    one_for_all: Callable[[], UserRepository]
     contents: Callable[[], list[User]]
     commits_fail: Callable[[], AbstractContextManager[None]]
     waits: Callable[[], bool]
@@ -91,6 +93,7 @@ def in_memory() -> Iterator[Harness]:
     yield Harness(
         repository=repository,
         rival=lambda: repository,
+        one_for_all=lambda: repository,
         contents=lambda: list(repository.users()),
         commits_fail=commits_fail,
         waits=lambda: True,
@@ -106,6 +109,10 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
 
     def another() -> PostgresUserRepository:
         made.append(EachJobAsItsRole(url))
+        return made[-1]
+
+    def one_for_all() -> PostgresUserRepository:
+        made.append(PostgresUserRepository(url))
         return made[-1]
 
     def contents() -> list[User]:
@@ -131,6 +138,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
         yield Harness(
             repository=another(),
             rival=another,
+            one_for_all=one_for_all,
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
@@ -855,11 +863,11 @@ class TestOverdue:
             assert harness.contents() == [BEN]
 
     def test_who_is_overdue_gives_way_to_an_undo(self, stored: Stored) -> None:
-        """An operator waits no longer than a delivery."""
+        """An operator waits no longer than a delivery; one who is another user, until a delivery has ended it."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
-            with suppress(RepositoryUnavailableError), self._overdue(harness.repository):
-                removed = harness.rival().undo(import_id, NOON)
+            with suppress(RepositoryUnavailableError), self._overdue(harness.one_for_all()):
+                removed = harness.one_for_all().undo(import_id, NOON)
 
             assert removed == 1
             assert harness.contents() == []
