@@ -22,8 +22,12 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from faults.scenes import Scene, scenes
+from contracts.steps import asked
+from faults.oracle import Oracle
+from faults.scenes import ROWS, Scene, beside, scenes
+from faults.uploads import FaultyUpload, made_upload
 from faults.workers import Delivery, End, Fault, Workers, workers
+from rollcall.adapters.embedded_postgres import running
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,7 +46,8 @@ SCENES = (
 ERRORS = ("unforeseen", "out of memory", "system", "interrupted")
 REFUSALS = ("signal=KILL", "error=ECONNRESET", "error=ETIMEDOUT", "error=ENOSPC", "error=EMFILE")
 KILLED = "killed"
-SAMPLE = 6  # how many lines the short form tries in each scene
+EMBEDDED = "adapters/embedded_postgres.py"
+SAMPLE = 4  # how many lines the short form tries in each scene
 AGAIN = 40  # how many lines the long form tries again in a scene, of those that were tried in another
 CALLS = 6  # how many of a kind are tried, if there are as many
 
@@ -130,6 +135,50 @@ def _befallen(scene: Scene, fault: Fault, delivery: Delivery) -> End:
     return end
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["made", "started"])
+def test_a_worker_that_dies_as_the_embedded_database_starts_or_stops_is_no_obstacle(
+    campaign: "Campaign", request: pytest.FixtureRequest, nursery: Workers, tmp_path: Path, *, there: bool
+) -> None:
+    """Whatever it leaves behind, a folder half made or a server that nobody uses, the next delivery copes with."""
+    chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
+
+    def placed(number: int) -> tuple[Delivery, FaultyUpload]:
+        upload = made_upload(f"{number}.csv", rows=ROWS)
+        (tmp_path / upload.key).write_bytes(upload.content)
+        data = tmp_path / "data" / ("" if there else str(number))
+        return Delivery(["import", str(tmp_path / upload.key)], environment={"ROLLCALL_DATA": str(data)}), upload
+
+    if there:
+        assert nursery.deliver(placed(0)[0]).code == 3
+    lines = [line for line in nursery.deliver(placed(1)[0], traced=True).lines if line[0] == EMBEDDED]
+    chosen = lines if campaign.long else sorted(chance.sample(lines, 2 if there else 1))
+    with campaign.line(f"killed at a line: the embedded database is {request.node.callspec.id}") as line:
+        line.points = len(chosen)
+        for number, (file, where) in enumerate(chosen, 2):
+            delivery, upload = placed(number)
+            assert nursery.deliver(delivery, Fault(file, where, 1)).code == -signal.SIGKILL
+            again = nursery.deliver(delivery)
+            assert again.code in {0, 3}, (where, again.said)
+            data = Path(delivery.environment["ROLLCALL_DATA"])
+            with running(data) as url:
+                asked(
+                    url,
+                    "delete from users where import_id in (select id from imports where object_key not like %s)",
+                    f"%/{upload.key}",
+                )
+                asked(url, "delete from imports where object_key not like %s", f"%/{upload.key}")
+                oracle = Oracle(database_url=url, read_report=_read, receipt_address=beside)
+                oracle.require_all_settled([upload])
+                line.add(oracle.found([upload]))
+            assert not (data / "postgres" / "postmaster.pid").exists()  # nothing is left running
+            if not there:
+                shutil.rmtree(data)
+
+
+def _read(address: str) -> bytes:
+    return Path(address).read_bytes()
+
+
 @attrs.frozen
 class Injected:
     """What befalls a worker at a system call.
@@ -193,7 +242,7 @@ def test_a_system_call_that_fails_or_kills_loses_and_doubles_nothing(
         for when in _some(calls[call], chance)
         for how in REFUSALS
     ]
-    chosen = everything if campaign.long else chance.sample(everything, 12)
+    chosen = everything if campaign.long else chance.sample(everything, 10)
     with campaign.line(f"system call that fails or kills: {request.node.callspec.params['scene']}") as line:
         line.points = len({(injected.call, injected.how) for injected in chosen})
         for number, injected in enumerate(chosen, 1):
