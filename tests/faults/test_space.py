@@ -403,3 +403,21 @@ def test_what_is_refused_only_at_its_end_leaves_what_a_vacuum_takes_away(
     assert asked(database_url, "select pg_relation_size('users') > 0") == [(True,)]
     asked(database_url, "vacuum users")
     assert asked(database_url, "select pg_relation_size('users')") == [(0,)]
+
+
+@pytest.mark.parametrize("on_duplicate", ["skip", "update"])
+def test_what_is_compared_is_not_merged_when_too_many_rows_are_bad(
+    rollcall: CommandLine, database_url: str, on_duplicate: str
+) -> None:
+    """The good rows wait in a temporary table until all is read, and by then the share of bad ones is known."""
+    migrate(database_url, Policy(unique_by=("name",)))
+    setting = {"ROLLCALL_UNIQUE_BY": "name", "ROLLCALL_ON_DUPLICATE": on_duplicate}
+    before = asked(database_url, _WRITTEN)
+    file = rollcall.folder / "list.csv"
+    file.write_bytes(GOOD + BAD)
+
+    outcome = rollcall("import", file, "--json", ROLLCALL_MAX_REJECTED="1%", **setting)
+
+    assert (outcome.code, outcome.records[0]["code"]) == (4, "too-many-rejections")
+    assert outcome.records[0]["counts"]["withheld"] == 1
+    assert asked(database_url, _WRITTEN) == before
