@@ -39,25 +39,27 @@ class Oracle:
         read_report: Gives the bytes that lie at an address that a receipt names.
         receipt_address: Names where the receipt of an import has to lie, from the receipt in the ledger.
         foreign: The users who were there before, whom nobody may have touched; see `foreign_users`.
+        asked: Asks the database from behind.
     """
 
     database_url: str
     read_report: Callable[[str], bytes]
     receipt_address: Callable[[Mapping[str, Any]], str]
     foreign: list[tuple[Any, ...]] = attrs.Factory(list)
+    asked: Callable[..., list[tuple[Any, ...]]] = asked
 
     def found(self, uploads: Iterable[FaultyUpload]) -> Found:
         """Count what is lost and what is duplicated, whether or not the uploads have their verdict yet."""
         by_key = {upload.key: upload for upload in uploads}
         lost = duplicated = 0
         known = []
-        for import_id, key, in_force, _, _ in asked(self.database_url, _LEDGER):
+        for import_id, key, in_force, _, _ in self.asked(self.database_url, _LEDGER):
             known.append(import_id)
-            here = asked(self.database_url, _USERS, import_id)
+            here = self.asked(self.database_url, _USERS, import_id)
             wanted = list(_upload_of(key, by_key).good.values()) if in_force else []
             lost += len(set(wanted) - set(here))
             duplicated += len(here) - len(set(here) & set(wanted))
-        [(unaccounted,)] = asked(
+        [(unaccounted,)] = self.asked(
             self.database_url,
             "select count(*) from users where import_id is not null and not import_id = any(%s)",
             known,
@@ -67,7 +69,7 @@ class Oracle:
     def require_nothing_broken(self, uploads: Iterable[FaultyUpload]) -> None:
         """Hold the table to the ledger, and the users who were there before to what they were."""
         assert self.found(uploads) == Found()
-        assert foreign_users(self.database_url) == self.foreign
+        assert self.asked(self.database_url, _FOREIGN) == self.foreign
 
     def require_all_settled(self, uploads: Iterable[FaultyUpload]) -> None:
         """Hold everything to the promise, once each upload was delivered again and nothing broke.
@@ -78,7 +80,7 @@ class Oracle:
         self.require_nothing_broken(uploads)
         by_key = {upload.key: upload for upload in uploads}
         settled = []
-        for _, key, in_force, undone, receipt in asked(self.database_url, _LEDGER):
+        for _, key, in_force, undone, receipt in self.asked(self.database_url, _LEDGER):
             if in_force or undone:
                 upload = _upload_of(key, by_key)
                 settled.append(upload.key)

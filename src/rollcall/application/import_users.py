@@ -350,6 +350,14 @@ class _Import:
                     rows=self._tally.read,
                 )
             )
+        if (
+            registering
+            and tolerance.exceeded_by(self._tally.rejected, self._tally.read)
+            and not (header.corrects or self._case.policy.turns_down)
+        ):
+            # Nothing that settling could find is missing from the totals, and what it would merge has to go again.
+            registering = False
+            importing.withhold()
         settlement = importing.settle() if registering else Settlement(registered=0)
         refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
         if settlement.turned_down or (refused and header.corrects):

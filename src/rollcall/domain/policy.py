@@ -99,6 +99,11 @@ class Policy:
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.UPDATE
 
     @property
+    def turns_down(self) -> bool:
+        """Whether an import may reject good rows because of users who are there already."""
+        return bool(self.unique_by) and self.on_duplicate is OnDuplicate.REJECT
+
+    @property
     def orders_versions(self) -> bool:
         """Whether it matters to an import what became of other versions of its key."""
         return self.updates or (not self.unique_by and self.on_new_version is OnNewVersion.REFUSE)

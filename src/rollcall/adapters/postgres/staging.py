@@ -7,7 +7,7 @@ from psycopg import Connection, sql
 
 from rollcall.adapters.postgres.connecting import claim
 from rollcall.application.ports import Block, Origin, Settlement
-from rollcall.domain.policy import OnDuplicate, Policy
+from rollcall.domain.policy import Policy
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
 
@@ -70,7 +70,7 @@ class Staging:
         self._run("analyze staged")
         staged = self._count("select count(*) from staged")
         self._turn_down_uncorrectable()
-        if self._policy.unique_by and self._policy.on_duplicate is OnDuplicate.REJECT:
+        if self._policy.turns_down:
             self._turn_down_duplicates()
         turned_down = self._count("select count(*) from turned_down")
         self._run(

@@ -1,0 +1,149 @@
+"""Workers that are doomed: each imports once, in a fork of a warm process, and dies or fails at a given line.
+
+Run as a program, it takes one order a line from its standard input and answers each with a line, all of it JSON:
+see `faults.workers`. No connection and no file is open when it forks, so a worker is as good as a new process.
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any, NoReturn, cast
+
+from announcements import Context
+from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - so that no worker has to wait for them
+from rollcall.adapters.postgres import migrating, repository  # noqa: F401 - as above
+from rollcall.entrypoints import cli, import_lambda
+from rollcall.settings import read_settings
+
+_SOURCES = f"{Path(cli.__file__).parents[1]}{os.sep}"
+_PATIENCE_SECONDS = 60.0
+
+
+class UnforeseenError(Exception):
+    """What no line of Rollcall catches by its name."""
+
+
+_ERRORS: Mapping[str, type[BaseException]] = {
+    "unforeseen": UnforeseenError,
+    "out of memory": MemoryError,
+    "system": OSError,
+    "interrupted": KeyboardInterrupt,
+}
+
+
+class _Lines:
+    """Notes every line of Rollcall that is executed, and strikes before one of them.
+
+    Args:
+        fault: Where, the how manieth time that it is reached, and how; None for nowhere.
+    """
+
+    def __init__(self, fault: Mapping[str, Any] | None) -> None:
+        self.reached: dict[tuple[str, int], int] = {}
+        self.struck = False
+        self._where = fault and (fault["file"], fault["line"])
+        self._time = fault["time"] if fault else 0
+        self._how = fault["how"] if fault else ""
+
+    def enter(self, frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - itself, or None
+        """Follow the frames of Rollcall, and nobody else's."""
+        return self._step if frame.f_code.co_filename.startswith(_SOURCES) else None
+
+    def _step(self, frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401 - as above
+        if event == "line":
+            where = (frame.f_code.co_filename.removeprefix(_SOURCES), frame.f_lineno)
+            self.reached[where] = self.reached.get(where, 0) + 1
+            if where == self._where and self.reached[where] == self._time:
+                self.struck = True
+                if self._how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise _ERRORS[self._how]
+        return self._step
+
+
+def _work(order: Mapping[str, Any]) -> int:
+    """Import as the command line or the Lambda does, and give the exit status that says how it went."""
+    sys.argv = ["rollcall", *order["arguments"]]
+    if order["event"] is None:
+        cli.main()
+    with ExitStack() as held:
+        function = import_lambda.wire(read_settings(os.environ), held)
+        answer = function(order["event"], cast("Any", Context()))
+    return 1 if answer is None or answer["batchItemFailures"] else 0
+
+
+def _exit_status(order: Mapping[str, Any]) -> int:
+    try:
+        return _work(order)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
+    except BaseException:  # noqa: BLE001 - Python itself would do no other
+        traceback.print_exc()
+        return 1
+
+
+def _be_doomed(order: Mapping[str, Any]) -> NoReturn:
+    said = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(said, descriptor)
+    os.environ.update(order["environment"])
+    if order["held"]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    lines = _Lines(order["fault"])
+    if order["traced"]:
+        sys.settrace(lines.enter)
+    code = _exit_status(order)
+    sys.settrace(None)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    reached = [[file, line, times] for (file, line), times in lines.reached.items()]
+    Path(order["said"]).with_suffix(".lines").write_text(json.dumps(reached if order["fault"] is None else []))
+    os._exit(code)
+
+
+def _end_of(worker: int) -> dict[str, int]:
+    """Wait for a worker to end, or to be held; who takes too long is killed, and told of as `hung`."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    hung = 0
+    while True:
+        found, status = os.waitpid(worker, os.WNOHANG | os.WUNTRACED)
+        if found and os.WIFSTOPPED(status):
+            return {"held": worker}
+        if found:
+            return {"code": os.waitstatus_to_exitcode(status), "hung": hung}
+        if time.monotonic() > deadline:
+            hung = 1
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(0.001)
+
+
+def _make_a_client_for_all() -> None:
+    """Make one client of S3 beforehand, for boto3 takes longer for that than a worker for all the rest."""
+    made = s3.client()
+    setattr(s3, "Session", lambda: SimpleNamespace(client=lambda *_, **__: made))  # noqa: B010 - no such type
+
+
+def main() -> None:
+    """Take orders until there are no more."""
+    if "AWS_ENDPOINT_URL_S3" in os.environ:
+        _make_a_client_for_all()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    gc.freeze()  # what no collector touches, forks share
+    for line in sys.stdin:
+        order = json.loads(line)
+        worker = order["worker"] or os.fork()
+        if not worker:
+            _be_doomed(order)
+        print(json.dumps(_end_of(worker)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
