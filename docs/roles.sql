@@ -5,7 +5,7 @@
 --   rollcall_operator   looks and takes back: `rollcall imports`, `rollcall users`, `rollcall undo`
 --
 -- Run once for each database, by whoever administers it:   psql -d app -f docs/roles.sql
--- then, as rollcall_migrator, `rollcall migrate`, and      psql -d app -U rollcall_migrator -f docs/grants.sql
+-- then, as rollcall_migrator, `rollcall migrate`, which gives the other two their rights in its tables, each time.
 --
 -- The roles come without passwords, so that nobody can come in by one yet. For each: `alter role … password '…'`, or on
 -- Amazon RDS with IAM `grant rds_iam to …`. Tables that are there already change hands first, for each:

@@ -1,4 +1,4 @@
-"""The roles that docs/roles.sql and docs/grants.sql make, word for word, and how to come in as one of them."""
+"""The roles that docs/roles.sql makes, word for word, and how to come in as one of them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ MIGRATOR = "rollcall_migrator"
 IMPORTER = "rollcall_importer"
 OPERATOR = "rollcall_operator"
 
-DOCS = Path(__file__).parents[1] / "docs"
-GRANTS = (DOCS / "grants.sql").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+GRANTS = (ROOT / "src/rollcall/adapters/postgres/grants.sql").read_text(encoding="utf-8")
 
-_ROLES = (DOCS / "roles.sql").read_text(encoding="utf-8")
+_ROLES = (ROOT / "docs/roles.sql").read_text(encoding="utf-8")
 _PASSWORD = "of-tests"  # noqa: S105 - for a server that wants one; the embedded one does not ask
 
 
@@ -41,8 +41,6 @@ def migrate_as_documented(url: str) -> None:
                 sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(_PASSWORD))
             )
     migrate(acting_as(MIGRATOR, url))
-    with psycopg.connect(acting_as(MIGRATOR, url), autocommit=True) as connection:
-        connection.execute(GRANTS.encode())
 
 
 class EachJobAsItsRole(PostgresUserRepository):

@@ -389,7 +389,7 @@ def the_schema_comes_first(template: Template) -> None:
     migration = template["Resources"]["MigrateAtThisDeployment"]
     assert migration["Condition"] == "Migrates"
     version = only(of_type(template, "Lambda::Version"))
-    changing = {"MigrateFunction", version, "UniqueBy", "DatabaseUrl", "DatabaseSecretArn"}
+    changing = {"MigrateFunction", version, "UniqueBy", "DatabaseUrl", "DatabaseSecretArn", "OwnerSecretArn"}
     assert names_in(migration["Properties"]) == changing
     assert migration["Properties"]["ServiceTimeout"] > properties(template, "MigrateFunction")["Timeout"]
     assert comes_after(template, "ImportFunction", "MigrateAtThisDeployment")
@@ -484,9 +484,19 @@ def every_setting_is_a_parameter(template: Template) -> None:
         if name in GIVEN:
             continue
         parameter = name.title().replace("_", "")
+        variables = properties(template, "ImportFunction")["Environment"]["Variables"]
         assert variables[PREFIX + name.upper()] == {"Ref": parameter}
         declared = template["Parameters"][parameter]
         assert str(declared["Default"]) == OTHER_DEFAULTS.get(name, field.default or "")
+
+
+def only_the_migration_comes_in_as_the_owner(template: Template) -> None:
+    """Of the tables, where the owner has a secret: who imports could drop them else."""
+    for function in FUNCTIONS:
+        secret = properties(template, function)["Environment"]["Variables"]["ROLLCALL_DATABASE_SECRET_ARN"]
+        assert ("OwnerSecretArn" in names_in(secret)) == (function == "MigrateFunction")
+    for role in ("ImportRole", "SweepRole", "MigrateRole"):
+        assert ("OwnerSecretArn" in names_in(rights(template, role))) == (role == "MigrateRole")
 
 
 def what_the_template_sets_is_allowed(template: Template) -> None:
@@ -683,6 +693,20 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_ENCODING", "utf-8"),
         ("Parameters/MaxRejected/Default", "10%"),
         ("Parameters/MaxUploadBytes/Default", 5 * GIB),
+    ],
+    only_the_migration_comes_in_as_the_owner: [
+        (
+            "Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
+            {"Ref": "OwnerSecretArn"},
+        ),
+        (
+            "Resources/MigrateFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
+            {"Ref": "DatabaseSecretArn"},
+        ),
+        (
+            "Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/0/Resource",
+            {"Ref": "OwnerSecretArn"},
+        ),
     ],
     what_the_template_sets_is_allowed: [
         ("Parameters/MaxCsvBytes/Default", GIB),

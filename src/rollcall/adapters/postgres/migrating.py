@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOCK = "select pg_advisory_lock(hashtext('rollcall migrate'))"
 _LOCK_SECONDS = 60
+_GRANTEES = ["rollcall_importer", "rollcall_operator"]
 
 
 def migrate(
@@ -31,11 +32,13 @@ def migrate(
 ) -> list[str]:
     """Apply the migrations that a database lacks, all or none of them, then make the unique index of the policy.
 
+    The roles of docs/roles.sql, where they are there, get their rights anew.
+
     Args:
         conninfo: A libpq connection string or URL.
         policy: Says how users are told apart.
         credentials: Fill what the address leaves out; see `connect`.
-        upto: The last migration to apply; None for all, and the index.
+        upto: The last migration to apply; None for all, the rights and the index.
 
     Returns:
         What was done, in order; empty if there was nothing to do.
@@ -50,7 +53,10 @@ def migrate(
             guard.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
             guard.execute(_LOCK)
             applied = _apply(guard.info, upto)
-            return applied if upto else applied + make_unique_index(guard, policy)
+            if upto:
+                return applied
+            _grant(guard)
+            return applied + make_unique_index(guard, policy)
         except errors.LockNotAvailable:
             raise RepositoryUnavailableError("somebody else is migrating this database; try again later") from None
         except psycopg.Error as error:
@@ -58,6 +64,13 @@ def migrate(
             raise_alone(
                 RepositoryUnavailableError(f"the migration failed and was taken back: {first_line(error)}")
             )
+
+
+def _grant(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Give importer and operator their rights in the tables, where a database has these roles."""
+    found = connection.execute("select rolname from pg_roles where rolname = any(%s)", [_GRANTEES]).fetchall()
+    if len(found) == len(_GRANTEES):
+        connection.execute((files("rollcall.adapters.postgres") / "grants.sql").read_bytes())
 
 
 class _OneConnectionBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publishes no types

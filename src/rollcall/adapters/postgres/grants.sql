@@ -1,8 +1,6 @@
 -- What importer and operator may do in the tables, and nothing beyond it. See docs/roles.sql.
 --
--- Run after each `rollcall migrate` that did something, as rollcall_migrator; to run it again does no harm:
---
---   psql -d app -U rollcall_migrator -f docs/grants.sql
+-- `rollcall migrate` runs it each time, where both roles are there; to run it again does no harm.
 
 -- Whether the database is migrated as far as this version needs.
 grant select (migration_id) on _yoyo_migration to rollcall_importer, rollcall_operator;
@@ -16,7 +14,15 @@ grant select, insert on corrections to rollcall_importer;
 grant select, insert, update, delete on lost_uploads to rollcall_importer;
 grant usage on sequence imports_id_seq to rollcall_importer;
 -- Only a table users that was there before Rollcall, with a serial key, asks for this.
-grant usage on sequence users_id_seq to rollcall_importer;
+do $$
+declare
+    numbers text := pg_get_serial_sequence('users', 'id');
+begin
+    if numbers is not null then
+        execute format('grant usage on sequence %s to rollcall_importer', numbers);
+    end if;
+end
+$$;
 
 -- An undo deletes users and what is known of mended lines, and marks the import. What the ledger says of it stands.
 grant select, delete on users to rollcall_operator;
