@@ -135,13 +135,12 @@ class Delivery:
         else:
             raise RepositoryUnavailableError("broken on purpose")
 
-    def claim(self, names: set[object], taken: Callable[[], Any], *, perhaps: bool = False) -> Any:  # noqa: ANN401 - whatever `taken` gives
+    def claim(self, names: set[object], taken: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `taken` gives
         """Take something that must be refused if others hold it, and only then.
 
         Args:
             names: What is claimed.
             taken: Takes it.
-            perhaps: Whether it may be let through all the same.
         """
         others = set().union(*(held for other, held in self.held.items() if other is not self))
         busy = bool(names & others)
@@ -150,7 +149,7 @@ class Delivery:
         except ImportInProgressError:
             assert busy, "in progress, and nobody is at it"
             raise
-        assert not busy or perhaps, "somebody is at it already"
+        assert not busy, "somebody is at it already"
         if self in self.held:
             self.held[self] |= names
         return result
@@ -207,10 +206,7 @@ class WatchedImporting:
         delivery = self.delivery
         delivery.reach("committing")
         model, upload = delivery.model, delivery.upload
-        # Mended rows that are not read have nothing to compare; whether they wait for others is all one.
-        delivery.claim(
-            model.settling(upload), lambda: self.inner.commit(receipt), perhaps=not model.policy.unique_by
-        )
+        delivery.claim(model.settling(upload), lambda: self.inner.commit(receipt))
         assert delivery.verdict is not None
         assert self.import_id is not None
         model.commit(upload, delivery.verdict, self.import_id)

@@ -97,8 +97,8 @@ def _under_way() -> bool:
     return armed > 0 and getattr(handler, "__name__", "") == "interrupt"
 
 
-# In a destructor nothing can be raised, and Python tells so; the alarm rings again. A connection that is nobody's yet
-# when it is interrupted tells so too, and is closed: the test looks.
+# In a destructor nothing can be raised, and Python tells so; the alarm rings again. A connection that is nobody's
+# yet when it is interrupted tells so too, and is closed: the test looks.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, database_url: str) -> None:

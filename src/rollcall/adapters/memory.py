@@ -226,6 +226,7 @@ class _MemoryImport:
     _tables: _Tables
     _policy: Policy
     _holder: _Holder
+    _corrects: int | None
     _claim: Callable[[str], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
@@ -244,7 +245,7 @@ class _MemoryImport:
 
     def settle(self) -> Settlement:
         minds = bool(self._policy.unique_by)
-        if minds or any(row.origin for row in self._rows):
+        if minds or self._corrects is not None:
             self._claim(_SETTLING)
         there = {self._key(row.user): number for number, row in self._tables.users.items()} if minds else {}
         here: dict[tuple[object, ...], int] = {}
@@ -370,7 +371,7 @@ class MemoryUserRepository:
                 self._before_commit()
                 self._commit(opened, upload, sha256, receipt, holder)
 
-            yield _MemoryImport(import_id, history, self._tables, policy, holder, claim, make_permanent)
+            yield _MemoryImport(import_id, history, self._tables, policy, holder, corrects, claim, make_permanent)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
         with self._changing:
