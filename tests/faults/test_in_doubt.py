@@ -133,7 +133,7 @@ def test_the_server_may_end_the_connection_at_any_moment(
 def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path: Path) -> None:
     """And recovers; what it had committed is there, and nothing else."""
     chance = random.Random(f"{campaign.seed} kill")  # noqa: S311 - to be repeated
-    moments = ["before the request", "after the request", "before the reply"]
+    moments, points = ["before the request", "after the request", "before the reply"], set()
     with campaign.line("postmaster killed around the COMMIT, and recovered") as line, running(tmp_path) as url:
         migrate(url)
         with proxy_before(url) as proxy:
@@ -146,11 +146,13 @@ def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path
                     time.sleep(pause)
                     os.kill(int((tmp_path / "postgres" / "postmaster.pid").read_text().split("\n")[0]), how)
 
-                with _killing(moments[number % len(moments)], kill, pause) as fault:
+                moment = moments[number % len(moments)]
+                with _killing(moment, kill, pause) as fault:
                     _broken(desk, upload, proxy, fault)
                 with running(tmp_path):  # which recovers it, and leaves it running for us
                     _judged(line, desk, upload)
-        line.points = len(moments) * len(SIGNALS)
+                points.add((moment, how))
+        line.points = len(points)
 
 
 @contextmanager
