@@ -24,7 +24,6 @@ from rollcall.entrypoints import cli, import_lambda
 from rollcall.settings import read_settings
 
 _SOURCES = f"{Path(cli.__file__).parents[1]}{os.sep}"
-_PATIENCE_SECONDS = 60.0
 
 
 class UnforeseenError(Exception):
@@ -104,14 +103,15 @@ def _be_doomed(order: Mapping[str, Any]) -> NoReturn:
     sys.settrace(None)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    reached = [[file, line, times] for (file, line), times in lines.reached.items()]
-    Path(order["said"]).with_suffix(".lines").write_text(json.dumps(reached if order["fault"] is None else []))
+    if order["traced"] and not order["fault"]:
+        reached = [[file, line, times] for (file, line), times in lines.reached.items()]
+        Path(order["said"]).with_suffix(".lines").write_text(json.dumps(reached))
     os._exit(code)
 
 
-def _end_of(worker: int) -> dict[str, int]:
+def _end_of(worker: int, patience_in_seconds: float) -> dict[str, int]:
     """Wait for a worker to end, or to be held; who takes too long is killed, and told of as `hung`."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_in_seconds
     hung = 0
     while True:
         found, status = os.waitpid(worker, os.WNOHANG | os.WUNTRACED)
@@ -142,7 +142,7 @@ def main() -> None:
         worker = order["worker"] or os.fork()
         if not worker:
             _be_doomed(order)
-        print(json.dumps(_end_of(worker)), file=answers, flush=True)
+        print(json.dumps(_end_of(worker, order["patience"])), file=answers, flush=True)
 
 
 if __name__ == "__main__":

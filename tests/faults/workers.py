@@ -14,6 +14,8 @@ import attrs
 from announcements import Event
 from faults.uploads import CANARY
 
+_PATIENCE_SECONDS = 60.0
+_HELD_SECONDS = 20.0
 _TESTS = Path(__file__).parents[1]
 
 
@@ -56,11 +58,13 @@ class End:
     Attributes:
         code: Its exit status, or the negative number of the signal that ended it.
         said: All that it wrote.
+        hung: Whether it had to be killed, for it did not end by itself.
         lines: Each line of Rollcall that it reached, and how often; of one that nothing was to befall.
     """
 
     code: int
     said: str
+    hung: bool
     lines: Mapping[tuple[str, int], int]
 
     @property
@@ -88,19 +92,21 @@ class Workers:
             fault: What befalls it.
             traced: Whether to note the lines that it reaches, where nothing befalls it.
         """
-        return self._end(self._told(delivery, fault, traced=traced or fault is not None))
+        end = self._end(self._told(delivery, fault, traced=traced or fault is not None))
+        assert not end.hung, end.said
+        return end
 
-    @contextmanager
-    def held(self, delivery: Delivery) -> Iterator[tuple[int, list[End]]]:
+    def held(self, delivery: Delivery) -> int:
         """Have a worker wait for SIGCONT before it does anything.
 
-        Yields:
-            Its process id, and a list in which its end is found when the block is left.
+        Returns:
+            Its process id, for `end_of`.
         """
-        ends: list[End] = []
-        worker = self._told(delivery, held=True)["held"]
-        yield worker, ends
-        ends.append(self._end(self._told(delivery, worker=worker)))
+        return self._told(delivery, held=True)["held"]
+
+    def end_of(self, worker: int, delivery: Delivery) -> End:
+        """Wait for the end of a worker that was held; who does not end is killed."""
+        return self._end(self._told(delivery, worker=worker))
 
     def _told(
         self,
@@ -117,6 +123,7 @@ class Workers:
             "traced": traced,
             "held": held,
             "worker": worker,
+            "patience": _HELD_SECONDS if worker else _PATIENCE_SECONDS,
             "said": str(self.folder / "said"),
         }
         orders, answers = self._process.stdin, self._process.stdout
@@ -128,12 +135,13 @@ class Workers:
 
     def _end(self, answer: Mapping[str, int]) -> End:
         said = (self.folder / "said").read_text(encoding="utf-8", errors="replace")
-        assert not answer["hung"], said
         assert CANARY not in said
         lines = self.folder / "said.lines"
         reached: list[list[Any]] = json.loads(lines.read_text()) if lines.exists() else []
         lines.unlink(missing_ok=True)
-        return End(answer["code"], said, {(file, line): times for file, line, times in reached})
+        return End(
+            answer["code"], said, bool(answer["hung"]), {(file, line): times for file, line, times in reached}
+        )
 
 
 @contextmanager
