@@ -55,6 +55,7 @@ class Harness:
     Attributes:
         repository: Empty at first.
         rival: Gives another repository on the same store, as another process would have.
+        of_one_user: Gives one that does every job as one and the same user of the store.
         contents: Gives all users there are, in the order in which they were registered.
         commits_fail: Makes every commit of an import fail in its context.
         waits: Tells whether somebody waits for a claim of somebody else.
@@ -63,6 +64,7 @@ class Harness:
 
     repository: UserRepository
     rival: Callable[[], UserRepository]
+    of_one_user: Callable[[], UserRepository]
     contents: Callable[[], list[User]]
     commits_fail: Callable[[], AbstractContextManager[None]]
     waits: Callable[[], bool]
@@ -91,6 +93,7 @@ def in_memory() -> Iterator[Harness]:
     yield Harness(
         repository=repository,
         rival=lambda: repository,
+        of_one_user=lambda: repository,
         contents=lambda: list(repository.users()),
         commits_fail=commits_fail,
         waits=lambda: True,
@@ -104,8 +107,8 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
     url = emptied()
     made: list[PostgresUserRepository] = []
 
-    def another() -> PostgresUserRepository:
-        made.append(EachJobAsItsRole(url))
+    def another(kind: Callable[[str], PostgresUserRepository] = EachJobAsItsRole) -> PostgresUserRepository:
+        made.append(kind(url))
         return made[-1]
 
     def contents() -> list[User]:
@@ -131,6 +134,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
         yield Harness(
             repository=another(),
             rival=another,
+            of_one_user=lambda: another(PostgresUserRepository),
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
@@ -855,11 +859,11 @@ class TestOverdue:
             assert harness.contents() == [BEN]
 
     def test_who_is_overdue_gives_way_to_an_undo(self, stored: Stored) -> None:
-        """An operator waits no longer than a delivery."""
+        """Whoever undoes as the user that imports waits no longer than a delivery."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
-            with suppress(RepositoryUnavailableError), self._overdue(harness.repository):
-                removed = harness.rival().undo(import_id, NOON)
+            with suppress(RepositoryUnavailableError), self._overdue(harness.of_one_user()):
+                removed = harness.of_one_user().undo(import_id, NOON)
 
             assert removed == 1
             assert harness.contents() == []
