@@ -55,7 +55,7 @@ class Harness:
     Attributes:
         repository: Empty at first.
         rival: Gives another repository on the same store, as another process would have.
-        one_for_all: Gives another that imports and undoes as the same user, where there are users.
+        of_one_user: Gives one that does every job as one and the same user of the store.
         contents: Gives all users there are, in the order in which they were registered.
         commits_fail: Makes every commit of an import fail in its context.
         waits: Tells whether somebody waits for a claim of somebody else.
@@ -64,7 +64,7 @@ class Harness:
 
     repository: UserRepository
     rival: Callable[[], UserRepository]
-    one_for_all: Callable[[], UserRepository]
+    of_one_user: Callable[[], UserRepository]
     contents: Callable[[], list[User]]
     commits_fail: Callable[[], AbstractContextManager[None]]
     waits: Callable[[], bool]
@@ -93,7 +93,7 @@ def in_memory() -> Iterator[Harness]:
     yield Harness(
         repository=repository,
         rival=lambda: repository,
-        one_for_all=lambda: repository,
+        of_one_user=lambda: repository,
         contents=lambda: list(repository.users()),
         commits_fail=commits_fail,
         waits=lambda: True,
@@ -107,12 +107,8 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
     url = emptied()
     made: list[PostgresUserRepository] = []
 
-    def another() -> PostgresUserRepository:
-        made.append(EachJobAsItsRole(url))
-        return made[-1]
-
-    def one_for_all() -> PostgresUserRepository:
-        made.append(PostgresUserRepository(url))
+    def another(kind: Callable[[str], PostgresUserRepository] = EachJobAsItsRole) -> PostgresUserRepository:
+        made.append(kind(url))
         return made[-1]
 
     def contents() -> list[User]:
@@ -138,7 +134,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
         yield Harness(
             repository=another(),
             rival=another,
-            one_for_all=one_for_all,
+            of_one_user=lambda: another(PostgresUserRepository),
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
@@ -863,11 +859,11 @@ class TestOverdue:
             assert harness.contents() == [BEN]
 
     def test_who_is_overdue_gives_way_to_an_undo(self, stored: Stored) -> None:
-        """An operator waits no longer than a delivery; one who is another user, until a delivery has ended it."""
+        """Whoever undoes as the user that imports waits no longer than a delivery."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
-            with suppress(RepositoryUnavailableError), self._overdue(harness.one_for_all()):
-                removed = harness.one_for_all().undo(import_id, NOON)
+            with suppress(RepositoryUnavailableError), self._overdue(harness.of_one_user()):
+                removed = harness.of_one_user().undo(import_id, NOON)
 
             assert removed == 1
             assert harness.contents() == []

@@ -62,6 +62,7 @@ OF_OPERATOR = (
     "delete from imports",
     "insert into corrections values (1, 2, 3)",
     "update corrections set corrected_by = 2",
+    "select * from lost_uploads",
     "select nextval('imports_id_seq')",
     "create temporary table another (id int)",
 )
