@@ -184,6 +184,17 @@ def test_rows_that_may_be_another_text_before_go_out_in_utf_8(name: str, encodin
     assert _read(data)[1][:4] == [name, "Chile", "x", ""]
 
 
+def test_a_delimiter_may_be_half_a_character_of_an_encoding_tried_before() -> None:
+    """Only one that the upload says itself: in cp932, é and the bar behind it are one."""
+    header = attrs.evolve(HEADER, delimiter="|", separator_line=True)
+    _, data = _file(
+        [_refused(["René", "Chile", "x", ""])], header=header, encoding="cp1252", tried_before=["cp932"]
+    )
+
+    assert data.startswith(codecs.BOM_UTF8)
+    assert _read(data, delimiter="|")[2][:4] == ["René", "Chile", "x", ""]
+
+
 @given(row=st.lists(cells, max_size=6).filter(lambda row: len(row) != 4), text=cells)
 def test_a_row_of_another_number_of_cells_stands_with_its_raw_text(row: list[str], text: str) -> None:
     """And with empty cells, to be filled."""
