@@ -456,9 +456,12 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
 
 
 def looks_otherwise(case: Case, file: RejectedFile, data: bytes) -> bool:
-    """Tell whether so few rows, without a mark, are taken for another encoding than the whole was."""
+    """Tell whether so few rows, without a mark, are taken for another text than they are.
+
+    Where they are the same in several encodings, as ASCII is, it does not matter which is found.
+    """
     text = text_of(data, case.encodings, len(data))
-    return not isinstance(text, Code) and text[0] != file.encoding
+    return not isinstance(text, Code) and text[1] != data.removeprefix(file.beginning).decode(file.encoding)
 
 
 def mend(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 
 import attrs
 import pytest
@@ -30,10 +31,15 @@ def _refused(
 
 
 def _file(
-    rows: list[RejectedRow], *, header: Header = HEADER, encoding: str = "utf-8", import_id: int | None = 7
+    rows: list[RejectedRow],
+    *,
+    header: Header = HEADER,
+    encoding: str = "utf-8",
+    import_id: int | None = 7,
+    tried_before: Sequence[str] = (),
 ) -> tuple[str, bytes]:
     """The name and the bytes of the file of these rows."""
-    rejected = RejectedRows(io.BytesIO(), header, encoding, import_id)
+    rejected = RejectedRows(io.BytesIO(), header, encoding, import_id, tried_before)
     for row in rows:
         rejected.add(row)
     name, content = rejected.content()
@@ -150,6 +156,43 @@ def test_any_encoding_that_an_upload_was_read_in_can_be_written(encoding: str) -
 
     assert "\ufeff" not in text
     assert [row[:4] for row in csv.reader(io.StringIO(text, newline=""), strict=True)][1:] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "tried_before"),
+    [("Ann", "cp932", "utf-8"), ("山", "cp932", "utf-8"), ("é", "cp1252", "utf-8"), ("", "cp1252", "cp932")],
+)
+def test_rows_that_are_no_other_text_before_stay_in_the_encoding_of_the_upload(
+    name: str, encoding: str, tried_before: str
+) -> None:
+    """Without a mark: in the encodings that are tried before they are the same text, or none."""
+    _, data = _file([_refused([name, "Chile", "x", ""])], encoding=encoding, tried_before=[tried_before])
+
+    assert data.startswith(b"Name")
+    assert _read(data, encoding=encoding)[1][:4] == [name, "Chile", "x", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "tried_before"),
+    [("ﾆｼ", "cp932", "utf-8"), ("Ã©", "cp1252", "utf-8"), ("éa", "cp1252", "cp932")],
+)
+def test_rows_that_may_be_another_text_before_go_out_in_utf_8(name: str, encoding: str, tried_before: str) -> None:
+    """With its mark, which leaves no doubt."""
+    _, data = _file([_refused([name, "Chile", "x", ""])], encoding=encoding, tried_before=[tried_before])
+
+    assert data.startswith(codecs.BOM_UTF8)
+    assert _read(data)[1][:4] == [name, "Chile", "x", ""]
+
+
+def test_a_delimiter_may_be_half_a_character_of_an_encoding_tried_before() -> None:
+    """Only one that the upload says itself: in cp932, é and the bar behind it are one."""
+    header = attrs.evolve(HEADER, delimiter="|", separator_line=True)
+    _, data = _file(
+        [_refused(["René", "Chile", "x", ""])], header=header, encoding="cp1252", tried_before=["cp932"]
+    )
+
+    assert data.startswith(codecs.BOM_UTF8)
+    assert _read(data, delimiter="|")[2][:4] == ["René", "Chile", "x", ""]
 
 
 @given(row=st.lists(cells, max_size=6).filter(lambda row: len(row) != 4), text=cells)

@@ -184,10 +184,12 @@ class RejectedRows:
 
         Where no cell is, no mended file is either that still holds one of them.
         """
-        data = cell.encode(self._encoding, "backslashreplace")
+        # A delimiter that an upload says itself may be the second byte of a character, as the bar is in cp932.
+        text = cell + self._header.delimiter
+        data = text.encode(self._encoding, "backslashreplace")
         for encoding in self._tried_before:
             with suppress(UnicodeError):
-                if data.decode(encoding) != cell:
+                if data.decode(encoding) != text:
                     return True
         return False
 
