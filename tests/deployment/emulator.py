@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Function:
     log: Path
     _port: int
     _timeout_seconds: int
+    _session: int
 
     def __call__(self, event: Event) -> Any:  # noqa: ANN401 - whatever JSON it answers
         """Invoke it and wait for its answer.
@@ -87,6 +88,17 @@ class Function:
         if isinstance(answer, dict) and "errorType" in answer:
             raise FunctionError(answer)
         return answer
+
+    def processes(self) -> list[int]:
+        """Find the processes of the function's runtime, without the emulator's own."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it ended meanwhile
+                # What stands before the parenthesis may hold anything; session is the fourth behind it.
+                fields = status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                if int(fields[3]) == self._session and int(status.parent.name) != self._session:
+                    found.append(int(status.parent.name))
+        return found
 
     @property
     def lines(self) -> list[str]:
@@ -153,7 +165,7 @@ def emulated(
     ):
         try:
             _wait_for(port)
-            yield Function(log, port, timeout_seconds)
+            yield Function(log, port, timeout_seconds, process.pid)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
