@@ -2,8 +2,8 @@
 
     ./dev bench-aws [ROWS...]
 
-The emulator gives a function all of this machine, while AWS Lambda gives one of 1,769 MB a whole processor: what this
-says of time is about this machine, whose processors function and database share. Memory is the function's own.
+The emulator gives a function all of this machine, while AWS Lambda gives one of 1,769 MB a whole processor: what
+this says of time is about this machine, whose processors function and database share. Memory is the function's own.
 """
 
 import re
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def cold_starts(stack: Stack) -> None:
-    """Time how long the runtime takes until it can be invoked, and with a first invocation that has nothing to do."""
+    """Time how long the runtime takes until it can be invoked, and with an invocation that has nothing to do."""
     inits, firsts = [], []
     for _ in range(STARTS):
         with stack.running("ImportFunction") as function:
