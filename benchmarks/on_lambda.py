@@ -3,7 +3,7 @@
     ./dev bench-aws [ROWS...]
 
 The emulator gives a function all of this machine, while AWS Lambda gives one of 1,769 MB a whole processor: what
-this says of time is about this machine, whose processors function and database share. Memory is the function's own.
+is said of time is about this machine, whose processors function and database share. Memory is the function's own.
 """
 
 import re
