@@ -48,8 +48,9 @@ def _worked_out(value: object, known: Mapping[str, str]) -> str:
             return known[name]
         case {"Fn::GetAtt": [str(name), str(attribute)]}:
             return known[f"{name}.{attribute}"]
-        case {"Fn::If": [_, {"Ref": str(if_given)}, otherwise]}:
-            return known[if_given] or _worked_out(otherwise, known)
+        case {"Fn::If": [_, if_given, otherwise]}:
+            # Every condition of ours is that something is given.
+            return _worked_out(if_given, known) or _worked_out(otherwise, known)
         case {"Fn::Sub": str(text)}:
             return re.sub(r"\$\{([\w.:]+)\}", lambda found: known[found[1]], text)
     return str(value)

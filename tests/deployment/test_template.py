@@ -96,6 +96,9 @@ def rights(template: Template, role: str) -> list[dict[str, Any]]:
     """Find all that a role allows."""
     policies = [properties(template, role)["Policies"]]
     policies += [properties(template, policy["Ref"]) for policy in properties(template, role)["ManagedPolicyArns"]]
+    policies += [
+        policy for policy in of_type(template, "IAM::Policy").values() if {"Ref": role} in policy["Roles"]
+    ]
     return statements(policies, "Allow")
 
 
@@ -390,7 +393,15 @@ def the_schema_comes_first(template: Template) -> None:
     migration = template["Resources"]["MigrateAtThisDeployment"]
     assert migration["Condition"] == "Migrates"
     version = only(of_type(template, "Lambda::Version"))
-    changing = {"MigrateFunction", version, "UniqueBy", "DatabaseUrl", "DatabaseSecretArn", "OwnerSecretArn"}
+    changing = {
+        "MigrateFunction",
+        version,
+        "UniqueBy",
+        "DatabaseUrl",
+        "DatabaseSecretArn",
+        "OwnerSecretArn",
+        "OwnerPolicy",
+    }
     assert names_in(migration["Properties"]) == changing
     assert migration["Properties"]["ServiceTimeout"] > properties(template, "MigrateFunction")["Timeout"]
     assert comes_after(template, "ImportFunction", "MigrateAtThisDeployment")
