@@ -2,12 +2,11 @@
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import announcements
 from faults.uploads import CANARY
-from rollcall.entrypoints import on_lambda
 
 # What is typed into a cell, and what no log, screen or reader of logs may meet as it is.
 HOSTILE = (
@@ -78,14 +77,8 @@ def _told_by(error: BaseException) -> Iterator[tuple[str, str]]:
 @contextmanager
 def lambda_log() -> Iterator[io.StringIO]:
     """Take down what the Lambda logs; at the end it has to be quiet, and one JSON object in ASCII a line."""
-    handler = on_lambda.logger.registered_handler
-    assert isinstance(handler, logging.StreamHandler)
-    log = io.StringIO()
-    before = handler.setStream(log)
-    try:
+    with announcements.lambda_log() as log:
         yield log
-    finally:
-        handler.setStream(before)
     require_log(log.getvalue())
 
 

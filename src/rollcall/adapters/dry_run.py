@@ -18,7 +18,7 @@ from rollcall.application.ports import (
     Settlement,
     UnknownImportError,
 )
-from rollcall.domain.policy import History, LedgerEntry, OnDuplicate, Policy
+from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -44,7 +44,7 @@ class _Seen:
         import sqlite3  # noqa: PLC0415 - see above
 
         self._positions = [COLUMNS.index(column) for column in policy.unique_by]
-        self._rejects = policy.on_duplicate is OnDuplicate.REJECT
+        self._rejects = policy.turns_down
         self._registered = 0
         self._unchanged = 0
         self._turned_down = 0

@@ -26,7 +26,7 @@ from rollcall.application.ports import (
     UnknownImportError,
     claims_of,
 )
-from rollcall.domain.policy import Followers, History, LedgerEntry, OnDuplicate, Policy, why_not_undone
+from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -255,7 +255,7 @@ class _MemoryImport:
             key = self._key(row.user) if minds else ()
             known = minds and (key in there or key in here)
             code = self._not_correctable(row.origin, mentioned) if row.origin else None
-            if not code and known and self._policy.on_duplicate is OnDuplicate.REJECT:
+            if not code and known and self._policy.turns_down:
                 code = Code.DUPLICATE_ROW
             if row.origin:
                 mentioned.add(row.origin)
