@@ -408,7 +408,8 @@ def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> No
             assert row.cells
             assert (import_id, line) == tuple(row.cells[sheet.place(label)] for label in (IMPORT, LINE))
             continue
-        origin = row.origin if row.origin and not expected.refused else (outcome.receipt.import_id, row.line)
+        here = 0 if expected.refused and sheet.comes_back else outcome.receipt.import_id
+        origin = row.origin if row.origin and not expected.refused else (here, row.line)
         assert (import_id, line) == tuple(map(str, origin))
 
 

@@ -79,6 +79,11 @@ class Sheet:
         return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in COLUMNS)
 
     @property
+    def comes_back(self) -> bool:
+        """Whether its rows say which rows they were."""
+        return LINE in _normal(self.labels)
+
+    @property
     def corrects(self) -> int | None:
         """The import of which it says that it holds mended rows."""
         return next((row.origin[0] for row in self.rows if row.origin), None)
@@ -213,9 +218,9 @@ def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | 
     origin = None
     if LINE in normal:
         numbers = []
-        for label in (IMPORT, LINE):
+        for label, number in ((IMPORT, "0*[0-9]{1,18}"), (LINE, "0*[1-9][0-9]{0,17}")):
             cell = trimmed(cells[normal.index(label)])
-            if not re.fullmatch("0*[1-9][0-9]{0,17}", cell):
+            if not re.fullmatch(number, cell):
                 code = Code.TYPE_ERROR if cell else Code.BLANK_CELL
                 return row(cells=cells, faults=((code, label),))
             numbers.append(int(cell))

@@ -97,6 +97,17 @@ def test_mended_rows_are_checked_as_rows_that_can_be_corrected(
     assert _verdict(_checked(desk, reference, policy)) == _verdict(desk.load(reference, policy))
 
 
+def test_rows_of_a_refused_correction_are_checked_as_rows_that_can_never_come_back() -> None:
+    """No ledger is needed to know that."""
+    desk = Desk()
+    labels = "name,country,age,rollcall_line,rollcall_import"
+    reference = desk.drop(f"{labels}\nA,X,1,2,1\nB,X,2,3,0\n".encode())
+
+    receipt = _checked(desk, reference, Policy())
+
+    assert [(one.line, one.faults[0].code) for one in receipt.rejections] == [(3, Code.NOTHING_TO_CORRECT)]
+
+
 @pytest.mark.parametrize(
     ("on_duplicate", "counts"),
     [

@@ -40,6 +40,10 @@ class World:
     def drop(self, key: str, data: bytes) -> Receipt:
         """Upload and import."""
         self.uploads.put(key, io.BytesIO(data))
+        return self.redeliver(key)
+
+    def redeliver(self, key: str) -> Receipt:
+        """Import what was uploaded."""
         importing = ImportUsers(
             uploads=self.uploads,
             reports=self.reports,
@@ -244,6 +248,41 @@ def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good
     assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
     assert (third.status, third.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
     assert {1} == {user.age for user in lenient.users()}
+
+
+def test_a_row_left_by_a_correction_that_is_loaded_only_later_can_be_mended_once() -> None:
+    """It stands in the rejected rows of both verdicts, and whoever mends both means one user."""
+    lenient = World()
+    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
+    rows = opened(lenient.rejected_rows(first))
+    rows[1][2] = "2"
+    refused = strict.drop("b.csv", PLAIN.save(rows))
+    loaded = lenient.redeliver("b.csv")
+
+    for verdict, age in ((refused, "3"), (loaded, "33")):
+        left = opened(lenient.rejected_rows(verdict))
+        left[1][2] = age
+        lenient.drop(f"mended-{age}.csv", PLAIN.save(left))
+
+    assert sorted(user.age for user in lenient.users().elements()) == [1, 2, 33]
+
+
+def test_rows_of_a_refused_correction_register_nobody_beside_others() -> None:
+    """Put together with rows that can come back, they still leave its good rows behind."""
+    lenient = World()
+    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
+    rows = opened(lenient.rejected_rows(first))
+    refused = strict.drop("b.csv", PLAIN.save(rows))
+    rows[1][2] = "2"
+    [_, _, left] = opened(lenient.rejected_rows(refused))
+    left[2] = "3"
+
+    together = lenient.drop("c.csv", PLAIN.save([*rows[:2], left]))
+
+    assert [(total.code, total.first_line) for total in together.totals] == [(Code.NOTHING_TO_CORRECT, 3)]
+    assert sorted(user.age for user in lenient.users()) == [1, 2]
 
 
 @pytest.mark.parametrize("label", [LINE, IMPORT])

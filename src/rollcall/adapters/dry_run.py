@@ -18,7 +18,7 @@ from rollcall.application.ports import (
     Settlement,
     UnknownImportError,
 )
-from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.policy import NO_IMPORT, History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -70,7 +70,9 @@ class _Seen:
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         with self._explained():
             for line, row, origin in zip(block.lines, rows, origins, strict=True):
-                if origin and not self._is_new(_ADD_ORIGIN, *origin):
+                if origin and origin.import_id == NO_IMPORT:
+                    self._turn_down(line, Code.NOTHING_TO_CORRECT)
+                elif origin and not self._is_new(_ADD_ORIGIN, *origin):
                     self._turn_down(line, Code.ALREADY_CORRECTED)
                 elif not self._positions or self._is_new(_ADD_USER, self._key(row)):
                     self._registered += 1

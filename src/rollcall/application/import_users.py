@@ -26,7 +26,7 @@ from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
 from rollcall.application.screening import Screened, screen, why_turned_down
-from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
+from rollcall.domain.policy import NO_IMPORT, Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference, Upload
@@ -331,7 +331,7 @@ class _Import:
         self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing, spool: BinaryIO
     ) -> Receipt:
         tolerance = self._case.policy.max_rejected
-        rejected = self._new_rejected_rows(spool, importing)
+        rejected = self._new_rejected_rows(spool, importing.import_id)
         registering = True
         for screened in screen(reader, header):
             self._count(screened)
@@ -361,8 +361,9 @@ class _Import:
         settlement = importing.settle() if registering else Settlement(registered=0)
         refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
         if settlement.turned_down or (refused and header.corrects):
-            rejected = self._new_rejected_rows(spool, importing)
-            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=not refused)
+            forsaken = refused and header.corrects
+            rejected = self._new_rejected_rows(spool, NO_IMPORT if forsaken else importing.import_id)
+            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=not forsaken)
         decision = judge(self._tally, tolerance)
         if decision and registering:
             importing.withhold()
@@ -409,12 +410,12 @@ class _Import:
         for row in screened.rejected:
             self._tally.reject(row.rejection)
 
-    def _new_rejected_rows(self, spool: BinaryIO, importing: Importing) -> RejectedRows:
+    def _new_rejected_rows(self, spool: BinaryIO, import_id: int | None) -> RejectedRows:
         if not self._header:
             raise AssertionError("rows are rejected by a header")
         encoding = self._content.encoding or "utf-8"
         tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
-        return RejectedRows(spool, self._header, encoding, importing.import_id, tuple(tried_before))
+        return RejectedRows(spool, self._header, encoding, import_id, tuple(tried_before))
 
     def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
         stream.seek(0)
@@ -468,7 +469,7 @@ class _Import:
             started=self._started,
             seconds=self._case.seconds_since(self._started),
             import_id=import_id,
-            corrects=self._corrects,
+            corrects=None if self._corrects == NO_IMPORT else self._corrects,
         )
 
 

@@ -17,6 +17,7 @@ from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Heade
 from rollcall.application.ports import Origin
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
 from rollcall.application.spreadsheets import restored_cell, safe_cell
+from rollcall.domain.policy import NO_IMPORT
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import WHITE_SPACE
 
@@ -31,7 +32,7 @@ _MAX_CELLS_BYTES = MAX_RECORD_BYTES - 4 * MAX_QUOTED_BYTES
 # In quotes, no character takes more than four bytes.
 _CERTAINLY_FITTING = MAX_QUOTED_BYTES // 8
 
-_number = re.compile(r"0*([1-9][0-9]{0,17})")
+_number = re.compile(r"0*([0-9]{1,18})")
 
 _MARKS = {
     "utf-8": codecs.BOM_UTF8,  # always, for Excel takes UTF-8 without it for something else
@@ -68,10 +69,10 @@ def origin_of(record: Record, header: Header) -> Origin | Fault:
         header: The header of a file of rejected rows.
     """
     numbers = []
-    for label in (IMPORT, LINE):
+    for label, least in ((IMPORT, NO_IMPORT), (LINE, 1)):
         cell = record.cells[header.own_positions[label]].strip(WHITE_SPACE)
         number = _number.fullmatch(cell)
-        if not number:
+        if not number or int(number[1]) < least:
             return Fault(
                 Code.TYPE_ERROR if cell else Code.BLANK_CELL,
                 f"{label} is {shown(cell) if cell else 'blank'}, so it is not known which row this was; "
@@ -89,7 +90,7 @@ class RejectedRows:
         spool: Takes the bytes, in place of those it holds; is read back from its beginning by `content`.
         header: The upload's header.
         encoding: The upload's encoding.
-        import_id: The import that refused them; None in a dry run.
+        import_id: The import that refused them; `NO_IMPORT` where they cannot come back; None in a dry run.
         tried_before: The encodings that are tried before it on a file that comes without a mark.
     """
 

@@ -119,6 +119,11 @@ class Policy:
         }
 
 
+# The number of no import, for the rejected rows of a file of mended rows that is refused: they stand for rows of
+# another import, and under the number of their own could be mended twice once that file is loaded after all.
+NO_IMPORT = 0
+
+
 @attrs.frozen(kw_only=True)
 class LedgerEntry:
     """One import as the ledger remembers it.
@@ -231,7 +236,12 @@ def _admit_correction(corrects: int, corrected: LedgerEntry | None) -> Decision 
     """Decide whether mended rows can join the rows they were refused from."""
     if corrected and corrected.in_force:
         return None
-    if not corrected:
+    if corrects == NO_IMPORT:
+        reason = (
+            "these rows come from mended rows that were refused as a whole, so the good ones among those are not "
+            "registered either; mend that file and import it"
+        )
+    elif not corrected:
         reason = f"these rows say they come from import {corrects}, which this ledger does not know"
     elif corrected.undone:
         reason = f"these rows come from import {corrects}, which was undone; import the original file again first"

@@ -278,7 +278,8 @@ class _PostgresImport:
         # Said for the transaction only, and rolled back with it: see the default of users.import_id.
         connection.execute("select set_config('rollcall.import_id', %s, true)", [str(self.import_id)])
         # Rows that may be there already, in whatever sense, are compared with what is before they join it.
-        self._staging = Staging(connection, policy, self.import_id) if policy.unique_by or corrects else None
+        compares = policy.unique_by or corrects is not None
+        self._staging = Staging(connection, policy, self.import_id) if compares else None
         connection.execute("savepoint nobody_registered")
 
     def register(self, block: Block) -> None:

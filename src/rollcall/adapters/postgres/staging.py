@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from rollcall.adapters.postgres.connecting import claim
-from rollcall.application.ports import Block, Origin, Settlement
+from rollcall.application.ports import Block, Settlement
 from rollcall.domain.policy import Policy
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
@@ -16,7 +16,6 @@ SETTLING = "settling"
 SORT_MEMORY = "64MB"
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_NO_ORIGIN = Origin(0, 0)
 
 
 class Staging:
@@ -58,10 +57,13 @@ class Staging:
         """Put before each row of a block where it comes from."""
         records = block.csv.split(b"\n")
         records.pop()
-        origins = block.origins or [_NO_ORIGIN] * len(records)
+        if block.origins is None:
+            return b"".join(
+                b",,%d,%b\n" % (line, record) for line, record in zip(block.lines, records, strict=True)
+            )
         return b"".join(
             b"%d,%d,%d,%b\n" % (*origin, line, record)
-            for origin, line, record in zip(origins, block.lines, records, strict=True)
+            for origin, line, record in zip(block.origins, block.lines, records, strict=True)
         )
 
     def settle(self) -> Settlement:
@@ -75,7 +77,7 @@ class Staging:
         turned_down = self._count("select count(*) from turned_down")
         self._run(
             "insert into corrections (import_id, line, corrected_by) "
-            "select origin_import, origin_line, {import_id} from staged where origin_import > 0"
+            "select origin_import, origin_line, {import_id} from staged where origin_import is not null"
         )
         registered, updated = self._merge()
         return Settlement(
@@ -97,7 +99,7 @@ class Staging:
                         where corrections.import_id = origin_import and corrections.line = origin_line
                     ) as corrected,
                     exists (select from imports where id = origin_import and in_force) as correctable
-                from staged where origin_import > 0
+                from staged where origin_import is not null
             ), moved as (
                 delete from staged using judged
                 where staged.line = judged.line and (corrected or not correctable)
