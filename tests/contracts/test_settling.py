@@ -124,6 +124,28 @@ def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening
     assert [user.age for user in desk.repository.users()] == [2, 3]
 
 
+@pytest.mark.parametrize(("first", "second"), [("0A", "0AB"), ("0a", "0AB"), ("0F", "1")])
+def test_versions_of_one_second_are_in_the_order_of_their_sequencers(
+    opening: Opening, first: str, second: str
+) -> None:
+    """S3 tells times to the second, and may deliver the later announcement before."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
+    desk = Desk(opening(policy), policy)
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\n"))
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,2\n"))
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,3\n"))
+
+    def deliver(version: str, sequencer: str | None) -> Status:
+        return desk.importer()(ObjectReference(key="a.csv", version=version, sequencer=sequencer)).status
+
+    verdicts = deliver("2", second), deliver("1", first)
+    without = deliver("3", None)
+
+    assert verdicts == (Status.LOADED, Status.SKIPPED)
+    assert without is Status.LOADED
+    assert [user.age for user in desk.repository.users()] == [3]
+
+
 def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None:
     """What they were before is not kept."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)

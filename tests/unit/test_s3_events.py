@@ -99,6 +99,20 @@ def test_eventbridge_has_another_name_for_the_version() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("sequencer", "understood"),
+    [("0C0F6F405D6ED209E1", "0C0F6F405D6ED209E1"), ("Happy Sequencer", None), ("", None), (None, None), (1, None)],
+)
+def test_the_order_of_what_happened_to_a_key_is_told_by_its_sequencer(
+    sequencer: object, understood: str | None
+) -> None:
+    """Where it is a number in hexadecimal digits."""
+    by_s3_itself = {"Records": [s3_record("a", sequencer=sequencer)]}
+
+    for event in (by_s3_itself, by_eventbridge("a", sequencer=sequencer)):
+        assert [found.sequencer for found in created_objects(event)] == [understood]
+
+
 @given(
     key=keys,
     state=st.sampled_from([("v1", None), (None, '"e1"'), ("null", '"e1"')]),

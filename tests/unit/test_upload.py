@@ -1,14 +1,16 @@
 """What makes an upload the same upload again."""
 
 from datetime import UTC, datetime
+from fractions import Fraction
 
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import ObjectReference, Upload, is_earlier
 
 parts = st.text(st.sampled_from("ab/\"',[]\\é\ud800 \0"), max_size=6)
+sequencers = st.text("01aAfF", min_size=1, max_size=5)
 versions = st.none() | parts | st.sampled_from(["null", "None"])
 
 
@@ -38,6 +40,27 @@ def test_an_identity_fits_an_index(one: tuple[str, str, str | None]) -> None:
     """It is always 64 hexadecimal digits."""
     assert len(bytes.fromhex(_upload(*one).identity)) == 32
     assert len(bytes.fromhex(_upload(*one).key_identity)) == 32
+
+
+@given(parts, parts, versions, st.none() | st.just('"e1"'))
+def test_a_reference_tells_the_identity_where_its_version_does(
+    bucket: str, key: str, version: str | None, etag: str | None
+) -> None:
+    """A version that others replace is told by its state, and what that is only the store knows."""
+    reference = ObjectReference(bucket=bucket, key=key, version=version, etag=etag)
+    told = version is not None and etag is None
+
+    assert reference.identity == (_upload(bucket, key, version).identity if told else None)
+
+
+@given(one=sequencers, other=sequencers)
+def test_sequencers_are_compared_as_digits_behind_a_point(one: str, other: str) -> None:
+    """The shorter is filled up with zeros on its right."""
+
+    def value(sequencer: str) -> Fraction:
+        return Fraction(int(sequencer, 16), 16 ** len(sequencer))
+
+    assert is_earlier(one, other) == (value(one) < value(other))
 
 
 def test_size_and_time_are_no_part_of_the_identity() -> None:

@@ -118,7 +118,7 @@ class ImportUsers:
         started = self.now()
         try:
             with self.uploads.open(reference) as stored:
-                return _Import(self, stored, started, progress, seconds_left).run(again=again)
+                return _Import(self, reference, stored, started, progress, seconds_left).run(again=again)
         except (ObjectNotFoundError, ObjectChangedError) as error:
             if not reference.announced:
                 raise
@@ -139,6 +139,7 @@ class ImportUsers:
                 key=reference.key,
                 # Where both were announced, the version is one that others replace.
                 version=(reference.etag or "").strip('"') or reference.version or "",
+                sequencer=reference.sequencer,
             ),
             policy=self.policy.described(),
             started=started,
@@ -215,12 +216,14 @@ class _Import:
     def __init__(
         self,
         case: ImportUsers,
+        reference: ObjectReference,
         stored: StoredObject,
         started: datetime,
         progress: Callable[[Progress], None],
         seconds_left: Callable[[], float | None],
     ) -> None:
         self._case = case
+        self._sequencer = reference.sequencer
         self._stored = stored
         self._started = started
         self._progress = progress
@@ -269,7 +272,7 @@ class _Import:
 
     @property
     def _upload(self) -> Upload:
-        upload = self._stored.upload
+        upload = attrs.evolve(self._stored.upload, sequencer=self._sequencer)
         unread = f"{upload.size}-{upload.last_modified.isoformat()}"
         return upload.with_content(self._content.sha256 or unread)
 
@@ -282,6 +285,7 @@ class _Import:
             version=upload.version or "",
             size=upload.size,
             last_modified=upload.last_modified,
+            sequencer=upload.sequencer,
             sha256=self._content.sha256,
             encoding=self._content.encoding,
             delimiter=self._header.delimiter if self._header else None,

@@ -7,9 +7,9 @@ from typing import Self
 
 import attrs
 
-from rollcall.domain.receipt import Receipt, Status, Tally
+from rollcall.domain.receipt import Receipt, Source, Status, Tally
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import Upload
+from rollcall.domain.upload import Upload, is_earlier
 
 _tolerance = re.compile(r"(?P<count>[0-9]{1,18})|(?P<percentage>[0-9]{1,3}(\.[0-9]{1,6})?)%")
 
@@ -257,8 +257,7 @@ def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Polic
     """Decide whether an upload may follow another version of its key."""
     if not loaded:
         return None
-    loaded_at = loaded.receipt.source.last_modified
-    if policy.updates and loaded_at and upload.last_modified < loaded_at:
+    if policy.updates and _is_older(upload, loaded.receipt.source):
         return Decision(
             Status.SKIPPED,
             Code.SUPERSEDED,
@@ -278,6 +277,12 @@ def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Polic
         "(ROLLCALL_ON_NEW_VERSION=import)",
         loaded,
     )
+
+
+def _is_older(upload: Upload, loaded: Source) -> bool:
+    if upload.sequencer and loaded.sequencer:
+        return is_earlier(upload.sequencer, loaded.sequencer)
+    return loaded.last_modified is not None and upload.last_modified < loaded.last_modified
 
 
 def judge(tally: Tally, tolerance: Tolerance) -> Decision | None:

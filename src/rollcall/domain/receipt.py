@@ -72,6 +72,7 @@ class Source:
         version: See `Upload.version`.
         size: In bytes, as stored; None if it is gone.
         last_modified: When the store took it in; None if it is gone.
+        sequencer: See `Upload.sequencer`.
         sha256: Hexadecimal, of the bytes after decompression; of the stored bytes if those cannot be
             decompressed; None if they were not read.
         encoding: The encoding in which it was read; None where none fitted.
@@ -85,6 +86,7 @@ class Source:
     version: str
     size: int | None = None
     last_modified: datetime | None = None
+    sequencer: str | None = None
     sha256: str | None = None
     encoding: str | None = None
     delimiter: str | None = None

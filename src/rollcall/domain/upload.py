@@ -16,17 +16,25 @@ class ObjectReference:
         key: The object key, decoded.
         version: The version wanted; None for the newest.
         etag: The ETag that was announced, where no version tells states apart; None if none was.
+        sequencer: See `Upload`. The same object may be announced with several, and whoever names a key knows none.
     """
 
     bucket: str = ""
     key: str
     version: str | None = None
     etag: str | None = None
+    sequencer: str | None = attrs.field(default=None, eq=False)
 
     @property
     def announced(self) -> bool:
         """Whether a notification named exactly this state of the object, rather than a person its key."""
         return self.version is not None or self.etag is not None
+
+    @property
+    def identity(self) -> str | None:
+        """That of the upload it leads to, see `Upload`; None where only the store can tell."""
+        tells = self.version is not None and self.etag is None
+        return _digest(self.bucket, self.key, self.version) if tells else None
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +47,10 @@ class Upload:
         version: What tells this version from others of the key: the version id; without versioning the ETag and
             Last-Modified; None for a local file, whose content tells (see `with_content`).
         size: In bytes, as stored.
-        last_modified: When the store took it in; orders versions.
+        last_modified: When the store took it in, which S3 tells to the second; orders versions where no sequencer
+            does.
+        sequencer: The number in hexadecimal digits by which S3 orders what happened to one key; None where it was
+            not announced, or without.
     """
 
     bucket: str
@@ -47,6 +58,7 @@ class Upload:
     version: str | None
     size: int
     last_modified: datetime
+    sequencer: str | None = attrs.field(default=None, eq=False)
 
     def with_content(self, sha256: str) -> "Upload":
         """Give an upload that its store does not version the version of its content.
@@ -65,6 +77,12 @@ class Upload:
     def key_identity(self) -> str:
         """The hexadecimal SHA-256 of bucket and key: equal for every version of the same key."""
         return _digest(self.bucket, self.key)
+
+
+def is_earlier(sequencer: str, than: str) -> bool:
+    """Compare the sequencers of two events on one key (Amazon S3 user guide, "Event message structure")."""
+    digits = max(len(sequencer), len(than))
+    return sequencer.upper().ljust(digits, "0") < than.upper().ljust(digits, "0")
 
 
 def is_folder(key: str, size: int | None) -> bool:

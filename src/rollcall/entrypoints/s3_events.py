@@ -6,12 +6,16 @@ message structure". Nothing that is raised here shows any of an event, since any
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
-from rollcall.application.ports import Listed
+from rollcall.application.ports import Listed, raise_alone
 from rollcall.domain.upload import ObjectReference, is_folder
+
+_SEQUENCER = re.compile("[0-9A-Fa-f]{1,64}")
 
 
 class UnknownEventError(ValueError):
@@ -94,7 +98,7 @@ def _from_s3(s3: object, where: str) -> Iterator[ObjectReference]:
             try:
                 decoded = unquote_plus(key, errors="strict")
             except UnicodeDecodeError:
-                raise UnknownEventError(_join(where, "object.key"), "is not in UTF-8") from None
+                raise_alone(UnknownEventError(_join(where, "object.key"), "is not in UTF-8"))
             yield from _reference(bucket, decoded, rest, version=rest.get("versionId"), etag=rest.get("eTag"))
         case _:
             raise UnknownEventError(where, "names no bucket and key")
@@ -115,14 +119,18 @@ def _reference(
     if is_folder(key, described.get("size")):
         return
     version = version if isinstance(version, str) and version else None
+    sequencer = described.get("sequencer")
+    if not isinstance(sequencer, str) or not _SEQUENCER.fullmatch(sequencer):
+        sequencer = None
+    refer = partial(ObjectReference, bucket=bucket, key=key, sequencer=sequencer)
     # "null" is the version of an object from before its bucket had versions: one that others replace.
     if version not in {None, "null"}:
-        yield ObjectReference(bucket=bucket, key=key, version=version)
+        yield refer(version=version)
     elif isinstance(etag, str) and etag:
         # In quotes, as HTTP has it and S3 itself everywhere but in events.
-        yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"')
+        yield refer(version=version, etag=f'"{etag.strip(chr(34))}"')
     else:
-        yield ObjectReference(bucket=bucket, key=key)
+        yield refer()
 
 
 def _read(text: str, where: str) -> object:
@@ -130,7 +138,7 @@ def _read(text: str, where: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         # The cause quotes the text.
-        raise UnknownEventError(where, "is not JSON") from None
+        raise_alone(UnknownEventError(where, "is not JSON"))
 
 
 def _join(where: str, further: str) -> str:
