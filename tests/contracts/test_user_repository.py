@@ -464,6 +464,7 @@ class TestLedger:
             entry = LedgerEntry(import_id=importing.import_id or 0, receipt=receipt)
 
             assert harness.repository.entry(entry.import_id) == entry
+            assert harness.rival().entry_of(upload.identity) == entry
             assert list(harness.rival().entries()) == [entry]
 
     def test_the_newest_import_comes_first(self, stored: Stored) -> None:
@@ -487,6 +488,25 @@ class TestLedger:
             assert first == again == loaded == anew
             assert len(list(harness.repository.entries())) == 2
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"]
+
+    def test_an_upload_is_known_as_soon_as_it_has_its_verdict(self, stored: Stored) -> None:
+        """Whatever that was, and whatever becomes of it."""
+        with stored() as harness:
+            identity = an_upload().identity
+            with harness.repository.importing(an_upload(), "sha"):
+                assert harness.rival().entry_of(identity) is None
+            import_id = refuse(harness.repository)
+            refused = harness.rival().entry_of(identity)
+            load(harness.repository, [ANN])
+            loaded = harness.rival().entry_of(identity)
+            harness.repository.undo(import_id, NOON)
+            undone = harness.rival().entry_of(identity)
+
+            assert refused
+            assert refused.receipt.status is Status.REFUSED
+            assert loaded
+            assert undone == attrs.evolve(loaded, undone=True) == harness.repository.entry(import_id)
+            assert harness.rival().entry_of(an_upload("other").identity) is None
 
     def test_an_import_that_never_was_is_unknown(self, stored: Stored) -> None:
         """And is told by its number."""
@@ -1030,6 +1050,7 @@ class TestPostgresConnections:
         list(repository.entries())
         for attempt in (
             lambda: repository.entry(999),
+            lambda: repository.entry_of("999"),
             lambda: repository.undo(999, NOON),
             lambda: load(repository, [ANN], an_upload("\0")),
         ):

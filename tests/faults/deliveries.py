@@ -230,6 +230,10 @@ class WatchedUsers:
         """As it is."""
         return self.inner.entry(import_id)
 
+    def entry_of(self, identity: str) -> LedgerEntry | None:
+        """As it is."""
+        return self.inner.entry_of(identity)
+
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """As it is."""
         return self.inner.entries()

@@ -559,6 +559,21 @@ def test_the_receipt_of_an_import_is_not_overwritten_when_its_upload_is_gone() -
     assert from_dict(json.loads(desk.stored()[_receipt_key(first)])) == first
 
 
+@pytest.mark.parametrize("data", [GOOD, b""])
+def test_an_upload_that_is_gone_since_its_import_gets_the_receipt_of_that(data: bytes) -> None:
+    """Whoever imported it may have ended before its receipt was stored."""
+    desk = Desk()
+    reference = desk.drop(data)
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+
+    late = attrs.evolve(desk, through=_EmptiedStore()).load(reference)
+
+    [entry] = desk.users.entries()
+    assert late.code is Code.SOURCE_GONE
+    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+
+
 def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> None:
     """Its key may be relative to some folder, and reports must not lie anywhere."""
     desk = Desk()

@@ -184,6 +184,9 @@ class DryRunUserRepository:
         """Find nothing."""
         raise UnknownImportError(import_id)
 
+    def entry_of(self, identity: str) -> None:
+        """Find nothing."""
+
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Yield nothing."""
         yield from ()

@@ -409,6 +409,10 @@ class MemoryUserRepository:
         with self._changing:
             return self._tables.ledger[self._identity(import_id)]
 
+    def entry_of(self, identity: str) -> LedgerEntry | None:
+        with self._changing:
+            return self._tables.ledger.get(identity)
+
     def entries(self) -> Generator[LedgerEntry, None, None]:
         with self._changing:
             entries = list(self._tables.ledger.values())

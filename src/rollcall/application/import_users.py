@@ -104,7 +104,8 @@ class ImportUsers:
         Returns:
             The account of it. It is committed, and stored beside the other reports, when this returns. That of an
             announced upload that is gone or changed is stored, unless there is one or no bucket was named, but not
-            committed: nothing is known of it that the ledger could keep.
+            committed: nothing is known of it that the ledger could keep. Where the ledger knows what became of the
+            upload before, its account of that is stored instead.
 
         Raises:
             ObjectNotFoundError: There is no such object, and none was announced.
@@ -125,7 +126,8 @@ class ImportUsers:
             receipt = self._skipped(reference, error, started)
         # Without its bucket a key may be relative to any folder, and what is beside it is not known.
         if reference.bucket and not self.has_receipt(receipt.source):
-            self.store_receipt(receipt)
+            entry = self.users.entry_of(reference.identity) if reference.identity else None
+            self.store_committed(entry.receipt if entry else receipt)
         return receipt
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:

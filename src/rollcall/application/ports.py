@@ -412,6 +412,21 @@ class UserRepository(Protocol):
         """
         ...
 
+    def entry_of(self, identity: str, /) -> LedgerEntry | None:
+        """Look up what became of an upload.
+
+        Args:
+            identity: See `Upload.identity`.
+
+        Returns:
+            Its import; None if it has none.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Yield all imports, the newest first.
 

@@ -186,6 +186,11 @@ class PostgresUserRepository:
                 raise UnknownImportError(import_id)
             return entry
 
+    def entry_of(self, identity: str) -> LedgerEntry | None:
+        """Look one up by the key that every delivery of it has."""
+        with self._transaction() as connection, told_by():
+            return _entry(connection.execute(_ENTRY + "where identity = %s", [identity]))
+
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Stream them through a cursor of the server."""
         for row in self._stream(_ENTRIES, [], _ENTRIES_FETCHED_AT_ONCE):
