@@ -1,16 +1,19 @@
 """The way into a database on AWS: known by its certificate, with a secret that is rotated, or by IAM."""
 
+import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trustme
 
-from contracts.steps import ANN, asked, eventually, load, serving
+from contracts.steps import ANN, an_upload, asked, eventually, load, serving
 from integration.database_secret import PASSWORD, USER, Secret, made_secret
 from integration.tls_postgres import TlsPostgres, tls_postgres
 from rollcall import bootstrap
@@ -19,6 +22,9 @@ from rollcall.settings import SettingError, read_settings
 
 NOWHERE = Path("/nowhere")
 WRONG = "Not The Password"
+
+# The state of a socket and the kind of its timer, as proc_net_tcp(5) has them.
+_ESTABLISHED, _KEEPALIVE = "01", "02"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,29 @@ def test_users_are_registered_by_tls_with_what_the_secret_says(server: TlsPostgr
 
         assert asked(server.behind, encrypted, USER) == [(True,)]
     assert asked(server.behind, "select name, country, age from users") == [ANN.values()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about its sockets")
+def test_the_server_soon_asks_whether_the_machine_of_whoever_imports_is_still_there(
+    server: TlsPostgres, secret: Secret
+) -> None:
+    """One that lost its power says no word, and its claims would be held for two hours."""
+    with opened(server, database_secret_arn=secret.arn) as repository:
+        with repository.importing(an_upload(), "sha"):
+            assert eventually(lambda: any(seconds <= 30 for seconds in _seconds_until_asked(server.port)))
+        # Only while something is claimed.
+        assert eventually(lambda: min(_seconds_until_asked(server.port), default=0) > 30)
+
+
+def _seconds_until_asked(port: int) -> list[float]:
+    """How long the server will wait before it asks, on each connection that is quiet, by proc_net_tcp(5)."""
+    sockets = [path.read_text("ascii").splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
+    timers = [
+        fields[5].split(":")
+        for fields in map(str.split, chain.from_iterable(sockets))
+        if fields[1].endswith(f":{port:04X}") and fields[3] == _ESTABLISHED
+    ]
+    return [int(ticks, 16) / os.sysconf("SC_CLK_TCK") for timer, ticks in timers if timer == _KEEPALIVE]
 
 
 def test_the_secret_alone_tells_the_whole_way(server: TlsPostgres, secret: Secret) -> None:

@@ -33,6 +33,14 @@ _OURS: Mapping[str, str | int] = {
     "tcp_user_timeout": _SILENCE_SECONDS * 1000,
 }
 
+# By default a server looks after two hours whether a client that says nothing is still there. Said by `options`,
+# these would last for the session, and poolers let no options in.
+_KEEPALIVES_WHILE_CLAIMED: Mapping[str, str] = {
+    "tcp_keepalives_idle": f"{_SILENCE_SECONDS}s",
+    "tcp_keepalives_interval": f"{_SILENCE_SECONDS // 3}s",
+    "tcp_keepalives_count": "3",
+}
+
 # Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
 # the one before was turned down, and is not asked for until then.
 Credentials = Callable[[], Iterable[Mapping[str, str]]]
@@ -135,6 +143,7 @@ def say_until(connection: "Connection[tuple[object, ...]]", seconds_left: float)
 def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
     """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
 
+    They are free again a minute after the holder's machine is gone without a word.
     A holder of our own role that is overdue is ended, see `say_until`: the server does not notice by itself that
     a client is frozen.
 
@@ -142,7 +151,11 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
     locks = [_lock_of(name) for name in sorted(set(names))]
-    connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS}s"])
+    settings = {**_KEEPALIVES_WHILE_CLAIMED, "lock_timeout": f"{LOCK_SECONDS}s"}
+    connection.execute(
+        "select set_config(name, setting, true) from unnest(%s::text[], %s::text[]) as said (name, setting)",
+        [list(settings), list(settings.values())],
+    )
     connection.execute("savepoint claiming")
     for endings_left in reversed(range(_MOST_ENDINGS + 1)):
         try:
