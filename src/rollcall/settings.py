@@ -4,6 +4,7 @@ import codecs
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -155,11 +156,10 @@ def _setting(
     def convert(text: str | None, field: "attrs.Attribute[Any]") -> object:
         if text is None:
             return None
-        try:
+        with suppress(ValueError, LookupError):
             return read(text)
-        except (ValueError, LookupError):
-            shown = "(hidden)" if secret else text
-            raise SettingError(PREFIX + field.name.upper(), shown, allowed) from None
+        # Raised here and not there, or what may not be shown would be in its context.
+        raise SettingError(PREFIX + field.name.upper(), "(hidden)" if secret else text, allowed)
 
     return attrs.field(
         default=default,

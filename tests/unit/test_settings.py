@@ -163,7 +163,7 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(name: str, t
 
     assert str(error.value) == f"ROLLCALL_{name} is {text!r}; give {allowed}"
     assert error.value.__cause__ is None
-    assert error.value.__suppress_context__
+    assert error.value.__context__ is None
 
 
 @pytest.mark.parametrize("text", ["mysql://u:S3CRET@h/d", "S3CRET", "host=h password=S3CRET", "postgresql:S3CRET"])
@@ -173,7 +173,7 @@ def test_a_wrong_database_is_refused_without_being_shown(text: str) -> None:
         read_settings({"ROLLCALL_DATABASE_URL": text})
 
     assert "S3CRET" not in str(error.value)
-    assert error.value.__suppress_context__
+    assert error.value.__context__ is None
 
 
 @pytest.mark.parametrize("name", ["ROLLCALL_MAX_REJECT", "ROLLCALL_", "ROLLCALL_POLICY", "ROLLCALL_uploads"])

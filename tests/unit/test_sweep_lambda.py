@@ -205,7 +205,7 @@ def test_a_sweep_that_fails_says_so_without_a_cell(function: Lambda) -> None:
         with pytest.raises(SweepFailedError) as caught:
             function()
         assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
+        assert caught.value.__context__ is None
 
     ours, other = function.lines()[-2:]
     assert (ours["message"], ours["reason"]) == ("the sweep failed", "the database is away")

@@ -17,7 +17,7 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
-from rollcall.application.ports import Listed, ObjectNotFoundError, ObjectStore
+from rollcall.application.ports import Listed, ObjectNotFoundError, ObjectStore, raise_alone
 from rollcall.application.sweep import Fate, Sweep, Swept
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
@@ -98,10 +98,10 @@ class SweepLambda:
                 swept = self._go_on(out_of_time=lambda: seconds_left(context) < 2 * reserve)
         except OutOfTimeError:
             logger.error("out of time: the store, the queue or the database did not answer")
-            raise SweepFailedError from None
+            raise_alone(SweepFailedError())
         except Exception as error:  # noqa: BLE001 - its text might show a cell, so it goes no further
             logger.error("the sweep failed", extra=described(error))
-            raise SweepFailedError from None
+            raise_alone(SweepFailedError())
         counts = {"seen": swept.seen, "queued": swept.queued, "given_up": swept.given_up}
         outcome = {**counts, "complete": swept.stopped_at is None}
         logger.info("swept", extra=outcome)
