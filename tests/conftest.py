@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NewDatabase = Callable[[], AbstractContextManager[str]]
 NewBucket = Callable[[bool], str]
 
+# It prints its table at the end of a session, so it has to be there from the beginning.
+pytest_plugins = ["faults.campaigns"]
+
 CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 # No deadlines, for a database may have its own pace. On a developer's machine every run looks somewhere else and

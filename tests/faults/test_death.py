@@ -31,7 +31,7 @@ from rollcall.adapters.embedded_postgres import running
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from faults.conftest import Campaign
+    from faults.campaigns import Campaign
 
 SCENES = (
     "a local file",
@@ -108,7 +108,7 @@ def test_a_worker_that_dies_or_fails_at_any_line_loses_and_doubles_nothing(
         line.points = len(chosen)
         for number, fault in enumerate(faults, 1):
             try:
-                line.add(scene.break_off(number, partial(_befallen, scene, fault)))
+                line.add(scene.break_off(number, partial(_befallen, scene.workers, fault)))
             except AssertionError as error:
                 error.add_note(f"at {fault}")
                 raise
@@ -128,15 +128,16 @@ def _times(reached: int, chance: random.Random, *, both: bool) -> list[int]:
     return sorted({1, reached}) if both else [chance.choice([1, reached])]
 
 
-def _befallen(scene: Scene, fault: Fault, delivery: Delivery) -> End:
-    end = scene.workers.deliver(delivery, fault)
+def _befallen(nursery: Workers, fault: Fault, delivery: Delivery) -> End:
+    end = nursery.deliver(delivery, fault)
     assert (end.code == -signal.SIGKILL) == (fault.how == KILLED), (fault, end)
     return end
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["made", "started"])
-def test_a_worker_that_dies_as_the_embedded_database_starts_or_stops_is_no_obstacle(
-    campaign: "Campaign", request: pytest.FixtureRequest, nursery: Workers, tmp_path: Path, *, there: bool
+@pytest.mark.parametrize("how", [KILLED, "an error"])
+def test_a_worker_that_dies_or_fails_as_the_embedded_database_starts_or_stops_is_no_obstacle(
+    campaign: "Campaign", nursery: Workers, tmp_path: Path, how: str, *, there: bool
 ) -> None:
     """Whatever it leaves behind, a folder half made or a server that nobody uses, the next delivery copes with."""
     chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
@@ -151,11 +152,11 @@ def test_a_worker_that_dies_as_the_embedded_database_starts_or_stops_is_no_obsta
         assert nursery.deliver(placed(0)[0]).code == 3
     lines = [line for line in nursery.deliver(placed(1)[0], traced=True).lines if line[0] == EMBEDDED]
     chosen = lines if campaign.long else sorted(chance.sample(lines, 2 if there else 1))
-    with campaign.line(f"killed at a line: the embedded database is {request.node.callspec.id}") as line:
+    with campaign.line(f"{how} at a line: the embedded database is {'started' if there else 'made'}") as line:
         line.points = len(chosen)
         for number, (file, where) in enumerate(chosen, 2):
             delivery, upload = placed(number)
-            assert nursery.deliver(delivery, Fault(file, where, 1)).code == -signal.SIGKILL
+            _befallen(nursery, Fault(file, where, 1, how if how == KILLED else chance.choice(ERRORS)), delivery)
             again = nursery.deliver(delivery)
             assert again.code in {0, 3}, (where, again.said)
             data = Path(delivery.environment["ROLLCALL_DATA"])

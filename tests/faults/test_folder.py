@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.steps import asked
-from faults.conftest import Campaign
+from faults.campaigns import Campaign
 from faults.oracle import Oracle, foreign_users
 from faults.quiet import require_quiet
 from faults.uploads import made_upload

@@ -19,7 +19,7 @@ import pytest
 
 from contracts.steps import asked
 from faults import worker
-from faults.conftest import Campaign
+from faults.campaigns import Campaign
 from faults.oracle import Oracle, foreign_users
 from faults.proxy import COMMIT, AtByte, Fault, Proxy, proxy_before
 from faults.uploads import CANARY, FaultyUpload, made_upload

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from contracts.steps import asked
-from faults.conftest import Campaign, Line
+from faults.campaigns import Campaign, Line
 from faults.desk import Desk, require_quiet
 from faults.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit_request_lost, proxy_before
 from faults.uploads import FaultyUpload, made_upload

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from contracts.steps import NOON, asked, eventually
-from faults.conftest import Campaign, Line
+from faults.campaigns import Campaign, Line
 from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
 from faults.model import Dropped, Entry, Model, Row, User
 from faults.quiet import require_quiet

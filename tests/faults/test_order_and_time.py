@@ -15,7 +15,7 @@ import pytest
 
 from announcements import Context, Event, in_sqs, s3_record
 from contracts.steps import NOON, asked, eventually
-from faults.conftest import Campaign
+from faults.campaigns import Campaign
 from faults.oracle import Oracle, foreign_users
 from faults.quiet import lambda_log
 from faults.s3_server import s3_server

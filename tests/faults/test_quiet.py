@@ -13,7 +13,7 @@ import pytest
 
 from announcements import Context, in_sqs, s3_record
 from contracts.steps import asked
-from faults.conftest import Campaign
+from faults.campaigns import Campaign
 from faults.quiet import HOSTILE, lambda_log, require_log, require_quiet
 from faults.s3_server import Request, s3_server
 from faults.uploads import CANARY

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import attrs
 import pytest
 
-from faults.conftest import Campaign
+from faults.campaigns import Campaign
 from faults.desk import Desk
 from faults.uploads import made_upload
 from rollcall.adapters.postgres.migrating import migrate

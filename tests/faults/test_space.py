@@ -30,7 +30,7 @@ from rollcall.domain.policy import Policy
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from faults.conftest import Campaign, Line
+    from faults.campaigns import Campaign, Line
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 

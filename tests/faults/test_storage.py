@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from contracts.steps import asked
-from faults.conftest import Campaign, Line
+from faults.campaigns import Campaign, Line
 from faults.oracle import Oracle, foreign_users
 from faults.quiet import require_quiet
 from faults.s3_server import Request, S3Server, s3_server
