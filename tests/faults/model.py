@@ -3,8 +3,10 @@
 It knows docs/adr and the contract, and shares no rule with `rollcall.domain`: no `admit`, no `judge`, no counts.
 """
 
-from datetime import datetime
+from collections import Counter
+from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import Literal
 
 import attrs
 
@@ -13,6 +15,10 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
 User = tuple[str, str, int]
 Origin = tuple[int, int]
 Identity = tuple[str, str]
+
+# How old an upload has to be that is swept up, and how long ago its last message; and how old it may be.
+PATIENCE = timedelta(hours=1)
+TOO_OLD = timedelta(days=1)
 
 _SETTLING = "settling"
 
@@ -25,11 +31,13 @@ class Row:
         line: Where it stands.
         user: Whom it holds; None if it is bad.
         origin: The import and the line of the row that it mends, if it is to mend one.
+        first: The same for every row that comes of one row of a list by being mended.
     """
 
     line: int
     user: User | None
     origin: Origin | None = None
+    first: object = None
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +144,7 @@ class Model:
     ledger: dict[Identity, Entry] = attrs.Factory(dict)
     table: list[Registered] = attrs.Factory(list)
     corrections: dict[Origin, int] = attrs.Factory(dict)
+    queued: dict[Identity, list[datetime]] = attrs.Factory(dict)
     _turn: int = 0
 
     @property
@@ -272,6 +281,18 @@ class Model:
         self.corrections = {origin: by for origin, by in self.corrections.items() if by != import_id}
         return before - len(self.table)
 
+    def sweep(self, upload: Dropped, claimed: set[object], at: datetime) -> Literal["queued", "given up"] | None:
+        """Tell what a sweep does with an upload, and remember it."""
+        before = self.queued.setdefault(upload.identity, [])
+        lost = upload.identity not in self.ledger and upload.identity not in claimed
+        due = PATIENCE <= at - upload.modified <= TOO_OLD and (not before or before[-1] + PATIENCE <= at)
+        if not lost or not due:
+            return None
+        if len(before) == 2:
+            return "given up"
+        before.append(at)
+        return "queued"
+
     def missing(self) -> list[tuple[int, int]]:
         """Find good rows, by import and line, whose user is nowhere though users are told apart."""
         if not self.policy.unique_by:
@@ -284,6 +305,19 @@ class Model:
             for row in entry.upload.rows
             if row.user and row.line not in entry.verdict.rejected and self._who(row.user) not in there
         ]
+
+    def twice(self) -> list[object]:
+        """Find rows of lists that are registered more than once, in whatever forms, though all are told apart."""
+        if self.policy.unique_by:
+            return []
+        registered = Counter(
+            row.first
+            for entry in self.ledger.values()
+            if entry.in_force
+            for row in entry.upload.rows
+            if row.user and row.line not in entry.verdict.rejected
+        )
+        return [first for first, times in registered.items() if times > 1]
 
     def _who(self, user: User | None) -> object:
         values = dict(zip(("name", "country", "age"), user or (), strict=False))

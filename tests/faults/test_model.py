@@ -1,8 +1,8 @@
 """A bucket, a queue, an operator and whatever breaks, against a simple model that says what must come of it.
 
 In memory and against PostgreSQL, step by step: put, overwrite, deliver, redeliver, be killed or cut at any point,
-freeze there and thaw, undo, mend rejected rows and drop them back. `tests/contracts/test_agreement.py` holds the
-two adapters to each other; this holds both to what was promised.
+freeze there and thaw, undo, sweep, mend rejected rows and drop them back, decide anew what is tolerated.
+`tests/contracts/test_agreement.py` holds the two adapters to each other; this holds both to what was promised.
 """
 
 import csv
@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from contracts.steps import NOON, asked, eventually
 from faults.campaigns import Campaign, Line
 from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
-from faults.model import Dropped, Entry, Model, Row, User
+from faults.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User
 from faults.quiet import require_quiet
 from faults.uploads import CANARY
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
@@ -39,6 +39,7 @@ from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     ImportInProgressError,
+    Listed,
     ObjectNotFoundError,
     RepositoryUnavailableError,
     StoreUnavailableError,
@@ -47,6 +48,7 @@ from rollcall.application.ports import (
     UserRepository,
 )
 from rollcall.application.receipts import from_dict, to_json
+from rollcall.application.sweep import Fate, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
@@ -54,10 +56,11 @@ from rollcall.domain.upload import ObjectReference
 KEYS = ("list.csv", "folder/é list.csv")
 HEADER = ("name", "country", "age")
 OPEN_AT_ONCE = 3
+TOLERANCES = ("all", "all", "0", "1", "50%")
 
 policies = st.builds(
     Policy,
-    max_rejected=st.sampled_from(("all", "all", "0", "1", "50%")).map(Tolerance.parse),
+    max_rejected=st.sampled_from(TOLERANCES).map(Tolerance.parse),
     unique_by=st.sampled_from(((), (), ("name",), ("name", "country"))),
     on_duplicate=st.sampled_from(OnDuplicate),
     on_repeat=st.sampled_from(OnRepeat),
@@ -90,6 +93,7 @@ class Promises(RuleBasedStateMachine):
         self.held: dict[Delivery, set[object]] = {}
         self.owed: set[tuple[str, str]] = set()
         self.seen: dict[int, object] = {}
+        self.handed_out: dict[str, list[object]] = {}
         self.model = Model(Policy())
         self.users: UserRepository
 
@@ -123,14 +127,18 @@ class Promises(RuleBasedStateMachine):
         self.step()
         if as_before < min(3, len(self.dropped)):
             before = self.dropped[-1 - as_before]
-            self._put(key, before.content, before.rows, before.fault, later)
+            anew = tuple(
+                row if row.origin else attrs.evolve(row, first=(self.made, row.line)) for row in before.rows
+            )
+            self._put(key, before.content, anew, before.fault, later)
             return
         lines, read = [",".join(HEADER)], []
         for line, (who, country, age) in enumerate(what, 2):
             name = f"{CANARY} {self.made} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
             written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
             lines.append(f"{name},{country},x" if who == "bad" else written)
-            read.append(Row(line, None if who == "bad" else (name, country, age)))
+            user = None if who == "bad" else (name, country, age)
+            read.append(Row(line, user, first=(self.made, line)))
         self._put(key, "\n".join([*lines, ""]).encode(), tuple(read), None, later)
 
     @rule(key=st.sampled_from(KEYS))
@@ -177,25 +185,56 @@ class Promises(RuleBasedStateMachine):
         assert not busy or removed is None
         assert removed == self.model.undo(import_id)
 
-    @precondition(lambda self: any(entry.verdict.rejected for entry in self.model.ledger.values()))
+    @precondition(lambda self: not self.open)
+    @rule(tolerance=st.sampled_from(TOLERANCES))
+    def decide_anew(self, tolerance: str) -> None:
+        """An operator tolerates more bad rows, or fewer, so that what was refused may be loaded."""
+        self.step()
+        self.model.policy = attrs.evolve(self.model.policy, max_rejected=Tolerance.parse(tolerance))
+
+    @precondition(lambda self: self.dropped)
+    @rule(hours=st.sampled_from((0, 1, 1, 30)), batch=st.integers(1, 3), lost=st.booleans())
+    def sweep(self, *, hours: int, batch: int, lost: bool) -> None:
+        """Time goes by, and what nobody was told of is announced anew, unless that gets lost as well."""
+        self.step()
+        self.time += timedelta(hours=hours)
+        at, claimed = self.now(), set().union(*self.held.values())
+        queued: list[Listed] = []
+        told: dict[tuple[str, str | None], Fate] = {}
+        Sweep(
+            uploads=self.uploads,
+            users=self.users,
+            is_report=lambda _: False,
+            queue=queued.extend,
+            tell=lambda listed, fate: told.update({(listed.upload.key, listed.upload.version): fate}),
+            now=lambda: at,
+            older_than=PATIENCE,
+            younger_than=TOO_OLD,
+            batch=batch,
+        )()
+        fates = {upload.identity: self.model.sweep(upload, claimed, at) for upload in self.dropped}
+        assert told == {identity: fate for identity, fate in fates.items() if fate}
+        assert len(queued) == list(fates.values()).count("queued")
+        for upload in self.dropped:
+            if fates[upload.identity] == "queued" and not lost:
+                self._deliver(upload, again=False, point=None, how="")
+
+    @precondition(lambda self: self.handed_out)
     @rule(which=st.integers(0, 9), mended=st.integers(0, 15), key=st.sampled_from(KEYS))
     def drop_rejected_rows_back(self, which: int, mended: int, key: str) -> None:
-        """An uploader mends some of them, or none."""
+        """An uploader mends some of them, or none, be it of a verdict that has been replaced since."""
         self.step()
-        with_rows = [entry for entry in self.model.ledger.values() if entry.verdict.rejected]
-        chosen = with_rows[which % len(with_rows)]
-        where = self.users.entry(chosen.import_id).receipt.rejected_rows
-        assert where
+        where = list(self.handed_out)[-1 - which % len(self.handed_out)]
         text = self._report(where).decode("utf-8-sig")
         table = list(csv.reader(io.StringIO(text, newline="")))
         labels = table[0]
         age, line, import_id = (labels.index(name) for name in ("age", "rollcall_line", "rollcall_import"))
         read = []
-        for number, cells in enumerate(table[1:]):
+        for number, (cells, first) in enumerate(zip(table[1:], self.handed_out[where], strict=True)):
             if mended >> number & 1:
                 cells[age] = "2"
             user = (cells[0], cells[1].strip(), int(cells[age])) if cells[age].isdigit() else None
-            read.append(Row(number + 2, user, (int(cells[import_id]), int(cells[line]))))
+            read.append(Row(number + 2, user, (int(cells[import_id]), int(cells[line])), first))
         written = io.StringIO(newline="")
         csv.writer(written).writerows(table)
         self._put(key, written.getvalue().encode(), tuple(read), None, 1)
@@ -282,6 +321,9 @@ class Promises(RuleBasedStateMachine):
             if self.seen.get(mine.import_id) != seen:
                 self._require_as_it_must_be(receipt, mine)
                 self._require_reports(receipt, mine.upload, stored)
+                if receipt.rejected_rows:
+                    bad = [row.first for row in mine.upload.rows if row.line in mine.verdict.rejected]
+                    self.handed_out[receipt.rejected_rows] = bad
                 self.seen[mine.import_id] = seen
 
     def _require_as_it_must_be(self, receipt: Receipt, mine: Entry) -> None:
@@ -309,6 +351,13 @@ class Promises(RuleBasedStateMachine):
         missing = self.model.missing()
         self.line.lost += len(missing)
         assert missing == []
+
+    @invariant()
+    def no_row_of_a_list_is_registered_twice(self) -> None:
+        """By whatever rejected rows it comes back, and however often."""
+        twice = self.model.twice()
+        self.line.duplicated += len(twice)
+        assert twice == []
 
     def table(self) -> dict[int, list[User]]:
         """The users of each import that has any, in order."""
@@ -376,7 +425,7 @@ class OnPostgres(Promises):
         self.postgres: list[PostgresUserRepository] = []
         self.receipts: dict[tuple[int, str], Receipt] = {}
         self.behind = psycopg.connect(self.url, autocommit=True, application_name="behind")
-        asked(self.url, "truncate users, imports, corrections restart identity")
+        asked(self.url, "truncate users, imports, corrections, lost_uploads restart identity")
         migrate(self.url, policy)
         self.users = self.worker()
 
