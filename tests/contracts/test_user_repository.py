@@ -848,6 +848,16 @@ class TestOverdue:
 
             assert [entry.receipt.counts.read for entry in harness.repository.entries()] == [0]
 
+    def test_who_has_committed_holds_nothing_any_more(self, stored: Stored) -> None:
+        """It may be frozen then, and nobody ends it."""
+        with stored() as harness:
+            with harness.repository.importing(an_upload(), "sha") as importing:
+                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+                with harness.rival().importing(an_upload(), "sha") as rival:
+                    known = rival.history.same_upload
+
+            assert known == harness.repository.entry(importing.import_id or 0)
+
     def test_who_has_time_left_is_not_disturbed(self, stored: Stored) -> None:
         """However long a rival waits."""
         with stored() as harness:

@@ -210,6 +210,7 @@ class WatchedImporting:
         assert delivery.verdict is not None
         assert self.import_id is not None
         model.commit(upload, delivery.verdict, self.import_id)
+        delivery.held.pop(delivery, None)
         delivery.committed = True
         delivery.import_id = self.import_id
         delivery.reach("committed")

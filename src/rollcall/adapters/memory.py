@@ -370,6 +370,7 @@ class MemoryUserRepository:
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
                 self._commit(opened, upload, sha256, receipt, holder)
+                claims.close()
 
             yield _MemoryImport(import_id, history, self._tables, policy, holder, corrects, claim, make_permanent)
 
