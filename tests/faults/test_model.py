@@ -85,6 +85,7 @@ class Promises(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.steps = 0
         self.time = NOON
         self.uploads = MemoryObjectStore("bucket", now=lambda: self.time)
         self.reports = MemoryObjectStore("reports", now=lambda: self.time)
@@ -107,7 +108,7 @@ class Promises(RuleBasedStateMachine):
 
     def now(self) -> datetime:
         """Tell the time of whoever imports, which may be an hour wrong either way."""
-        return self.time + timedelta(hours=self.made % 3 - 1)
+        return self.time + timedelta(hours=self.steps % 3 - 1)
 
     @initialize(policy=policies)
     def choose(self, policy: Policy) -> None:
@@ -116,7 +117,8 @@ class Promises(RuleBasedStateMachine):
         self.begin(policy)
 
     def step(self) -> None:
-        """Count one."""
+        """Count one, in this run and in all."""
+        self.steps += 1
         type(self).made += 1
 
     # What people do
@@ -128,17 +130,17 @@ class Promises(RuleBasedStateMachine):
         if as_before < min(3, len(self.dropped)):
             before = self.dropped[-1 - as_before]
             anew = tuple(
-                row if row.origin else attrs.evolve(row, first=(self.made, row.line)) for row in before.rows
+                row if row.origin else attrs.evolve(row, first=(self.steps, row.line)) for row in before.rows
             )
             self._put(key, before.content, anew, before.fault, later)
             return
         lines, read = [",".join(HEADER)], []
         for line, (who, country, age) in enumerate(what, 2):
-            name = f"{CANARY} {self.made} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
+            name = f"{CANARY} {self.steps} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
             written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
             lines.append(f"{name},{country},x" if who == "bad" else written)
             user = None if who == "bad" else (name, country, age)
-            read.append(Row(line, user, first=(self.made, line)))
+            read.append(Row(line, user, first=(self.steps, line)))
         self._put(key, "\n".join([*lines, ""]).encode(), tuple(read), None, later)
 
     @rule(key=st.sampled_from(KEYS))
