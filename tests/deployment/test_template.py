@@ -126,10 +126,10 @@ def comes_after(template: Template, later: str, earlier: str) -> bool:
 
 
 def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
-    """Find which metrics of Rollcall's alarms and dashboard show, each with its service."""
+    """Find which metrics of Rollcall's alarms and dashboard show, each with whose it is."""
     alarms = of_type(template, "CloudWatch::Alarm").values()
     shown = {
-        (alarm["MetricName"], alarm["Dimensions"][0]["Value"])
+        (alarm["MetricName"], only(names_in(alarm["Dimensions"])))
         for alarm in alarms
         if alarm["Namespace"] == "Rollcall"
     }
@@ -137,7 +137,8 @@ def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
     for widget in body["widgets"]:
         rows = widget["properties"].get("metrics", [])
         if rows and rows[0][0] == "Rollcall":
-            shown |= {(row[1], rows[0][3]) for row in rows if row[0] != "..."}
+            [service] = re.findall(r"^\${(.*)}$", rows[0][3])
+            shown |= {(row[1], service) for row in rows if row[0] != "..."}
     return shown
 
 
@@ -459,23 +460,24 @@ def alarms_are_heard(template: Template) -> None:
         ("ApproximateAgeOfOldestMessage", "Queue"),
         *(("Errors", function) for function in FUNCTIONS),
         ("Throttles", "ImportFunction"),
-        ("ImportsFailed", "import"),
-        ("ImportsRefused", "import"),
-        ("UploadsGivenUp", "sweep"),
+        ("ImportsFailed", "AWS::StackName"),
+        ("ImportsRefused", "AWS::StackName"),
+        ("UploadsGivenUp", "AWS::StackName"),
     }
     allowed = only(statements(properties(template, "AlarmTopicPolicy"), "Allow"))
     assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
 
 
 def what_is_watched_is_measured(template: Template) -> None:
-    """A metric under a name that nothing emits would be silent for ever."""
+    """What nothing emits would be silent for ever, and what is of all stacks together loud for another."""
     code = (ROOT / "src/rollcall/entrypoints/import_lambda.py").read_text(encoding="utf-8")
     imports = set(re.findall(r'(?:_count\(|name=)"(\w+)"', code))
     imports |= {"Imports" + status.value.title().replace("_", "") for status in Status}
     sweep = {"UploadsSeen", "UploadsQueued", "UploadsGivenUp"}
-    emitted = {(name, "import") for name in imports} | {(name, "sweep") for name in sweep}
-    shown = metrics_of_our_own(template)
-    assert shown == emitted
+    assert metrics_of_our_own(template) == {(name, "AWS::StackName") for name in imports | sweep}
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
 
 
 def the_dashboard_shows_every_alarm(template: Template) -> None:
@@ -515,6 +517,8 @@ def what_the_template_sets_is_allowed(template: Template) -> None:
     given: dict[str, str] = {}
     for name, value in properties(template, "ImportFunction")["Environment"]["Variables"].items():
         match value:
+            case {"Ref": "AWS::StackName"}:
+                given[name] = "rollcall"
             case {"Ref": parameter}:
                 given[name] = str(template["Parameters"][parameter]["Default"])
             case {"Fn::Sub": text}:
@@ -693,7 +697,8 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     ],
     what_is_watched_is_measured: [
         ("Resources/RefusedFilesAlarm/Properties/MetricName", "ImportRefused"),
-        ("Resources/RefusedFilesAlarm/Properties/Dimensions/0/Value", "rollcall"),
+        ("Resources/RefusedFilesAlarm/Properties/Dimensions/0/Value", {"Ref": "ImportFunction"}),
+        ("Resources/SweepFunction/Properties/Environment/Variables/POWERTOOLS_SERVICE_NAME", "sweep"),
     ],
     the_dashboard_shows_every_alarm: [
         ("Resources/Another", {"Type": "AWS::CloudWatch::Alarm", "Properties": {}}),

@@ -135,7 +135,7 @@ def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureF
 
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Rollcall"
-    assert first["service"] == "sweep"
+    assert first["service"] == "rollcall"
     assert (first["UploadsSeen"], first["UploadsQueued"], first["UploadsGivenUp"]) == ([1], [1], [0])
     assert (second["UploadsSeen"], second["UploadsQueued"], second["UploadsGivenUp"]) == ([1], [0], [0])
 

@@ -25,6 +25,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
+    SERVICE,
     OutOfTimeError,
     described,
     interrupted_after,
@@ -47,7 +48,7 @@ RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
 
-metrics = Metrics(namespace=METRICS_NAMESPACE, service="import")
+metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)

@@ -1,6 +1,7 @@
 """What all Lambdas have in common: their log, their tracer, and how a failure is told without a cell."""
 
 import json
+import os
 import signal
 import traceback
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 METRICS_NAMESPACE = "Rollcall"
+# As Powertools itself would take it, but for its default.
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
 
 # What is kept of an invocation's time to come to an end and to answer: so much, or that part of a short one.
 RESERVE_SECONDS = 20
@@ -45,9 +48,9 @@ ERRORS = (
 )
 
 # Powertools' own serializer writes line separators and direction marks as they are; this one writes ASCII only.
-logger = Logger(service="rollcall", json_serializer=partial(json.dumps, default=str))
+logger = Logger(service=SERVICE, json_serializer=partial(json.dumps, default=str))
 # No more is traced than calls of AWS: the X-Ray SDK would wrap the connection to the database too.
-tracer = Tracer(service="rollcall", patch_modules=["botocore"])
+tracer = Tracer(service=SERVICE, patch_modules=["botocore"])
 
 
 def seconds_left(context: "LambdaContext") -> float:

@@ -22,6 +22,7 @@ from rollcall.application.sweep import Fate, Sweep, Swept
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
+    SERVICE,
     OutOfTimeError,
     described,
     interrupted_after,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 POSITION_KEY = "sweep/position.json"
 _BEGIN = b"{}"
 
-metrics = Metrics(namespace=METRICS_NAMESPACE, service="sweep")
+metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)
