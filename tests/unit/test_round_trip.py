@@ -232,57 +232,58 @@ def test_rejected_rows_of_a_refused_upload_are_refused_with_advice() -> None:
     assert "mend the original file" in second.message
 
 
+def _half_mended(world: World) -> tuple[list[list[str]], Receipt]:
+    """Mend one of two rejected rows, and drop both back as b.csv where no bad row is tolerated.
+
+    Returns:
+        What was dropped, and how it was refused.
+    """
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
+    rows = opened(world.rejected_rows(first))
+    rows[1][2] = "2"
+    strict = attrs.evolve(world, policy=Policy(max_rejected=Tolerance("0")))
+    return rows, strict.drop("b.csv", PLAIN.save(rows))
+
+
 def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good_rows() -> None:
     """What a refused upload withheld must not be left behind when its bad rows are mended."""
-    lenient = World()
-    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
-    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
-    rows = opened(lenient.rejected_rows(first))
-    rows[1][2] = "2"
-    refused = strict.drop("b.csv", PLAIN.save(rows))
+    world = World()
+    _, refused = _half_mended(world)
 
-    left = opened(strict.rejected_rows(refused))
+    left = opened(world.rejected_rows(refused))
     left[1][2] = "3"
-    third = strict.drop("c.csv", PLAIN.save(left))
+    third = world.drop("c.csv", PLAIN.save(left))
 
     assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
-    assert (third.status, third.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
-    assert {1} == {user.age for user in lenient.users()}
+    assert (third.status, third.code, third.corrects) == (Status.REFUSED, Code.NOTHING_TO_CORRECT, None)
+    assert {1} == {user.age for user in world.users()}
 
 
 def test_a_row_left_by_a_correction_that_is_loaded_only_later_can_be_mended_once() -> None:
     """It stands in the rejected rows of both verdicts, and whoever mends both means one user."""
-    lenient = World()
-    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
-    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
-    rows = opened(lenient.rejected_rows(first))
-    rows[1][2] = "2"
-    refused = strict.drop("b.csv", PLAIN.save(rows))
-    loaded = lenient.redeliver("b.csv")
+    world = World()
+    _, refused = _half_mended(world)
+    loaded = world.redeliver("b.csv")
 
     for verdict, age in ((refused, "3"), (loaded, "33")):
-        left = opened(lenient.rejected_rows(verdict))
+        left = opened(world.rejected_rows(verdict))
         left[1][2] = age
-        lenient.drop(f"mended-{age}.csv", PLAIN.save(left))
+        world.drop(f"mended-{age}.csv", PLAIN.save(left))
 
-    assert sorted(user.age for user in lenient.users().elements()) == [1, 2, 33]
+    assert sorted(user.age for user in world.users().elements()) == [1, 2, 33]
 
 
 def test_rows_of_a_refused_correction_register_nobody_beside_others() -> None:
     """Put together with rows that can come back, they still leave its good rows behind."""
-    lenient = World()
-    first = lenient.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
-    strict = attrs.evolve(lenient, policy=Policy(max_rejected=Tolerance("0")))
-    rows = opened(lenient.rejected_rows(first))
-    refused = strict.drop("b.csv", PLAIN.save(rows))
-    rows[1][2] = "2"
-    [_, _, left] = opened(lenient.rejected_rows(refused))
+    world = World()
+    rows, refused = _half_mended(world)
+    [_, left] = opened(world.rejected_rows(refused))
     left[2] = "3"
 
-    together = lenient.drop("c.csv", PLAIN.save([*rows[:2], left]))
+    together = world.drop("c.csv", PLAIN.save([*rows[:2], left]))
 
     assert [(total.code, total.first_line) for total in together.totals] == [(Code.NOTHING_TO_CORRECT, 3)]
-    assert sorted(user.age for user in lenient.users()) == [1, 2]
+    assert sorted(user.age for user in world.users()) == [1, 2]
 
 
 @pytest.mark.parametrize("label", [LINE, IMPORT])
