@@ -125,25 +125,55 @@ def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening
 
 
 @pytest.mark.parametrize(("first", "second"), [("0A", "0AB"), ("0a", "0AB"), ("0F", "1")])
-def test_versions_of_one_second_are_in_the_order_of_their_sequencers(
+def test_versions_are_in_the_order_of_their_sequencers_where_they_have_some(
     opening: Opening, first: str, second: str
 ) -> None:
-    """S3 tells times to the second, and may deliver the later announcement before."""
+    """S3 tells times to the second, and of what comes in parts when it began."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
-    desk = Desk(opening(policy), policy)
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\n"))
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,2\n"))
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,3\n"))
+    at_once = MemoryObjectStore("uploads", now=lambda: NOON)
+    desk = Desk(opening(policy), policy, uploads=at_once)
+    for age in (1, 2, 3):
+        at_once.put("a.csv", io.BytesIO(f"name,country,age\nA,X,{age}\n".encode()))
 
     def deliver(version: str, sequencer: str | None) -> Status:
         return desk.importer()(ObjectReference(key="a.csv", version=version, sequencer=sequencer)).status
 
-    verdicts = deliver("2", second), deliver("1", first)
-    without = deliver("3", None)
+    statuses = [deliver("2", second), deliver("1", first), deliver("3", None)]
 
-    assert verdicts == (Status.LOADED, Status.SKIPPED)
-    assert without is Status.LOADED
+    assert statuses == [Status.LOADED, Status.SKIPPED, Status.LOADED]
     assert [user.age for user in desk.repository.users()] == [3]
+
+
+def test_a_newer_version_that_is_judged_again_stays_the_newer_one(opening: Opening) -> None:
+    """Its import has the lower number, since it was refused before the older version was loaded."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
+    strict = attrs.evolve(policy, max_rejected=Tolerance("0"))
+    desk = Desk(opening(policy), policy)
+    for row in ("A,X,1", "A,X,2", "A,X,3\nB,X,b"):
+        desk.uploads.put("a.csv", io.BytesIO(f"name,country,age\n{row}\n".encode()))
+
+    def deliver(version: str, policy: Policy) -> Status:
+        return desk.importer(policy)(ObjectReference(key="a.csv", version=version)).status
+
+    before = [deliver("3", strict), deliver("1", policy), deliver("3", policy)]
+    late = deliver("2", policy)
+
+    assert before == [Status.REFUSED, Status.LOADED, Status.PARTIALLY_LOADED]
+    assert late is Status.SKIPPED
+    assert [user.age for user in desk.repository.users()] == [3]
+
+
+def test_the_sequencer_is_kept_when_somebody_names_the_key(opening: Opening) -> None:
+    """What was announced once is known of it, whoever has it judged again."""
+    strict = Policy(max_rejected=Tolerance("0"))
+    desk = Desk(opening(strict), strict)
+    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\nB,X,b\n"))
+
+    announced = desk.importer()(ObjectReference(key="a.csv", version="1", sequencer="0A"))
+    named = desk.importer(Policy())(ObjectReference(key="a.csv"))
+
+    assert (announced.status, named.status) == (Status.REFUSED, Status.PARTIALLY_LOADED)
+    assert named.source.sequencer == "0A"
 
 
 def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None:

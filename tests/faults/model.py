@@ -196,8 +196,9 @@ class Model:
             correctable = mended and mended.in_force
             return None if correctable else Verdict(status="refused", code="nothing-to-correct")
         before = [other for other in others if other.upload.key == upload.key]
-        if before and self._updates and upload.modified < before[-1].upload.modified:
-            return Verdict(status="skipped", code="superseded", because_of=before[-1].import_id)
+        last = max(before, key=lambda other: other.turn, default=None)
+        if last and self._updates and upload.modified < last.upload.modified:
+            return Verdict(status="skipped", code="superseded", because_of=last.import_id)
         if before and not self.policy.unique_by and self.policy.on_new_version is OnNewVersion.REFUSE:
             return Verdict(status="refused", code="key-already-loaded")
         return Verdict(status="refused", code=upload.fault) if upload.fault else None

@@ -163,19 +163,16 @@ class _Tables:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
 
     def history(self, upload: Upload, sha256: str | None, corrects: int | None) -> History:
-        others = sorted(
-            (
-                (entry, *self.uploads[identity])
-                for identity, entry in self.ledger.items()
-                if identity != upload.identity and entry.in_force
-            ),
-            key=lambda other: other[0].import_id,
-        )
+        others = [
+            (entry, *self.uploads[identity])
+            for identity, entry in self.ledger.items()
+            if identity != upload.identity and entry.in_force
+        ]
         same_content = [entry for entry, _, content in others if content is not None and content == sha256]
         same_key = [entry for entry, other, _ in others if other.key_identity == upload.key_identity]
         return History(
             same_upload=self.ledger.get(upload.identity),
-            same_content=same_content[0] if same_content else None,
+            same_content=min(same_content, key=lambda entry: entry.import_id, default=None),
             same_key=same_key[-1] if same_key else None,
             corrected=self.entry(corrects),
         )

@@ -151,7 +151,8 @@ class History:
     Attributes:
         same_upload: The entry of this very upload, whatever became of it.
         same_content: The oldest import in force, of another upload, with the same SHA-256.
-        same_key: The import in force of another version of the same key; the newest of them.
+        same_key: The import in force of another version of the same key; of several the one committed last, which
+            need not have the highest number.
         corrected: The import whose rejected rows were mended, where the upload says that it is such a file.
         known: Whether there is a ledger to ask; without one, nothing is decided from it.
     """

@@ -361,7 +361,7 @@ class _PostgresImport:
                 "where in_force and sha256 = %s and identity <> %s order by id limit 1", self._sha256, identity
             ),
             same_key=find(
-                "where in_force and key_identity = %s and identity <> %s order by id desc limit 1",
+                "where in_force and key_identity = %s and identity <> %s order by committed_at desc limit 1",
                 self._upload.key_identity,
                 identity,
             ),
