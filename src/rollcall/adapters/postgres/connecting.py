@@ -33,12 +33,13 @@ _OURS: Mapping[str, str | int] = {
     "tcp_user_timeout": _SILENCE_SECONDS * 1000,
 }
 
-# By default a server looks after two hours whether a client that says nothing is still there. Said by `options`,
-# these would last for the session, and poolers let no options in.
-_KEEPALIVES_WHILE_CLAIMED: Mapping[str, str] = {
+# By default a server asks a silent client after two hours whether it is there, and repeats for a quarter of an
+# hour what it does not take. In `options` these would last for the session, and poolers let none in.
+_WHILE_CLAIMED: Mapping[str, str] = {
     "tcp_keepalives_idle": f"{_SILENCE_SECONDS}s",
     "tcp_keepalives_interval": f"{_SILENCE_SECONDS // 3}s",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": f"{2 * _SILENCE_SECONDS}s",
 }
 
 # Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
@@ -151,11 +152,7 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
         psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
     """
     locks = [_lock_of(name) for name in sorted(set(names))]
-    settings = {**_KEEPALIVES_WHILE_CLAIMED, "lock_timeout": f"{LOCK_SECONDS}s"}
-    connection.execute(
-        "select set_config(name, setting, true) from unnest(%s::text[], %s::text[]) as said (name, setting)",
-        [list(settings), list(settings.values())],
-    )
+    _set(connection, {**_WHILE_CLAIMED, "lock_timeout": f"{LOCK_SECONDS}s"})
     connection.execute("savepoint claiming")
     for endings_left in reversed(range(_MOST_ENDINGS + 1)):
         try:
@@ -167,6 +164,14 @@ def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
             if not endings_left or not _end_overdue_holders(connection, locks):
                 raise
     connection.execute("release savepoint claiming")
+
+
+def _set(connection: "Connection[tuple[object, ...]]", settings: Mapping[str, str]) -> None:
+    """Set what holds until the transaction ends."""
+    connection.execute(
+        "select set_config(name, setting, true) from unnest(%s::text[], %s::text[]) as said (name, setting)",
+        [list(settings), list(settings.values())],
+    )
 
 
 def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: list[str]) -> int:
@@ -187,6 +192,7 @@ def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str
     Returns:
         The names of those that nobody held.
     """
+    _set(connection, _WHILE_CLAIMED)
     names_of = {_lock_of(name): name for name in names}
     taken = connection.execute(
         "select lock from unnest(%s::text[]) as asked (lock) "
