@@ -101,11 +101,14 @@ def test_rows_of_a_refused_correction_are_checked_as_rows_that_can_never_come_ba
     """No ledger is needed to know that."""
     desk = Desk()
     labels = "name,country,age,rollcall_line,rollcall_import"
-    reference = desk.drop(f"{labels}\nA,X,1,2,1\nB,X,2,3,0\n".encode())
+    among_others = desk.drop(f"{labels}\nA,X,1,2,1\nB,X,2,3,0\n".encode())
+    before_others = desk.drop(f"{labels}\nB,X,2,3,0\nA,X,1,2,1\n".encode())
 
-    receipt = _checked(desk, reference, Policy())
+    in_part = _checked(desk, among_others, Policy())
+    not_at_all = _checked(desk, before_others, Policy())
 
-    assert [(one.line, one.faults[0].code) for one in receipt.rejections] == [(3, Code.NOTHING_TO_CORRECT)]
+    assert [(one.line, one.faults[0].code) for one in in_part.rejections] == [(3, Code.NOTHING_TO_CORRECT)]
+    assert (not_at_all.status, not_at_all.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
 
 
 @pytest.mark.parametrize(

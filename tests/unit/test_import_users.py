@@ -574,6 +574,52 @@ def test_an_upload_that_is_gone_since_its_import_gets_the_receipt_of_that(data: 
     assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
 
 
+def test_an_upload_that_is_gone_since_its_second_verdict_gets_the_receipt_of_that() -> None:
+    """That of the first lies there, and is the ledger's no more."""
+    desk = Desk()
+    reference = desk.drop(MIXED)
+    desk.load(reference, Policy(max_rejected=Tolerance("0")))
+    with pytest.raises(StoreUnavailableError):
+        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+
+    attrs.evolve(desk, through=_EmptiedStore()).load(reference)
+
+    [entry] = desk.users.entries()
+    assert entry.receipt.status is Status.PARTIALLY_LOADED
+    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+
+
+class _SlowStore(MemoryObjectStore):
+    """A bucket of reports in which something happens just before a receipt is stored."""
+
+    def __init__(self, inner: MemoryObjectStore, meanwhile: Callable[[], object]) -> None:
+        super().__init__("reports", Clock())
+        self.inner = inner
+        self.waiting = [meanwhile]
+
+    def open(self, reference: ObjectReference) -> Any:  # noqa: ANN401 - as the inner one
+        """Open it."""
+        return self.inner.open(reference)
+
+    def put(self, key: str, content: BinaryIO) -> str:
+        """Store it, late."""
+        while self.waiting:
+            self.waiting.pop()()
+        return self.inner.put(key, content)
+
+
+def test_the_receipt_of_a_rival_that_still_found_the_upload_stands() -> None:
+    """It may be stored between the look at the ledger and the receipt that says that the upload is gone."""
+    desk = Desk()
+    reference = desk.drop(GOOD)
+    into = _SlowStore(desk.reports, meanwhile=lambda: desk.load(reference))
+
+    attrs.evolve(desk, through=_EmptiedStore(), into=into).load(reference)
+
+    [entry] = desk.users.entries()
+    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+
+
 def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> None:
     """Its key may be relative to some folder, and reports must not lie anywhere."""
     desk = Desk()

@@ -107,10 +107,18 @@ def test_the_order_of_what_happened_to_a_key_is_told_by_its_sequencer(
     sequencer: object, understood: str | None
 ) -> None:
     """Where it is a number in hexadecimal digits."""
-    by_s3_itself = {"Records": [s3_record("a", sequencer=sequencer)]}
+    by_s3_itself = {"Records": [s3_record("a", versionId="v1", sequencer=sequencer)]}
 
-    for event in (by_s3_itself, by_eventbridge("a", sequencer=sequencer)):
+    for event in (by_s3_itself, by_eventbridge("a", **{"version-id": "v1"}, sequencer=sequencer)):
         assert [found.sequencer for found in created_objects(event)] == [understood]
+
+
+@pytest.mark.parametrize("described", [{}, {"versionId": "null"}, {"eTag": None}])
+def test_no_sequencer_is_taken_for_that_of_a_state_that_others_replace(described: Event) -> None:
+    """By the time that it is read, it may be one with the same content that came later."""
+    [found] = created_objects({"Records": [s3_record("a", sequencer="0A", **described)]})
+
+    assert found.sequencer is None
 
 
 @given(

@@ -125,9 +125,8 @@ class ImportUsers:
                 raise
             receipt = self._skipped(reference, error, started)
         # Without its bucket a key may be relative to any folder, and what is beside it is not known.
-        if reference.bucket and not self.has_receipt(receipt.source):
-            entry = self.users.entry_of(reference.identity) if reference.identity else None
-            self.store_committed(entry.receipt if entry else receipt)
+        if reference.bucket:
+            self._store_skipped(receipt, reference.identity)
         return receipt
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
@@ -148,6 +147,16 @@ class ImportUsers:
             seconds=self.seconds_since(started),
             import_id=None,
         )
+
+    def _store_skipped(self, receipt: Receipt, identity: str | None) -> None:
+        """Store the account of an upload that is gone or changed, unless there is one, or a better one."""
+        entry = identity and self.users.entry_of(identity)
+        if not entry and not self.has_receipt(receipt.source):
+            self.store_receipt(receipt)
+            # Somebody who still found it may have committed meanwhile, and have stored theirs before this one.
+            entry = identity and self.users.entry_of(identity)
+        if entry and not self.is_stored(entry.receipt):
+            self.store_committed(entry.receipt)
 
     def seconds_since(self, started: datetime) -> float:
         """Tell how long ago something was; not at all, should the clock have been put back since."""
@@ -237,18 +246,18 @@ class _Import:
 
     def run(self, *, again: bool) -> Receipt:
         stream = self._fetch()
-        upload = self._upload
         if stream and not self._content.fault:
             self._corrects = self._find_corrected(stream)
         with self._case.users.importing(
-            upload,
+            self._upload,
             self._content.sha256,
             self._case.policy,
             corrects=self._corrects,
             seconds_left=self._seconds_left(),
         ) as importing:
             history = importing.history
-            decision = admit(upload, history, self._case.policy, corrects=self._corrects, again=again)
+            self._remember_sequencer(history.same_upload)
+            decision = admit(self._upload, history, self._case.policy, corrects=self._corrects, again=again)
             if decision and history.same_upload and history.settled:
                 return self._answer_again(decision, history.same_upload)
             if not decision and self._content.fault:
@@ -261,6 +270,10 @@ class _Import:
             importing.commit(receipt)
         self._case.store_committed(receipt)
         return receipt
+
+    def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
+        """Take what the upload was announced by before, should it be delivered by somebody who only names it."""
+        self._sequencer = self._sequencer or (entry.receipt.source.sequencer if entry else None)
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""

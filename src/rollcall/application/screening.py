@@ -223,6 +223,6 @@ def why_turned_down(code: Code, unique_by: Sequence[str]) -> Fault:
     messages = {
         Code.DUPLICATE_ROW: f"a user with the same {', '.join(unique_by)} is there already; remove the row",
         Code.ALREADY_CORRECTED: "the row was mended and registered before; remove it",
-        Code.NOTHING_TO_CORRECT: "the row comes from an import that is not loaded here; mend the original file",
+        Code.NOTHING_TO_CORRECT: "the row comes from a file that was refused or is unknown here; mend that file",
     }
     return Fault(code, messages[code])

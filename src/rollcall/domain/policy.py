@@ -202,7 +202,7 @@ def admit(
         None to import it; otherwise why not.
     """
     if not history.known:
-        return None
+        return _admit_correction(corrects, None) if corrects == NO_IMPORT else None
     entry = history.same_upload
     if entry and entry.in_force:
         return Decision(

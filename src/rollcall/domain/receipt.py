@@ -127,7 +127,7 @@ class Receipt:
         rejected_rows: Where the file of all refused rows lies; None if none was.
         started: When the import began.
         seconds: How long it took.
-        corrects: The import whose mended rows these are; None for a file of users.
+        corrects: The import whose mended rows these are; None for a file of users, and for rows of no import.
         import_id: The number of the import; for a redelivery, of the import that counts.
         first_receipt: For a redelivery, the receipt of the import that counts.
     """

@@ -16,7 +16,7 @@ class ObjectReference:
         key: The object key, decoded.
         version: The version wanted; None for the newest.
         etag: The ETag that was announced, where no version tells states apart; None if none was.
-        sequencer: See `Upload`. The same object may be announced with several, and whoever names a key knows none.
+        sequencer: See `Upload`; only with a version that no other replaces. Whoever names a key knows none.
     """
 
     bucket: str = ""

@@ -8,7 +8,6 @@ message structure". Nothing that is raised here shows any of an event, since any
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
@@ -119,18 +118,17 @@ def _reference(
     if is_folder(key, described.get("size")):
         return
     version = version if isinstance(version, str) and version else None
-    sequencer = described.get("sequencer")
-    if not isinstance(sequencer, str) or not _SEQUENCER.fullmatch(sequencer):
-        sequencer = None
-    refer = partial(ObjectReference, bucket=bucket, key=key, sequencer=sequencer)
     # "null" is the version of an object from before its bucket had versions: one that others replace.
     if version not in {None, "null"}:
-        yield refer(version=version)
+        sequencer = described.get("sequencer")
+        if not isinstance(sequencer, str) or not _SEQUENCER.fullmatch(sequencer):
+            sequencer = None
+        yield ObjectReference(bucket=bucket, key=key, version=version, sequencer=sequencer)
     elif isinstance(etag, str) and etag:
         # In quotes, as HTTP has it and S3 itself everywhere but in events.
-        yield refer(version=version, etag=f'"{etag.strip(chr(34))}"')
+        yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"')
     else:
-        yield refer()
+        yield ObjectReference(bucket=bucket, key=key)
 
 
 def _read(text: str, where: str) -> object:
