@@ -189,6 +189,12 @@ def _compared(stage: _Stage) -> Scene:
     return _in_a_folder(stage, upload=upload, **_UNIQUE)
 
 
+def _updating(stage: _Stage) -> Scene:
+    """Whoever is there already would be changed; nobody is, so that the oracle knows everybody."""
+    migrate(stage.database_url, Policy(unique_by=("name", "country")))
+    return _in_a_folder(stage, **{**_UNIQUE, "ROLLCALL_ON_DUPLICATE": "update"})
+
+
 def _refused(stage: _Stage) -> Scene:
     """Only the last row is one too many, so that the good ones are in the table already and have to go."""
     upload = made_upload("list.csv", rows=ROWS, bad_share=0.2)
@@ -277,6 +283,7 @@ def scenes(
         yield {
             "a local file": partial(_in_a_folder, stage),
             "a local file, compared with who is there": partial(_compared, stage),
+            "a local file that updates": partial(_updating, stage),
             "mended rows": partial(_mended, stage),
             "a file that is refused": partial(_refused, stage),
             "a second delivery": partial(_redelivered, stage),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SCENES = (
     "a local file",
     "a local file, compared with who is there",
+    "a local file that updates",
     "mended rows",
     "a file that is refused",
     "a second delivery",
