@@ -192,7 +192,7 @@ def _compared(stage: _Stage) -> Scene:
 def _updating(stage: _Stage) -> Scene:
     """Whoever is there already would be changed; nobody is, so that the oracle knows everybody."""
     migrate(stage.database_url, Policy(unique_by=("name", "country")))
-    return _in_a_folder(stage, **{**_UNIQUE, "ROLLCALL_ON_DUPLICATE": "update"})
+    return _in_a_folder(stage, ROLLCALL_UNIQUE_BY="name,country", ROLLCALL_ON_DUPLICATE="update")
 
 
 def _refused(stage: _Stage) -> Scene:
