@@ -62,6 +62,11 @@ def _receipt_key(receipt: Receipt) -> str:
     return f"{receipt.source.key}/{receipt.source.version}/receipt.json"
 
 
+def _stored_receipt(desk: Desk, receipt: Receipt) -> Receipt:
+    """What lies where a receipt belongs."""
+    return from_dict(json.loads(desk.stored()[_receipt_key(receipt)]))
+
+
 def _verdict(upload: CsvUpload) -> tuple[Status, Code | None]:
     if upload.faults and not upload.users:
         return Status.REFUSED, Code.TOO_MANY_REJECTIONS
@@ -221,7 +226,7 @@ def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_
 
     assert again.first_receipt
     assert again.first_receipt.status is Status.PARTIALLY_LOADED
-    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
+    assert _stored_receipt(desk, again) == again.first_receipt
 
 
 def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_undone() -> None:
@@ -235,7 +240,7 @@ def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_un
 
     assert (again.status, again.code) == (Status.REFUSED, Code.KEY_ALREADY_LOADED)
     assert (again.import_id, again.first_receipt) == (before.import_id, None)
-    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == before
+    assert _stored_receipt(desk, again) == before
     assert desk.users.entry(before.import_id or 0).undone
 
 
@@ -351,7 +356,7 @@ def test_an_undone_upload_stays_undone_until_somebody_asks() -> None:
 
     assert (again.status, again.import_id) == (Status.LOADED, 1)
     assert desk.rows() == ANN_AND_BOB
-    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again
+    assert _stored_receipt(desk, again) == again
     assert desk.load(reference).code is Code.REDELIVERY
 
 
@@ -376,7 +381,7 @@ def test_a_refused_upload_is_judged_again() -> None:
     assert _counts(refused) == (0, 2, 2)
     assert (loaded.status, loaded.import_id) == (Status.PARTIALLY_LOADED, refused.import_id)
     assert len(desk.rows()) == 2
-    assert from_dict(json.loads(desk.stored()[_receipt_key(loaded)])) == loaded
+    assert _stored_receipt(desk, loaded) == loaded
 
 
 @given(
@@ -462,7 +467,7 @@ def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, s
     assert receipt.source.version == reference.version
     assert desk.rows() == []
     assert list(desk.users.entries()) == []
-    assert from_dict(json.loads(desk.stored()[_receipt_key(receipt)])) == receipt
+    assert _stored_receipt(desk, receipt) == receipt
 
 
 @attrs.frozen
@@ -556,7 +561,7 @@ def test_the_receipt_of_an_import_is_not_overwritten_when_its_upload_is_gone() -
     late = attrs.evolve(desk, through=_EmptiedStore()).load(reference)
 
     assert late.code is Code.SOURCE_GONE
-    assert from_dict(json.loads(desk.stored()[_receipt_key(first)])) == first
+    assert _stored_receipt(desk, first) == first
 
 
 @pytest.mark.parametrize("data", [GOOD, b""])
@@ -571,7 +576,7 @@ def test_an_upload_that_is_gone_since_its_import_gets_the_receipt_of_that(data: 
 
     [entry] = desk.users.entries()
     assert late.code is Code.SOURCE_GONE
-    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+    assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
 def test_an_upload_that_is_gone_since_its_second_verdict_gets_the_receipt_of_that() -> None:
@@ -586,7 +591,7 @@ def test_an_upload_that_is_gone_since_its_second_verdict_gets_the_receipt_of_tha
 
     [entry] = desk.users.entries()
     assert entry.receipt.status is Status.PARTIALLY_LOADED
-    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+    assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
 class _SlowStore(MemoryObjectStore):
@@ -617,7 +622,7 @@ def test_the_receipt_of_a_rival_that_still_found_the_upload_stands() -> None:
     attrs.evolve(desk, through=_EmptiedStore(), into=into).load(reference)
 
     [entry] = desk.users.entries()
-    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+    assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
 def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> None:
@@ -704,7 +709,7 @@ def test_without_versions_an_upload_too_large_to_be_read_is_known_by_size_and_ti
 
     assert refused.code is Code.SIZE_LIMIT
     assert refused.source.version.startswith(f"{len(GOOD)}-2026-01-01T00:00:")
-    assert from_dict(json.loads(desk.stored()[_receipt_key(refused)])) == refused
+    assert _stored_receipt(desk, refused) == refused
     assert desk.load(ObjectReference(key="users.csv")).status is Status.LOADED
 
 
@@ -795,7 +800,7 @@ def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
 
     assert again.code is Code.REDELIVERY
     assert again.first_receipt
-    assert from_dict(json.loads(desk.stored()[_receipt_key(again)])) == again.first_receipt
+    assert _stored_receipt(desk, again) == again.first_receipt
     assert len(desk.rows()) == 2
 
 
@@ -834,7 +839,7 @@ def test_who_is_frozen_after_its_commit_puts_no_old_receipt_over_a_newer_one(fir
 
     [entry] = desk.users.entries()
     assert entry.receipt.status is Status.PARTIALLY_LOADED
-    assert from_dict(json.loads(desk.stored()[_receipt_key(entry.receipt)])) == entry.receipt
+    assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
 def test_no_receipt_is_stored_for_an_import_that_could_not_be_committed() -> None:

@@ -57,14 +57,8 @@ class Staging:
         """Put before each row of a block where it comes from."""
         records = block.csv.split(b"\n")
         records.pop()
-        if block.origins is None:
-            return b"".join(
-                b",,%d,%b\n" % (line, record) for line, record in zip(block.lines, records, strict=True)
-            )
-        return b"".join(
-            b"%d,%d,%d,%b\n" % (*origin, line, record)
-            for origin, line, record in zip(block.origins, block.lines, records, strict=True)
-        )
+        origins = [b"%d,%d" % origin for origin in block.origins or ()] or [b","] * len(records)
+        return b"".join(b"%b,%d,%b\n" % row for row in zip(origins, block.lines, records, strict=True))
 
     def settle(self) -> Settlement:
         """Turn down, merge, count. Until the transaction ends nobody else can do so."""
