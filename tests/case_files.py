@@ -132,7 +132,7 @@ def require_alike(one: Outcome, other: Outcome) -> None:
 
 
 def _without_run(receipt: Receipt) -> Receipt:
-    return attrs.evolve(receipt, import_id=None, rejected_rows=None, started=EPOCH, seconds=0.0)
+    return attrs.evolve(receipt, import_id=None, rejected_rows=None, remedies=(), started=EPOCH, seconds=0.0)
 
 
 def _without_import(outcome: Outcome) -> list[list[str]]:

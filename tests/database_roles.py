@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -47,11 +48,12 @@ class EachJobAsItsRole(PostgresUserRepository):
     """A repository that imports and looks as the importer, and undoes as the operator.
 
     Args:
-        url: The database's URL, for whomever.
+        url: The database's URL, whatever the role.
+        options: See `PostgresUserRepository`.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(acting_as(IMPORTER, url))
+    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - whatever a repository takes
+        super().__init__(acting_as(IMPORTER, url), **options)
         self._operator = PostgresUserRepository(acting_as(OPERATOR, url))
 
     def undo(self, import_id: int, at: datetime) -> int:

@@ -231,7 +231,9 @@ def _rows_of_another_width(draw: st.DrawFn, dialect: _Dialect) -> _Row:
         cells = [*cells, *draw(st.lists(st.text("ab", max_size=3), min_size=1, max_size=3))]
         code = Code.EXTRA_CELL
     else:
-        cells = ["a", *cells][: draw(st.integers(1, len(cells) - 1))]
+        # Those of no meaning may be missing at the end.
+        needed = [position for position, column in enumerate(dialect.columns) if column]
+        cells = ["a", *cells][: draw(st.integers(1, needed[-1]))]
         code = Code.MISSING_CELL
     return _Row(raw=draw(_written(cells, dialect.delimiter)), faults=((code, None),))
 

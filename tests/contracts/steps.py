@@ -70,9 +70,9 @@ def load(
         if registered:
             importing.register(a_block(registered))
         counts = Counts(read=len(registered), registered=len(registered))
-        importing.commit(a_receipt(upload, importing.import_id, counts))
-    assert importing.import_id is not None
-    return importing.import_id
+        importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
+    assert importing.verdict.import_id is not None
+    return importing.verdict.import_id
 
 
 @contextmanager

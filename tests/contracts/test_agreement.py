@@ -145,8 +145,8 @@ class Agreement(RuleBasedStateMachine):
         self.uploads = MemoryObjectStore("bucket", now=lambda: NOON)
         self.references: list[ObjectReference] = []
         self.commits_fail = False
-        self.postgres = PostgresUserRepository(self.url)
-        self.memory = Side(MemoryUserRepository(before_commit=self._refuse_commit))
+        self.postgres = PostgresUserRepository(self.url, new_secret=lambda: b"secret")
+        self.memory = Side(MemoryUserRepository(before_commit=self._refuse_commit, new_secret=lambda: b"secret"))
         self.real = Side(self.postgres)
 
     def teardown(self) -> None:
@@ -221,7 +221,7 @@ class Agreement(RuleBasedStateMachine):
     def replace_the_worker(self) -> None:
         """Another process goes on, as after every deployment."""
         self.postgres.close()
-        self.postgres = PostgresUserRepository(self.url)
+        self.postgres = PostgresUserRepository(self.url, new_secret=lambda: b"secret")
         self.real.users = self.postgres
 
     @rule()

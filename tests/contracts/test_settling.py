@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -20,12 +21,12 @@ from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
-    Origin,
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
     UserRepository,
 )
+from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
@@ -56,7 +57,7 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
     def prepared(policy: Policy) -> UserRepository:
         url = emptied()
         migrate(acting_as(MIGRATOR, url), policy)
-        opened.append(EachJobAsItsRole(url))
+        opened.append(EachJobAsItsRole(url, new_secret=lambda: b"secret"))
         return opened[-1]
 
     try:
@@ -205,17 +206,17 @@ def test_of_imports_that_mind_duplicates_only_the_newest_can_be_undone(opening: 
 
 
 def test_the_newest_is_the_one_that_was_compared_last(opening: Opening) -> None:
-    """Not the one with the highest number: an import that is made again keeps its own."""
+    """Whatever its number, and whatever it was before."""
     desk = Desk(opening(BY_NAME), BY_NAME)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
     desk.repository.undo(first.import_id or 0, NOON)
     second = desk.drop("b.csv", b"name,country,age\nA,X,1\nB,X,3\n")
     again = desk.importer()(ObjectReference(key="a.csv"), again=True)
 
-    assert (again.import_id, again.counts.unchanged) == (first.import_id, 1)
-    with pytest.raises(UndoRefusedError, match=f"import {first.import_id} came after it"):
+    assert (again.import_id, again.counts.unchanged) == (3, 1)
+    with pytest.raises(UndoRefusedError, match="import 3 came after it"):
         desk.repository.undo(second.import_id or 0, NOON)
-    desk.repository.undo(first.import_id or 0, NOON)
+    desk.repository.undo(3, NOON)
     desk.repository.undo(second.import_id or 0, NOON)
 
     assert list(desk.repository.users()) == []
@@ -228,10 +229,10 @@ def test_an_import_that_was_open_while_another_was_made_came_after_it(opening: O
         quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
         slow.register(Block(b"A,X,1\n", [range(2, 3)]))
         slow.settle()
-        receipt = a_receipt(an_upload("slow.csv"), slow.import_id, Counts(read=1, unchanged=1))
+        receipt = a_receipt(an_upload("slow.csv"), slow.verdict.import_id, Counts(read=1, unchanged=1))
         slow.commit(attrs.evolve(receipt, policy=BY_NAME.described()))
 
-    with pytest.raises(UndoRefusedError, match=f"import {slow.import_id} came after it"):
+    with pytest.raises(UndoRefusedError, match=f"import {slow.verdict.import_id} came after it"):
         desk.repository.undo(quick.import_id or 0, NOON)
 
 
@@ -253,7 +254,7 @@ def test_a_rival_that_settles_is_not_waited_for_long(opening: Opening, monkeypat
         first.settle()
         with pytest.raises(ImportInProgressError):
             settle("2")
-        first.commit(a_receipt(an_upload("1"), first.import_id, Counts(read=1, registered=1)))
+        first.commit(a_receipt(an_upload("1"), first.verdict.import_id, Counts(read=1, registered=1)))
 
     assert len(list(repository.users())) == 1
 
@@ -272,7 +273,7 @@ def test_who_is_frozen_after_it_settled_gives_way_once_it_is_overdue(
             importing.register(Block(f"{name},X,1\n".encode(), [range(2, 3)]))
             importing.settle()
             meanwhile()
-            importing.commit(a_receipt(an_upload(name), importing.import_id, Counts(read=1, registered=1)))
+            importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, Counts(read=1, registered=1)))
 
     with pytest.raises(RepositoryUnavailableError):
         load("frozen", lambda: load("rival", lambda: None, None), -9)
@@ -309,7 +310,7 @@ def test_a_row_of_an_import_that_is_not_in_force_is_turned_down(opening: Opening
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
-    second = desk.drop("b.csv", mended + b"C,X,3,9,,77,\r\nD,X,4,9,,77,\r\n")
+    second = desk.drop("b.csv", mended + b"C,X,3,9,,,77\r\nD,X,4,9,,,77\r\n")
 
     assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 2, 3)]
     assert [user.age for user in desk.repository.users()] == [1, 2]
@@ -331,11 +332,35 @@ def test_what_is_turned_down_is_told_in_the_order_of_the_file(opening: Opening) 
     assert list(repository.users()) == []
 
 
+def _origin(desk: Desk, receipt: Receipt, line: int) -> Origin:
+    entry = desk.repository.entry(receipt.import_id or 0)
+    return Verdict(entry.import_id, entry.secret).origin(line)
+
+
+def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
+    """And then is refused; otherwise the correction of an undone import would stay in force."""
+    desk = Desk(opening(Policy()), Policy())
+    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    import_id = first.import_id or 0
+    with (
+        ThreadPoolExecutor(1) as pool,
+        desk.repository.importing(an_upload("b"), "b", corrects=import_id) as importing,
+    ):
+        importing.register(Block(b"B,X,2\n", [range(2, 3)], [_origin(desk, first, 3)]))
+        importing.settle()
+        undo = pool.submit(desk.repository.undo, import_id, NOON)
+        with pytest.raises(TimeoutError):
+            undo.result(0.3)
+        importing.commit(a_receipt(an_upload("b"), importing.verdict.import_id, Counts(read=1, registered=1)))
+        with pytest.raises(UndoRefusedError, match="corrects it"):
+            undo.result()
+
+
 def test_an_origin_is_mended_once_within_a_file(opening: Opening) -> None:
     """The first of two rows that say the same line."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
-    origin = Origin(first.import_id or 0, 3)
+    origin = _origin(desk, first, 3)
 
     with desk.repository.importing(an_upload("b"), "b", corrects=origin.import_id) as importing:
         importing.register(Block(b"B,X,2\nB,X,3\n", [range(2, 4)], [origin, origin]))
@@ -349,7 +374,7 @@ def test_of_two_rows_for_one_origin_the_first_counts_though_it_is_a_duplicate(op
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
     desk = Desk(opening(policy), policy)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
-    origin = Origin(first.import_id or 0, 3)
+    origin = _origin(desk, first, 3)
 
     with desk.repository.importing(an_upload("b"), "b", policy, corrects=origin.import_id) as importing:
         importing.register(Block(b"A,X,2\nC,X,3\n", [range(2, 4)], [origin, origin]))
@@ -402,7 +427,7 @@ def test_both_settle_alike(emptied: Callable[[], str], data: st.DataObject) -> N
         on_new_version=data.draw(st.sampled_from(OnNewVersion)),
     )
     with postgres(emptied) as prepared:
-        desks = [Desk(MemoryUserRepository(), policy), Desk(prepared(policy), policy)]
+        desks = [Desk(MemoryUserRepository(new_secret=lambda: b"secret"), policy), Desk(prepared(policy), policy)]
         rejected: list[Receipt] = []
         for number in range(data.draw(st.integers(1, 5))):
             step = data.draw(st.sampled_from(["file", "file", "mend", "undo"]))

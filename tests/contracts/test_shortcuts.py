@@ -59,6 +59,6 @@ def require_the_same(emptied: Callable[[], str], data: bytes, policy: Policy, *,
 def _what_comes_of(url: str, data: bytes, policy: Policy, *, batch: int = WHOLE) -> tuple[Came, list[Any]]:
     with psycopg.connect(url) as connection:
         make_unique_index(connection, policy)
-    with closing(PostgresUserRepository(url)) as users:
+    with closing(PostgresUserRepository(url, new_secret=lambda: b"secret")) as users:
         came = what_comes_of([FIRST, data], users, policy, batch=batch)
     return came, [asked(url, table) for table in TABLES]

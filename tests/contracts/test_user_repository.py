@@ -162,10 +162,10 @@ def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str
     upload = upload or an_upload()
     with repository.importing(upload, sha256) as importing:
         importing.commit(
-            a_receipt(upload, importing.import_id, Counts(read=3, withheld=2, rejected=1), Status.REFUSED)
+            a_receipt(upload, importing.verdict.import_id, Counts(read=3, withheld=2, rejected=1), Status.REFUSED)
         )
-    assert importing.import_id is not None
-    return importing.import_id
+    assert importing.verdict.import_id is not None
+    return importing.verdict.import_id
 
 
 def note_lost(
@@ -221,7 +221,7 @@ class TestRegistering:
                 for batch in batches:
                     importing.register(a_block(batch))
                 counts = Counts(read=len(together), registered=len(together))
-                importing.commit(a_receipt(an_upload(), importing.import_id, counts))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
 
             assert harness.contents() == together
 
@@ -239,7 +239,7 @@ class TestRegistering:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN]))
                 before = list(harness.rival().users()), list(harness.rival().entries())
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
                 after = list(harness.rival().users())
 
             assert before == ([], [])
@@ -354,7 +354,7 @@ class TestFailing:
             importing.register(a_block([ANN]))
             importing.register(bad)
             importing.register(a_block([BEN]))
-            importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=3, registered=3)))
+            importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=3, registered=3)))
 
     def test_a_repository_goes_on_after_a_block_that_does_not_fit(self, stored: Stored) -> None:
         """One bad upload is not the end of the day."""
@@ -398,7 +398,7 @@ class TestFailing:
             with harness.repository.importing(an_upload(), "sha") as importing:
                 importing.register(a_block([ANN, BEN]))
                 counts = Counts(read=claimed, registered=claimed)
-                importing.commit(a_receipt(an_upload(), importing.import_id, counts))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
 
         with stored() as harness:
             with pytest.raises(ConservationError):
@@ -414,7 +414,7 @@ class TestFailing:
                 importing.register(a_block([BEN]))
                 importing.withhold()
                 counts = Counts(read=1001, withheld=1001)
-                importing.commit(a_receipt(an_upload(), importing.import_id, counts, Status.REFUSED))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts, Status.REFUSED))
 
             assert harness.contents() == []
             assert [entry.receipt.status for entry in harness.repository.entries()] == [Status.REFUSED]
@@ -428,7 +428,7 @@ class TestFailing:
                 importing.register(a_block([ANN]))
                 importing.withhold()
                 importing.register(a_block([BEN]))
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
 
             assert harness.contents() == [BEN]
 
@@ -438,7 +438,7 @@ class TestFailing:
         def commit_and_fail(harness: Harness) -> NoReturn:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN]))
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
                 raise BlockError
 
         with stored() as harness:
@@ -459,9 +459,10 @@ class TestLedger:
         with stored() as harness:
             with harness.repository.importing(upload, "sha") as importing:
                 importing.register(a_block([ANN, BEN]))
-                receipt = a_receipt(upload, importing.import_id, counts, Status.PARTIALLY_LOADED)
+                receipt = a_receipt(upload, importing.verdict.import_id, counts, Status.PARTIALLY_LOADED)
                 importing.commit(receipt)
-            entry = LedgerEntry(import_id=importing.import_id or 0, receipt=receipt)
+            verdict = importing.verdict
+            entry = LedgerEntry(import_id=verdict.import_id, receipt=receipt, secret=verdict.secret)
 
             assert harness.repository.entry(entry.import_id) == entry
             assert harness.rival().entry_of(upload.identity) == entry
@@ -475,19 +476,32 @@ class TestLedger:
             assert [entry.import_id for entry in harness.repository.entries()] == numbers[::-1]
             assert numbers == sorted(set(numbers))
 
-    def test_an_upload_keeps_its_number(self, stored: Stored) -> None:
-        """However often it is refused, loaded, undone and loaded again."""
+    def test_each_verdict_has_a_number_of_its_own(self, stored: Stored) -> None:
+        """However often an upload is refused, loaded, undone and loaded again; the ledger keeps the latest."""
         with stored() as harness:
             first = refuse(harness.repository)
             load(harness.repository, [BEN], an_upload("other"))
             again = refuse(harness.repository)
             loaded = load(harness.repository, [ANN])
             harness.repository.undo(loaded, NOON)
-            anew = load(harness.repository, [ANN])
+            last = load(harness.repository, [ANN])
 
-            assert first == again == loaded == anew
-            assert len(list(harness.repository.entries())) == 2
+            assert len({first, again, loaded, last}) == 4
+            assert [entry.import_id for entry in harness.repository.entries()] == [last, 2]
+            assert harness.repository.entry(last).secret
+            for replaced in (first, again, loaded):
+                with pytest.raises(UnknownImportError):
+                    harness.repository.undo(replaced, NOON)
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"]
+
+    def test_an_entry_in_force_is_never_replaced(self, stored: Stored) -> None:
+        """Nobody registers an upload twice, whatever they make of the history."""
+        with stored() as harness:
+            load(harness.repository, [ANN])
+            with pytest.raises(ImportInProgressError):
+                load(harness.repository, [ANN])
+
+            assert [user.name for user in harness.contents()] == ["Ann"]
 
     def test_an_upload_is_known_as_soon_as_it_has_its_verdict(self, stored: Stored) -> None:
         """Whatever that was, and whatever becomes of it."""
@@ -495,9 +509,9 @@ class TestLedger:
             identity = an_upload().identity
             with harness.repository.importing(an_upload(), "sha"):
                 assert harness.rival().entry_of(identity) is None
-            import_id = refuse(harness.repository)
+            refuse(harness.repository)
             refused = harness.rival().entry_of(identity)
-            load(harness.repository, [ANN])
+            import_id = load(harness.repository, [ANN])
             loaded = harness.rival().entry_of(identity)
             harness.repository.undo(import_id, NOON)
             undone = harness.rival().entry_of(identity)
@@ -525,7 +539,7 @@ class TestHistory:
         """And the import has a number all the same."""
         with stored() as harness, harness.repository.importing(an_upload(), "sha") as importing:
             assert importing.history == History()
-            assert importing.import_id is not None
+            assert importing.verdict.import_id is not None
 
     def test_an_upload_knows_itself_whatever_became_of_it(self, stored: Stored) -> None:
         """Loaded, undone or refused."""
@@ -534,15 +548,15 @@ class TestHistory:
             loaded = history(harness, an_upload(), "sha")
             harness.repository.undo(import_id, NOON)
             undone = history(harness, an_upload(), "sha")
-            refuse(harness.repository, an_upload(), "sha")
+            again = refuse(harness.repository, an_upload(), "sha")
             refused = history(harness, an_upload(), "sha")
 
             assert (loaded, undone, refused) == (
                 (import_id, None, None),
                 (import_id, None, None),
-                (import_id, None, None),
+                (again, None, None),
             )
-            assert harness.repository.entry(import_id).receipt.status is Status.REFUSED
+            assert harness.repository.entry(again).receipt.status is Status.REFUSED
 
     def test_the_history_tells_what_was_undone(self, stored: Stored) -> None:
         """Else an undone import would be taken for one in force."""
@@ -722,11 +736,14 @@ class TestRivals:
                 waiting = threading.Thread(target=lambda: told.append(history(harness, upload, sha256)))
                 waiting.start()
                 seen = eventually(harness.waits)
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
             waiting.join()
 
             assert seen
-            assert told in ([(importing.import_id, None, None)], [(None, importing.import_id, None)])
+            assert told in (
+                [(importing.verdict.import_id, None, None)],
+                [(None, importing.verdict.import_id, None)],
+            )
 
     def test_different_uploads_are_imported_at_the_same_time(self, stored: Stored) -> None:
         """Nobody waits for whom nobody doubles."""
@@ -734,7 +751,9 @@ class TestRivals:
             with harness.repository.importing(an_upload("1"), "1") as importing:
                 importing.register(a_block([ANN]))
                 load(harness.rival(), [BEN], an_upload("2"), "2")
-                importing.commit(a_receipt(an_upload("1"), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(
+                    a_receipt(an_upload("1"), importing.verdict.import_id, Counts(read=1, registered=1))
+                )
 
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"]
 
@@ -750,7 +769,7 @@ class TestRivals:
                     return
                 importing.register(a_block(batch))
                 counts = Counts(read=len(batch), registered=len(batch))
-                importing.commit(a_receipt(upload, importing.import_id, counts))
+                importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
 
         def try_to(repository: UserRepository, upload: Upload) -> None:
             try:
@@ -840,23 +859,23 @@ class TestOverdue:
     def test_who_has_committed_is_overdue_no_more(self, stored: Stored) -> None:
         """Its connection may be in use for something else by then."""
         with stored() as harness:
-            load(harness.repository, [ANN], seconds_left=-9)
+            load(harness.repository, [ANN], an_upload("other"), seconds_left=-9)
             with harness.repository.importing(an_upload(), "sha") as importing:
                 with pytest.raises(ImportInProgressError):
                     load(harness.rival(), [BEN], sha256="sha")
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
 
-            assert [entry.receipt.counts.read for entry in harness.repository.entries()] == [0]
+            assert [entry.receipt.counts.read for entry in harness.repository.entries()] == [0, 1]
 
     def test_who_has_committed_holds_nothing_any_more(self, stored: Stored) -> None:
         """It may be frozen then, and nobody ends it."""
         with stored() as harness:
             with harness.repository.importing(an_upload(), "sha") as importing:
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
                 with harness.rival().importing(an_upload(), "sha") as rival:
                     known = rival.history.same_upload
 
-            assert known == harness.repository.entry(importing.import_id or 0)
+            assert known == harness.repository.entry(importing.verdict.import_id or 0)
 
     def test_who_has_time_left_is_not_disturbed(self, stored: Stored) -> None:
         """However long a rival waits."""
@@ -865,7 +884,7 @@ class TestOverdue:
                 importing.register(a_block([ANN]))
                 with pytest.raises(ImportInProgressError):
                     load(harness.rival(), [BEN], sha256="sha")
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
 
             assert harness.contents() == [ANN]
 
@@ -912,7 +931,7 @@ class TestOverdue:
                 importing.settle()
             meanwhile()
             counts = Counts(read=registered, registered=registered)
-            importing.commit(a_receipt(an_upload(), importing.import_id, counts))
+            importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
 
 
 class TestLost:
@@ -1109,7 +1128,7 @@ class TestPostgresConnections:
             pairs = list(zip(repository.users(), repository.users(), strict=True))
             importing.register(a_block([CEM]))
             [entry] = repository.entries()
-            importing.commit(a_receipt(an_upload("2"), importing.import_id, Counts(read=1, registered=1)))
+            importing.commit(a_receipt(an_upload("2"), importing.verdict.import_id, Counts(read=1, registered=1)))
 
         assert pairs == [(ANN, ANN), (BEN, BEN)]
         assert entry.receipt.source.key == "1"
@@ -1141,7 +1160,7 @@ class TestPostgresConnections:
                 assert cut_off_clients(database_url) == 1
                 if then == "commit":
                     counts = Counts(read=registered, registered=registered)
-                    importing.commit(a_receipt(an_upload(), importing.import_id, counts))
+                    importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
                 elif then == "register":
                     # The first bytes after the end may still go out unopposed.
                     for _ in range(100):
@@ -1180,7 +1199,7 @@ class TestPostgresConnections:
                 importing.register(a_block([ANN]))
                 cut_off_clients(database_url)
                 load(rival, [BEN], sha256="sha")
-                importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=1, registered=1)))
+                importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
 
         with pytest.raises(RepositoryUnavailableError):
             be_replaced()
@@ -1204,11 +1223,11 @@ class TestPostgresConnections:
             waiting = threading.Thread(target=wait)
             waiting.start()
             assert eventually(lambda: bool(asked(database_url, WAITING)))
-            importing.commit(a_receipt(an_upload(), importing.import_id))
+            importing.commit(a_receipt(an_upload(), importing.verdict.import_id))
         waiting.join()
         strict.close()
 
-        assert [entry and entry.import_id for entry in told] == [importing.import_id]
+        assert [entry and entry.import_id for entry in told] == [importing.verdict.import_id]
 
 
 def refusing_password(connection: socket.socket) -> None:
@@ -1399,7 +1418,7 @@ def test_only_an_importer_of_the_same_role_is_ended_and_that_needs_no_right(
         with other.importing(an_upload(), "sha", seconds_left=-9) as importing:
             with pytest.raises(ImportInProgressError):
                 load(theirs, [BEN], sha256="sha")
-            importing.commit(a_receipt(an_upload(), importing.import_id, Counts(read=0)))
+            importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
         with (
             suppress(RepositoryUnavailableError),
             closing(PostgresUserRepository(url)) as frozen,

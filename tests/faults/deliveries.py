@@ -24,6 +24,7 @@ from rollcall.application.ports import (
     StoreUnavailableError,
     UserRepository,
 )
+from rollcall.domain import correction
 from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
@@ -170,9 +171,9 @@ class WatchedImporting:
     delivery: Delivery
 
     @property
-    def import_id(self) -> int | None:
+    def verdict(self) -> correction.Verdict:
         """As it is."""
-        return self.inner.import_id
+        return self.inner.verdict
 
     @property
     def history(self) -> History:

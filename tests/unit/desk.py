@@ -44,7 +44,9 @@ class Desk:
 
     uploads: MemoryObjectStore = attrs.field(factory=lambda: _bucket("inbox"))
     reports: MemoryObjectStore = attrs.field(factory=lambda: _bucket("reports"))
-    users: MemoryUserRepository = attrs.field(factory=lambda: MemoryUserRepository(patience=0))
+    users: MemoryUserRepository = attrs.field(
+        factory=lambda: MemoryUserRepository(patience=0, new_secret=lambda: b"secret")
+    )
     through: ObjectStore | None = None
     into: ObjectStore | None = None
 

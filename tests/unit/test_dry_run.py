@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.rejected_rows import token_of
+from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
@@ -62,7 +64,8 @@ def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
 
 
 def _verdict(receipt: Receipt) -> Receipt:
-    return attrs.evolve(receipt, import_id=None, rejected_rows=None)
+    # A check's rejected rows cannot be corrected where they are.
+    return attrs.evolve(receipt, import_id=None, rejected_rows=None, remedies=())
 
 
 @given(data=files, policy=policies)
@@ -87,9 +90,12 @@ def test_mended_rows_are_checked_as_rows_that_can_be_corrected(
     # Somebody whom no mended row is like, so that the import is in force.
     original = "\n".join(["name,country,age", *bad, "Zoë,Ö,99", ""]).encode()
     first = desk.load(desk.drop(original, "original.csv"))
+    rejected = Verdict(first.import_id or 0, desk.users.entry(first.import_id or 0).secret)
     labels = '"name","country","age","rollcall_line","rollcall_import"'
     rows = [
-        ",".join('"' + cell.replace('"', '""') + '"' for cell in (*row, str(line), str(first.import_id)))
+        ",".join(
+            '"' + cell.replace('"', '""') + '"' for cell in (*row, str(line), token_of(rejected.origin(line)))
+        )
         for row, line in mends
     ]
     reference = desk.drop("\n".join([labels, *rows, ""]).encode(), "mended.csv")
@@ -101,13 +107,11 @@ def test_rows_of_a_refused_correction_are_checked_as_rows_that_can_never_come_ba
     """No ledger is needed to know that."""
     desk = Desk()
     labels = "name,country,age,rollcall_line,rollcall_import"
-    among_others = desk.drop(f"{labels}\nA,X,1,2,1\nB,X,2,3,0\n".encode())
-    before_others = desk.drop(f"{labels}\nB,X,2,3,0\nA,X,1,2,1\n".encode())
+    provable, reserved = (token_of(verdict.origin(2)) for verdict in (Verdict(1, b"secret"), NO_VERDICT))
+    in_part = _checked(desk, desk.drop(f"{labels}\nA,X,1,2,{reserved}\nB,X,2,2,{provable}\n".encode()), Policy())
+    not_at_all = _checked(desk, desk.drop(f"{labels}\nB,X,2,2,{reserved}\nA,X,1,2,1\n".encode()), Policy())
 
-    in_part = _checked(desk, among_others, Policy())
-    not_at_all = _checked(desk, before_others, Policy())
-
-    assert [(one.line, one.faults[0].code) for one in in_part.rejections] == [(3, Code.NOTHING_TO_CORRECT)]
+    assert [(one.line, one.faults[0].code) for one in in_part.rejections] == [(2, Code.NOTHING_TO_CORRECT)]
     assert (not_at_all.status, not_at_all.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
 
 

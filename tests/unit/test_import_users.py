@@ -25,6 +25,7 @@ from rollcall.application.ports import (
     RepositoryUnavailableError,
     StoredObject,
     StoreUnavailableError,
+    UnknownImportError,
 )
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
@@ -314,7 +315,7 @@ def test_a_new_version_is_registered_where_it_is_a_list_of_its_own() -> None:
     loaded = desk.load(second, Policy(on_new_version=OnNewVersion.IMPORT))
 
     assert loaded.status is Status.LOADED
-    assert loaded.import_id == 2
+    assert loaded.import_id == 3
     assert desk.rows() == [*ANN_AND_BOB, ("Cem", "Japan", 52)]
 
 
@@ -354,7 +355,7 @@ def test_an_undone_upload_stays_undone_until_somebody_asks() -> None:
 
     again = desk.load(reference, again=True)
 
-    assert (again.status, again.import_id) == (Status.LOADED, 1)
+    assert (again.status, again.import_id) == (Status.LOADED, 2)
     assert desk.rows() == ANN_AND_BOB
     assert _stored_receipt(desk, again) == again
     assert desk.load(reference).code is Code.REDELIVERY
@@ -371,7 +372,7 @@ def test_to_ask_again_for_what_is_registered_registers_nothing() -> None:
 
 
 def test_a_refused_upload_is_judged_again() -> None:
-    """Nothing was registered, and the policy may have changed; it keeps its number."""
+    """Nothing was registered, and the policy may have changed; each verdict has an id of its own."""
     desk = Desk()
     reference = desk.drop(MIXED)
     refused = desk.load(reference, Policy(max_rejected=Tolerance("0")))
@@ -379,7 +380,9 @@ def test_a_refused_upload_is_judged_again() -> None:
 
     assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
     assert _counts(refused) == (0, 2, 2)
-    assert (loaded.status, loaded.import_id) == (Status.PARTIALLY_LOADED, refused.import_id)
+    assert (loaded.status, loaded.import_id) == (Status.PARTIALLY_LOADED, 2)
+    with pytest.raises(UnknownImportError):
+        desk.users.entry(1)
     assert len(desk.rows()) == 2
     assert _stored_receipt(desk, loaded) == loaded
 

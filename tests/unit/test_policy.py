@@ -22,7 +22,7 @@ from rollcall.domain.policy import (
     judge,
     why_not_undone,
 )
-from rollcall.domain.receipt import Status, Tally
+from rollcall.domain.receipt import Action, Remedy, Status, Tally
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import Upload
 
@@ -143,23 +143,24 @@ def test_the_ledger_decides_whether_an_upload_is_imported(
     assert history.settled == registered
 
 
-def test_a_refused_key_is_told_every_way_on() -> None:
-    """Mend what was rejected, undo what was loaded, or say that it is a new list."""
-    decision = admit(UPLOAD, History(same_key=_entry(7)), Policy())
+@pytest.mark.parametrize("rejected_rows", [None, "memory:rejected.csv"])
+def test_a_new_version_of_a_key_has_every_remedy(rejected_rows: str | None) -> None:
+    """Without a command in the message: terminal, notification and page word the remedies."""
+    loaded = _entry(7, Status.PARTIALLY_LOADED)
+    loaded = attrs.evolve(loaded, receipt=attrs.evolve(loaded.receipt, rejected_rows=rejected_rows))
+    decision = admit(UPLOAD, History(same_key=loaded), Policy())
 
     assert decision
-    assert "drop back the rejected-rows file" in decision.message
-    assert "rollcall undo 7" in decision.message
-    assert "--as-new" in decision.message
-    assert "ROLLCALL_ON_NEW_VERSION=import" in decision.message
+    assert decision.remedies[-2:] == (Remedy(Action.UNDO, 7), Remedy(Action.IMPORT_AS_NEW))
+    assert (Remedy(Action.CORRECT_REJECTED_ROWS, 7) in decision.remedies) == bool(rejected_rows)
+    assert "rollcall" not in decision.message.lower()
 
 
-def test_an_undone_upload_is_told_how_to_be_imported_again() -> None:
-    """Which only a person decides."""
+def test_an_undone_upload_can_be_imported_again() -> None:
     decision = admit(UPLOAD, History(same_upload=_entry(7, undone=True)), Policy())
 
     assert decision
-    assert "--again" in decision.message
+    assert decision.remedies == (Remedy(Action.IMPORT_AGAIN),)
 
 
 @given(

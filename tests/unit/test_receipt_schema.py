@@ -98,6 +98,7 @@ def test_a_value_of_the_wrong_kind_is_refused(status: Status, wrong: object) -> 
         name = path[-2] if isinstance(path[-1], int) else path[-1]
         fits = isinstance(wrong, str) and name in {*texts, "ignored_columns"}
         fits |= wrong == 0.5 and name == "seconds"
+        fits |= wrong is True and name == "last_line_ended"
         if not fits:
             assert not is_as_published(_with(RECEIPTS[status], path, wrong)), path
 

@@ -32,6 +32,14 @@ def require_the_same(data: bytes, policy: Policy, *, piece_bytes: int = WHOLE, b
     """Import into an empty memory, twice."""
     uploads = [FIRST, data]
     with without_shortcuts():
-        precise = what_comes_of(uploads, MemoryUserRepository(), policy, piece_bytes=piece_bytes, batch=batch)
+        precise = what_comes_of(
+            uploads,
+            MemoryUserRepository(new_secret=lambda: b"secret"),
+            policy,
+            piece_bytes=piece_bytes,
+            batch=batch,
+        )
 
-    assert precise == what_comes_of(uploads, MemoryUserRepository(), policy, piece_bytes=piece_bytes, batch=batch)
+    assert precise == what_comes_of(
+        uploads, MemoryUserRepository(new_secret=lambda: b"secret"), policy, piece_bytes=piece_bytes, batch=batch
+    )

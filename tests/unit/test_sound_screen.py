@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from rollcall.application.clean_records import CleanRecords, Split, clean_records
 from rollcall.application.dialect import DELIMITERS, Header, read_header
-from rollcall.application.ports import Origin
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRow
 from rollcall.application.screening import screen
+from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
 from shortcuts import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_shortcuts

@@ -55,7 +55,7 @@ class Bucket:
     def know(self, upload: Upload) -> None:
         """Enter an upload into the ledger."""
         with self.users.importing(upload, None) as importing:
-            importing.commit(a_receipt(upload, importing.import_id))
+            importing.commit(a_receipt(upload, importing.verdict.import_id))
 
     def sweep(self, batch: int = 500) -> Sweep:
         """The use case as it is wired here."""

@@ -13,12 +13,12 @@ from rollcall.application.ports import (
     Listed,
     Lost,
     ObjectNotFoundError,
-    Origin,
     RepositoryUnavailableError,
     Settlement,
     UnknownImportError,
 )
-from rollcall.domain.policy import NO_IMPORT, History, LedgerEntry, Policy
+from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
+from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CACHE_KIB = 16 * 1024
 _ADD_USER = "insert or ignore into users values (?)"
-_ADD_ORIGIN = "insert or ignore into origins values (?, ?)"
+_ADD_ORIGIN = "insert or ignore into origins values (?, ?, ?)"
 
 
 class _Seen:
@@ -57,7 +57,7 @@ class _Seen:
                 pragma journal_mode = off;
                 create table users (key text primary key) without rowid;
                 create table origins (
-                    import_id integer, line integer, primary key (import_id, line)
+                    import_id integer, line integer, proof text, primary key (import_id, line, proof)
                 ) without rowid;
                 create table turned_down (line integer primary key, code text not null);
                 begin;
@@ -70,7 +70,7 @@ class _Seen:
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         with self._explained():
             for line, row, origin in zip(block.lines, rows, origins, strict=True):
-                if origin and origin.import_id == NO_IMPORT:
+                if origin and not origin.provable:
                     self._turn_down(line, Code.NOTHING_TO_CORRECT)
                 elif origin and not self._is_new(_ADD_ORIGIN, *origin):
                     self._turn_down(line, Code.ALREADY_CORRECTED)
@@ -124,7 +124,7 @@ class _Seen:
 class _DryImport:
     _policy: Policy
     _closing: ExitStack
-    import_id: int | None = None
+    verdict: Verdict = NO_VERDICT
     history: History = History(known=False)
     _rows: int = 0
     _seen: _Seen | None = None

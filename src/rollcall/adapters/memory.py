@@ -2,6 +2,7 @@
 
 import csv
 import io
+import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -19,13 +20,13 @@ from rollcall.application.ports import (
     Lost,
     ObjectChangedError,
     ObjectNotFoundError,
-    Origin,
     RepositoryUnavailableError,
     Settlement,
     UndoRefusedError,
     UnknownImportError,
     claims_of,
 )
+from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
@@ -149,7 +150,7 @@ class _Tables:
         ledger: The entries by the identities of their uploads, in the order in which they were committed.
         uploads: The upload and SHA-256 of each entry, by the same.
         users: By their numbers, in the order in which they were registered.
-        corrections: For each rejected row that was mended, the import that mended it.
+        corrections: For each rejected row that was corrected, the import that corrected it.
         queued: The lost uploads, by their identities.
     """
 
@@ -218,8 +219,8 @@ class _Row:
 class _MemoryImport:
     """One open import; what it changes joins the tables at the commit."""
 
-    import_id: int
     history: History
+    _new_verdict: Callable[[], Verdict]
     _tables: _Tables
     _policy: Policy
     _holder: _Holder
@@ -230,7 +231,14 @@ class _MemoryImport:
     _settlement: Settlement | None = None
     new: list[User] = attrs.Factory(list)
     changed: dict[int, User] = attrs.Factory(dict)
-    mended: set[Origin] = attrs.Factory(set)
+    corrected: set[Origin] = attrs.Factory(set)
+    _verdict: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        if not self._verdict:
+            self._verdict = self._new_verdict()
+        return self._verdict
 
     def register(self, block: Block) -> None:
         self._holder.require_not_ended()
@@ -260,7 +268,7 @@ class _MemoryImport:
                 turned_down.append((row.line, code))
                 continue
             if row.origin:
-                self.mended.add(row.origin)
+                self.corrected.add(row.origin)
             if not known:
                 here[key] = len(self.new)
                 self.new.append(row.user)
@@ -284,7 +292,7 @@ class _MemoryImport:
         self._rows.clear()
         self.new.clear()
         self.changed.clear()
-        self.mended.clear()
+        self.corrected.clear()
         self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
@@ -296,7 +304,7 @@ class _MemoryImport:
 
     def _not_correctable(self, origin: Origin, mentioned: set[Origin]) -> Code | None:
         corrected = self._tables.entry(origin.import_id)
-        if not corrected or not corrected.in_force:
+        if not corrected or not corrected.in_force or not corrected.rejected(origin):
             return Code.NOTHING_TO_CORRECT
         before = origin in self._tables.corrections or origin in mentioned
         return Code.ALREADY_CORRECTED if before else None
@@ -320,6 +328,7 @@ class MemoryUserRepository:
         patience: How many seconds an import waits for a rival.
         before_commit: Is called when an import is about to become permanent; what it raises prevents that.
         clock: Tells the seconds by which imports become overdue.
+        new_secret: Draws the secret of a verdict.
     """
 
     def __init__(
@@ -327,7 +336,9 @@ class MemoryUserRepository:
         patience: float = 5,
         before_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        new_secret: Callable[[], bytes] = lambda: secrets.token_bytes(SECRET_BYTES),
     ) -> None:
+        self._new_secret = new_secret
         self._patience = patience
         self._before_commit = before_commit
         self._clock = clock
@@ -358,24 +369,23 @@ class MemoryUserRepository:
             claim(*claims_of(upload, sha256, policy))
             with self._changing:
                 history = self._tables.history(upload, sha256, corrects)
-                if history.same_upload:
-                    import_id = history.same_upload.import_id
-                else:
-                    self._last_import += 1
-                    import_id = self._last_import
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
                 self._commit(opened, upload, sha256, receipt, holder)
                 claims.close()
 
-            yield _MemoryImport(import_id, history, self._tables, policy, holder, corrects, claim, make_permanent)
+            yield _MemoryImport(
+                history, self._draw_verdict, self._tables, policy, holder, corrects, claim, make_permanent
+            )
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
         with self._changing:
             identity = self._identity(import_id)
         with self._claiming({identity, _SETTLING}, _Holder()), self._changing:
             entry = self._tables.ledger[identity]
+            if entry.import_id != import_id:
+                raise UnknownImportError(import_id)  # the upload was judged again meanwhile
             if reason := why_not_undone(entry, self._tables.followers(import_id)):
                 raise UndoRefusedError(import_id, reason)
             theirs = [number for number, row in self._tables.users.items() if row.import_id == import_id]
@@ -421,19 +431,30 @@ class MemoryUserRepository:
             users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
         yield from users
 
+    def _draw_verdict(self) -> Verdict:
+        with self._changing:
+            self._last_import += 1
+            return Verdict(self._last_import, self._new_secret())
+
     def _commit(
         self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt, holder: _Holder
     ) -> None:
         with self._changing:
             holder.require_not_ended()
+            read, now = opened.history.same_upload, self._tables.ledger.get(upload.identity)
+            if now and (now.in_force or not read or now.import_id != read.import_id):
+                raise ImportInProgressError
+            verdict = opened.verdict
             for user in opened.new:
                 self._last_user += 1
-                self._tables.users[self._last_user] = _Registered(user, opened.import_id)
+                self._tables.users[self._last_user] = _Registered(user, verdict.import_id)
             for number, user in opened.changed.items():
                 self._tables.users[number] = attrs.evolve(self._tables.users[number], user=user)
-            self._tables.corrections.update(dict.fromkeys(opened.mended, opened.import_id))
+            self._tables.corrections.update(dict.fromkeys(opened.corrected, verdict.import_id))
             self._tables.ledger.pop(upload.identity, None)  # now it is the last
-            self._tables.ledger[upload.identity] = LedgerEntry(import_id=opened.import_id, receipt=receipt)
+            self._tables.ledger[upload.identity] = LedgerEntry(
+                import_id=verdict.import_id, receipt=receipt, secret=verdict.secret
+            )
             self._tables.uploads[upload.identity] = (upload, sha256)
 
     @contextmanager

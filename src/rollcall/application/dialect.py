@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import attrs
 
 from rollcall.application.records import Record, RecordReader
-from rollcall.application.spreadsheets import restored_cell
+from rollcall.application.spreadsheets import restored_text
 from rollcall.domain.rejection import Code, Fault, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
 
 DELIMITERS = (",", ";", "\t")
 
-# The columns that Rollcall adds to rejected rows, and understands when they come back.
-LINE, REASON, IMPORT, RECORD = "rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record"
-OWN_LABELS = (LINE, REASON, IMPORT, RECORD)
+# The columns that Rollcall adds to rejected rows, and understands when they are uploaded again.
+# Spreadsheets leave out empty cells at the end of a row, so the last of them is never empty.
+LINE, REASON, RECORD, IMPORT = "rollcall_line", "rollcall_reason", "rollcall_record", "rollcall_import"
+OWN_LABELS = (LINE, REASON, RECORD, IMPORT)
+
+MAX_COLUMNS = 10_000
 
 _LABELS_SHOWN = 10
 
@@ -41,8 +45,14 @@ class Header:
 
     @property
     def corrects(self) -> bool:
-        """Whether the rows are rejected rows that come back."""
+        """Whether the rows are corrected rows."""
         return LINE in self.own_positions
+
+    @cached_property
+    def least_cells(self) -> int:
+        """How many cells a row has at least: only cells of no meaning may be missing at its end."""
+        needed = [*self.positions, *(self.own_positions[label] for label in (LINE, IMPORT) if self.corrects)]
+        return max(needed) + 1
 
     @property
     def uploaders_positions(self) -> tuple[int, ...]:
@@ -123,8 +133,14 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
     if record.fault:
         return _not_split(record.fault, delimiter)
     labels = record.cells
+    if len(labels) > MAX_COLUMNS:
+        return Fault(
+            Code.FORMAT_ERROR,
+            f"the first line has {len(labels):,} columns; "
+            f"give at most {MAX_COLUMNS:,}, among them {', '.join(COLUMNS)}",
+        )
     if LINE in _normal(labels):
-        labels = list(map(restored_cell, labels))
+        labels = [restored_text(label, delimiter) for label in labels]
     normal = _normal(labels)
     missing = [column for column in COLUMNS if column not in normal]
     if missing:
@@ -148,7 +164,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
     if (LINE in normal) != (IMPORT in normal):
         return Fault(
             Code.MISSING_LABEL,
-            f"a file of mended rows needs both {LINE} and {IMPORT}; start again from the file of rejected rows",
+            f"a file of corrected rows needs both {LINE} and {IMPORT}; start again from the rejected-rows file",
         )
     return Header(
         delimiter=delimiter,

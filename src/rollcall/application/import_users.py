@@ -26,8 +26,9 @@ from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
 from rollcall.application.screening import Screened, screen, why_turned_down
-from rollcall.domain.policy import NO_IMPORT, Decision, LedgerEntry, Policy, admit, judge
-from rollcall.domain.receipt import Counts, Receipt, Source, Status, Tally
+from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
+from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
+from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference, Upload
 
@@ -155,8 +156,8 @@ class ImportUsers:
             self.store_receipt(receipt)
             # Somebody who still found it may have committed meanwhile, and have stored theirs before this one.
             entry = identity and self.users.entry_of(identity)
-        if entry and not self.is_stored(entry.receipt):
-            self.store_committed(entry.receipt)
+        if identity and entry and not self.is_stored(entry.receipt):
+            self.store_committed(entry.receipt, identity)
 
     def seconds_since(self, started: datetime) -> float:
         """Tell how long ago something was; not at all, should the clock have been put back since."""
@@ -190,7 +191,7 @@ class ImportUsers:
         except (ObjectNotFoundError, ObjectChangedError, ValueError):
             return False
 
-    def store_committed(self, receipt: Receipt) -> None:
+    def store_committed(self, receipt: Receipt, identity: str) -> None:
         """Store the account that the ledger has of an upload.
 
         Whoever was frozen since its commit has an old one by now if the upload was judged again meanwhile. To ask
@@ -198,14 +199,15 @@ class ImportUsers:
 
         Args:
             receipt: What was committed, as far as the caller knows.
+            identity: See `Upload.identity`.
 
         Raises:
             StoreUnavailableError: It could not be stored; deliver again.
             RepositoryUnavailableError: The ledger could not be asked for a newer one; deliver again.
         """
         self.store_receipt(receipt)
-        while receipt.import_id is not None and receipt != (newer := self.users.entry(receipt.import_id).receipt):
-            receipt = newer
+        while (newest := self.users.entry_of(identity)) and newest.receipt != receipt:
+            receipt = newest.receipt
             self.store_receipt(receipt)
 
     def store_receipt(self, receipt: Receipt) -> None:
@@ -242,7 +244,8 @@ class _Import:
         self._content = Content()
         self._header: Header | None = None
         self._tally = Tally()
-        self._corrects: int | None = None
+        self._corrects: Origin | None = None
+        self._last_line_ended: bool | None = None
 
     def run(self, *, again: bool) -> Receipt:
         stream = self._fetch()
@@ -252,7 +255,7 @@ class _Import:
             self._upload,
             self._content.sha256,
             self._case.policy,
-            corrects=self._corrects,
+            corrects=self._corrects and self._corrects.import_id,
             seconds_left=self._seconds_left(),
         ) as importing:
             history = importing.history
@@ -263,12 +266,12 @@ class _Import:
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
             if decision or not stream:
-                receipt = self._receipt(decision, importing.import_id)
+                receipt = self._receipt(decision, importing.verdict.import_id)
             else:
                 receipt = self._load(stream, importing)
             self._stored.verify()
             importing.commit(receipt)
-        self._case.store_committed(receipt)
+        self._case.store_committed(receipt, self._upload.identity)
         return receipt
 
     def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
@@ -278,7 +281,7 @@ class _Import:
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
         if not self._case.is_stored(entry.receipt):
-            self._case.store_committed(entry.receipt)
+            self._case.store_committed(entry.receipt, self._upload.identity)
         if decision.status is Status.REFUSED:
             return self._receipt(decision, entry.import_id)  # undone, and stays so
         because_of = decision.because_of or entry
@@ -306,6 +309,7 @@ class _Import:
             delimiter=self._header.delimiter if self._header else None,
             compression=self._content.compression,
             ignored_columns=tuple(map(escaped, self._header.ignored)) if self._header else (),
+            last_line_ended=self._last_line_ended,
         )
 
     def _fetch(self) -> BinaryIO | None:
@@ -327,21 +331,24 @@ class _Import:
         self._content = inspection.finish()
         return stream
 
-    def _find_corrected(self, stream: BinaryIO) -> int | None:
-        """Find the import whose rejected rows come back in this upload: what the first row that says so says."""
+    def _find_corrected(self, stream: BinaryIO) -> Origin | None:
+        """Find the first row of a file of corrected rows that names its import; if none does, the first row."""
+        first = None
         with self._rereading():
             reader, header = self._read_from_start(stream)
             if isinstance(header, Header) and header.corrects:
                 for screened in screen(reader, header):
                     for origin in screened.origins:
-                        return origin.import_id
-        return None
+                        if origin.import_id != NO_IMPORT:
+                            return origin
+                        first = first or origin
+        return first
 
     def _load(self, stream: BinaryIO, importing: Importing) -> Receipt:
         with self._rereading():
             reader, header = self._read_from_start(stream)
             if isinstance(header, Fault):
-                return self._receipt(_refused(header), importing.import_id)
+                return self._receipt(_refused(header), importing.verdict.import_id)
             self._header = header
             with self._case.spool() as spool:
                 return self._load_rows(stream, reader, header, importing, spool)
@@ -350,7 +357,7 @@ class _Import:
         self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing, spool: BinaryIO
     ) -> Receipt:
         tolerance = self._case.policy.max_rejected
-        rejected = self._new_rejected_rows(spool, importing.import_id)
+        rejected = self._new_rejected_rows(spool, importing.verdict)
         registering = True
         for screened in screen(reader, header):
             self._count(screened)
@@ -369,6 +376,7 @@ class _Import:
                     rows=self._tally.read,
                 )
             )
+        self._last_line_ended = reader.last_line_ended
         if (
             registering
             and tolerance.exceeded_by(self._tally.rejected, self._tally.read)
@@ -380,9 +388,9 @@ class _Import:
         settlement = importing.settle() if registering else Settlement(registered=0)
         refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
         if settlement.turned_down or (refused and header.corrects):
-            forsaken = refused and header.corrects
-            rejected = self._new_rejected_rows(spool, NO_IMPORT if forsaken else importing.import_id)
-            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=not forsaken)
+            rejected = self._new_rejected_rows(spool, importing.verdict)
+            keep_origins = not (refused and header.corrects)
+            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=keep_origins)
         decision = judge(self._tally, tolerance)
         if decision and registering:
             importing.withhold()
@@ -392,7 +400,7 @@ class _Import:
         if self._tally.rejected:
             name, content = rejected.content()
             where = self._case.reports.put(f"{self._case.report_folder(self._source)}/{name}", content)
-        return self._receipt(decision, importing.import_id, settlement, rejected_rows=where)
+        return self._receipt(decision, importing.verdict.import_id, settlement, rejected_rows=where)
 
     def _judge_again(
         self,
@@ -412,7 +420,7 @@ class _Import:
             header: Its header.
             turned_down: The line of each row that was turned down, and why, in the order of the file.
             rejected: Takes all rejected rows.
-            keep_origins: Whether mended rows still stand for the rows they were. Not so in an upload that is
+            keep_origins: Whether corrected rows still stand for the rows they were. Not so in an upload that is
                 refused: its good rows would be forgotten if only the bad ones came back.
         """
         self._tally = Tally()
@@ -429,12 +437,12 @@ class _Import:
         for row in screened.rejected:
             self._tally.reject(row.rejection)
 
-    def _new_rejected_rows(self, spool: BinaryIO, import_id: int | None) -> RejectedRows:
+    def _new_rejected_rows(self, spool: BinaryIO, verdict: Verdict) -> RejectedRows:
         if not self._header:
             raise AssertionError("rows are rejected by a header")
         encoding = self._content.encoding or "utf-8"
         tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
-        return RejectedRows(spool, self._header, encoding, import_id, tuple(tried_before))
+        return RejectedRows(spool, self._header, encoding, verdict, tuple(tried_before))
 
     def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
         stream.seek(0)
@@ -453,7 +461,7 @@ class _Import:
     def _receipt(
         self,
         decision: Decision | None,
-        import_id: int | None,
+        import_id: int,
         settlement: Settlement | None = None,
         *,
         rejected_rows: str | None = None,
@@ -461,10 +469,12 @@ class _Import:
         tally = self._tally
         code: Code | None
         message: str | None
+        remedies: tuple[Remedy, ...] = ()
         if decision:
-            status, code, message = decision.status, decision.code, decision.message
+            status, code, message, remedies = decision.status, decision.code, decision.message, decision.remedies
         elif tally.rejected:
             status, code, message = Status.PARTIALLY_LOADED, Code.ROWS_REJECTED, tally.headline()
+            remedies = (Remedy(Action.CORRECT_REJECTED_ROWS if import_id else Action.CORRECT_ORIGINAL),)
         else:
             status, code, message = Status.LOADED, None, None
         if decision or not settlement:
@@ -479,6 +489,7 @@ class _Import:
             status=status,
             code=code,
             message=message,
+            remedies=remedies,
             source=self._source,
             policy=self._case.policy.described(),
             counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),
@@ -487,10 +498,10 @@ class _Import:
             rejected_rows=rejected_rows or None,
             started=self._started,
             seconds=self._case.seconds_since(self._started),
-            import_id=import_id,
-            corrects=None if self._corrects == NO_IMPORT else self._corrects,
+            import_id=import_id or None,
+            corrects=(self._corrects and self._corrects.import_id) or None,
         )
 
 
 def _refused(fault: Fault) -> Decision:
-    return Decision(Status.REFUSED, fault.code, fault.message)
+    return Decision(Status.REFUSED, fault.code, fault.message, remedies=(Remedy(Action.CORRECT_ORIGINAL),))

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import BinaryIO, NamedTuple, NoReturn, Protocol
+from typing import BinaryIO, NoReturn, Protocol
 
 import attrs
 
+from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import ConservationError, Receipt
 from rollcall.domain.rejection import Code
@@ -187,18 +188,6 @@ class UndoRefusedError(RuntimeError):
         super().__init__(f"import {import_id} cannot be undone: {reason}")
 
 
-class Origin(NamedTuple):
-    """Which row of which import a mended row stands for.
-
-    Attributes:
-        import_id: The import that rejected it.
-        line: The line on which it started in that import's upload.
-    """
-
-    import_id: int
-    line: int
-
-
 @attrs.frozen
 class Block:
     """Accepted rows on their way to the table.
@@ -208,7 +197,7 @@ class Block:
             ended by a line feed; no cell holds a line end.
         spans: The physical lines on which the rows start in the upload, in order: so many together where one
             follows the other.
-        origins: For each of the rows, which rejected row it mends; None in a file of users.
+        origins: For each of the rows, which rejected row it corrects; None in a file of users.
     """
 
     csv: bytes
@@ -267,8 +256,14 @@ class Importing(Protocol):
     """
 
     @property
-    def import_id(self) -> int | None:
-        """The number that this import has in the ledger once it is committed; None where none is kept."""
+    def verdict(self) -> Verdict:
+        """The verdict that this import has in the ledger once it is committed; `NO_VERDICT` where none is kept.
+
+        Its number is drawn when it is first asked for, and never used again.
+
+        Raises:
+            RepositoryUnavailableError: No number could be drawn.
+        """
         ...
 
     @property
@@ -291,10 +286,10 @@ class Importing(Protocol):
 
         Where users are told apart by some columns, a row whose user is there, in the table or earlier in the file,
         is skipped, updates it (of several in a file the last counts), or is turned down with `DUPLICATE_ROW`, as
-        the policy says. A row whose origin is of no import in force is turned down with `NOTHING_TO_CORRECT`, and
-        one whose origin was mended in another import, or is that of a row earlier in the file, with
-        `ALREADY_CORRECTED`, whatever becomes of that row; the origins of rows that are not turned down are
-        remembered as mended until this import is undone.
+        the policy says. A row whose origin no import in force confirms, see `Verdict.rejected`, is turned down
+        with `NOTHING_TO_CORRECT`, and one whose origin was corrected by another import, or is that of a row
+        earlier in the file, with `ALREADY_CORRECTED`, whatever becomes of that row; the origins of rows that are
+        not turned down are remembered as corrected until this import is undone.
 
         Raises:
             ImportInProgressError: Somebody else is settling, and was for some seconds; the import is lost.
@@ -309,9 +304,11 @@ class Importing(Protocol):
     def commit(self, receipt: Receipt, /) -> None:
         """Make users and ledger entry permanent together; the last thing to be done with an import.
 
-        The entry replaces the one of the same upload, if there was one, and is no longer undone.
+        The entry replaces the one of the same upload that `history` has, if it has one.
 
         Raises:
+            ImportInProgressError: The ledger's entry of the upload is no longer the one in `history`; nothing is
+                kept.
             ConservationError: Not as many rows were registered, updated or left unchanged as the receipt says;
                 nothing is kept.
             RepositoryUnavailableError: It failed, or may have: only the ledger knows, so deliver again.
@@ -350,7 +347,7 @@ class UserRepository(Protocol):
             upload: What is imported; its version MUST be known.
             sha256: The hexadecimal SHA-256 of its content; None where it could not be had.
             policy: Says how users are told apart.
-            corrects: The import of which it holds mended rows; None for a file of users.
+            corrects: The import whose rejected rows it corrects; None for a file of users.
             seconds_left: How long from now whoever imports may live. Afterwards a rival that has waited in vain
                 ends the import and takes its place, since one that is frozen would hold its claims for ever. None
                 if nobody may. Only the repository's own clock counts, so that a wrong one elsewhere ends nobody.

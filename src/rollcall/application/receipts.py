@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
+from rollcall.domain.receipt import Action, Counts, FaultTotal, Receipt, Remedy, Source, Status
 from rollcall.domain.rejection import Code, Fault, Rejection
 
 
@@ -36,6 +36,10 @@ def from_dict(shown: Mapping[str, Any]) -> Receipt:
         status=Status(shown["status"]),
         code=shown["code"] and Code.of(shown["code"]),
         message=shown["message"],
+        # Earlier versions gave no remedies and no `corrects`; their receipts are read too.
+        remedies=tuple(
+            Remedy(Action(remedy["action"]), remedy["import_id"]) for remedy in shown.get("remedies", ())
+        ),
         source=Source(
             **{
                 **source,
@@ -58,7 +62,7 @@ def from_dict(shown: Mapping[str, Any]) -> Receipt:
         started=datetime.fromisoformat(shown["started"]),
         seconds=shown["seconds"],
         import_id=shown["import_id"],
-        corrects=shown.get("corrects"),  # receipts made before there was such a thing are read too
+        corrects=shown.get("corrects"),
         first_receipt=shown["first_receipt"] and from_dict(shown["first_receipt"]),
     )
 

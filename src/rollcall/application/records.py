@@ -35,6 +35,7 @@ class Record:
         text: Its raw text without the line end; only the beginning of it when it is too long to be held.
         cells: What its cells hold after unquoting; meaningless under a fault.
         fault: `MALFORMED_QUOTING` or `RECORD_TOO_LONG`; None where it could be split.
+        ended: Whether a line end follows; without one, it may have been cut off.
     """
 
     line: int
@@ -42,6 +43,7 @@ class Record:
     text: str
     cells: list[str]
     fault: Code | None = None
+    ended: bool = True
 
 
 def _shorter_than(text: str, limit: int) -> bool:
@@ -64,11 +66,17 @@ class RecordReader:
         self._ended = False
         self._let_go = False
         self._beginning = ""
+        self._last_character = ""
 
     @property
     def line(self) -> int:
         """The line that comes next, 1-based."""
         return self._line
+
+    @property
+    def last_line_ended(self) -> bool:
+        """Whether the text that was read so far ends with a line end."""
+        return self._last_character in {"\r", "\n"}
 
     def peek(self, delimiter: str) -> Record | None:
         """Split off the next record without taking it; None at the end of the file.
@@ -192,6 +200,7 @@ class RecordReader:
         if piece is None:
             self._ended = True
             return at
+        self._last_character = piece[-1:] or self._last_character
         if at - self._at > MAX_RECORD_BYTES:
             if not self._let_go:
                 self._beginning = self._text[self._at : self._at + BEGINNING_CHARACTERS]
@@ -295,7 +304,7 @@ class RecordReader:
         if self._text.startswith("\r", at) and at + 1 == len(self._text):
             at = self._more(at)
         line_end = LINE_END.match(self._text, at)
-        return record, line_end.end() if line_end else at
+        return (record, line_end.end()) if line_end else (attrs.evolve(record, ended=False), at)
 
     def _runs_away(self, quoted: re.Match[str]) -> bool:
         """Tell whether a quoted cell was still open at one of the limits."""

@@ -7,9 +7,10 @@ import attrs
 
 from rollcall.application.clean_records import CleanRecords, clean_records
 from rollcall.application.dialect import Header
-from rollcall.application.ports import Block, Origin
+from rollcall.application.ports import Block
 from rollcall.application.records import Record, RecordReader
-from rollcall.application.rejected_rows import RejectedRow, origin_of, restored
+from rollcall.application.rejected_rows import RejectedRow, read_origin, restored
+from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.user import User, is_blank
 
@@ -37,7 +38,7 @@ class Screened:
 
     @property
     def origins(self) -> Iterator[Origin]:
-        """The rejected rows that rows of the batch say they mend, good or bad, in the order of the file."""
+        """The rejected rows that rows of the batch say they correct, good or bad, in the order of the file."""
         good = zip(self.accepted.lines, self.accepted.origins or (), strict=False)
         bad = ((row.rejection.line, row.origin) for row in self.rejected if row.origin)
         return (origin for _, origin in merge(good, bad))
@@ -131,18 +132,21 @@ class Screening:
     def judge(self, record: Record) -> None:
         """Take one record, whatever it holds."""
         self.characters += max(len(record.text), LEAST_CHARACTERS_OF_A_RECORD)
-        record, origin = self._understood(record)
-        user = (origin,) if isinstance(origin, Fault) else self._read_user(record)
+        record = _completed(record, self._header)
+        origin, unidentified = None, None
+        if self._header.corrects:
+            record = restored(record, self._header.delimiter)
+            origin, unidentified = read_origin(record, self._header)
+        user = (unidentified,) if unidentified else self._read_user(record)
         if isinstance(user, User):
             self._rows.append(_as_row(user))
             self._spans.append(range(record.line, record.line + 1))
-            if isinstance(origin, Origin):
+            if origin:
                 self._origins.append(origin)
         elif _is_blank_row(record):
             self._blank += 1
         else:
-            rejection = Rejection(record.line, record.last_line, user)
-            self._rejected.append(RejectedRow(record, rejection, origin if isinstance(origin, Origin) else None))
+            self._rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user), origin))
 
     def hand_on(self) -> Screened:
         """Give what was judged since the last time."""
@@ -162,13 +166,16 @@ class Screening:
             self._next_turned_down = next(self._turned_down, None)
         return user
 
-    def _understood(self, record: Record) -> tuple[Record, Origin | Fault | None]:
-        """Read from a row that comes back which row it was; leave any other as it is."""
-        if not self._header.corrects:
-            return record, None
-        record = restored(record)
-        fault = _record_fault(record, len(self._header.labels))
-        return record, fault or origin_of(record, self._header)
+
+def _completed(record: Record, header: Header) -> Record:
+    """Add the cells of no meaning that a spreadsheet leaves out at the end of a row.
+
+    Not to a last record without a line end, which may have been cut off.
+    """
+    lacking = len(header.labels) - len(record.cells)
+    if lacking <= 0 or len(record.cells) < header.least_cells or record.fault or not record.ended:
+        return record
+    return attrs.evolve(record, cells=[*record.cells, *[""] * lacking])
 
 
 def _is_blank_row(record: Record) -> bool:
@@ -222,7 +229,8 @@ def why_turned_down(code: Code, unique_by: Sequence[str]) -> Fault:
     """
     messages = {
         Code.DUPLICATE_ROW: f"a user with the same {', '.join(unique_by)} is there already; remove the row",
-        Code.ALREADY_CORRECTED: "the row was mended and registered before; remove it",
-        Code.NOTHING_TO_CORRECT: "the row comes from a file that was refused or is unknown here; mend that file",
+        Code.ALREADY_CORRECTED: "the row was corrected and registered before; remove it",
+        Code.NOTHING_TO_CORRECT: "the ledger does not confirm that an import in force rejected this row; "
+        "correct the rejected-rows file that it comes from",
     }
     return Fault(code, messages[code])

@@ -1,20 +1,62 @@
-"""Cells that a spreadsheet would run as formulas: made safe on the way out, and restored when they come back."""
+"""Text that a spreadsheet may run as a formula: made safe when it is written, and restored when it is read again.
+
+OWASP, "CSV Injection", names the characters; their full-width forms run in Japanese Excel. A spreadsheet may split
+a file elsewhere than Rollcall does, so the start of each piece between separators is made safe, too.
+"""
 
 import re
+from functools import lru_cache
 
-_RUN = r"[=+\-@\t\r]"
-_run_there = re.compile(f"'*{_RUN}")
-_made_safe = re.compile(f"'+{_RUN}")
+from rollcall.domain.user import WHITE_SPACE
+
+MARK = "'"
+# Before one of these a mark does not help, or cannot be recognised.
+UNSAFE_DELIMITERS = "=+-@'"
+
+_STARTS = "=+\\-@＝＋－＠\t\r\n"  # noqa: RUF001 - the full-width forms
+_SEPARATORS = ",;|\t\r\n"
+# White space, but for what already counts as a start, and quotes; U+001C to U+001F are white space to Python.
+_SKIPPED = "".join(set(WHITE_SPACE) - set("\t\r\n")) + "\x1c\x1d\x1e\x1f'\""
+_may_run = re.compile(f"[{_STARTS}]")
 
 
-def safe_cell(cell: str) -> str:
-    """Put a quote before what a spreadsheet would run.
+def safe_text(text: str, delimiter: str) -> str:
+    """Put a mark before each piece of a cell or label that a spreadsheet may run.
 
-    Quotes that stood there already are counted in, so that taking one away again is always right.
+    Args:
+        text: The cell or label.
+        delimiter: The delimiter of the file that it is written to; none of `UNSAFE_DELIMITERS`.
     """
-    return f"'{cell}" if _run_there.match(cell) else cell
+
+    def mark(found: re.Match[str]) -> str:
+        if not found[2]:
+            return found[1]
+        # What follows a delimiter at the very end is a piece of its own, found next.
+        return MARK + found[1][:-1].replace(delimiter, delimiter + MARK) + found[1][-1:]
+
+    return _pieces(delimiter).sub(mark, text) if _may_run.search(text) else text
 
 
-def restored_cell(cell: str) -> str:
-    """Take off a cell that comes back what made it safe."""
-    return cell[1:] if _made_safe.match(cell) else cell
+def restored_text(text: str, delimiter: str) -> str:
+    """Remove one mark before each piece that a spreadsheet may run: the reverse of `safe_text`.
+
+    Args:
+        text: The cell or label.
+        delimiter: The delimiter of the file that it is read from.
+    """
+
+    def unmark(found: re.Match[str]) -> str:
+        if not found[2]:
+            return found[1]
+        return found[1].removeprefix(MARK).replace(delimiter + MARK, delimiter)
+
+    return _pieces(delimiter).sub(unmark, text) if MARK in text and _may_run.search(text) else text
+
+
+@lru_cache
+def _pieces(delimiter: str) -> re.Pattern[str]:
+    """Make the pattern of the start of a piece: what is skipped, and then, if it may run, what makes it so.
+
+    What is skipped is taken even where nothing follows that may run, so that no character is looked at twice.
+    """
+    return re.compile(rf"(?:\A|(?<=[{_SEPARATORS}{re.escape(delimiter)}]))([{_SKIPPED}]*+)(?=([{_STARTS}])?)")

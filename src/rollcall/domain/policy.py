@@ -7,7 +7,8 @@ from typing import Self
 
 import attrs
 
-from rollcall.domain.receipt import Receipt, Source, Status, Tally
+from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
+from rollcall.domain.receipt import Action, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import Upload, is_earlier
 
@@ -119,29 +120,30 @@ class Policy:
         }
 
 
-# The number of no import, for the rejected rows of a file of mended rows that is refused: they stand for rows of
-# another import, and under the number of their own could be mended twice once that file is loaded after all.
-NO_IMPORT = 0
-
-
 @attrs.frozen(kw_only=True)
 class LedgerEntry:
-    """One import as the ledger remembers it.
+    """The latest verdict on an upload, as the ledger keeps it.
 
     Attributes:
-        import_id: Its number, the same as long as the ledger exists.
-        receipt: Its account.
-        undone: Whether its users were taken back.
+        import_id: The number of this verdict; another verdict on the same upload has another.
+        receipt: Its receipt.
+        undone: Whether its users were removed again.
+        secret: Proves which lines it rejected, see `Verdict`; empty for a verdict of an earlier version.
     """
 
     import_id: int
     receipt: Receipt
     undone: bool = False
+    secret: bytes = attrs.field(default=b"", repr=False)
 
     @property
     def in_force(self) -> bool:
         """Whether users of this import are in the table."""
         return self.receipt.status.registers and not self.undone
+
+    def rejected(self, origin: Origin) -> bool:
+        """Return whether this verdict rejected the row that a corrected row stands for."""
+        return Verdict(self.import_id, self.secret).rejected(origin)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,7 +155,7 @@ class History:
         same_content: The oldest import in force, of another upload, with the same SHA-256.
         same_key: The import in force of another version of the same key; of several the one committed last, which
             need not have the highest number.
-        corrected: The import whose rejected rows were mended, where the upload says that it is such a file.
+        corrected: The import that rejected the rows, where the upload is a file of corrected rows.
         known: Whether there is a ledger to ask; without one, nothing is decided from it.
     """
 
@@ -176,18 +178,20 @@ class Decision:
     Attributes:
         status: Refused or skipped.
         code: Why.
-        message: The same as one sentence for the uploader.
+        message: The same as one sentence for the uploader, without any command.
         because_of: The import that decided it; None if it was the upload itself.
+        remedies: What can be done next.
     """
 
     status: Status
     code: Code
     message: str
     because_of: LedgerEntry | None = None
+    remedies: tuple[Remedy, ...] = ()
 
 
 def admit(
-    upload: Upload, history: History, policy: Policy, *, corrects: int | None = None, again: bool = False
+    upload: Upload, history: History, policy: Policy, *, corrects: Origin | None = None, again: bool = False
 ) -> Decision | None:
     """Decide from the ledger whether an upload is imported.
 
@@ -195,14 +199,14 @@ def admit(
         upload: What arrived.
         history: What the ledger knows.
         policy: The operator's settings.
-        corrects: The import whose rejected rows the upload says it holds; None for a file of users.
+        corrects: The first rejected row that the upload says it corrects; None for a file of users.
         again: Whether somebody asked for an undone import to be made again.
 
     Returns:
         None to import it; otherwise why not.
     """
     if not history.known:
-        return _admit_correction(corrects, None) if corrects == NO_IMPORT else None
+        return _admit_correction(corrects, None) if corrects and not corrects.provable else None
     entry = history.same_upload
     if entry and entry.in_force:
         return Decision(
@@ -215,9 +219,9 @@ def admit(
         return Decision(
             Status.SKIPPED,
             Code.UNDONE,
-            f"this upload was imported as import {entry.import_id} and undone; "
-            "to import it once more: rollcall import --again",
+            f"this upload was imported as import {entry.import_id} and undone",
             entry,
+            (Remedy(Action.IMPORT_AGAIN),),
         )
     same = history.same_content
     if same and policy.on_repeat is OnRepeat.SKIP and not policy.updates:
@@ -233,25 +237,39 @@ def admit(
     return _admit_new_version(upload, history.same_key, policy)
 
 
-def _admit_correction(corrects: int, corrected: LedgerEntry | None) -> Decision | None:
-    """Decide whether mended rows can join the rows they were refused from."""
-    if corrected and corrected.in_force:
+def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decision | None:
+    """Decide whether corrected rows can join the rows that they were rejected from."""
+    if corrected and corrected.in_force and corrected.rejected(corrects):
         return None
-    if corrects == NO_IMPORT:
+    rows = f"these rows say that import {corrects.import_id} rejected them"
+    remedies: tuple[Remedy, ...] = ()
+    if corrects.import_id == NO_IMPORT:
         reason = (
-            "these rows come from mended rows that were refused as a whole, so the good ones among those are not "
-            "registered either; mend that file and import it"
+            "these rows do not say which import rejected them: they come from a check, from corrected rows that "
+            "were refused, or their origin was lost; correct the file that they were taken from"
         )
-    elif not corrected:
-        reason = f"these rows say they come from import {corrects}, which this ledger does not know"
+        remedies = (Remedy(Action.CORRECT_ORIGINAL),)
+    elif not corrects.proof:
+        reason = (
+            f"{rows}, but an earlier version of this program wrote them, which gave no proof of that; "
+            "undo that import and import its file again for rejected rows that can be corrected"
+        )
+        remedies = Remedy(Action.UNDO, corrects.import_id), Remedy(Action.CORRECT_ORIGINAL)
+    elif not corrected or not corrected.rejected(corrects):
+        reason = (
+            f"{rows}, which this ledger does not confirm: they come from another database, "
+            "the file was judged again since, or the line was not rejected"
+        )
     elif corrected.undone:
-        reason = f"these rows come from import {corrects}, which was undone; import the original file again first"
+        reason = f"{rows}, which was undone; import the original file again first"
+        remedies = (Remedy(Action.IMPORT_AGAIN, corrects.import_id),)
     else:
         reason = (
-            f"these rows come from import {corrects}, which was refused as a whole, so its good rows are not "
-            "registered either; mend the original file and import that"
+            f"{rows}, which was refused as a whole, so its good rows are not registered either; "
+            "correct the original file and upload that"
         )
-    return Decision(Status.REFUSED, Code.NOTHING_TO_CORRECT, reason, corrected)
+        remedies = (Remedy(Action.CORRECT_ORIGINAL, corrects.import_id),)
+    return Decision(Status.REFUSED, Code.NOTHING_TO_CORRECT, reason, corrected, remedies)
 
 
 def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
@@ -272,11 +290,13 @@ def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Polic
         Status.REFUSED,
         Code.KEY_ALREADY_LOADED,
         f"another version of this file is already loaded as import {loaded.import_id}, and loading both "
-        "would register its users twice; to correct rows, mend and drop back the rejected-rows file; "
-        f"to replace the list, first: rollcall undo {loaded.import_id}; "
-        "to add a list of new users under the same name: rollcall import --as-new "
-        "(ROLLCALL_ON_NEW_VERSION=import)",
+        "would register its users twice",
         loaded,
+        (
+            *([Remedy(Action.CORRECT_REJECTED_ROWS, loaded.import_id)] if loaded.receipt.rejected_rows else []),
+            Remedy(Action.UNDO, loaded.import_id),
+            Remedy(Action.IMPORT_AS_NEW),
+        ),
     )
 
 
@@ -300,6 +320,7 @@ def judge(tally: Tally, tolerance: Tolerance) -> Decision | None:
         f"{tally.headline()}; tolerated: {tolerance.text}"
         if tally.good
         else f"{tally.headline()}; no row is good",
+        remedies=(Remedy(Action.CORRECT_ORIGINAL),),
     )
 
 
@@ -308,7 +329,7 @@ class Followers:
     """The imports in force that build on an import, so that it cannot be taken from under them.
 
     Attributes:
-        correcting: One that registered mended rows of it; None if there is none.
+        correcting: One that registered corrected rows of it; None if there is none.
         comparing: One that was committed later and minded duplicates, and may have left out rows because of it;
             None if there is none.
     """

@@ -27,6 +27,29 @@ class Status(StrEnum):
         return self in {Status.LOADED, Status.PARTIALLY_LOADED}
 
 
+class Action(StrEnum):
+    """What somebody can do next about an upload; terminal, notification and page word it."""
+
+    CORRECT_REJECTED_ROWS = "correct-rejected-rows"
+    CORRECT_ORIGINAL = "correct-original"
+    UNDO = "undo"
+    IMPORT_AGAIN = "import-again"
+    IMPORT_AS_NEW = "import-as-new"
+
+
+@attrs.frozen
+class Remedy:
+    """One possible next step.
+
+    Attributes:
+        action: What to do.
+        import_id: The import that it concerns; None for this upload itself.
+    """
+
+    action: Action
+    import_id: int | None = None
+
+
 class ConservationError(ArithmeticError):
     """Rows were lost or made up between reading and registering: an import that must not commit."""
 
@@ -79,6 +102,8 @@ class Source:
         delimiter: What separates its cells; None where no header was understood.
         compression: "gzip" or None.
         ignored_columns: The labels that no field has, in their order.
+        last_line_ended: Whether the last line had a line end, without which it may have been cut off; None where
+            the rows were not read.
     """
 
     bucket: str
@@ -92,6 +117,7 @@ class Source:
     delimiter: str | None = None
     compression: str | None = None
     ignored_columns: tuple[str, ...] = ()
+    last_line_ended: bool | None = None
 
 
 @attrs.frozen
@@ -118,7 +144,8 @@ class Receipt:
     Attributes:
         status: What became of the upload.
         code: Why, where the status is not `loaded`.
-        message: The same as one sentence for the uploader.
+        message: The same as one sentence for the uploader, without any command.
+        remedies: What can be done next.
         source: What was imported.
         policy: The rules it was judged by, as they were set.
         counts: How many rows went where.
@@ -127,7 +154,7 @@ class Receipt:
         rejected_rows: Where the file of all refused rows lies; None if none was.
         started: When the import began.
         seconds: How long it took.
-        corrects: The import whose mended rows these are; None for a file of users, and for rows of no import.
+        corrects: The import whose corrected rows these are; None for a file of users, and for rows of no import.
         import_id: The number of the import; for a redelivery, of the import that counts.
         first_receipt: For a redelivery, the receipt of the import that counts.
     """
@@ -135,6 +162,7 @@ class Receipt:
     status: Status
     code: Code | None = None
     message: str | None = None
+    remedies: tuple[Remedy, ...] = ()
     source: Source
     policy: Mapping[str, str]
     counts: Counts = Counts()

@@ -55,6 +55,7 @@ class Code(StrEnum):
     DUPLICATE_LABEL = "duplicate-label", "names a required label twice"
     TOO_MANY_REJECTIONS = "too-many-rejections", "has more bad rows than are tolerated"
     NOTHING_TO_CORRECT = "nothing-to-correct", "corrects an import that is not loaded"
+    TABLE_CONSTRAINT = "table-constraint", "breaks a constraint of the table"
     KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of what is loaded already"
     # an upload, loaded in part
     ROWS_REJECTED = "rows-rejected", "has rows that were refused"

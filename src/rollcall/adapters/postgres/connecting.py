@@ -244,7 +244,7 @@ def told_by() -> Iterator[None]:
 
 
 def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUnavailableError:
-    if isinstance(error, errors.LockNotAvailable):
+    if isinstance(error, errors.LockNotAvailable) or _is_ledgers(error):
         return ImportInProgressError()
     if isinstance(error, errors.InsufficientPrivilege):
         return RepositoryUnavailableError(
@@ -258,6 +258,11 @@ def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUna
         if error.sqlstate
         else f"the connection to the database was lost ({kind})"
     )
+
+
+def _is_ledgers(error: psycopg.Error) -> bool:
+    """Tell whether a constraint of the ledger was violated: a rival was faster."""
+    return isinstance(error, errors.UniqueViolation) and error.diag.table_name in {"imports", "corrections"}
 
 
 def first_line(error: psycopg.Error) -> str:

@@ -1,9 +1,11 @@
 """Users and ledger in PostgreSQL: one transaction for both, the users by COPY."""
 
 import contextlib
-from collections.abc import Collection, Generator, Iterator
+import secrets
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from psycopg import Connection, Copy, Cursor, Error, sql
@@ -23,6 +25,7 @@ from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
     Block,
+    ImportInProgressError,
     Lost,
     SchemaError,
     Settlement,
@@ -31,6 +34,7 @@ from rollcall.application.ports import (
     claims_of,
 )
 from rollcall.application.receipts import from_dict, to_dict
+from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
 from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import Upload
@@ -46,27 +50,18 @@ _USERS = sql.SQL("select {} from users order by id").format(_COLUMNS)
 _USERS_OF_IMPORT = sql.SQL(
     "with found as materialized (select id, {0} from users where import_id = %s) select {0} from found order by id"
 ).format(_COLUMNS)
-_ENTRY = "select id, receipt, undone_at is not null from imports "
+_ENTRY = "select id, receipt, undone_at is not null, secret from imports "
 
 _ENTRIES = sql.SQL(_ENTRY + "order by id desc")
 
 # Who compares holds the claim to do so from before it to the commit, so by the server's clock it is known who came
 # after whom; by the time at which the transaction began, as by the number, it is not.
-_COMMIT_ENTRY = """
-insert into imports (
-    id, identity, key_identity, bucket, object_key, version, sha256, status, code,
-    rows_read, registered, updated, unchanged, rejected, withheld, started_at, committed_at, receipt
-) overriding system value values (
-    %(id)s, %(identity)s, %(key_identity)s, %(bucket)s, %(key)s, %(version)s, %(sha256)s, %(status)s, %(code)s,
-    %(read)s, %(registered)s, %(updated)s, %(unchanged)s, %(rejected)s, %(withheld)s, %(started)s,
-    clock_timestamp(), %(receipt)s
-) on conflict (identity) do update set
-    sha256 = excluded.sha256, status = excluded.status, code = excluded.code,
-    rows_read = excluded.rows_read, registered = excluded.registered, updated = excluded.updated,
-    unchanged = excluded.unchanged, rejected = excluded.rejected, withheld = excluded.withheld,
-    started_at = excluded.started_at, committed_at = excluded.committed_at, undone_at = null,
-    receipt = excluded.receipt
-"""
+_ADD_ENTRY = sql.SQL("insert into imports ({columns}, committed_at) values ({values}, clock_timestamp())")
+# Only the entry that this import read, and only while it is not in force: then no rival has registered users.
+_REPLACE_ENTRY = sql.SQL(
+    "update imports set ({columns}, committed_at, undone_at) = row ({values}, clock_timestamp(), null) "
+    "where id = {replaced} and identity = %(identity)s and not in_force"
+)
 
 _WITHOUT_ENTRY = """
 select identity from unnest(%s::text[]) as asked (identity)
@@ -101,9 +96,16 @@ class PostgresUserRepository:
     Args:
         conninfo: A libpq connection string or URL.
         credentials: Fill what it leaves out; see `connect`.
+        new_secret: Draws the secret of a verdict.
     """
 
-    def __init__(self, conninfo: str, credentials: Credentials = nothing_more) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        credentials: Credentials = nothing_more,
+        new_secret: Callable[[], bytes] = lambda: secrets.token_bytes(SECRET_BYTES),
+    ) -> None:
+        self._new_secret = new_secret
         self._conninfo = conninfo
         self._credentials = credentials
         self._idle: list[Connection[Any]] = []
@@ -130,7 +132,7 @@ class PostgresUserRepository:
                     say_until(connection, seconds_left)
                 claim(connection, *claims_of(upload, sha256, policy))
                 require_unique_index(connection, policy)
-                opened = _PostgresImport(connection, upload, sha256, policy, corrects)
+                opened = _PostgresImport(connection, upload, sha256, policy, corrects, self._new_secret)
             try:
                 yield opened
                 if not opened.committed:
@@ -150,8 +152,11 @@ class PostgresUserRepository:
             if not found:
                 raise UnknownImportError(import_id)
             claim(connection, found[0], SETTLING)
-            entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
-            if reason := entry and why_not_undone(entry, _followers(connection, import_id)):
+            # No import can correct it from now on: its rows are read `for share`.
+            entry = _entry(connection.execute(_ENTRY + "where id = %s for update", [import_id]))
+            if not entry:
+                raise UnknownImportError(import_id)  # the upload was judged again meanwhile
+            if reason := why_not_undone(entry, _followers(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
             removed = connection.execute("delete from users where import_id = %s", [import_id]).rowcount
             connection.execute("delete from corrections where corrected_by = %s", [import_id])
@@ -263,8 +268,10 @@ class _PostgresImport:
         sha256: str | None,
         policy: Policy,
         corrects: int | None,
+        new_secret: Callable[[], bytes],
     ) -> None:
         self.committed = False
+        self._new_secret = new_secret
         self._connection = connection
         self._upload = upload
         self._sha256 = sha256
@@ -272,25 +279,30 @@ class _PostgresImport:
         self._copy: Copy | None = None
         self._settlement: Settlement | None = None
         self.history = self._look_back(corrects)
-        if self.history.same_upload:
-            self.import_id = self.history.same_upload.import_id
-        else:
-            [self.import_id] = connection.execute(
-                "select nextval(pg_get_serial_sequence('imports', 'id'))"
-            ).fetchone() or [0]
         # Ids left over from an earlier import on this connection may be lower than those of a later one elsewhere.
         connection.execute("discard sequences")
-        # Said for the transaction only, and rolled back with it: see the default of users.import_id.
-        connection.execute("select set_config('rollcall.import_id', %s, true)", [str(self.import_id)])
         # Rows that may be there already, in whatever sense, are compared with what is before they join it.
         compares = policy.unique_by or corrects is not None
-        self._staging = Staging(connection, policy, self.import_id) if compares else None
+        self._staging = Staging(connection, policy) if compares else None
         connection.execute("savepoint nobody_registered")
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Draw the number from the ledger's sequence."""
+        with told_by():
+            [import_id] = self._connection.execute(
+                "select nextval(pg_get_serial_sequence('imports', 'id'))"
+            ).fetchone() or [NO_IMPORT]
+        return Verdict(import_id, self._new_secret())
 
     def register(self, block: Block) -> None:
         """Send a block on; the server works on it while the next is read."""
         with told_by():
             if not self._copy:
+                # For the transaction only, and rolled back with it: see the default of users.import_id.
+                self._connection.execute(
+                    "select set_config('rollcall.import_id', %s, true)", [str(self.verdict.import_id)]
+                )
                 copy = self._staging.copy() if self._staging else _COPY
                 self._copy = self._copying.enter_context(self._connection.cursor().copy(copy))
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
@@ -299,7 +311,9 @@ class _PostgresImport:
         """Let the server count, or compare."""
         with told_by():
             copied = self._end_copy()
-            self._settlement = self._staging.settle() if self._staging else Settlement(registered=copied)
+            self._settlement = (
+                self._staging.settle(self.verdict.import_id) if self._staging else Settlement(registered=copied)
+            )
             return self._settlement
 
     def withhold(self) -> None:
@@ -313,28 +327,34 @@ class _PostgresImport:
         """Write the ledger and commit."""
         with told_by():
             (self._settlement or self.settle()).require(receipt)
-            self._connection.execute(
-                _COMMIT_ENTRY,
-                {
-                    "id": self.import_id,
-                    "identity": self._upload.identity,
-                    "key_identity": self._upload.key_identity,
-                    "bucket": self._upload.bucket,
-                    "key": self._upload.key,
-                    "version": self._upload.version,
-                    "sha256": self._sha256,
-                    "status": receipt.status,
-                    "code": receipt.code,
-                    "read": receipt.counts.read,
-                    "registered": receipt.counts.registered,
-                    "updated": receipt.counts.updated,
-                    "unchanged": receipt.counts.unchanged,
-                    "rejected": receipt.counts.rejected,
-                    "withheld": receipt.counts.withheld,
-                    "started": receipt.started,
-                    "receipt": Jsonb(to_dict(receipt)),
-                },
+            values = {
+                "id": self.verdict.import_id,
+                "identity": self._upload.identity,
+                "key_identity": self._upload.key_identity,
+                "bucket": self._upload.bucket,
+                "object_key": self._upload.key,
+                "version": self._upload.version,
+                "sha256": self._sha256,
+                "status": receipt.status,
+                "code": receipt.code,
+                "rows_read": receipt.counts.read,
+                "registered": receipt.counts.registered,
+                "updated": receipt.counts.updated,
+                "unchanged": receipt.counts.unchanged,
+                "rejected": receipt.counts.rejected,
+                "withheld": receipt.counts.withheld,
+                "started_at": receipt.started,
+                "receipt": Jsonb(to_dict(receipt)),
+                "secret": self.verdict.secret,
+            }
+            replaced = self.history.same_upload
+            statement = (_REPLACE_ENTRY if replaced else _ADD_ENTRY).format(
+                columns=sql.SQL(", ").join(map(sql.Identifier, values)),
+                values=sql.SQL(", ").join(map(sql.Placeholder, values)),
+                replaced=replaced and replaced.import_id,
             )
+            if self._connection.execute(statement, values).rowcount != 1:
+                raise ImportInProgressError
             self._connection.commit()
             self.committed = True
 
@@ -390,5 +410,5 @@ def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:
 
 
 def _as_entry(row: tuple[Any, ...]) -> LedgerEntry:
-    import_id, receipt, undone = row
-    return LedgerEntry(import_id=import_id, receipt=from_dict(receipt), undone=undone)
+    import_id, receipt, undone, secret = row
+    return LedgerEntry(import_id=import_id, receipt=from_dict(receipt), undone=undone, secret=secret or b"")

@@ -7,6 +7,7 @@ from psycopg import Connection, sql
 
 from rollcall.adapters.postgres.connecting import claim
 from rollcall.application.ports import Block, Settlement
+from rollcall.domain.correction import PROOF_DIGITS
 from rollcall.domain.policy import Policy
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
@@ -24,13 +25,11 @@ class Staging:
     Args:
         connection: In the import's transaction, at whose end it is gone.
         policy: How users are told apart.
-        import_id: The import.
     """
 
-    def __init__(self, connection: Connection[Any], policy: Policy, import_id: int) -> None:
+    def __init__(self, connection: Connection[Any], policy: Policy) -> None:
         self._connection = connection
         self._policy = policy
-        self._import_id = import_id
         self._key = sql.SQL(", ").join(map(sql.Identifier, policy.unique_by))
         # Until the transaction ends, and never less than the server gives anyway. One import merges at a time.
         connection.execute(
@@ -41,7 +40,8 @@ class Staging:
         self._run(
             """
             create temporary table staged on commit drop as
-                select 0::bigint as origin_import, 0::bigint as origin_line, 0::bigint as line, {columns}
+                select 0::bigint as origin_import, 0::bigint as origin_line, '' as origin_proof, 0::bigint as line,
+                    {columns}
                 from users with no data;
             create temporary table turned_down (line bigint not null, code text not null) on commit drop;
             """
@@ -50,18 +50,25 @@ class Staging:
     def copy(self) -> sql.Composed:
         """Give the statement that takes what `rows` makes."""
         return sql.SQL(
-            "copy staged (origin_import, origin_line, line, {}) from stdin (format csv, encoding 'UTF8')"
+            "copy staged (origin_import, origin_line, origin_proof, line, {}) "
+            "from stdin (format csv, encoding 'UTF8')"
         ).format(_COLUMNS)
 
     def rows(self, block: Block) -> bytes:
         """Put before each row of a block where it comes from."""
         records = block.csv.split(b"\n")
         records.pop()
-        origins = [b"%d,%d" % origin for origin in block.origins or ()] or [b","] * len(records)
+        origins = [
+            b"%d,%d,%b" % (origin.import_id, origin.line, origin.proof.encode()) for origin in block.origins or ()
+        ] or [b",,"] * len(records)
         return b"".join(b"%b,%d,%b\n" % row for row in zip(origins, block.lines, records, strict=True))
 
-    def settle(self) -> Settlement:
-        """Turn down, merge, count. Until the transaction ends nobody else can do so."""
+    def settle(self, import_id: int) -> Settlement:
+        """Turn down, merge, count. Until the transaction ends nobody else can do so.
+
+        Args:
+            import_id: The import that the corrections are remembered for.
+        """
         claim(self._connection, SETTLING)
         self._run("analyze staged")
         staged = self._count("select count(*) from staged")
@@ -71,7 +78,8 @@ class Staging:
         turned_down = self._count("select count(*) from turned_down")
         self._run(
             "insert into corrections (import_id, line, corrected_by) "
-            "select origin_import, origin_line, {import_id} from staged where origin_import is not null"
+            "select origin_import, origin_line, {import_id} from staged where origin_import is not null",
+            import_id=import_id,
         )
         registered, updated = self._merge()
         return Settlement(
@@ -83,16 +91,28 @@ class Staging:
         )
 
     def _turn_down_uncorrectable(self) -> None:
+        # Until this import ends, none of those that it corrects can be undone. A statement of its own, so that
+        # the next one sees what was committed while this one waited.
+        self._count(
+            "select count(*) from ("
+            "select from imports where in_force and id in (select origin_import from staged) order by id for share"
+            ") as corrected"
+        )
         self._run(
             """
             with judged as (
                 select line,
-                    row_number() over (partition by origin_import, origin_line order by line) > 1
+                    row_number() over (partition by origin_import, origin_line, origin_proof order by line) > 1
                     or exists (
                         select from corrections
                         where corrections.import_id = origin_import and corrections.line = origin_line
                     ) as corrected,
-                    exists (select from imports where id = origin_import and in_force) as correctable
+                    exists (
+                        select from imports
+                        where id = origin_import and in_force and origin_proof = left(
+                            encode(sha256(secret || convert_to(origin_line::text, 'UTF8')), 'hex'), {proof_digits}
+                        )
+                    ) as correctable
                 from staged where origin_import is not null
             ), moved as (
                 delete from staged using judged
@@ -164,7 +184,7 @@ class Staging:
         [count] = self._connection.execute(query).fetchone() or [0]
         return int(count)
 
-    def _run(self, statement: str) -> int:
+    def _run(self, statement: str, **values: object) -> int:
         """Run a statement with the columns filled in.
 
         Returns:
@@ -184,11 +204,12 @@ class Staging:
                 users_key=of("users", unique_by),
                 staged_key=of("staged", unique_by),
                 last_key=of("last", unique_by),
-                import_id=self._import_id,
+                proof_digits=PROOF_DIGITS,
                 already_corrected=Code.ALREADY_CORRECTED.value,
                 nothing_to_correct=Code.NOTHING_TO_CORRECT.value,
                 duplicate_row=Code.DUPLICATE_ROW.value,
                 which_counts=sql.SQL("desc" if updates else "asc"),
                 first_line=sql.SQL("min(line) over (partition by {})" if updates else "line").format(self._key),
+                **values,
             )
         ).rowcount

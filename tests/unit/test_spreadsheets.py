@@ -1,0 +1,48 @@
+"""What a spreadsheet may run is made safe, and comes back as it was."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rollcall.application.spreadsheets import restored_text, safe_text
+
+DELIMITERS = [",", ";", "|", "\t", " ", "_", ":", "."]
+SEPARATORS = ",;|\t\r\n"
+
+delimiters = st.sampled_from(DELIMITERS)
+cells = st.text(st.sampled_from(" '\"=+-@＝＋－＠,;|\t\r\n_:.ab山"), max_size=12) | st.text(max_size=12)  # noqa: RUF001 - full-width forms run, too
+
+
+def _marked(text: str, delimiter: str) -> str:
+    """What the contract says, one character after the other."""
+    marked = ""
+    for place, character in enumerate(text):
+        starts_a_piece = place == 0 or text[place - 1] in SEPARATORS + delimiter
+        runs = re.match(r"""['"\s]*[=+\-@＝＋－＠\t\r\n]""", text[place:])  # noqa: RUF001 - as above
+        marked += "'" * bool(starts_a_piece and runs) + character
+    return marked
+
+
+@given(cell=cells, delimiter=delimiters)
+@example(cell=" -", delimiter=" ")
+def test_each_piece_that_may_run_gets_one_mark(cell: str, delimiter: str) -> None:
+    assert safe_text(cell, delimiter) == _marked(cell, delimiter)
+
+
+@given(cell=cells, delimiter=delimiters)
+def test_no_piece_starts_a_formula_wherever_it_is_split(cell: str, delimiter: str) -> None:
+    for separator in SEPARATORS + delimiter:
+        for piece in safe_text(cell, delimiter).split(separator):
+            assert not re.match(r"\s*[=+\-@＝＋－＠]|[\t\r\n]", piece)  # noqa: RUF001 - as above
+
+
+@given(cell=cells, delimiter=delimiters)
+def test_restoring_gives_every_cell_back(cell: str, delimiter: str) -> None:
+    assert restored_text(safe_text(cell, delimiter), delimiter) == cell
+
+
+@pytest.mark.parametrize("text", ["x", "O'Brien", "a-b", "don't; won't", "12:30", "'t Hooft", "x = y"])
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert safe_text(text, ",") == restored_text(text, ",") == text
