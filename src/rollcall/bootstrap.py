@@ -177,6 +177,7 @@ def import_users(
         encodings=settings.encodings,
         max_upload_bytes=settings.max_upload_bytes,
         max_csv_bytes=settings.max_csv_bytes,
+        max_rejected_bytes=settings.max_rejected_bytes,
         now=now,
         spool=tempfile.TemporaryFile,
         report_folder=_report_folder(beside_uploads=reports is None),

@@ -268,6 +268,12 @@ class Settings:
         allowed="a number of bytes",
         what="How large it may be after decompression.",
     )
+    max_rejected_bytes: int = _setting(
+        _positive,
+        default=str(4 * GIB),
+        allowed="a number of bytes",
+        what="How much disk space the rejected rows of an upload may use.",
+    )
     queue: str | None = _setting(
         _arn,
         default=None,

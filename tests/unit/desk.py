@@ -61,6 +61,7 @@ class Desk:
         *,
         max_upload_bytes: int = 10**9,
         max_csv_bytes: int = 10**9,
+        max_rejected_bytes: int = 10**9,
         encodings: tuple[str, ...] = ("utf-8",),
     ) -> ImportUsers:
         """The use case as it is wired here."""
@@ -72,6 +73,7 @@ class Desk:
             encodings=encodings,
             max_upload_bytes=max_upload_bytes,
             max_csv_bytes=max_csv_bytes,
+            max_rejected_bytes=max_rejected_bytes,
             now=Clock(),
             spool=io.BytesIO,
         )

@@ -28,7 +28,7 @@ from rollcall.application.ports import (
     UnknownImportError,
 )
 from rollcall.application.receipts import from_dict, to_json
-from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -404,6 +404,29 @@ def test_an_upload_beyond_the_tolerance_registers_nobody(upload: CsvUpload, text
     assert _counts(receipt) == ((0, bad, good) if refused else (good, bad, 0))
     assert len(receipt.rejections) == bad
     assert bool(receipt.rejected_rows) == bool(bad)
+
+
+@pytest.mark.parametrize("encodings", [("utf-8",), ("utf-8", "cp932")])
+@pytest.mark.parametrize(
+    ("row", "policy"),
+    [("Bob,Kenya,x\n", Policy()), ("Ann,Kenya,1\n", Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT))],
+    ids=["screened", "merged"],
+)
+def test_rejected_rows_take_no_more_disk_than_allowed(
+    row: str, policy: Policy, encodings: tuple[str, ...]
+) -> None:
+    """The upload is refused with exact totals and the first rows, so that the original can be corrected."""
+    desk = Desk()
+    receipt = desk.importer(policy, max_rejected_bytes=1_000_000, encodings=encodings)(
+        desk.drop(f"name,country,age\nAnn,Norway,1\n{row * 20_000}".encode(encodings[-1]))
+    )
+
+    assert (receipt.status, receipt.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
+    assert "disk space" in (receipt.message or "")
+    assert [total.count for total in receipt.totals] == [receipt.counts.rejected] == [20_000]
+    assert desk.rows() == []
+    stored = desk.read((receipt.rejected_rows or "").removeprefix("memory:"))
+    assert 100_000 < len(stored) <= 600_000
 
 
 def test_a_file_with_a_header_only_is_loaded() -> None:

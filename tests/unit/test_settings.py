@@ -124,7 +124,7 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
         *(("ON_NEW_VERSION", text, "refuse or import") for text in ("skip", "Import", "1")),
         *(
             (name, text, "a number of bytes")
-            for name in ("MAX_UPLOAD_BYTES", "MAX_CSV_BYTES")
+            for name in ("MAX_UPLOAD_BYTES", "MAX_CSV_BYTES", "MAX_REJECTED_BYTES")
             for text in (
                 "0",
                 "-1",

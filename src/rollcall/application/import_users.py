@@ -69,6 +69,7 @@ class ImportUsers:
         encodings: Names of encodings to try, in order.
         max_upload_bytes: How large an upload may be as stored.
         max_csv_bytes: How large it may be after decompression.
+        max_rejected_bytes: How much disk space its rejected rows may use.
         now: Tells the time, with its zone.
         spool: Opens a place for bytes that are too many for memory, read back once and then closed.
         report_folder: Names the folder of an upload in `reports`.
@@ -81,6 +82,7 @@ class ImportUsers:
     encodings: Sequence[str] = ("utf-8",)
     max_upload_bytes: int = 5 * GIB
     max_csv_bytes: int = 20 * GIB
+    max_rejected_bytes: int = 4 * GIB
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
     report_folder: Callable[[Source], str] = folder_of
@@ -363,7 +365,7 @@ class _Import:
             self._count(screened)
             for row in screened.rejected:
                 rejected.add(row)
-            if registering and tolerance.certainly_exceeded_by(self._tally.rejected):
+            if registering and (rejected.overflowed or tolerance.certainly_exceeded_by(self._tally.rejected)):
                 registering = False
                 importing.withhold()
             if registering and screened.accepted.spans:
@@ -391,7 +393,7 @@ class _Import:
             rejected = self._new_rejected_rows(spool, importing.verdict)
             keep_origins = not (refused and header.corrects)
             self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=keep_origins)
-        decision = judge(self._tally, tolerance)
+        decision = judge(self._tally, tolerance, overflowed=rejected.overflowed)
         if decision and registering:
             importing.withhold()
         # Rejected rows are only worth storing for an upload that did not change meanwhile.
@@ -442,7 +444,9 @@ class _Import:
             raise AssertionError("rows are rejected by a header")
         encoding = self._content.encoding or "utf-8"
         tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
-        return RejectedRows(spool, self._header, encoding, verdict, tuple(tried_before))
+        return RejectedRows(
+            spool, self._header, encoding, verdict, tuple(tried_before), self._case.max_rejected_bytes
+        )
 
     def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
         stream.seek(0)

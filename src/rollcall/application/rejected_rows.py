@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -118,6 +119,7 @@ class RejectedRows:
         encoding: The upload's encoding.
         verdict: The verdict that rejected them; `NO_VERDICT` where they cannot be corrected in this file.
         tried_before: The encodings that are tried before it on a file that comes without a mark.
+        max_bytes: How much disk space may be used for the file, its copies included.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class RejectedRows:
         encoding: str,
         verdict: Verdict,
         tried_before: Sequence[str] = (),
+        max_bytes: int = sys.maxsize,
     ) -> None:
         spool.seek(0)
         spool.truncate()
@@ -137,6 +140,9 @@ class RejectedRows:
         self._encoding = encoding
         self._tried_before = () if encoding in _MARKS else tried_before
         self._mistakable = False
+        # A store may write a copy. A file that is written again in UTF-8 takes three bytes for one at most, twice.
+        self._bytes_left = max_bytes // (7 if self._tried_before else 2)
+        self.overflowed = False
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._verdict = verdict
@@ -153,7 +159,9 @@ class RejectedRows:
         self._write_row([*(label for _, label in columns), *OWN_LABELS])
 
     def add(self, row: RejectedRow) -> None:
-        """Append a row; a corrected row keeps its origin where that is known."""
+        """Append a row, as long as there is room; a corrected row keeps its origin where that is known."""
+        if self.overflowed:
+            return
         cells = self._whole_cells(row.record)
         reason = "; ".join(fault.message for fault in row.rejection.faults)
         own = {
@@ -164,6 +172,8 @@ class RejectedRows:
         self._write_row(
             [*(cells or ()), *(own[label] for label in OWN_LABELS)], after="" if cells else self._empty_cells
         )
+        # Looked at after each piece and not before each row, so that at most one piece more is written.
+        self.overflowed = self._bytes_left < 0
 
     def _whole_cells(self, record: Record) -> Sequence[str] | None:
         """Return the cells to write; None for a row that can only be written as raw text."""
@@ -239,6 +249,7 @@ class RejectedRows:
         self._pending.truncate()
 
     def _write(self, data: bytes) -> None:
+        self._bytes_left -= len(data)
         self._hash.update(data)
         self._spool.write(data)
 

@@ -306,20 +306,29 @@ def _is_older(upload: Upload, loaded: Source) -> bool:
     return loaded.last_modified is not None and upload.last_modified < loaded.last_modified
 
 
-def judge(tally: Tally, tolerance: Tolerance) -> Decision | None:
+def judge(tally: Tally, tolerance: Tolerance, *, overflowed: bool = False) -> Decision | None:
     """Decide from the whole count whether an upload is refused.
+
+    Args:
+        tally: The whole count.
+        tolerance: How many rejected rows the upload may have.
+        overflowed: Whether there was no room for all rejected rows.
 
     Returns:
         None to load what is good; otherwise why not.
     """
-    if not tolerance.exceeded_by(tally.rejected, tally.read):
+    if not tally.good and tally.rejected:
+        reason = "no row is good"
+    elif tolerance.exceeded_by(tally.rejected, tally.read):
+        reason = f"tolerated: {tolerance.text}"
+    elif overflowed:
+        reason = "they take more disk space than is allowed, so only the first are in the file"
+    else:
         return None
     return Decision(
         Status.REFUSED,
         Code.TOO_MANY_REJECTIONS,
-        f"{tally.headline()}; tolerated: {tolerance.text}"
-        if tally.good
-        else f"{tally.headline()}; no row is good",
+        f"{tally.headline()}; {reason}",
         remedies=(Remedy(Action.CORRECT_ORIGINAL),),
     )
 
