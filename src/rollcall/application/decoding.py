@@ -2,10 +2,11 @@
 
 import codecs
 import hashlib
+import re
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
-from unicodedata import category
+from unicodedata import name
 
 import attrs
 
@@ -17,22 +18,70 @@ CHUNK_BYTES = 256 * 1024
 _FEED_BYTES = 16 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# UTF-32's mark begins with UTF-16's and is not read here: such a file fails at its header, as what it is not.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_FOREIGN_FORMATS = (
-    (b"PK\x03\x04", "a zip archive"),
-    (b"%PDF-", "a PDF document"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls)"),
+_EXPORT = "export it as CSV (in Excel: Save As, CSV UTF-8) and upload that"
+_UNPACK = "unpack it and upload the CSV inside, plain or as gzip"
+# How other formats begin (the signatures that their specifications give), what they are, and what to do.
+_OTHER_FORMATS = (
+    (rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/)", "an Excel workbook (.xlsx)", _EXPORT),
+    (rb"PK\x03\x04.*opendocument\.spreadsheet", "an OpenDocument spreadsheet (.ods)", _EXPORT),
+    (rb"PK(?:\x03\x04|\x05\x06|\x07\x08|00PK)", "a zip archive", _EXPORT),
+    (
+        rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an OLE container (an .xls workbook, or a workbook with a password)",
+        _EXPORT,
+    ),
+    (rb"%PDF-", "a PDF document", _EXPORT),
+    (rb"\x89PNG\r\n\x1a\n", "a PNG image", _EXPORT),
+    (rb"\xff\xd8\xff", "a JPEG image", _EXPORT),
+    (rb"GIF8[79]a", "a GIF image", _EXPORT),
+    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet file", _EXPORT),  # the first four alone may be a label
+    (rb"SQLite format 3\0", "a SQLite database", _EXPORT),
+    (rb"\x1f\x8b", "gzip that contains gzip", _UNPACK),
+    (rb"\x1f[\x9d\xa0]", "compressed by compress (.Z)", _UNPACK),
+    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "compressed by bzip2", _UNPACK),
+    (rb"\xfd7zXZ\0", "compressed by xz", _UNPACK),
+    (rb"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
+    (rb"(?:\x04\x22\x4d|\x02\x21\x4c)\x18", "compressed by lz4", _UNPACK),
+    (rb"LZIP[\0\x01]", "compressed by lzip", _UNPACK),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (rb"(?=[^\0]{1,100}\0).{257}ustar", "a tar archive", _UNPACK),
 )
-_WORKBOOK_PARTS = (b"[Content_Types].xml", b"xl/")
+_NOT_READ = (
+    *(
+        (re.compile(begins, re.DOTALL), Fault(Code.FORMAT_ERROR, f"the file is {what}, not a CSV; {advice}"))
+        for begins, what, advice in _OTHER_FORMATS
+    ),
+    (
+        # The mark of UTF-32, little-endian, is UTF-16's and a NUL; what follows tells them apart.
+        re.compile(rb"\0\0\xfe\xff|\xff\xfe\0\0(?:..[\0-\x10]\0|$)", re.DOTALL),
+        Fault(Code.ENCODING_ERROR, "the file is UTF-32, which is not read here; save it as CSV UTF-8"),
+    ),
+)
 _HEAD_BYTES = 4096
-_LIKELY_ENCODINGS = ("utf-8", "cp932", "cp1252")
-# From how many bytes, the first that does not fit and those after it, the encoding is guessed.
+# From how many bytes, the first that does not fit and those around it, the encoding is guessed.
 _SAMPLE_BYTES = 4096
+
+# Encodings of Latin text in which spreadsheets and older systems save CSV. They share most of their bytes.
+_LATIN_ENCODINGS = ("cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp850")
+
+_control = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
+_word = re.compile(r"[^\W\d_]+")
+# No language that has this letter writes it before a vowel; Spanish has its own there, as the same byte.
+_never_latin = re.compile("ń[aeiou]", re.IGNORECASE)
+# In cp932: kana and level 1 of the kanji, but for what half-width katakana are in EUC-JP.
+_everyday_japanese = re.compile(rb"(?!\x8e[\xa1-\xdf])[\x81-\x83\x88-\x98].", re.DOTALL)
+# Half-width katakana, or an ASCII letter, beside another letter: in Japanese that is rare, in a text that is
+# misread as Japanese it is the rule.
+_badly_joined = re.compile(
+    r"[A-Za-z][^\0-\x7f]|[^\0-\x7f][A-Za-z]"
+    r"|[\uff61-\uff9f][^\0-\x7f\u3000\uff61-\uff9f]|[^\0-\x7f\u3000\uff61-\uff9f][\uff61-\uff9f]"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -129,7 +178,7 @@ class _Trial:
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._bytes = 0
         self._lines = 1
-        self._ended_in_return = False
+        self._last = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> None:
         """Decode some more; after a failure, only complete the sample of what does not fit."""
@@ -144,7 +193,8 @@ class _Trial:
             self._count(before)
             self.failure = self._bytes - pending + error.start, self._lines
             self.cut_short = final  # what is amiss in a whole character is noticed before
-            self.sample = error.object[error.start :][:_SAMPLE_BYTES]
+            # With the character before it: a lone byte reads differently inside a word.
+            self.sample = self._last.encode("ascii", "ignore") + error.object[error.start :][: _SAMPLE_BYTES - 1]
             return
         except UnicodeError:
             # Some decoders say no more, such as UTF-16 that waits for a byte order mark.
@@ -155,10 +205,9 @@ class _Trial:
         self._count(text)
 
     def _count(self, text: str) -> None:
-        split_line_end = self._ended_in_return and text.startswith("\n")
+        split_line_end = self._last == "\r" and text.startswith("\n")
         self._lines += line_ends(text) - split_line_end
-        if text:
-            self._ended_in_return = text.endswith("\r")
+        self._last = text[-1:] or self._last
 
 
 class Inspection:
@@ -256,14 +305,9 @@ class Inspection:
 
     def _begin(self) -> None:
         head, self._head = self._head or b"", None
-        for magic, name in _FOREIGN_FORMATS:
-            if head.startswith(magic) and not self._fault:
-                workbook = name == "a zip archive" and any(part in head for part in _WORKBOOK_PARTS)
-                self._fault = Fault(
-                    Code.FORMAT_ERROR,
-                    f"the file is {'an Excel workbook (.xlsx)' if workbook else name}, not a CSV; "
-                    "export it as CSV (in Excel: Save As, CSV UTF-8) and upload that",
-                )
+        if not self._fault:
+            begins = head[:_HEAD_BYTES]
+            self._fault = next((fault for pattern, fault in _NOT_READ if pattern.match(begins)), None)
         encodings = self._encodings
         for mark, encoding in _BYTE_ORDER_MARKS:
             if head.startswith(mark):
@@ -283,10 +327,10 @@ class Inspection:
                 f"as {cut_short} it ends in the middle of a character, so it may have been cut short: "
                 "upload it whole, as CSV UTF-8"
             )
-        elif self._mark:
-            hint = "save it as CSV UTF-8"
         else:
-            hint = _likely_encoding(first.sample, {trial.encoding for trial in self._trials})
+            likely = None if self._mark else likely_encoding(first.sample)
+            known = likely and all(likely != trial.encoding for trial in self._trials)
+            hint = f"it looks like {likely}: save it as CSV UTF-8" if known else "save it as CSV UTF-8"
         return Fault(
             Code.ENCODING_ERROR,
             f"the file is not {tried}: the first byte that does not fit is in line {line}, "
@@ -294,26 +338,55 @@ class Inspection:
         )
 
 
-def _likely_encoding(sample: bytes, tried: Collection[str]) -> str:
-    """Advise by which encodings a text may be in; a few letters may be in several."""
-    likely = [encoding for encoding in _LIKELY_ENCODINGS if encoding not in tried and _decodes(sample, encoding)]
-    if "utf-8" in likely:
-        likely = ["utf-8"]  # nothing is that by chance
-    match likely:
-        case []:
-            return "save it as CSV UTF-8"
-        case [encoding]:
-            return f"it looks like {encoding}: save it as CSV UTF-8, or add {encoding} to ROLLCALL_ENCODINGS"
-    return f"it may be {' or '.join(likely)}: save it as CSV UTF-8, or add the one it is to ROLLCALL_ENCODINGS"
+def likely_encoding(sample: bytes) -> str | None:
+    """Name the encoding of a text, if it is beyond doubt.
+
+    Most bytes are letters in many encodings. So this recognises only UTF-8, everyday Japanese, and Latin text that
+    all encodings in which it is plausible read in the same way: whoever follows the advice gets the right letters.
+    Libraries that detect encodings always choose one; from a few names they choose wrongly.
+
+    Args:
+        sample: A part of the text, from a byte on that is not ASCII.
+
+    Returns:
+        "utf-8", "cp932", "cp1252", or None.
+    """
+    if _decoded(sample, "utf-8"):
+        return "utf-8"
+    if _is_japanese(_decoded(sample, "cp932")):
+        return "cp932"
+    readings = {text for encoding in _LATIN_ENCODINGS if _is_latin(text := _decoded(sample, encoding))}
+    return "cp1252" if readings == {_decoded(sample, "cp1252")} else None
 
 
-def _decodes(data: bytes, encoding: str) -> bool:
-    """Guess whether bytes are in an encoding; cp932 takes nearly everything, but much of it for private use."""
+def _decoded(sample: bytes, encoding: str) -> str:
+    """Decode a sample, but for a character that it cuts; give nothing if it cannot be decoded."""
     try:
-        text = codecs.getincrementaldecoder(encoding)("strict").decode(data)
+        return codecs.getincrementaldecoder(encoding)("strict").decode(sample)
     except UnicodeDecodeError:
-        return False
-    return not any(category(character) == "Co" for character in text)
+        return ""
+
+
+def _is_japanese(text: str) -> bool:
+    """Tell whether a text that was decoded as cp932 is plausible: mostly kana and everyday kanji."""
+    full_width = [letter for letter in text if not letter.isascii() and not "\uff61" <= letter <= "\uff9f"]
+    everyday = sum(bool(_everyday_japanese.fullmatch(letter.encode("cp932"))) for letter in full_width)
+    return (
+        everyday >= max(2, 0.75 * len(full_width)) and not _badly_joined.search(text) and not _control.search(text)
+    )
+
+
+def _is_latin(text: str) -> bool:
+    """Tell whether a text is plausible in a Latin script: its words written as words, some with accents."""
+    letters = all(letter.isascii() or name(letter, "").startswith("LATIN ") for letter in text)
+    words = [word for word in _word.findall(text) if not word.isascii()]
+    plausible = letters and bool(words) and all(map(_is_latin_word, words))
+    return plausible and not _never_latin.search(text) and not _control.search(text)
+
+
+def _is_latin_word(word: str) -> bool:
+    written = word.istitle() or word.isupper() or (word.islower() and word[0].isascii())
+    return written and 2 * sum(map(str.isascii, word)) >= len(word)
 
 
 def size_fault(what: str, limit: int) -> Fault:
