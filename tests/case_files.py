@@ -1,4 +1,4 @@
-"""The awkward CSVs of tests/cases, what must be said of each, and the ways in that must all say it."""
+"""The files of tests/cases and tests/field, the verdict expected on each, and the entry points that must agree."""
 
 import csv
 import io
@@ -17,12 +17,29 @@ from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application.dialect import IMPORT, LINE
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
-from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt
+from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.upload import ObjectReference
 from rollcall.settings import read_settings
 
 CASES = Path(__file__).parent / "cases"
-EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text("utf-8"))
+FIELD = Path(__file__).parent / "field"
+
+
+def _expected(folder: Path) -> dict[str, dict[str, Any]]:
+    expected: dict[str, dict[str, Any]] = json.loads((folder / "expected.json").read_text("utf-8"))
+    return expected
+
+
+def _expected_in_field() -> dict[str, dict[str, Any]]:
+    """Read what is expected of the files from the field, in the form that the other cases have."""
+    parts = "line", "fields", "codes"
+    return {
+        name: {**case, "rejected": [dict(zip(parts, row, strict=True)) for row in case["rejected"]]}
+        for name, case in _expected(FIELD).items()
+    }
+
+
+EXPECTED = {**_expected(CASES), **_expected_in_field()}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,8 +62,8 @@ class Outcome:
 
 
 def path_of(name: str) -> Path:
-    """Where a case lies."""
-    return CASES / f"{name}.csv"
+    """Return the file of a case; those from the field are named with their extension."""
+    return FIELD / name if "." in name else CASES / f"{name}.csv"
 
 
 def checked(name: str) -> Outcome:
@@ -80,12 +97,22 @@ def require_as_expected(name: str, receipt: Receipt) -> None:
     """Make sure that a receipt says what must be said of a case.
 
     Raises:
-        AssertionError: Status, code, a count, or line, columns or codes of a rejected row are other.
+        AssertionError: Status, code, message, ignored columns, a count, or line, columns or codes of a rejected
+            row are other.
     """
     expected = EXPECTED[name]
     accepted, rejected = len(expected["accepted"]), expected["rejected"]
 
-    assert (receipt.status, receipt.code) == (expected["status"], expected["code"])
+    assert receipt.status == expected["status"]
+    # Where the code of a refusal is left open, there must be one.
+    assert receipt.code == (expected["code"] or (receipt.code if expected["status"] == "refused" else None))
+    assert receipt.status is Status.LOADED or receipt.code
+    message = receipt.message or ""
+    assert "ROLLCALL_" not in message
+    assert [part for part in expected.get("message_has", ()) if part not in message] == []
+    assert [part for part in expected.get("message_has_not", ()) if part in message] == []
+    ignored = receipt.source.ignored_columns
+    assert list(ignored) == expected.get("ignored", list(ignored))
     assert receipt.counts.read == accepted + len(rejected)
     assert receipt.counts.rejected == len(rejected)
     assert receipt.counts.registered == (accepted if receipt.status.registers else 0)
@@ -147,9 +174,10 @@ def _rows_of(outcome: Outcome) -> list[list[str]]:
     if outcome.rejected_rows is None:
         return []
     delimiter = outcome.receipt.source.delimiter or ""
-    text = outcome.rejected_rows.decode("utf-8-sig")
+    encoding = "utf-16" if outcome.receipt.source.encoding == "utf-16-le" else "utf-8-sig"
+    text = outcome.rejected_rows.decode(encoding)
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     again = io.StringIO(newline="")
     csv.writer(again, delimiter=delimiter).writerows(rows)
-    assert again.getvalue().encode("utf-8-sig") == outcome.rejected_rows
+    assert again.getvalue().encode(encoding) == outcome.rejected_rows
     return rows

@@ -1,4 +1,4 @@
-"""Awkward CSVs from public suites: every way in says the same of each (tests/cases/README.md)."""
+"""Files from public suites and from the field: every entry point agrees (tests/cases, tests/field)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +18,7 @@ def repository(migrated_database: str) -> Iterator[PostgresUserRepository]:
 
 
 @each_case
-def test_a_case_gets_the_same_verdict_from_a_check_from_memory_and_from_postgres(
+def test_check_memory_and_postgres_agree_on_every_case(
     name: str, repository: PostgresUserRepository, emptied: Callable[[], str]
 ) -> None:
     """The one that is expected; the receipts, and the rejected rows byte for byte, but for the import's number."""

@@ -1,16 +1,18 @@
-"""Awkward CSVs from public suites, and what must be said of each (tests/cases/README.md)."""
+"""Files from public suites and from the field, and the verdict on each (tests/cases, tests/field)."""
 
 from collections.abc import Callable
 
 import pytest
 
-from case_files import CASES, EXPECTED, Outcome, checked, each_case, imported, require_stored_as_expected
+from case_files import CASES, EXPECTED, FIELD, Outcome, checked, each_case, imported, require_stored_as_expected
 from rollcall.adapters.memory import MemoryUserRepository
 
 
 def test_every_case_is_there() -> None:
     """Each file has its verdict, and each verdict its file."""
-    assert {path.stem for path in CASES.glob("*.csv")} == set(EXPECTED)
+    in_field = {path.name for path in FIELD.iterdir()} - {"README.md", "expected.json"}
+
+    assert {path.stem for path in CASES.glob("*.csv")} | in_field == set(EXPECTED)
 
 
 def _imported_into_memory(name: str) -> Outcome:
