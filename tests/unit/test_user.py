@@ -178,6 +178,23 @@ def test_an_age_is_ascii_digits_from_0_to_150(cell: str, verdict: int | Code) ->
     assert _code(_judged("age", cell)) == verdict
 
 
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("３１", "age is '３１', not in half-width digits (0-9); give 31"),  # noqa: RUF001 - full-width digits
+        ("０３１", "age is '０３１', not in half-width digits (0-9); give 31"),  # noqa: RUF001 - as before
+        ("3１", "age is '3１', not in half-width digits (0-9); give 31"),  # noqa: RUF001 - as before
+        ("٣١", "age is '٣١', not in half-width digits (0-9); give 31"),
+        ("９" * 5000, f"age is '{'９' * 40}...', not in half-width digits (0-9); give 0 to 150"),  # noqa: RUF001 - as before
+        ("３１歳", "age is '３１歳', not a whole number; give digits only, 0 to 150"),
+        ("²", "age is '²', not a whole number; give digits only, 0 to 150"),
+    ],
+)
+def test_digits_of_other_forms_are_given_in_half_width(cell: str, message: str) -> None:
+    """To give digits only would be no help: they are digits."""
+    assert _judged("age", cell) == Fault(Code.TYPE_ERROR, message, "age")
+
+
 @given(row=st.tuples(cells, cells, cells | ages.map(str)))
 def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
     """One fault for each, in the order of the fields, under the name of its column."""

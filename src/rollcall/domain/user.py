@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Protocol, Self
-from unicodedata import category
+from unicodedata import category, decimal
 
 import attrs
 
@@ -127,6 +127,11 @@ class WholeNumber:
             return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
+        if text.isdecimal():
+            # Python reads the digits of every script, such as the full-width ones of a Japanese keyboard.
+            value = self.parse("".join(str(decimal(digit)) for digit in text))
+            advice = f"give {self.minimum} to {self.maximum}" if isinstance(value, Fault) else f"give {value}"
+            return Fault(Code.TYPE_ERROR, f"is {shown(text)}, not in half-width digits (0-9); {advice}")
         return Fault(
             Code.TYPE_ERROR,
             f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
