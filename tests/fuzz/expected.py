@@ -17,6 +17,23 @@ from unit.oracles import Expected, Limits, is_blank, read_record, read_records, 
 OWN_LABELS = ("rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record")
 LINE, _, IMPORT, RECORD = OWN_LABELS
 
+# Of formats that are refused by their names. Those of tar and Parquet are not alone at the beginning.
+SIGNATURES = (
+    *(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"SQLite format 3\0"),
+    *(
+        b"\x1f\x8b",
+        b"\x1f\x9d",
+        b"\x1f\xa0",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+        b"\x04\x22\x4d\x18",
+        b"\x02\x21\x4c\x18",
+    ),
+    *(b"LZIP\0", b"LZIP\1", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"),
+    *(b"BZh%d%s" % (level, body) for level in range(1, 10) for body in (b"1AY&SY", b"\x17rE8P\x90")),
+)
+
 Values = tuple[str | int, ...]
 Origin = tuple[int, int]
 
@@ -99,8 +116,8 @@ def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[s
         return Code.SIZE_LIMIT
     if not stored:
         return Code.EMPTY_FILE
-    if stored.startswith((b"PK\x03\x04", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
-        return Code.FORMAT_ERROR
+    if code := not_read(stored):
+        return code
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if stored.startswith(mark):
             stored, encodings = stored.removeprefix(mark), (encoding,)
@@ -111,6 +128,35 @@ def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[s
         except UnicodeError:
             continue
     return Code.ENCODING_ERROR
+
+
+def not_read(content: bytes) -> Code | None:
+    """Give the code of what is refused by the name of its format."""
+    if content.startswith(SIGNATURES) or is_parquet(content) or is_tar(content):
+        return Code.FORMAT_ERROR
+    return Code.ENCODING_ERROR if is_utf_32(content) else None
+
+
+def is_parquet(content: bytes) -> bool:
+    """Tell whether it begins with Parquet's signature and then with what is no text."""
+    return (
+        content.startswith(b"PAR1")
+        and content[4:5] != b""
+        and content[4] < 0x20
+        and content[4:5] not in b"\t\n\v\f\r"
+    )
+
+
+def is_tar(content: bytes) -> bool:
+    """Tell whether it is an archive's first header: a name that ends in NUL, and the signature at its place."""
+    return content[257:262] == b"ustar" and 1 <= content.find(b"\0") <= 100
+
+
+def is_utf_32(content: bytes) -> bool:
+    """Tell whether it has the mark of UTF-32, and not that of UTF-16 before a NUL."""
+    if content.startswith(b"\xff\xfe\0\0"):
+        return len(content) == 4 or (len(content) >= 8 and content[6] <= 0x10 and content[7] == 0)
+    return content.startswith(b"\0\0\xfe\xff")
 
 
 def unpacked(stored: bytes) -> bytes | None:

@@ -59,7 +59,7 @@ _NOT_READ = (
     ),
     (
         # The mark of UTF-32, little-endian, is UTF-16's and a NUL; what follows tells them apart.
-        re.compile(rb"\0\0\xfe\xff|\xff\xfe\0\0(?:..[\0-\x10]\0|$)", re.DOTALL),
+        re.compile(rb"\0\0\xfe\xff|\xff\xfe\0\0(?:..[\0-\x10]\0|\Z)", re.DOTALL),
         Fault(Code.ENCODING_ERROR, "the file is UTF-32, which is not read here; save it as CSV UTF-8"),
     ),
 )
