@@ -94,10 +94,10 @@ def test_bad_rows_are_listed_and_set_aside_and_the_good_ones_registered(
     assert ignored == "  columns ignored: Note"
     assert table == [
         "  line  reason",
-        "     5  age is 'thirty', not a whole number; give digits only, 0 to 150",
-        "     6  name is blank; give 1 to 200 characters",
-        "     7  age is '151'; give 0 to 150",
-        "     8  the row has 2 cells where the header has 4; add what is missing",
+        "     5  [type-error] age is 'thirty', not a whole number; give digits only, 0 to 150",
+        "     6  [blank-cell] name is blank; give 1 to 200 characters",
+        "     7  [constraint-error] age is '151'; give 0 to 150",
+        "     8  [missing-cell] the row has 2 cells where the header has 4; add what is missing",
     ]
     [folder] = Path(f"{messy}.rollcall").iterdir()
     [rejected] = folder.glob("rejected-*.csv")
@@ -131,7 +131,7 @@ def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
 
     assert outcome.code == 3
     assert outcome.out.splitlines()[-6:] == [
-        "    22  age is 'x', not a whole number; give digits only, 0 to 150",
+        "    22  [type-error] age is 'x', not a whole number; give digits only, 0 to 150",
         "  and 980 more; all of them by fault:",
         "  rows  first line  fault",
         "   970          33  age is too long or out of range",

@@ -75,8 +75,8 @@ def test_the_file_is_the_uploaders_own_with_four_columns_more() -> None:
     assert data == (
         b"\xef\xbb\xbf"
         b"Name, country,AGE,note,rollcall_line,rollcall_reason,rollcall_record,rollcall_import\r\n"
-        b'Ann, Chile,thirty,"x, y",2,age is bad,,%b\r\n'
-        b',,,,9,age is bad,"a,""b",%b\r\n' % (TOKEN.encode(), _token_of(9).encode())
+        b'Ann, Chile,thirty,"x, y",2,[type-error] age is bad,,%b\r\n'
+        b',,,,9,[type-error] age is bad,"a,""b",%b\r\n' % (TOKEN.encode(), _token_of(9).encode())
     )
 
 
@@ -87,7 +87,7 @@ def test_a_whole_row_keeps_every_cell(rows: list[list[str]]) -> None:
     found = _read(data)[1:]
 
     assert [[_unescaped(cell) for cell in row[:4]] for row in found] == rows
-    assert [row[4:] for row in found] == [["2", "age is bad", "", TOKEN]] * len(rows)
+    assert [row[4:] for row in found] == [["2", "[type-error] age is bad", "", TOKEN]] * len(rows)
 
 
 @given(cell=cells)
@@ -266,7 +266,7 @@ def test_the_reason_is_ascii_and_gives_every_fault() -> None:
     )
     _, data = _file([row])
 
-    assert _read(data)[1][5] == r"age is '\xe9'; name is blank"
+    assert _read(data)[1][5] == r"[type-error] age is '\xe9' [blank-cell] name is blank"
 
 
 def test_rows_of_a_check_carry_an_import_that_no_ledger_has() -> None:

@@ -15,6 +15,7 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, REASON, RECORD, Header
+from rollcall.application.reasons import reason
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
 from rollcall.application.spreadsheets import UNSAFE_DELIMITERS, restored_text, safe_text
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
@@ -163,10 +164,9 @@ class RejectedRows:
         if self.overflowed:
             return
         cells = self._whole_cells(row.record)
-        reason = "; ".join(fault.message for fault in row.rejection.faults)
         own = {
             **self._identity(row),
-            REASON: reason.encode("ascii", "backslashreplace").decode("ascii"),
+            REASON: reason(row.rejection.faults).encode("ascii", "backslashreplace").decode("ascii"),
             RECORD: _cut(row.record, self._delimiter) if cells is None else self._raw_text_kept(row.record),
         }
         self._write_row(

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rollcall.application.import_users import Progress as Step
+from rollcall.application.reasons import reason
 from rollcall.domain.policy import LedgerEntry
 from rollcall.domain.receipt import FaultTotal, Receipt, Status
 from rollcall.domain.rejection import Rejection
@@ -237,7 +238,7 @@ def _rejections(rejections: Sequence[Rejection]) -> Table:
             if rejection.line == rejection.last_line
             else f"{rejection.line}-{rejection.last_line}"
         )
-        table.add_row(lines, printable("; ".join(fault.message for fault in rejection.faults)))
+        table.add_row(lines, printable(reason(rejection.faults)))
     return table
 
 
