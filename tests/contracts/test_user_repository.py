@@ -15,6 +15,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import attrs
+import psycopg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -1134,6 +1135,23 @@ class TestPostgresConnections:
         assert entry.receipt.source.key == "1"
         assert list(repository.users()) == [ANN, BEN, CEM]
         assert eventually(lambda: clients(database_url) <= 1)
+
+    def test_a_row_that_breaks_a_rule_is_named_by_its_id(
+        self, repository: PostgresUserRepository, database_url: str
+    ) -> None:
+        """So that it can be found, among all users and among those of its import; its cells are not shown."""
+        load(repository, [ANN, BEN])
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("update users set name = ' S3CRET' where name = %s returning id", [BEN.name])
+            [(row_id,)] = row.fetchall()
+        for import_id in (None, 1):
+            with pytest.raises(SchemaError) as caught:
+                list(repository.users(import_id))
+
+            assert str(caught.value) == (
+                f"in the table users, the row with id {row_id} is no user: "
+                "User.name breaks its rule; correct it there"
+            )
 
     def test_a_connection_that_broke_while_it_was_idle_is_replaced_unseen(
         self, repository: PostgresUserRepository, database_url: str

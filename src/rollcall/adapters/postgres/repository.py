@@ -45,10 +45,11 @@ _ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _COPY = sql.SQL("copy users ({}) from stdin (format csv, encoding 'UTF8')").format(_COLUMNS)
-_USERS = sql.SQL("select {} from users order by id").format(_COLUMNS)
+_USERS = sql.SQL("select id, {} from users order by id").format(_COLUMNS)
 # Materialized, or a cursor would make the planner walk the whole table in the order of the key.
 _USERS_OF_IMPORT = sql.SQL(
-    "with found as materialized (select id, {0} from users where import_id = %s) select {0} from found order by id"
+    "with found as materialized (select id, {0} from users where import_id = %s) "
+    "select id, {0} from found order by id"
 ).format(_COLUMNS)
 _ENTRY = "select id, receipt, undone_at is not null, secret from imports "
 
@@ -204,12 +205,14 @@ class PostgresUserRepository:
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         """Stream them through a cursor of the server, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
-        for row in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
+        for row_id, *values in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
             try:
-                user = User(**dict(zip(COLUMNS, row, strict=True)))
+                user = User(**dict(zip(COLUMNS, values, strict=True)))
             except ValueError as error:
                 # Only a table that others write to, or wrote to before, can hold such a row.
-                raise SchemaError(f"the table users holds a row in which {error}; mend it there") from None
+                raise SchemaError(
+                    f"in the table users, the row with id {row_id} is no user: {error}; correct it there"
+                ) from None
             yield user
 
     def _stream(
