@@ -184,7 +184,7 @@ def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None
     desk.drop("a.csv", b"name,country,age\nA,X,1\n")
     second = desk.drop("b.csv", b"name,country,age\nA,X,2\n")
 
-    with pytest.raises(UndoRefusedError, match="it changed 1 users"):
+    with pytest.raises(UndoRefusedError, match="it changed 1 user, and"):
         desk.repository.undo(second.import_id or 0, NOON)
 
     assert second.counts.updated == 1

@@ -216,6 +216,12 @@ def test_what_was_undone_stays_so_until_somebody_says_again(
     assert again.code == 0
     assert users(database_url) == SAMPLE
 
+    one = rollcall.folder / "one.csv"
+    one.write_text("name,country,age\nZoë,France,41\n", encoding="utf-8")
+    rollcall("import", one)
+
+    assert rollcall("undo", "2").out == "import 2 is undone: 1 user removed\n"
+
 
 def test_an_import_that_there_is_not_is_named(rollcall: CommandLine) -> None:
     """With the command that lists those there are."""

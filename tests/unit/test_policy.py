@@ -23,7 +23,7 @@ from rollcall.domain.policy import (
     why_not_undone,
 )
 from rollcall.domain.receipt import Action, Remedy, Status, Tally
-from rollcall.domain.rejection import Code, Fault, Rejection
+from rollcall.domain.rejection import Code, Fault, Rejection, counted
 from rollcall.domain.upload import Upload
 
 UPLOAD = Upload(bucket="b", key="k", version="9", size=1, last_modified=datetime(2026, 1, 9, tzinfo=UTC))
@@ -174,7 +174,10 @@ def test_an_upload_is_refused_if_its_tolerance_is_exceeded(text: str, read: int,
 
     assert (decision is not None) == tolerance.exceeded_by(rejected, read)
     assert not decision or (decision.status, decision.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
-    assert not decision or f"{rejected} of {read} rows refused: name is blank, e.g. line 2" in decision.message
+    assert (
+        not decision
+        or f"{rejected} of {counted(read, 'row')} refused: name is blank, e.g. line 2" in decision.message
+    )
     assert not decision or decision.message.endswith(
         "no row is good" if read == rejected else f"tolerated: {text}"
     )

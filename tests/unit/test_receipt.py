@@ -166,8 +166,12 @@ def test_a_tally_stays_small_however_many_rows_are_bad() -> None:
 
 def test_the_headline_names_the_most_frequent_fault_and_an_example() -> None:
     """Of several as frequent, the one that comes first."""
-    tally = Tally(read=1234)
+    tally = Tally(read=1)
     tally.reject(Rejection(7, 7, (Fault(Code.MISSING_CELL, "the row has too few"),)))
+
+    assert tally.headline() == "1 of 1 row refused: the row has too few cells, e.g. line 7"
+
+    tally.read = 1234
     tally.reject(Rejection(9, 9, (Fault(Code.TYPE_ERROR, "age is bad", "age"),)))
 
     assert tally.headline() == "2 of 1,234 rows refused: the row has too few cells, e.g. line 7"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.domain.rejection import Code, Fault, shown
+from rollcall.domain.rejection import Code, Fault, counted, shown
 from rollcall.domain.user import COLUMNS, User, is_blank
 from unit.oracles import BIDI_CONTROLS, age_verdict, is_forbidden, is_white_space, row_verdict, text_verdict
 from unit.oracles import is_blank as looks_blank
@@ -230,6 +230,11 @@ def test_a_message_is_one_short_line_however_long_the_cell(column: str, cell: st
 def test_a_cell_full_of_invisible_characters_is_shown_briefly() -> None:
     """Even though each is shown by its ten-character escape."""
     assert len(shown("\U000e0001" * 500)) <= 50
+
+
+def test_a_number_of_things_is_written_with_its_noun() -> None:
+    """In the singular for one alone, and with commas."""
+    assert [counted(number, "row") for number in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
 
 
 def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:

@@ -9,7 +9,7 @@ import attrs
 
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.receipt import Action, Receipt, Remedy, Source, Status, Tally
-from rollcall.domain.rejection import Code
+from rollcall.domain.rejection import Code, counted
 from rollcall.domain.upload import Upload, is_earlier
 
 _tolerance = re.compile(r"(?P<count>[0-9]{1,18})|(?P<percentage>[0-9]{1,3}(\.[0-9]{1,6})?)%")
@@ -354,7 +354,7 @@ def why_not_undone(entry: LedgerEntry, followers: Followers) -> str | None:
     if not entry.in_force:
         return f"it was {entry.receipt.status} and registered nobody"
     if entry.receipt.counts.updated:
-        return f"it changed {entry.receipt.counts.updated:,} users, and what they were before is not kept"
+        return f"it changed {counted(entry.receipt.counts.updated, 'user')}, and what they were before is not kept"
     if followers.correcting is not None:
         return f"import {followers.correcting} corrects it; undo that first"
     if followers.comparing is not None:

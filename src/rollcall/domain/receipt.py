@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import attrs
 
-from rollcall.domain.rejection import Code, Rejection
+from rollcall.domain.rejection import Code, Rejection, counted
 
 REJECTIONS_SHOWN = 100
 
@@ -217,6 +217,6 @@ class Tally:
         """Say in one sentence how many rows were refused, and the fault to mend first with an example."""
         worst = self.totals[0]
         return (
-            f"{self.rejected:,} of {self.read:,} rows refused: "
+            f"{self.rejected:,} of {counted(self.read, 'row')} refused: "
             f"{worst.column or 'the row'} {worst.code.says}, e.g. line {worst.first_line}"
         )

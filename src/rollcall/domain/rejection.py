@@ -110,6 +110,11 @@ def escaped(text: str) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things with the right form of the noun: "1 row", "1,234 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def shown(cell: str) -> str:
     """Quote the beginning of a cell so that a person can recognise it on one line.
 

@@ -33,6 +33,7 @@ from rollcall.application.ports import (
 from rollcall.application.receipts import to_dict, to_json
 from rollcall.domain.policy import OnNewVersion
 from rollcall.domain.receipt import ConservationError, Receipt, Status
+from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.terminal import Terminal
 from rollcall.entrypoints.watch import watch
@@ -342,7 +343,7 @@ def undo(settings: Settings, import_id: int) -> None:
     """Take an import back: remove the users it registered."""
     with _users(settings) as repository:
         removed = repository.undo(import_id, bootstrap.now())
-    terminal.say(f"import {import_id} is undone: {removed:,} users removed")
+    terminal.say(f"import {import_id} is undone: {counted(removed, 'user')} removed")
 
 
 @cli.command(

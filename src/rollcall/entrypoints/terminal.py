@@ -19,7 +19,7 @@ from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
 from rollcall.domain.policy import LedgerEntry
 from rollcall.domain.receipt import FaultTotal, Receipt, Status
-from rollcall.domain.rejection import Rejection
+from rollcall.domain.rejection import Rejection, counted
 from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, RULES, User, WholeNumber
 
 REJECTIONS_LISTED = 20
@@ -151,7 +151,7 @@ class Terminal:
                     bar.reset(task, description=step.step)
                 elapsed = bar.tasks[0].elapsed or 0
                 rate = f", {step.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
-                rows = f"{step.rows:,} rows{rate}" if step.rows else ""
+                rows = f"{counted(step.rows, 'row')}{rate}" if step.rows else ""
                 bar.update(task, completed=step.bytes_read, total=step.bytes_total, rows=rows)
 
             yield show
@@ -271,8 +271,7 @@ def _counted(receipt: Receipt) -> str:
         about.append(f"{receipt.rows_per_second:,} rows/s")
     if receipt.import_id and receipt.status.registers:
         about.insert(0, f"import {receipt.import_id}")
-    rows = "row" if counts.read == 1 else "rows"
-    return f"{counts.read:,} {rows} read{': ' * bool(fates)}{', '.join(fates)} ({', '.join(about)})"
+    return f"{counted(counts.read, 'row')} read{': ' * bool(fates)}{', '.join(fates)} ({', '.join(about)})"
 
 
 def _status(receipt: Receipt) -> tuple[str, str]:
