@@ -200,12 +200,23 @@ def test_a_label_that_only_looks_like_a_required_one_is_not(label: str) -> None:
     assert _fault(f"{label},country,age\n").code is Code.MISSING_LABEL
 
 
-def test_a_header_full_of_nuls_is_recognised_as_utf_16() -> None:
-    """For as UTF-8 it decodes without complaint."""
-    fault = _fault("name,country,age\n".encode("utf-16-le").decode())
+@pytest.mark.parametrize(
+    ("text", "utf_16"),
+    [
+        ("name,country,age\n".encode("utf-16-le").decode(), True),
+        ("name,country,age\n".encode("utf-16-be").decode(), True),
+        ("na\0me,country,age\n", False),
+        ("name\0\0\0,country,age\n", False),
+        ("\0\0\0\0\n", False),
+        ("PK\x05\x06\0\0\0\0", False),
+    ],
+)
+def test_only_nuls_between_all_letters_look_like_utf_16(text: str, utf_16: bool) -> None:  # noqa: FBT001 - what varies
+    """For as UTF-8 such a file decodes without complaint; other NULs have other causes."""
+    fault = _fault(text)
 
     assert fault.code is Code.MISSING_LABEL
-    assert "looks like UTF-16 without its mark" in fault.message
+    assert ("looks like UTF-16 without its mark" in fault.message) == utf_16
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)

@@ -146,9 +146,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
     if missing:
         found = ", ".join(shown(label) for label in labels[:_LABELS_SHOWN])
         more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
-        utf_16 = "; the file looks like UTF-16 without its mark: save it as CSV UTF-8" * any(
-            "\0" in label for label in labels
-        )
+        utf_16 = "; the file looks like UTF-16 without its mark: save it as CSV UTF-8" * _is_utf_16(record.text)
         return Fault(
             Code.MISSING_LABEL,
             f"no column is called {', '.join(missing)}; the first line has {found}{more} "
@@ -173,6 +171,11 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
         separator_line=separator_line,
         own_positions={label: normal.index(label) for label in OWN_LABELS if label in normal},
     )
+
+
+def _is_utf_16(text: str) -> bool:
+    """Tell whether ASCII in UTF-16 was read as another encoding: a NUL before or after each letter."""
+    return {"\0"} in (set(text[::2]), set(text[1::2])) and set(text) != {"\0"}
 
 
 def _normal(labels: Sequence[str]) -> list[str]:
