@@ -188,6 +188,7 @@ def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\r\n", ""])
 @pytest.mark.parametrize(
     ("encoding", "rows"),
     [
@@ -199,11 +200,13 @@ def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
         ("cp1252", "José,España,30\r\nMuñoz,México,31"),
         ("cp1252", "JOSÉ,CHILE,30"),
         ("utf-8", "Zoë,日本,30"),
+        ("cp1252", "France,30,José"),
+        pytest.param("cp932", "山田,日本\r\n" * 900, id="the sample ends inside a character"),
     ],
 )
-def test_an_encoding_beyond_doubt_is_suggested(encoding: str, rows: str) -> None:
+def test_an_encoding_beyond_doubt_is_suggested(encoding: str, rows: str, end: str) -> None:
     """Without a setting or command, which are not for the uploader."""
-    refused = _inspect([f"name,country,age\r\n{rows}\r\n".encode(encoding)], ["ascii"])
+    refused = _inspect([f"name,country,age\r\n{rows}{end}".encode(encoding)], ["ascii"])
 
     assert refused.fault
     assert refused.fault.message.endswith(f"; it looks like {encoding}: save it as CSV UTF-8")
@@ -240,7 +243,7 @@ def test_an_encoding_beyond_doubt_is_suggested(encoding: str, rows: str) -> None
     ],
 )
 def test_no_encoding_is_suggested_where_there_is_doubt(encoding: str, rows: str) -> None:
-    """Who followed a wrong suggestion would load other letters from then on."""
+    """An operator who follows a wrong suggestion loads other letters from then on."""
     refused = _inspect([f"name,country,age\r\n{rows}\r\n".encode(encoding)])
 
     assert refused.fault

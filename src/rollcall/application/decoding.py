@@ -72,9 +72,9 @@ _LATIN_ENCODINGS = ("cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp850"
 
 _control = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f]")
 _word = re.compile(r"[^\W\d_]+")
-# No language that has this letter writes it before a vowel; Spanish has its own there, as the same byte.
+# Polish never writes this letter before a vowel. Spanish always writes ñ, the same byte in cp1252, before one.
 _never_latin = re.compile("ń[aeiou]", re.IGNORECASE)
-# In cp932: kana and level 1 of the kanji, but for what half-width katakana are in EUC-JP.
+# In cp932: kana and the everyday kanji (JIS level 1), without the bytes of half-width katakana in EUC-JP.
 _everyday_japanese = re.compile(rb"(?!\x8e[\xa1-\xdf])[\x81-\x83\x88-\x98].", re.DOTALL)
 # Half-width katakana, or an ASCII letter, beside another letter: in Japanese that is rare, in a text that is
 # misread as Japanese it is the rule.
@@ -341,9 +341,9 @@ class Inspection:
 def likely_encoding(sample: bytes) -> str | None:
     """Name the encoding of a text, if it is beyond doubt.
 
-    Most bytes are letters in many encodings. So this recognises only UTF-8, everyday Japanese, and Latin text that
-    all encodings in which it is plausible read in the same way: whoever follows the advice gets the right letters.
-    Libraries that detect encodings always choose one; from a few names they choose wrongly.
+    A byte is a letter in many encodings, and a wrong suggestion is worse than none. So only three are recognised:
+    UTF-8, everyday Japanese, and Latin text that has the same letters in all encodings in which it is plausible.
+    Libraries that detect encodings guess wrongly from a few names.
 
     Args:
         sample: A part of the text, from a byte on that is not ASCII.
@@ -360,9 +360,9 @@ def likely_encoding(sample: bytes) -> str | None:
 
 
 def _decoded(sample: bytes, encoding: str) -> str:
-    """Decode a sample, but for a character that it cuts; give nothing if it cannot be decoded."""
+    """Decode a sample, without a character that its limit cuts; give nothing if it cannot be decoded."""
     try:
-        return codecs.getincrementaldecoder(encoding)("strict").decode(sample)
+        return codecs.getincrementaldecoder(encoding)("strict").decode(sample, len(sample) < _SAMPLE_BYTES)
     except UnicodeDecodeError:
         return ""
 
@@ -371,13 +371,12 @@ def _is_japanese(text: str) -> bool:
     """Tell whether a text that was decoded as cp932 is plausible: mostly kana and everyday kanji."""
     full_width = [letter for letter in text if not letter.isascii() and not "\uff61" <= letter <= "\uff9f"]
     everyday = sum(bool(_everyday_japanese.fullmatch(letter.encode("cp932"))) for letter in full_width)
-    return (
-        everyday >= max(2, 0.75 * len(full_width)) and not _badly_joined.search(text) and not _control.search(text)
-    )
+    plausible = everyday >= max(2, 0.75 * len(full_width))
+    return plausible and not _badly_joined.search(text) and not _control.search(text)
 
 
 def _is_latin(text: str) -> bool:
-    """Tell whether a text is plausible in a Latin script: its words written as words, some with accents."""
+    """Tell whether a text is plausible Latin: no other letters, and words with accents have the case of words."""
     letters = all(letter.isascii() or name(letter, "").startswith("LATIN ") for letter in text)
     words = [word for word in _word.findall(text) if not word.isascii()]
     plausible = letters and bool(words) and all(map(_is_latin_word, words))
