@@ -250,3 +250,11 @@ def test_a_header_longer_than_a_record_may_be_is_refused(junk: str, end: str, sa
 
         assert fault.code is Code.FORMAT_ERROR
         assert "is longer than 1 MiB" in fault.message or junk == '"'
+
+
+@pytest.mark.parametrize(("columns", "refused"), [(10_000, False), (10_001, True)])
+def test_a_header_of_too_many_columns_is_refused(columns: int, refused: bool) -> None:  # noqa: FBT001 - what varies
+    header = read_header(RecordReader(iter(["name,country,age" + ",x" * (columns - 3) + "\n"])))
+
+    assert isinstance(header, Fault) == refused
+    assert not isinstance(header, Fault) or header.code is Code.FORMAT_ERROR
