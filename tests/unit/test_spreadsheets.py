@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollcall.application.spreadsheets import restored_text, safe_text
+from rollcall.application.spreadsheets import restored_text, safe_row, safe_text
 
 DELIMITERS = [",", ";", "|", "\t", " ", "_", ":", "."]
 SEPARATORS = ",;|\t\r\n"
@@ -36,6 +36,11 @@ def test_no_piece_starts_a_formula_wherever_it_is_split(cell: str, delimiter: st
     for separator in SEPARATORS + delimiter:
         for piece in safe_text(cell, delimiter).split(separator):
             assert not re.match(r"\s*[=+\-@＝＋－＠]|[\t\r\n]", piece)  # noqa: RUF001 - as above
+
+
+@given(row=st.lists(cells, max_size=3), delimiter=delimiters)
+def test_a_row_is_made_safe_cell_by_cell(row: list[str], delimiter: str) -> None:
+    assert list(safe_row(row, delimiter)) == [safe_text(cell, delimiter) for cell in row]
 
 
 @given(cell=cells, delimiter=delimiters)

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, REASON, RECORD, Header
+from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
 from rollcall.application.reasons import reason
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
-from rollcall.application.spreadsheets import UNSAFE_DELIMITERS, restored_text, safe_text
+from rollcall.application.spreadsheets import UNSAFE_DELIMITERS, restored_text, safe_row, safe_text
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE
@@ -146,7 +146,7 @@ class RejectedRows:
         self.overflowed = False
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
-        self._verdict = verdict
+        self._verdict = NO_VERDICT if header.corrects else verdict
         self._hash = hashlib.sha256()
         self._pending = io.StringIO(newline="")
         self._writer = csv.writer(self._pending, delimiter=self._delimiter, lineterminator="\r\n")
@@ -164,14 +164,15 @@ class RejectedRows:
         if self.overflowed:
             return
         cells = self._whole_cells(row.record)
-        own = {
-            **self._identity(row),
-            REASON: reason(row.rejection.faults).encode("ascii", "backslashreplace").decode("ascii"),
-            RECORD: _cut(row.record, self._delimiter) if cells is None else self._raw_text_kept(row.record),
-        }
-        self._write_row(
-            [*(cells or ()), *(own[label] for label in OWN_LABELS)], after="" if cells else self._empty_cells
+        # A corrected row stands for the rejected row that it was to correct, if that is known.
+        origin = row.origin or self._verdict.origin(row.rejection.line)
+        in_order = (  # of OWN_LABELS
+            str(origin.line),
+            reason(row.rejection.faults).encode("ascii", "backslashreplace").decode("ascii"),
+            _cut(row.record, self._delimiter) if cells is None else self._raw_text_kept(row.record),
+            token_of(origin),
         )
+        self._write_row([*(cells or ()), *in_order], after="" if cells else self._empty_cells)
         # Looked at after each piece and not before each row, so that at most one piece more is written.
         self.overflowed = self._bytes_left < 0
 
@@ -196,13 +197,11 @@ class RejectedRows:
         """Return the raw text that came with a row which could not be split the first time."""
         position = self._header.own_positions.get(RECORD)
         text = "" if position is None else record.cells[position]
-        return text if _fit([text.removesuffix(CUT_MARK)], self._delimiter) else _shortened(text, self._delimiter)
-
-    def _identity(self, row: RejectedRow) -> dict[str, str]:
-        """Name the rejected row that a row stands for: itself, or of a corrected row its origin, if known."""
-        verdict = NO_VERDICT if self._header.corrects else self._verdict
-        origin = row.origin or verdict.origin(row.rejection.line)
-        return {LINE: str(origin.line), IMPORT: token_of(origin)}
+        return (
+            text
+            if not text or _fit([text.removesuffix(CUT_MARK)], self._delimiter)
+            else _shortened(text, self._delimiter)
+        )
 
     def _write_again_in_utf_8(self) -> int:
         """Append the whole file in an encoding of which its mark leaves no doubt.
@@ -239,7 +238,7 @@ class RejectedRows:
         if self._tried_before and not self._mistakable:
             self._mistakable = any(map(self._looks_otherwise, cells))
         self._pending.write(after)
-        self._writer.writerow([safe_text(cell, self._delimiter) for cell in cells])
+        self._writer.writerow(safe_row(cells, self._delimiter))
         if self._pending.tell() >= _PENDING_CHARACTERS:
             self._write_pending()
 
