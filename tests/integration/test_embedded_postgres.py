@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+from psycopg.pq import Conninfo
 
 from rollcall.adapters import embedded_postgres
 from rollcall.adapters.embedded_postgres import EmbeddedPostgresError, running
@@ -30,6 +31,22 @@ from rollcall.adapters.embedded_postgres import running
 with running(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()
+"""
+
+
+# A process in whose environment are variables for another server.
+_CONNECTS_TWICE = """
+import os, sys
+from pathlib import Path
+import psycopg
+from rollcall.adapters.embedded_postgres import running
+
+before = dict(os.environ)
+with running(Path(sys.argv[1])) as url:
+    with running(Path(sys.argv[1])):
+        pass
+    psycopg.connect(url).close()
+assert os.environ == before
 """
 
 
@@ -367,6 +384,36 @@ def test_a_server_that_gives_up_is_quoted(tmp_path: Path, data: Path) -> None:
     complaint = r'configuration file ".+" contains errors \(see .+/server\.log'
     with pytest.raises(EmbeddedPostgresError, match=complaint), running(broken):
         pass
+
+
+def test_variables_for_another_server_change_nothing(data: Path) -> None:
+    """Neither the first connection nor a later one reads them; afterwards they are there again."""
+    theirs = {option.envvar.decode(): "elsewhere" for option in Conninfo.get_defaults() if option.envvar}
+    theirs |= dict.fromkeys(("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICEFILE", "PGSYSCONFDIR"), "elsewhere")
+
+    subprocess.run(  # noqa: S603 - the tests' own words
+        [sys.executable, "-W", "error", "-c", _CONNECTS_TWICE, str(data)],
+        env={**os.environ, **theirs},
+        check=True,
+        timeout=60,
+    )
+
+
+def test_a_server_that_lets_nobody_in_is_quoted_at_once(data: Path) -> None:
+    """Its own reason, and not after a deadline that the server did not start."""
+    with running(data):
+        pass
+    rules = data / "postgres" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all all reject\n")
+    try:
+        with (
+            pytest.raises(EmbeddedPostgresError, match="not let rollcall in: pg_hba"),
+            running(data),
+        ):
+            pass
+    finally:
+        rules.write_text(before)
 
 
 def test_whoever_waits_too_long_for_a_turn_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,10 @@ if root made it. It is started inside that folder and needs no way in from above
 mode is ever changed, and a home of mode 0700 stays one. (Without /proc, as on macOS, `nobody` does need that
 way.) Programs which that user cannot reach are copied, once, to /var/cache/rollcall.
 
+While this process uses the server, libpq's variables (`PGHOST`, `PGSERVICE`, `PGTZ`, ...) are not in its
+environment: they describe another server. Giving each option a value in the URL would not be enough: libpq looks
+up `PGSERVICE` before it reads the URL, and `PGTZ` is no option.
+
 It runs on Linux and macOS: on Windows there is no flock.
 """
 
@@ -34,10 +38,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from rollcall.application.ports import RepositoryUnavailableError
+
+if TYPE_CHECKING:
+    import psycopg
 
 __all__ = ["EmbeddedPostgresError", "running"]
 
@@ -55,6 +62,11 @@ _START_SECONDS = 120.0  # after a crash, as much as `max_wal_size` has to be rea
 _STOP_SECONDS = 60.0
 _TURN_SECONDS = 3 * _START_SECONDS + _STOP_SECONDS  # the longest that anybody's turn can take
 _CONNECT_SECONDS = 5
+
+# What libpq reads beside the variables of its options (PostgreSQL's documentation, "Environment Variables").
+_MORE_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGLOCALEDIR", "PGSERVICEFILE", "PGSYSCONFDIR", "PGTZ")
+# The server says these while it starts, recovers, stops or is full. Every other refusal is final.
+_REFUSED_FOR_GOOD = re.compile(r"FATAL: ++(?!the database system is |sorry, too many|remaining connection)(.+)")
 
 # A few folders of the system's own, and nothing a person may have set: PGDATA, PGOPTIONS, TZ, LANG.
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath, "TZ": "UTC"}
@@ -81,6 +93,42 @@ class EmbeddedPostgresError(RepositoryUnavailableError):
     """The embedded PostgreSQL cannot be used; one sentence says why, where, and what to do."""
 
 
+class _LibpqVariables:
+    """Keeps libpq's variables out of the environment while any block of this process uses a server."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._users = 0
+        self._removed: dict[str, str] = {}
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restore what was removed, once the last of the overlapping blocks is left."""
+        with self._guard:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._users -= 1
+                if not self._users:
+                    os.environ.update(self._removed)
+                    self._removed.clear()
+
+    def remove(self) -> None:
+        """Remove them; to be called in such a block, before each connection."""
+        from psycopg.pq import Conninfo  # noqa: PLC0415 - see _connect
+
+        options = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
+        with self._guard:
+            for name in (*options, *_MORE_VARIABLES):
+                if (value := os.environ.pop(name, None)) is not None:
+                    self._removed[name] = value
+
+
+_libpq_variables = _LibpqVariables()
+
+
 @contextmanager
 def running(data: Path) -> Iterator[str]:
     """Run the embedded PostgreSQL whose files live in `data`.
@@ -100,6 +148,7 @@ def running(data: Path) -> Iterator[str]:
     """
     data = data.absolute()
     with ExitStack() as held:
+        held.enter_context(_libpq_variables.restored())
         with _turn(data):
             url = held.enter_context(_url(data / "postgres"))
             users = (data / "users.lock").open("ab")
@@ -205,6 +254,8 @@ def _start(data: Path, url: str) -> None:
                 log=log,
                 lock=lock,
             )
+        # Whoever stops it, it is our child: somebody has to take note when it ends.
+        threading.Thread(target=server.wait, name="embedded-postgres", daemon=True).start()
         for _ in _tries(
             _START_SECONDS,
             f"the embedded PostgreSQL in {data} did not start within {_START_SECONDS:.0f} s: see server.log there",
@@ -215,8 +266,6 @@ def _start(data: Path, url: str) -> None:
                 raise EmbeddedPostgresError(
                     f"the embedded PostgreSQL did not start: {_last_words(data / 'server.log')}"
                 )
-    # Whoever stops it, it is our child: somebody has to take note when it ends.
-    threading.Thread(target=server.wait, name="embedded-postgres", daemon=True).start()
 
 
 def _create(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> None:
@@ -300,20 +349,17 @@ def _answers(url: str) -> bool:
         Whether it does.
 
     Raises:
-        EmbeddedPostgresError: If the database cannot be made.
+        EmbeddedPostgresError: If the server refuses us for good, or the database cannot be made.
     """
-    # It takes as long to import as the server to start, and is not needed before.
-    import psycopg  # noqa: PLC0415 - see above
+    import psycopg  # noqa: PLC0415 - see _connect
 
     try:
-        connection = psycopg.connect(
-            url,
-            dbname="postgres",
-            autocommit=True,
-            connect_timeout=_CONNECT_SECONDS,
-            options=f"-c statement_timeout={_START_SECONDS:.0f}s",
-        )
-    except psycopg.OperationalError:
+        connection = _connect(url)
+    except psycopg.OperationalError as error:
+        if refused := _REFUSED_FOR_GOOD.search(str(error)):
+            raise EmbeddedPostgresError(
+                f"the embedded PostgreSQL runs but does not let rollcall in: {refused[1]}"
+            ) from error
         return False  # not yet, or no more; those who wait have a deadline, and a log to point to
     with connection:
         try:
@@ -333,13 +379,38 @@ def _takes_connections(url: str) -> bool:
     Returns:
         Whether it is.
     """
-    import psycopg  # noqa: PLC0415 - see _answers
+    import psycopg  # noqa: PLC0415 - see _connect
 
     try:
-        psycopg.connect(url, dbname="postgres", connect_timeout=_CONNECT_SECONDS).close()
+        _connect(url).close()
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
+    """Connect to the database that every server has.
+
+    Args:
+        url: The URL of our database.
+
+    Returns:
+        The connection; each statement is a transaction.
+
+    Raises:
+        psycopg.OperationalError: If there is no connection, and why.
+    """
+    # It takes as long to import as the server to start, and is not needed before.
+    import psycopg  # noqa: PLC0415 - see above
+
+    _libpq_variables.remove()
+    return psycopg.connect(
+        url,
+        dbname="postgres",
+        autocommit=True,
+        connect_timeout=_CONNECT_SECONDS,
+        options=f"-c statement_timeout={_START_SECONDS:.0f}s",
+    )
 
 
 def _leave(data: Path, url: str, users: IO[bytes]) -> None:
