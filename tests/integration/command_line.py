@@ -25,7 +25,7 @@ from receipts import require_as_published
 LARGE = 40_000  # rows of a file that takes a second or so to import
 
 # Warnings are errors in the process as they are here, and whatever fails at exit is told as a traceback.
-_START = (sys.executable, "-W", "error", "-c", "from rollcall.entrypoints.cli import main; main()")
+_START = (sys.executable, "-W", "error", "-c", "from rollcall.entrypoints.__main__ import main; main()")
 # What a developer may have set, and what would change the output.
 _OURS_ALONE = re.compile(r"ROLLCALL_|PG[A-Z]+$|(COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_\w+|PYTHONWARNINGS)$")
 _PATIENCE_SECONDS = 60.0

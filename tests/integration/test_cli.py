@@ -579,6 +579,35 @@ def test_names_of_files_are_no_commands_to_the_terminal(rollcall: CommandLine, d
     assert imports(database_url) == [("loaded", 1)] * len(names)
 
 
+@pytest.mark.parametrize(
+    ("event", "sentence"),
+    [
+        ("KeyboardInterrupt", "interrupted before anything was done"),
+        (
+            "ModuleNotFoundError(name='click')",
+            "the command line needs the package click: pip install 'rollcall[cli,embedded]'",
+        ),
+    ],
+)
+def test_what_ends_it_while_it_loads_is_one_sentence(rollcall: CommandLine, event: str, sentence: str) -> None:
+    """Ctrl-C, or a package that is not installed."""
+    loading = f"""
+import sys
+class Loading:
+    def find_spec(name, *_):
+        if name == "click":
+            raise {event}
+sys.meta_path.insert(0, Loading)
+from importlib.metadata import entry_points
+[script] = entry_points(group="console_scripts", name="rollcall")
+script.load()()
+"""
+    outcome = ended(rollcall.start("imports", program=[sys.executable, "-c", loading]))
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.sentence == sentence
+
+
 def test_users_are_told_apart_as_it_is_set(
     rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:

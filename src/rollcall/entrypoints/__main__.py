@@ -1,0 +1,23 @@
+"""Starts the command line; what fails while its modules load is one sentence, too."""
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Load the command line and run it."""
+    try:
+        from rollcall.entrypoints import cli  # noqa: PLC0415 - this is what may fail
+    except KeyboardInterrupt:
+        sys.exit("rollcall: interrupted before anything was done")
+    except ModuleNotFoundError as error:
+        if (error.name or "rollcall").startswith("rollcall"):
+            raise
+        sys.exit(
+            f"rollcall: the command line needs the package {error.name}: pip install 'rollcall[cli,embedded]'"
+        )
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
