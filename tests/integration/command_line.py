@@ -124,12 +124,14 @@ class CommandLine:
         self,
         *arguments: str | bytes | Path,
         meanwhile: Callable[[Popen[bytes]], object] = lambda _: None,
+        **environment: str,
     ) -> tuple[int, str]:
         """Run `rollcall` on a terminal of 80 columns.
 
         Args:
             arguments: Its arguments.
             meanwhile: What happens to the process before it ends.
+            environment: What else is set for it.
 
         Returns:
             Its exit code, and all that it sent to the terminal.
@@ -138,7 +140,7 @@ class CommandLine:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         with (
             ThreadPoolExecutor(1) as somebody_else,
-            self.start(*arguments, environment={"TERM": "xterm"}, out=its, err=its) as process,
+            self.start(*arguments, environment={"TERM": "xterm", **environment}, out=its, err=its) as process,
         ):
             os.close(its)
             done = somebody_else.submit(meanwhile, process)

@@ -608,6 +608,15 @@ script.load()()
     assert outcome.sentence == sentence
 
 
+@pytest.mark.parametrize("columns", ["0", "²"])
+def test_a_terminal_without_a_width_shows_all(rollcall: CommandLine, columns: str) -> None:
+    """Results as well as errors."""
+    code, sent = rollcall.on_a_terminal("check", "missing.csv", COLUMNS=columns, LINES=columns)
+
+    assert code == 1
+    assert "there is no" in " ".join(screen(sent))
+
+
 def test_users_are_told_apart_as_it_is_set(
     rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:

@@ -206,8 +206,21 @@ def _console(stream: IO[str] | None) -> Console:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
     terminal = stream.isatty()
-    width = None if terminal else _PIPE_WIDTH
-    return Console(file=stream, force_terminal=terminal, width=width, highlight=False, markup=False, emoji=False)
+    # Of a width of 0, as of a text that is no number, rich would make a screen on which nothing is shown.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"COLUMNS", "LINES"} or (value.isdecimal() and int(value))
+    }
+    return Console(
+        file=stream,
+        force_terminal=terminal,
+        width=None if terminal else _PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ=environment,
+    )
 
 
 def _new_table(*labels: str) -> Table:
