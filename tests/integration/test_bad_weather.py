@@ -64,7 +64,7 @@ def test_an_import_that_is_killed_leaves_nothing(rollcall: CommandLine, large: P
     _the_next_run_imports_all(rollcall, database_url, large)
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_import_that_is_interrupted_leaves_nothing(
     rollcall: CommandLine, large: Path, database_url: str, by: signal.Signals
 ) -> None:
@@ -244,13 +244,15 @@ def _reachable(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "by", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGTERM)]
+)
 def test_an_interrupted_import_stops_the_server_that_it_started(
-    embedded: CommandLine, large: Path, data: Path, by: signal.Signals
+    embedded: CommandLine, large: Path, data: Path, by: tuple[signal.Signals, ...]
 ) -> None:
-    """Nothing is left running."""
+    """Nothing is left running; a terminal that is closed may send more than one signal."""
     with _importing(embedded, large, data) as (process, servers):
-        go_on_with(process, by)
+        go_on_with(process, *by)
         outcome = ended(process)
 
     assert _failed(outcome) == INTERRUPTED

@@ -134,7 +134,7 @@ def _stopped(process: Popen[bytes], by: signal.Signals = signal.SIGTERM) -> Outc
     return ended(process)
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_dropped_is_imported_and_told(
     rollcall: CommandLine, messy: Path, database_url: str, by: signal.Signals
 ) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import wraps
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Concatenate, NoReturn, ParamSpec, TypeVar
 
 import attrs
@@ -88,8 +89,9 @@ reports_option = click.option(
 
 def main() -> NoReturn:
     """Run the command line; every failure becomes one sentence and an exit code."""
-    # Whoever ends us, every context still ends as it should: transaction, files, embedded database.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in signal.SIGTERM, signal.SIGHUP:
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(ending, _interrupt)
     try:
         sys.exit(cli.main(prog_name="rollcall", standalone_mode=False))
     except click.UsageError as error:
@@ -110,8 +112,21 @@ def main() -> NoReturn:
         _leave(f"interrupted; {ONCE_MORE}", FAILED)
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End as after Ctrl-C, so that every context is left: transaction, files, embedded database."""
+    # A terminal that is closed may send more than one signal; the second must not interrupt the clean-up.
+    for ending in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(ending, _do_nothing)
+    raise KeyboardInterrupt
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal, also one that waits for its handler already, which Python reports under `SIG_IGN`."""
+
+
 def _leave(sentence: str, code: int) -> NoReturn:
-    terminal.complain(sentence)
+    with suppress(OSError):  # the terminal may be closed, and then nobody can read it
+        terminal.complain(sentence)
     sys.exit(code)
 
 
