@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import pytest
@@ -223,13 +224,47 @@ def test_what_was_undone_stays_so_until_somebody_says_again(
     assert rollcall("undo", "2").out == "import 2 is undone: 1 user removed\n"
 
 
-def test_an_import_that_there_is_not_is_named(rollcall: CommandLine) -> None:
-    """With the command that lists those there are."""
-    for command in ["undo"], ["users", "--import"]:
-        outcome = rollcall(*command, "7")
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"ROLLCALL_DATABASE_URL": "memory:"}, "a database in memory"),
+        ({}, "the database {name} at {host}"),
+        (
+            {"ROLLCALL_DATABASE_URL": "postgresql://rollcall:s3cret@", "PGHOST": "{host}", "PGDATABASE": "{name}"},
+            "the database {name} at {host}",
+        ),
+    ],
+    ids=["memory", "named", "in libpq's variables"],
+)
+def test_what_is_not_found_names_the_database(
+    rollcall: CommandLine, settings: dict[str, str], asked: str, database_url: str
+) -> None:
+    """The likeliest reason is that another one was asked; its password is not shown."""
+    address = urlsplit(database_url)
+    known = {
+        "name": address.path.removeprefix("/"),
+        "host": dict(parse_qsl(address.query)).get("host") or address.netloc.rpartition("@")[2],
+    }
+    settings = {name: value.format(**known) for name, value in settings.items()}
 
-        assert outcome.code == 1
-        assert outcome.sentence == "there is no import 7; `rollcall imports` lists them"
+    asked = f"; asked: {asked.format(**known)}"
+
+    unknown, nobody = rollcall("undo", "7", **settings), rollcall("users", **settings)
+
+    assert unknown.code == 1
+    assert unknown.sentence.startswith("there is no import 7")
+    assert unknown.sentence.endswith(asked)
+    assert nobody == Outcome(0, f"no users{asked}\n", "")
+
+
+def test_a_correction_that_is_not_known_names_the_database(rollcall: CommandLine) -> None:
+    """It was rejected in another one."""
+    (rollcall.folder / "a.csv").write_text("name,country,age,rollcall_line,rollcall_import\nAnn,Chile,1,2,7\n")
+
+    outcome = rollcall("import", "a.csv", ROLLCALL_DATABASE_URL="memory:")
+
+    assert outcome.code == 4
+    assert "  asked: a database in memory\n" in outcome.out
 
 
 def test_programs_get_json_and_nothing_else(rollcall: CommandLine, sample: Path, messy: Path) -> None:
@@ -284,12 +319,6 @@ def test_users_are_listed_in_the_order_of_their_files(rollcall: CommandLine, sam
         "Alice  USA       28",
         "the first 2; more with --limit, all with --json",
     ]
-
-
-def test_an_empty_database_is_no_failure(rollcall: CommandLine) -> None:
-    """There is nothing to list, which is said."""
-    assert rollcall("users") == Outcome(0, "no users\n", "")
-    assert rollcall("imports") == Outcome(0, "no imports yet\n", "")
 
 
 def test_each_of_several_files_is_dealt_with_and_the_worst_counts(
@@ -456,18 +485,24 @@ def test_a_database_of_ones_own_is_migrated_by_command_and_only_so(
         assert users(url) == SAMPLE
 
 
-def test_without_a_database_one_is_made_kept_and_stopped(rollcall: CommandLine, sample: Path) -> None:
+def test_without_a_database_one_is_made_kept_and_stopped(rollcall: CommandLine, sample: Path, messy: Path) -> None:
     """Nobody has to install, start or migrate anything; what was registered is there the next time."""
     data = rollcall.folder / "data"
     alone = CommandLine(rollcall.folder, {"ROLLCALL_DATA": str(data)})
-    imported, again = alone("import", sample), alone("import", sample)
+    imported, again, unknown = alone("import", sample), alone("import", sample), alone("undo", "7")
+    script = Path(sys.executable).with_name("rollcall")
+    program, elsewhere = [str(script)], {"PATH": "/nowhere"}
+    in_part = ended(alone.start("import", messy, "--reports", "out put", program=program, environment=elsewhere))
 
     assert (imported.code, imported.err) == (0, "")
     assert imported.out.startswith("loaded")
     assert again.out.startswith("skipped")
+    assert unknown.sentence.endswith(f"; asked: the embedded PostgreSQL in {data}")
+    next_command = in_part.out.splitlines()[-1]
+    assert next_command.startswith(f"    ROLLCALL_DATA={data} {script} import --reports='out put' 'out put/")
     assert not (data / "postgres" / "postmaster.pid").exists()
     with running(data) as url:
-        assert users(url) == SAMPLE
+        assert users(url) == [*SAMPLE, *GOOD_OF_MESSY]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -579,6 +614,15 @@ def test_names_of_files_are_no_commands_to_the_terminal(rollcall: CommandLine, d
     assert imports(database_url) == [("loaded", 1)] * len(names)
 
 
+@pytest.mark.parametrize("columns", ["0", "²"])
+def test_a_terminal_without_a_width_shows_all(rollcall: CommandLine, columns: str) -> None:
+    """Results as well as errors."""
+    code, sent = rollcall.on_a_terminal("check", "missing.csv", COLUMNS=columns, LINES=columns)
+
+    assert code == 1
+    assert "there is no" in " ".join(screen(sent))
+
+
 @pytest.mark.parametrize(
     ("event", "sentence"),
     [
@@ -606,15 +650,6 @@ script.load()()
 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.sentence == sentence
-
-
-@pytest.mark.parametrize("columns", ["0", "²"])
-def test_a_terminal_without_a_width_shows_all(rollcall: CommandLine, columns: str) -> None:
-    """Results as well as errors."""
-    code, sent = rollcall.on_a_terminal("check", "missing.csv", COLUMNS=columns, LINES=columns)
-
-    assert code == 1
-    assert "there is no" in " ".join(screen(sent))
 
 
 def test_users_are_told_apart_as_it_is_set(

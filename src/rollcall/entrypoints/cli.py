@@ -3,16 +3,19 @@
 import errno
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 import click
@@ -36,7 +39,7 @@ from rollcall.domain.policy import OnNewVersion
 from rollcall.domain.receipt import ConservationError, Receipt, Status
 from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.terminal import Terminal
+from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
 from rollcall.entrypoints.watch import watch
 from rollcall.settings import Address, SettingError, Settings, read_settings
 
@@ -101,7 +104,7 @@ def main() -> NoReturn:
     except SettingError as error:
         _leave(str(error), USAGE)
     except ERRORS as error:
-        _leave(str(error), FAILED)
+        _leave("; ".join([str(error), *getattr(error, "__notes__", ())]), FAILED)
     except BrokenPipeError:
         _hang_up()  # whoever read our output has seen enough
         sys.exit(FAILED)
@@ -203,9 +206,11 @@ def import_(
     policy = settings.policy
     if as_new:
         policy = attrs.evolve(policy, on_new_version=OnNewVersion.IMPORT)
-    report_store = _report_store(settings, reports)
-    if report_store is None and any(map(_is_s3, files)):
+    report_address = _report_address(settings, reports)
+    if report_address is None and any(map(_is_s3, files)):
         raise click.UsageError("an upload in S3 needs a place for its receipt: give --reports")
+    report_store = bootstrap.object_store(report_address) if report_address else None
+    show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
 
     with _users(settings) as users:
 
@@ -216,7 +221,7 @@ def import_(
             )
             return import_users(reference, again=again, progress=progress)
 
-        return _for_each(files, import_one, as_json=as_json)
+        return _for_each(files, import_one, show, as_json=as_json)
 
 
 @cli.command(
@@ -245,7 +250,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
         corrects |= receipt.corrects is not None
         return receipt
 
-    code = _for_each(files, check_one, as_json=as_json, checked=True)
+    code = _for_each(files, check_one, partial(_show, as_json=as_json, checked=True), as_json=as_json)
     if corrects:
         not_checked.append("whether its rows were mended before")
     if not as_json and code != FAILED:
@@ -280,11 +285,16 @@ def watch_(
         if not settings.uploads or settings.uploads.scheme != "file":
             raise click.UsageError("which folder? give DIR, or set ROLLCALL_UPLOADS to file:///folder")
         folder = Path(settings.uploads.place)
+    report_address = _report_address(settings, reports)
     uploads, folder_itself = bootstrap.folder(folder)
     with _users(settings) as users:
         import_users = bootstrap.import_users(
-            settings, uploads=uploads, reports=_report_store(settings, reports), users=users
+            settings,
+            uploads=uploads,
+            reports=bootstrap.object_store(report_address) if report_address else None,
+            users=users,
         )
+        show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
         complained: dict[ObjectReference, str] = {}
 
         def take(reference: ObjectReference) -> bool:
@@ -297,7 +307,7 @@ def watch_(
                 complained[reference] = complaint
                 return False
             complained.pop(reference, None)
-            _show(receipt, as_json=as_json)
+            show(receipt)
             return True
 
         with suppress(KeyboardInterrupt):  # how it is meant to end
@@ -321,14 +331,14 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
             if as_json:
                 click.echo(json.dumps({**to_dict(entry.receipt), "undone": entry.undone}))
             else:
-                terminal.show_entry(entry)
+                terminal.show_entry(entry, _invocation(settings))
             return
         with closing(users.entries()) as entries:
             if as_json:
                 for entry in entries:
                     click.echo(json.dumps({**to_dict(entry.receipt), "undone": entry.undone}))
             else:
-                terminal.show_entries(entries)
+                terminal.show_entries(entries, _invocation(settings))
 
 
 @cli.command(
@@ -348,7 +358,7 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
                 for user in islice(found, limit):
                     click.echo(json.dumps(attrs.asdict(user)))
             else:
-                terminal.show_users(found, 50 if limit is None else limit)
+                terminal.show_users(found, 50 if limit is None else limit, _invocation(settings))
 
 
 @cli.command(short_help="Take an import back.", epilog=_examples("rollcall undo 3"))
@@ -378,9 +388,9 @@ def migrate(settings: Settings) -> None:
 def _for_each(
     files: tuple[str, ...],
     do: Callable[[str, Callable[[Progress], None]], Receipt],
+    show: Callable[[Receipt], None],
     *,
     as_json: bool,
-    checked: bool = False,
 ) -> int:
     """Deal with file after file, whatever becomes of each.
 
@@ -396,16 +406,16 @@ def _for_each(
             terminal.complain(str(error))
             codes.append(FAILED)
         else:
-            _show(receipt, as_json=as_json, checked=checked)
+            show(receipt)
             codes.append(EXIT_CODES[receipt.status])
     return max(codes, key=FROM_BEST_TO_WORST.index)
 
 
-def _show(receipt: Receipt, *, as_json: bool, checked: bool = False) -> None:
+def _show(receipt: Receipt, *, as_json: bool, invocation: Invocation = NO_DATABASE, checked: bool = False) -> None:
     if as_json:
         click.echo(to_json(receipt))
     else:
-        terminal.show_receipt(receipt, checked=checked)
+        terminal.show_receipt(receipt, invocation, checked=checked)
 
 
 @contextmanager
@@ -413,7 +423,46 @@ def _users(settings: Settings) -> Iterator[UserRepository]:
     with ExitStack() as held:
         with terminal.waiting("opening the database"):
             users = held.enter_context(bootstrap.repository(settings, _data_folder(settings)))
-        yield users
+        try:
+            yield users
+        except (UnknownImportError, UndoRefusedError) as error:
+            error.add_note(f"asked: {_database(settings)}")
+            raise
+
+
+def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
+    """Tell what of this command another one has to repeat to find the same database and the same reports."""
+    program = Path(sys.argv[0])
+    on_path = shutil.which("rollcall")
+    if program.name != "rollcall" or (on_path and os.path.realpath(on_path) == os.path.realpath(program)):
+        program = Path("rollcall")
+    words = [shlex.quote(str(program)), "import"]
+    if settings.data and not bootstrap.names_database(settings):
+        words.insert(0, f"ROLLCALL_DATA={shlex.quote(settings.data)}")
+    if reports is not None:
+        words.append(f"--reports={shlex.quote(reports)}")
+    return Invocation(" ".join(words), _database(settings))
+
+
+def _database(settings: Settings) -> str:
+    """Say which database is asked, for people and without its password."""
+    if not bootstrap.names_database(settings):
+        return f"the embedded PostgreSQL in {_data_folder(settings)}"
+    if settings.database_url == "memory:":
+        return "a database in memory"
+    # As libpq reads it: the address, then its `PG*` variables.
+    address = urlsplit(settings.database_url or "")
+    named = dict(parse_qsl(address.query))
+    host = named.get("host") or address.netloc.rpartition("@")[2] or os.environ.get("PGHOST")
+    name = named.get("dbname") or unquote(address.path.removeprefix("/")) or os.environ.get("PGDATABASE")
+    service = named.get("service") or os.environ.get("PGSERVICE")
+    if host and name:
+        return f"the database {name} at {host}"
+    if settings.database_secret_arn:
+        return f"the database of the secret {settings.database_secret_arn}"
+    if service:
+        return f"the database of the service {service}"
+    return f"the database {name or 'named as its user'} at {host or 'this machine'}"
 
 
 def _data_folder(settings: Settings) -> Path:
@@ -439,12 +488,12 @@ def _upload(file: str) -> tuple[ObjectStore, ObjectReference]:
     return bootstrap.object_store(Address("s3", bucket)), ObjectReference(bucket=bucket, key=key)
 
 
-def _report_store(settings: Settings, reports: str | None) -> ObjectStore | None:
+def _report_address(settings: Settings, reports: str | None) -> Address | None:
     if reports is None:
-        return bootstrap.object_store(settings.reports) if settings.reports else None
+        return settings.reports
     if "://" in reports:
         try:
-            return bootstrap.object_store(Address.parse(reports))
+            return Address.parse(reports)
         except ValueError:
             raise click.UsageError(f"--reports is {reports!r}; give a folder or s3://bucket[/prefix]") from None
-    return bootstrap.object_store(Address("file", os.path.abspath(reports)))  # noqa: PTH100 - Path has no such
+    return Address("file", os.path.abspath(reports))  # noqa: PTH100 - Path has no such

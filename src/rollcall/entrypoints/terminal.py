@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
+import attrs
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -19,7 +20,7 @@ from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
 from rollcall.domain.policy import LedgerEntry
 from rollcall.domain.receipt import FaultTotal, Receipt, Status
-from rollcall.domain.rejection import Rejection, counted
+from rollcall.domain.rejection import Code, Rejection, counted
 from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, RULES, User, WholeNumber
 
 REJECTIONS_LISTED = 20
@@ -38,6 +39,25 @@ _PIPE_WIDTH = 10_000
 _BLOCK_ROWS = 1000
 
 _unprintable = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
+# How a store writes what is not UTF-8 in a local path, `\xe9`, and a backslash before what looks so, `\x5c`.
+_escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
+_nothing = re.compile(rb"(?!)()")
+
+
+@attrs.frozen
+class Invocation:
+    """What of a command the next one has to repeat.
+
+    Attributes:
+        command: The beginning of a command that imports, as a shell reads it.
+        database: Which database is asked, as part of a sentence.
+    """
+
+    command: str
+    database: str
+
+
+NO_DATABASE = Invocation("rollcall import", "no database")
 
 
 class Terminal:
@@ -52,11 +72,12 @@ class Terminal:
         self._console = _console(output)
         self._errors = _console(errors)
 
-    def show_receipt(self, receipt: Receipt, *, checked: bool = False) -> None:
+    def show_receipt(self, receipt: Receipt, invocation: Invocation, *, checked: bool = False) -> None:
         """Tell what became of one upload, and what to do next.
 
         Args:
             receipt: The account of it.
+            invocation: What the next command has to repeat.
             checked: Whether it was only checked.
         """
         status = receipt.status
@@ -74,16 +95,24 @@ class Terminal:
         if receipt.counts.rejected > REJECTIONS_LISTED:
             self._say(f"and {receipt.counts.rejected - REJECTIONS_LISTED:,} more; all of them by fault:", indent=2)
             self._table(_totals(receipt.totals), indent=2)
-        if where := receipt.rejected_rows:
-            if status is Status.PARTIALLY_LOADED:
-                self._say("next: mend the rejected rows in the file that holds them, and import that:", indent=2)
-                self._say_whole(f"    rollcall import {shlex.quote(_short(where))}")
-            else:
-                self._say("the rejected rows, to read:", indent=2)
-                self._say_whole(f"    {_short(where)}")
+        if _corrects_nothing(receipt) and not checked:
+            self._say(f"asked: {invocation.database}", indent=2)
+        self._show_next_step(receipt, invocation)
 
-    def show_entries(self, entries: Iterator[LedgerEntry]) -> None:
-        """List imports, as many as there are."""
+    def _show_next_step(self, receipt: Receipt, invocation: Invocation) -> None:
+        """Say what to do with the rejected rows, if there are any; the command works as it is pasted."""
+        if not (where := receipt.rejected_rows):
+            return
+        if receipt.status is Status.PARTIALLY_LOADED:
+            self._say("next: correct the rejected rows in this file, then import it:", indent=2)
+            file = quoted(_below_here(where), self._console.encoding)
+            self._say_whole(f"    {invocation.command} {file}")
+        else:
+            self._say("the rejected rows, to read:", indent=2)
+            self._say_whole(f"    {_short(where)}")
+
+    def show_entries(self, entries: Iterator[LedgerEntry], invocation: Invocation) -> None:
+        """List imports, as many as there are; if there are none, say in which database."""
         labels = "import", "status", "registered", "rejected", "started", "upload"
         rows = (
             (
@@ -97,22 +126,22 @@ class Terminal:
             for entry in entries
         )
         if not self._long_table(labels, rows):
-            self._say("no imports yet")
+            self._say(f"no imports yet; asked: {invocation.database}")
 
-    def show_entry(self, entry: LedgerEntry) -> None:
+    def show_entry(self, entry: LedgerEntry, invocation: Invocation) -> None:
         """Tell all that the ledger knows of one import."""
         undone = ", undone since" if entry.undone else ""
         self._say(f"import {entry.import_id}, started {_local_time(entry.receipt)}{undone}")
-        self.show_receipt(entry.receipt)
+        self.show_receipt(entry.receipt, invocation)
 
-    def show_users(self, users: Iterator[User], limit: int) -> None:
-        """List the first users."""
+    def show_users(self, users: Iterator[User], limit: int, invocation: Invocation) -> None:
+        """List the first users; if there are none, say in which database."""
         some = islice(users, limit)
         shown = self._long_table(COLUMNS, ([printable(str(value)) for value in user.values()] for user in some))
         if next(users, None):
             self._say(f"the first {limit:,}; more with --limit, all with --json")
         elif not shown:
-            self._say("no users")
+            self._say(f"no users; asked: {invocation.database}")
 
     def say(self, sentence: str) -> None:
         """Say something that was asked for."""
@@ -198,6 +227,27 @@ class Terminal:
 def printable(text: str) -> str:
     """Escape what could move the cursor or turn text around: keys and messages may hold anything."""
     return _unprintable.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def quoted(path: str, encoding: str) -> str:
+    """Quote a file's name for a shell, so that it names the same bytes when it is pasted.
+
+    Args:
+        path: The name as a receipt has it.
+        encoding: What the terminal is sent; what it cannot show as UTF-8 is given byte by byte.
+    """
+    path = f"./{path}" if path.startswith("-") else path  # else it would be an option
+    raw = path.encode("utf-8", "backslashreplace")
+    escapes = _escaped if "://" not in path else _nothing
+    shown = path.isascii() or encoding.lower() in {"utf-8", "utf8"}
+    if shown and not _unprintable.search(path) and not escapes.search(raw):
+        return shlex.quote(path)
+
+    def octal(found: "re.Match[bytes]") -> bytes:
+        values = bytes.fromhex(found[1].decode()) if found[1] else found[0]
+        return b"".join(b"\\%03o" % value for value in values)
+
+    return "$'" + re.sub(escapes.pattern + rb"|[^ -&(-\[\]-~]", octal, raw).decode("ascii") + "'"
 
 
 def _console(stream: IO[str] | None) -> Console:
@@ -302,4 +352,13 @@ def _local_time(receipt: Receipt) -> str:
 
 def _short(path: str) -> str:
     """Give a path from where the person stands, if it lies below."""
-    return printable(path.removeprefix(f"{Path.cwd()}/"))
+    return printable(_below_here(path))
+
+
+def _below_here(path: str) -> str:
+    return path.removeprefix(f"{Path.cwd()}/")
+
+
+def _corrects_nothing(receipt: Receipt) -> bool:
+    codes = {receipt.code, *(total.code for total in receipt.totals)}
+    return Code.NOTHING_TO_CORRECT in codes
