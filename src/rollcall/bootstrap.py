@@ -90,6 +90,11 @@ def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
     return LocalObjectStore(Path(absolute.anchor)), ObjectReference(key=absolute.relative_to("/").as_posix())
 
 
+def is_folder_with_reports(path: Path) -> bool:
+    """Tell whether a path is a folder of reports beside an uploaded file."""
+    return is_folder_of_reports(path.name) and path.is_dir()
+
+
 def folder(path: Path) -> tuple[ObjectStore, Path]:
     """Take a folder of this machine for a bucket.
 

@@ -652,6 +652,22 @@ script.load()()
     assert outcome.sentence == sentence
 
 
+def test_folders_of_reports_are_left_out(rollcall: CommandLine, messy: Path) -> None:
+    """`*` names them, too, once the files beside them are imported."""
+    rollcall("import", messy)
+    names = sorted(path.name for path in rollcall.folder.iterdir())
+
+    again, checked = rollcall("import", *names), rollcall("check", "--json", *names)
+
+    assert names == ["messy_users.csv", "messy_users.csv.rollcall"]
+    assert (again.code, again.err) == (0, "")
+    assert again.out.splitlines()[:2] == [
+        "left out, for it holds reports: messy_users.csv.rollcall",
+        "skipped  messy_users.csv",
+    ]
+    assert (checked.code, checked.err, len(checked.records)) == (3, "", 1)
+
+
 def test_users_are_told_apart_as_it_is_set(
     rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:

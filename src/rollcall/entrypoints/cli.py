@@ -392,13 +392,19 @@ def _for_each(
     *,
     as_json: bool,
 ) -> int:
-    """Deal with file after file, whatever becomes of each.
+    """Deal with file after file, whatever becomes of each. Folders of reports are left out.
 
     Returns:
         The worst exit code.
     """
-    codes = []
+    # `dir/*` names them, too, once its files are imported.
+    reports = [file for file in files if not _is_s3(file) and bootstrap.is_folder_with_reports(Path(file))]
+    if reports and not as_json:
+        terminal.say(f"left out, for it holds reports: {', '.join(reports)}")
+    codes = [0]
     for file in files:
+        if file in reports:
+            continue
         try:
             with nullcontext(lambda _: None) if as_json else terminal.progress() as progress:
                 receipt = do(file, progress)
