@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
-from rollcall.adapters.local import LocalObjectStore, below, beside
+from rollcall.adapters.local import LocalObjectStore, below, beside, key_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers, folder_of
 from rollcall.application.ports import Listed, ObjectStore, SchemaError, UnknownImportError, UserRepository
@@ -87,7 +87,7 @@ def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
 def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
     """Take any file of this machine for an upload."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", and resolve() follows links
-    return LocalObjectStore(Path(absolute.anchor)), ObjectReference(key=absolute.relative_to("/").as_posix())
+    return LocalObjectStore(Path(absolute.anchor)), ObjectReference(key=key_of(absolute.relative_to("/")))
 
 
 def is_folder_with_reports(path: Path) -> bool:

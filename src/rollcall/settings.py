@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -71,7 +71,7 @@ class Address:
         prefix = prefix.strip("/")
         if scheme == "s3" and _bucket.fullmatch(bucket):
             return cls("s3", bucket, f"{prefix}/" if prefix else "")
-        folder = unquote(rest, errors="surrogateescape")
+        folder = os.fsdecode(unquote_to_bytes(os.fsencode(rest)))  # a path is bytes, whatever the locale
         if scheme == "file" and rest.startswith("/") and "\0" not in folder:
             return cls("file", folder)
         if text == "memory:":

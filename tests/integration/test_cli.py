@@ -51,6 +51,8 @@ GOOD_OF_MESSY = [
 ]
 COMMANDS = ("import", "check", "watch", "imports", "users", "undo", "migrate")
 NOWHERE = "postgresql://127.0.0.1:1/nowhere"
+# A locale without UTF-8, as a machine with Latin-1 or a bare cron has; Python would repair it unasked.
+PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 # All the examples, and a zoo of files from other projects' test suites, each with its own oddity.
 FILES = [
     *sorted((Path(__file__).parents[2] / "examples").glob("*.csv")),
@@ -250,11 +252,13 @@ def test_what_is_not_found_names_the_database(
     asked = f"; asked: {asked.format(**known)}"
 
     unknown, nobody = rollcall("undo", "7", **settings), rollcall("users", **settings)
+    nothing = rollcall("imports", **settings)
 
     assert unknown.code == 1
     assert unknown.sentence.startswith("there is no import 7")
     assert unknown.sentence.endswith(asked)
     assert nobody == Outcome(0, f"no users{asked}\n", "")
+    assert nothing == Outcome(0, f"no imports yet{asked}\n", "")
 
 
 def test_a_correction_that_is_not_known_names_the_database(rollcall: CommandLine) -> None:
@@ -404,14 +408,14 @@ def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: C
 def test_reports_go_where_they_are_sent(rollcall: CommandLine, messy: Path) -> None:
     """By option or by setting; then nothing lies beside the file."""
     outcome = rollcall("import", messy, "--reports", "here/and/there")
-    by_setting = (rollcall.folder / "set").as_uri()
-    rollcall("import", messy, "--as-new", ROLLCALL_REPORTS=by_setting)
+    by_setting = (rollcall.folder / "sét").as_uri()
+    rollcall("import", messy, "--as-new", ROLLCALL_REPORTS=by_setting, **PLAIN_C)
 
     assert outcome.code == 3
     [receipt] = (rollcall.folder / "here/and/there" / messy.relative_to("/")).glob("*/receipt.json")
     [rejected] = receipt.parent.glob("rejected-*.csv")
     assert json.loads(receipt.read_bytes())["rejected_rows"] == str(rejected)
-    assert list((rollcall.folder / "set" / messy.relative_to("/")).glob("*/receipt.json"))
+    assert list((rollcall.folder / "sét" / messy.relative_to("/")).glob("*/receipt.json"))
     assert not Path(f"{messy}.rollcall").exists()
 
 
@@ -591,27 +595,74 @@ def test_whoever_stops_reading_hears_no_complaint(rollcall: CommandLine) -> None
         assert ended(process).err == ""
 
 
-def test_names_of_files_are_no_commands_to_the_terminal(rollcall: CommandLine, database_url: str) -> None:
+@pytest.mark.parametrize("locale", [{}, PLAIN_C], ids=["UTF-8", "C"])
+def test_names_of_files_are_no_commands_to_the_terminal(
+    rollcall: CommandLine, locale: dict[str, str], database_url: str
+) -> None:
     """Whatever bytes they are made of, they are imported, and shown on one line without effect."""
     names = [b"with  spaces.csv", b"new\nline.csv", b"esc\x1b[31m.csv", b"[red]x :smile:.csv", b"'\".csv"]
+    names += [b"-dash.csv", "café 日本.csv".encode(), b"caf\\xe9.csv", b"\\x5c.csv", b"\\xc3\\xa9.csv"]
     if sys.platform == "linux":
         names.append(b"caf\xe9.csv")  # other file systems want UTF-8
+    folder = os.fsencode(rollcall.folder)
     for number, name in enumerate(names):
-        Path(os.fsdecode(bytes(rollcall.folder) + b"/" + name)).write_text(
-            f"name,country,age\nAnn,Chile,{number}\n"
+        Path(os.fsdecode(folder + b"/" + name)).write_text(
+            f"name,country,age\nAnn,Chile,{number}\nBob,Chile,no{number}\n"
         )
 
-    outcome = rollcall("import", *names)
+    outcome = rollcall("import", "--", *names, **locale)
     listed = rollcall("imports")
+    again = rollcall("import", "--json", "--", *names, **locale)
 
-    assert (outcome.code, outcome.err) == (0, "")
-    shown = [line.removeprefix("loaded  ") for line in outcome.out.splitlines()[::2]]
-    assert shown == [
-        name.decode("utf-8", "backslashreplace").replace("\n", r"\n").replace("\x1b", r"\x1b") for name in names
-    ]
-    assert [line.split(maxsplit=6)[-1] for line in listed.out.splitlines()[:0:-1]] == shown
+    assert (outcome.code, outcome.err) == (3, "")
+    shown = [line.removeprefix("partially loaded  ") for line in outcome.out.splitlines() if line[0] != " "]
+    if not locale:
+        escaped = [re.sub(rb"\\(?=x(5c|[89a-f]))", rb"\\x5c", name) for name in names]
+        assert shown == [
+            name.decode("utf-8", "backslashreplace").replace("\n", r"\n").replace("\x1b", r"\x1b")
+            for name in escaped
+        ]
+        assert [line.split(maxsplit=7)[-1] for line in listed.out.splitlines()[:0:-1]] == shown
     assert [age for _, _, age in users(database_url)] == list(range(len(names)))
-    assert imports(database_url) == [("loaded", 1)] * len(names)
+    assert imports(database_url) == [("partially_loaded", 1)] * len(names)
+    # The reports of each file lie beside it: the same bytes, and nothing else was made.
+    assert sorted(os.fsencode(path.name) for path in rollcall.folder.iterdir()) == sorted(
+        [*names, *(name + b".rollcall" for name in names)]
+    )
+    assert again.code == 0
+    assert [receipt["code"] for receipt in again.records] == ["redelivery"] * len(names)
+
+    # Each command that was printed finds its file when it is pasted.
+    commands = [
+        line.removeprefix("    rollcall import ") for line in outcome.out.splitlines() if line[:4] == "    "
+    ]
+    files = " ".join(command for command in commands if ".rollcall/" in command)
+    paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    pasted = ended(
+        rollcall.start(
+            f"rollcall import --json {files}", program=["bash", "-c"], environment={**locale, "PATH": paths}
+        )
+    )
+    assert (pasted.code, pasted.err) == (4, "")
+    assert [record["source"]["key"].split("/")[-3] for record in pasted.records] == [
+        f"{record['source']['key'].split('/')[-1]}.rollcall" for record in again.records
+    ]
+
+
+def test_folders_of_reports_are_left_out(rollcall: CommandLine, messy: Path) -> None:
+    """`*` names them, too, once the files beside them are imported."""
+    rollcall("import", messy)
+    names = sorted(path.name for path in rollcall.folder.iterdir())
+
+    again, checked = rollcall("import", *names), rollcall("check", "--json", *names)
+
+    assert names == ["messy_users.csv", "messy_users.csv.rollcall"]
+    assert (again.code, again.err) == (0, "")
+    assert again.out.splitlines()[:2] == [
+        "left out, for it holds reports: messy_users.csv.rollcall",
+        "skipped  messy_users.csv",
+    ]
+    assert (checked.code, checked.err, len(checked.records)) == (3, "", 1)
 
 
 @pytest.mark.parametrize("columns", ["0", "²"])
@@ -650,22 +701,6 @@ script.load()()
 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.sentence == sentence
-
-
-def test_folders_of_reports_are_left_out(rollcall: CommandLine, messy: Path) -> None:
-    """`*` names them, too, once the files beside them are imported."""
-    rollcall("import", messy)
-    names = sorted(path.name for path in rollcall.folder.iterdir())
-
-    again, checked = rollcall("import", *names), rollcall("check", "--json", *names)
-
-    assert names == ["messy_users.csv", "messy_users.csv.rollcall"]
-    assert (again.code, again.err) == (0, "")
-    assert again.out.splitlines()[:2] == [
-        "left out, for it holds reports: messy_users.csv.rollcall",
-        "skipped  messy_users.csv",
-    ]
-    assert (checked.code, checked.err, len(checked.records)) == (3, "", 1)
 
 
 def test_users_are_told_apart_as_it_is_set(

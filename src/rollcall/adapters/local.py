@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -24,6 +25,10 @@ REPORTS_SUFFIX = ".rollcall"
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 1000
+
+# In text, a byte that is not UTF-8 is written `\xe9`, and the backslash of a name that looks so `\x5c`.
+_escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
+_looks_escaped = re.compile(rb"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
 @attrs.frozen
@@ -55,6 +60,9 @@ class _LocalFile:
 class LocalObjectStore:
     """A folder as a bucket without versions.
 
+    A key is text, whatever encoding this machine uses for the names of files: the bytes of the path as UTF-8, with
+    surrogates for bytes that are not UTF-8.
+
     Args:
         root: The folder; nothing outside it is read or written, whatever the key.
     """
@@ -67,7 +75,7 @@ class LocalObjectStore:
         """Hold a file open by its key, the path below the root."""
         if not _is_legal(reference.key):
             raise ObjectNotFoundError(ascii(reference.key))
-        path = self._root / reference.key
+        path = self._root / _name(reference.key)
         address = printable(path)
         with _told_by(address):
             try:
@@ -87,7 +95,7 @@ class LocalObjectStore:
 
     def put(self, key: str, content: BinaryIO) -> str:
         """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
-        path = self._root / _made_legal(key)
+        path = self._root / _name(_made_legal(key))
         address = printable(path)
         with _told_by(address):
             self._stay_inside(path.parent)
@@ -117,7 +125,7 @@ class LocalObjectStore:
         while waiting:
             entry = waiting.pop()
             path = Path(entry)
-            key = path.relative_to(self._root).as_posix()
+            key = key_of(path.relative_to(self._root))
             if entry.is_dir(follow_symlinks=False):
                 if _may_hold(f"{key}/", prefix, after):
                     waiting += _entries(path)
@@ -141,12 +149,12 @@ class LocalObjectStore:
 
 def beside(source: Source) -> str:
     """Name the folder beside a local file where what is said of it lies, as a key below the file system's root."""
-    return f"{source.key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
+    return f"{_key_from(source.key).lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
 
 
 def below(source: Source) -> str:
     """Name the folder for what is said of a local file in a store of reports."""
-    return f"{source.key.lstrip('/')}/{_short_version(source)}"
+    return f"{_key_from(source.key).lstrip('/')}/{_short_version(source)}"
 
 
 def _short_version(source: Source) -> str:
@@ -160,8 +168,28 @@ def is_report(folder: str) -> bool:
 
 
 def printable(path: Path) -> str:
-    """Give a path as text that can be shown and stored, whatever bytes it is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Give a path as text that can be shown and stored, whatever bytes it is made of; see `_key_from`."""
+    return _looks_escaped.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
+
+
+def _key_from(text: str) -> str:
+    """Give the key of a path from its printable text."""
+    path = _escaped.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode("utf-8", "surrogatepass"))
+    return path.decode("utf-8", "surrogateescape")
+
+
+def key_of(path: Path) -> str:
+    """Give the key of a path below a root; see `LocalObjectStore`."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def _name(key: str) -> str:
+    """Give the path below a root from its key."""
+    return os.fsdecode(_bytes_of(key))
+
+
+def _bytes_of(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
 
 
 def _upload(path: Path, seen: os.stat_result) -> Upload:
@@ -205,7 +233,7 @@ def _is_legal(key: str) -> bool:
     """Tell whether a key can be a path below a root: every part of it a plain name that fits."""
     try:
         return "\0" not in key and all(
-            part not in {"", ".", ".."} and len(os.fsencode(part)) <= _MAX_NAME_BYTES for part in key.split("/")
+            part not in {"", ".", ".."} and len(_bytes_of(part)) <= _MAX_NAME_BYTES for part in key.split("/")
         )
     except UnicodeEncodeError:  # a lone surrogate
         return False
@@ -213,7 +241,7 @@ def _is_legal(key: str) -> bool:
 
 def _made_legal(key: str) -> str:
     """Replace a key that cannot be a path by its SHA-256, but for a report's version and name."""
-    if _is_legal(key) and len(os.fsencode(key)) <= _MAX_PATH_BYTES:
+    if _is_legal(key) and len(_bytes_of(key)) <= _MAX_PATH_BYTES:
         return key
     folders, *names = key.rsplit("/", 2)
     if not _is_legal("/".join(names)):
