@@ -106,10 +106,22 @@ def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> N
 
 
 def test_a_file_that_may_not_be_read_is_named(rollcall: CommandLine, sample: Path) -> None:
-    """Root may read everything, so it becomes somebody else for this."""
+    """Root may read everything, so it opens files as somebody else; it loads its modules as root."""
     sample.chmod(0)
-    become = f"import os; os.geteuid() or os.setuid({NOBODY}); " if os.geteuid() == 0 else ""
-    script = f"from rollcall.entrypoints.cli import main; {become}main()"
+    script = f"""
+import os
+from rollcall.entrypoints.__main__ import main
+as_root = os.open
+def as_nobody(*arguments, **options):
+    os.seteuid({NOBODY})
+    try:
+        return as_root(*arguments, **options)
+    finally:
+        os.seteuid(0)
+if os.geteuid() == 0:
+    os.open = as_nobody
+main()
+"""
 
     outcome = ended(rollcall.start("check", sample, program=[sys.executable, "-c", script]))
 
