@@ -241,6 +241,22 @@ def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
     assert len(users(database_url)) == LARGE
 
 
+@pytest.mark.parametrize(
+    ("watched", "reports"), [("in", "in"), ("in", "in/out"), ("in", "link/out"), ("{R}", "{F}"), ("/", "out")]
+)
+def test_reports_in_the_watched_folder_are_refused(rollcall: CommandLine, watched: str, reports: str) -> None:
+    """Each receipt would be an upload with a receipt of its own, without end."""
+    (rollcall.folder / "in").mkdir()
+    (rollcall.folder / "link").symlink_to("in")
+    # Below the reports' folder, each file has its whole path once more.
+    nested = {"F": str(rollcall.folder), "R": f"{rollcall.folder}{rollcall.folder}"}
+
+    outcome = rollcall("watch", watched.format(**nested), "--reports", reports.format(**nested))
+
+    assert outcome.code == 2
+    assert "would be stored in the watched folder" in outcome.sentence
+
+
 def test_the_folder_may_be_set_instead_of_named(rollcall: CommandLine) -> None:
     """As for every other way in; without either, a sentence asks for one."""
     unset = rollcall("watch")

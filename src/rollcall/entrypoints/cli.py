@@ -287,6 +287,8 @@ def watch_(
         folder = Path(settings.uploads.place)
     report_address = _report_address(settings, reports)
     uploads, folder_itself = bootstrap.folder(folder)
+    if report_address:
+        _require_outside(folder_itself, report_address)
     with _users(settings) as users:
         import_users = bootstrap.import_users(
             settings,
@@ -503,3 +505,20 @@ def _report_address(settings: Settings, reports: str | None) -> Address | None:
         except ValueError:
             raise click.UsageError(f"--reports is {reports!r}; give a folder or s3://bucket[/prefix]") from None
     return Address("file", os.path.abspath(reports))  # noqa: PTH100 - Path has no such
+
+
+def _require_outside(watched: Path, reports: Address) -> None:
+    """Refuse reports that would be taken for uploads.
+
+    Raises:
+        click.UsageError: They would be stored in the watched folder.
+    """
+    if reports.scheme != "file":
+        return
+    # Below the folder of the reports, each upload has the path that it has on this machine.
+    stored = os.path.realpath(Path(reports.place, watched.relative_to("/")))
+    if Path(stored).is_relative_to(os.path.realpath(watched)):
+        raise click.UsageError(
+            f"reports in {reports.place} would be stored in the watched folder {watched} and imported;"
+            " give --reports a folder outside it"
+        )
