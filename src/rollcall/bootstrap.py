@@ -16,7 +16,14 @@ from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside, key_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers, folder_of
-from rollcall.application.ports import Listed, ObjectStore, SchemaError, UnknownImportError, UserRepository
+from rollcall.application.ports import (
+    Listed,
+    ObjectStore,
+    SchemaError,
+    StoreUnavailableError,
+    UnknownImportError,
+    UserRepository,
+)
 from rollcall.application.sweep import Fate, Sweep
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
@@ -95,14 +102,20 @@ def is_folder_with_reports(path: Path) -> bool:
     return is_folder_of_reports(path.name) and path.is_dir()
 
 
-def folder(path: Path) -> tuple[ObjectStore, Path]:
+def folder(
+    path: Path, skip: Callable[[StoreUnavailableError], object]
+) -> tuple[ObjectStore, Callable[[ObjectReference], bool]]:
     """Take a folder of this machine for a bucket.
 
+    Args:
+        path: The folder, absolute.
+        skip: Is called for each entry that a listing leaves out because it cannot be read.
+
     Returns:
-        The store, and the folder's absolute path.
+        The store, and a function that tells whether the last line of a file has an end.
     """
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as above
-    return LocalObjectStore(absolute), absolute
+    store = LocalObjectStore(path, skip=skip)
+    return store, store.last_line_has_end
 
 
 @contextmanager

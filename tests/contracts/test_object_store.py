@@ -1,5 +1,6 @@
 """What every object store must do, and what each adapter must do besides."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -888,6 +889,56 @@ class TestFolder:
             pytest.raises(StoreUnavailableError, match="folder: permission denied"),
         ):
             list(LocalObjectStore(root).list())
+
+    def test_what_a_watch_may_not_list_is_reported_and_skipped(self) -> None:
+        """A folder such as `lost+found` must not hide the others."""
+        skipped: list[StoreUnavailableError] = []
+        with closed_to_others() as root, nobodys_rights():
+            found = references(LocalObjectStore(root, skip=skipped.append))
+
+        assert [reference.key for reference in found] == ["key"]
+        assert [str(error) for error in skipped] == [f"{root / 'folder'}: permission denied"]
+
+    def test_a_folder_that_vanishes_is_left_out_of_a_listing(self, tmp_path: Path) -> None:
+        """It was there when the folder above was read."""
+        store = LocalObjectStore(tmp_path)
+        for key in ("a", "b/1", "c"):
+            put(store, key, b"")
+
+        listing = store.list()
+        found = [next(listing).reference.key]
+        shutil.rmtree(tmp_path / "b")
+
+        assert [*found, *(listed.reference.key for listed in listing)] == ["a", "c"]
+
+    @pytest.mark.parametrize(
+        ("content", "has_end"),
+        [
+            (b"a\n", True),
+            (b"a\r\n", True),
+            (b"a\r", True),
+            (b"a", False),
+            (b"\n", True),
+            (b"", True),
+            ("\ufeffa\n".encode("utf-16-le"), True),
+            ("\ufeffa\r".encode("utf-16-be"), True),
+            ("\ufeffa\u0a41".encode("utf-16-le"), False),
+            ("\ufeffa\u4e0a".encode("utf-16-be"), False),
+            ("a\n".encode("utf-16-le"), True),
+            (gzip.compress(b"a"), True),
+        ],
+    )
+    def test_the_end_of_a_last_line_is_found(self, tmp_path: Path, content: bytes, has_end: bool) -> None:  # noqa: FBT001 - a parameter of the test
+        """In each encoding; a gzip file says otherwise whether it is complete."""
+        (tmp_path / "key").write_bytes(content)
+
+        assert LocalObjectStore(tmp_path).last_line_has_end(ObjectReference(key="key")) == has_end
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        """Whoever imports it is told why not."""
+        os.mkfifo(tmp_path / "pipe")
+
+        assert LocalObjectStore(tmp_path).last_line_has_end(ObjectReference(key="pipe"))
 
     def test_a_root_that_is_not_there_is_an_error_and_not_an_empty_list(self, tmp_path: Path) -> None:
         """A folder that is not mounted must not look like one in which nothing was dropped."""

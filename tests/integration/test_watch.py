@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -42,10 +43,15 @@ def _nothing() -> None:
 
 
 def _taken(
-    folder: Path, *between: Callable[[], object], done: Callable[[str], bool] = lambda _: True
+    folder: Path,
+    *between: Callable[[], object],
+    done: Callable[[str], bool] = lambda _: True,
+    last_line_has_end: Callable[[ObjectReference], bool] = lambda _: True,
+    reported: list[str] | None = None,
 ) -> list[str]:
     """Watch a folder while things happen in the pauses, and tell what was taken: its name and its text."""
     taken: list[str] = []
+    failures: list[str] = [] if reported is None else reported
     steps = iter([*between, _nothing, _nothing])
 
     def take(reference: ObjectReference) -> bool:
@@ -59,7 +65,13 @@ def _taken(
         step()
 
     with pytest.raises(_Enough):
-        watch(LocalObjectStore(folder), take, pause)
+        watch(
+            LocalObjectStore(folder),
+            take,
+            pause,
+            last_line_has_end=last_line_has_end,
+            report=lambda error: failures.append(str(error)),
+        )
     return taken
 
 
@@ -98,15 +110,56 @@ def test_a_file_that_changes_is_taken_again(tmp_path: Path) -> None:
     assert _taken(tmp_path, _nothing, path.unlink, _write(path, "2")) == ["a: 2", "a: 2"]
 
 
-def test_what_could_not_be_dealt_with_is_tried_again(tmp_path: Path) -> None:
-    """In every round, until it is done; the others are not kept waiting."""
+def test_what_failed_is_tried_again_after_longer_and_longer(tmp_path: Path) -> None:
+    """After 2, 4, 8, 16, 32, 32 … intervals, until it is done or changes; the others are not kept waiting."""
     _write(tmp_path / "a", "1")()
     _write(tmp_path / "b", "2")()
-    tries = iter([False, False, True])
+    intervals, tries = [0], list[int]()
 
-    taken = _taken(tmp_path, *[_nothing] * 4, done=lambda name: name == "b" or next(tries))
+    def count() -> None:
+        intervals[0] += 1
 
-    assert sorted(taken) == ["a: 1", "a: 1", "a: 1", "b: 2"]
+    def fail(name: str) -> bool:
+        if name == "a":
+            tries.append(intervals[0])
+        return name == "b"
+
+    change = [count] * 100, _write(tmp_path / "a", "3"), [count] * 4
+    taken = _taken(tmp_path, *change[0], change[1], *change[2], done=fail)
+
+    assert tries == [1, 3, 7, 15, 31, 63, 95, 101, 103]
+    assert taken.count("b: 2") == 1
+
+
+def test_a_last_line_without_an_end_waits_ten_intervals(tmp_path: Path) -> None:
+    """It may be cut off: what comes in these intervals is waited for, and nothing else."""
+
+    def taken(*between: Callable[[], object]) -> list[str]:
+        (tmp_path / "a").write_text("1")
+        (tmp_path / "b").write_text("2\n")
+        return _taken(
+            tmp_path, *between, last_line_has_end=lambda file: (tmp_path / file.key).read_text().endswith("\n")
+        )
+
+    assert taken(*[_nothing] * 8) == ["b: 2\n"]
+    assert taken(*[_nothing] * 9) == ["b: 2\n", "a: 1"]
+    assert taken(*[_nothing] * 8, _write(tmp_path / "a", "1\n")) == ["b: 2\n", "a: 1\n"]
+
+
+def test_a_folder_that_cannot_be_listed_is_reported_once(tmp_path: Path) -> None:
+    """A share that is away for a while: nothing is taken again when it is back."""
+    folder, away = tmp_path / "folder", tmp_path / "away"
+    _write(folder / "a", "1")()
+    reported: list[str] = []
+
+    def leave() -> None:
+        folder.rename(away)
+
+    def come_back() -> None:
+        away.rename(folder)
+
+    assert _taken(folder, _nothing, leave, _nothing, come_back, reported=reported) == ["a: 1"]
+    assert reported == [f"{folder}: there is no such folder"]
 
 
 def test_reports_and_hidden_files_are_never_taken(tmp_path: Path) -> None:
@@ -239,6 +292,55 @@ def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
         _stopped(process)
 
     assert len(users(database_url)) == LARGE
+
+
+def test_a_sub_folder_that_may_not_be_read_is_skipped(rollcall: CommandLine, database_url: str) -> None:
+    """Such as `lost+found`; root may read everything, so the system refuses here whoever asks."""
+    refusing = """
+import os
+from rollcall.entrypoints.__main__ import main
+scandir = os.scandir
+def refuse(path):
+    if path.name == "lost+found":
+        raise PermissionError(13, "Permission denied", str(path))
+    return scandir(path)
+os.scandir = refuse
+main()
+"""
+    forbidden = rollcall.folder / "incoming" / "lost+found"
+    forbidden.mkdir(parents=True)
+    command = ["watch", "incoming", "--interval", "0.1", "--json"]
+    with rollcall.start(*command, program=[sys.executable, "-c", refusing]) as process:
+        (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["status"] == "loaded"
+        outcome = _stopped(process)
+
+    assert outcome.code == 0
+    assert outcome.sentence == f"{forbidden}: permission denied; skipped, the rest of the folder is watched"
+    assert users(database_url) == [("Ann", "Chile", 30)]
+
+
+def test_a_full_disk_is_reported_once(rollcall: CommandLine) -> None:
+    """Though the system names another temporary file each time."""
+    full = """
+import os, tempfile
+from rollcall.entrypoints.__main__ import main
+tries = iter(range(3))
+def refuse():
+    if next(tries, None) is None:
+        os.kill(os.getpid(), 15)
+    raise OSError(28, "No space left on device", tempfile.mktemp())
+tempfile.TemporaryFile = refuse
+main()
+"""
+    (rollcall.folder / "incoming").mkdir()
+    (rollcall.folder / "incoming" / "bad.csv").write_text(ANN + "Bob,Chile,x\n")
+    outcome = ended(rollcall.start("watch", "incoming", "--interval", "0.1", program=[sys.executable, "-c", full]))
+
+    assert outcome.code == 0
+    assert outcome.sentence.startswith("the disk is full (")
+    assert outcome.sentence.endswith("); trying again")
 
 
 @pytest.mark.parametrize(

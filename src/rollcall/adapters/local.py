@@ -1,5 +1,6 @@
 """Files of this machine as uploads, and folders as stores of reports."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -25,6 +26,10 @@ REPORTS_SUFFIX = ".rollcall"
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 1000
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UTF16_LINE_ENDS = {codecs.BOM_UTF16_LE: (b"\n\0", b"\r\0"), codecs.BOM_UTF16_BE: (b"\0\n", b"\0\r")}
+_LINE_ENDS = (b"\n", b"\r", *_UTF16_LINE_ENDS[codecs.BOM_UTF16_LE])  # UTF-16 may have no byte order mark
 
 # In text, a byte that is not UTF-8 is written `\xe9`, and the backslash of a name that looks so `\x5c`.
 _escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
@@ -65,9 +70,12 @@ class LocalObjectStore:
 
     Args:
         root: The folder; nothing outside it is read or written, whatever the key.
+        skip: Is called for each entry that a listing leaves out because it cannot be read; without it, the listing
+            fails.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, skip: Callable[[StoreUnavailableError], object] | None = None) -> None:
+        self._skip = skip
         self._root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
 
     @contextmanager
@@ -121,21 +129,50 @@ class LocalObjectStore:
         with _told_by(printable(self._root)):
             if not self._root.is_dir():
                 raise StoreUnavailableError(printable(self._root), "there is no such folder")
-        waiting = _entries(self._root)  # the next is the last
+            waiting = _entries(self._root)  # the next is the last
         while waiting:
             entry = waiting.pop()
             path = Path(entry)
             key = key_of(path.relative_to(self._root))
-            if entry.is_dir(follow_symlinks=False):
-                if _may_hold(f"{key}/", prefix, after):
-                    waiting += _entries(path)
-            elif key.startswith(prefix) and (not after or _place(key) > _place(after.key)):
-                with _told_by(printable(path)):
-                    try:
-                        seen = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # it went since its folder was read
-                yield Listed(ObjectReference(key=key), _upload(path, seen))
+            with self._skipping(path):
+                if entry.is_dir(follow_symlinks=False):
+                    if _may_hold(f"{key}/", prefix, after):
+                        waiting += _entries(path)
+                elif key.startswith(prefix) and (not after or _place(key) > _place(after.key)):
+                    upload = _upload(path, entry.stat(follow_symlinks=False))
+                    yield Listed(ObjectReference(key=key), upload)
+
+    def last_line_has_end(self, reference: ObjectReference) -> bool:
+        """Tell whether the last line of a file has an end, from its first and last bytes.
+
+        A gzip file counts as one that has: its own end tells an import whether it is complete. So does a file that
+        cannot be read: the import says why.
+        """
+        try:
+            # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+            descriptor = os.open(self._root / _name(reference.key), os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                head = file.read(2)
+                file.seek(-len(head), os.SEEK_END)
+                tail = file.read()
+        except OSError:
+            return True
+        if line_ends := _UTF16_LINE_ENDS.get(head):
+            return tail in line_ends
+        return not tail or head == _GZIP_MAGIC or tail.endswith(_LINE_ENDS)
+
+    @contextmanager
+    def _skipping(self, path: Path) -> Iterator[None]:
+        """Leave out an entry that was removed since its folder was read, or that may not be read."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            unreadable = StoreUnavailableError(printable(path), reason_of(error))
+            if not self._skip:
+                raise unreadable from error
+            self._skip(unreadable)
 
     def _stay_inside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the root.
@@ -208,7 +245,7 @@ def _entries(folder: Path) -> "list[os.DirEntry[str]]":
     def place(entry: "os.DirEntry[str]") -> bytes:
         return _place(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
 
-    with _told_by(printable(folder)), os.scandir(folder) as found:
+    with os.scandir(folder) as found:
         return sorted(filter(_is_listed, found), key=place, reverse=True)
 
 

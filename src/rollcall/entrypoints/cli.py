@@ -285,10 +285,19 @@ def watch_(
         if not settings.uploads or settings.uploads.scheme != "file":
             raise click.UsageError("which folder? give DIR, or set ROLLCALL_UPLOADS to file:///folder")
         folder = Path(settings.uploads.place)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
     report_address = _report_address(settings, reports)
-    uploads, folder_itself = bootstrap.folder(folder)
     if report_address:
-        _require_outside(folder_itself, report_address)
+        _require_outside(folder, report_address)
+    skipped: set[str] = set()
+    failed: dict[ObjectReference, str] = {}
+
+    def skip(error: StoreUnavailableError) -> None:
+        if str(error) not in skipped:
+            skipped.add(str(error))
+            terminal.complain(f"{error}; skipped, the rest of the folder is watched")
+
+    uploads, last_line_has_end = bootstrap.folder(folder, skip)
     with _users(settings) as users:
         import_users = bootstrap.import_users(
             settings,
@@ -297,26 +306,33 @@ def watch_(
             users=users,
         )
         show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
-        complained: dict[ObjectReference, str] = {}
 
         def take(reference: ObjectReference) -> bool:
             try:
                 receipt = import_users(reference)
             except (*FILE_ERRORS, RepositoryUnavailableError, OSError) as error:
                 complaint = _said_by_the_system(error) if isinstance(error, OSError) else str(error)
-                if complained.get(reference) != complaint:
+                # The file that the system names may be a temporary one, with another name at each try.
+                kind = str(error.errno) if isinstance(error, OSError) else complaint
+                if kind not in failed.values():
                     terminal.complain(f"{complaint}; trying again")
-                complained[reference] = complaint
+                failed[reference] = kind
                 return False
-            complained.pop(reference, None)
+            failed.pop(reference, None)
             show(receipt)
             return True
 
         with suppress(KeyboardInterrupt):  # how it is meant to end
             next(uploads.list(), None)  # there is such a folder, or this says what is wrong
             if not as_json:
-                terminal.say(f"watching {folder_itself}; end with Ctrl-C")
-            watch(uploads, take, lambda: time.sleep(interval))
+                terminal.say(f"watching {folder}; end with Ctrl-C")
+            watch(
+                uploads,
+                take,
+                lambda: time.sleep(interval),
+                last_line_has_end=last_line_has_end,
+                report=lambda error: terminal.complain(f"{error}; trying again"),
+            )
 
 
 @cli.command(

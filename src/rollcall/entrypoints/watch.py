@@ -1,35 +1,82 @@
-"""A folder as the bucket: what is dropped there is taken once it has stopped changing."""
+"""A folder as the bucket: a file that is dropped there is imported once it has stopped changing."""
 
 from collections.abc import Callable
 from datetime import datetime
 
-from rollcall.application.ports import ObjectStore
+import attrs
+
+from rollcall.application.ports import ObjectStore, StoreUnavailableError
 from rollcall.domain.upload import ObjectReference
 
-_State = tuple[int, datetime]
+# A file whose last line has no end may be cut off, so it waits so many intervals longer.
+_FURTHER_INTERVALS = 10
+# The wait doubles with each failed try up to this many intervals: on a full disk each try reads the whole file.
+_MOST_INTERVALS = 32
+
+
+@attrs.define
+class _Watched:
+    """A file in the folder.
+
+    Attributes:
+        state: Its size and modification time.
+        intervals: For how many intervals the state has not changed.
+        due: After how many such intervals the file is looked at next; None once it is done.
+        failures: How many tries have failed since the state changed.
+    """
+
+    state: tuple[int, datetime]
+    intervals: int = 0
+    due: int | None = 1
+    failures: int = 0
 
 
 def watch(
     folder: ObjectStore,
     take: Callable[[ObjectReference], bool],
     pause: Callable[[], object],
+    *,
+    last_line_has_end: Callable[[ObjectReference], bool],
+    report: Callable[[StoreUnavailableError], object],
 ) -> None:
-    """Take every file, and again whenever it changes; never return.
+    """Take every file once, and again whenever it changes; never return.
 
     Args:
-        folder: What is watched.
-        take: Deals with one file; returns whether that is done, or must be tried again after a pause.
-        pause: Waits. A file is taken when its size and time have held from before it to after it.
+        folder: The watched folder.
+        take: Imports one file; returns False if it failed and must be tried again later.
+        pause: Waits for one interval. A file is taken when size and time have not changed for an interval.
+        last_line_has_end: Tells whether the last line of a file has an end. If it has none, the file is taken ten
+            intervals later.
+        report: Is called when the folder cannot be listed, once until it can.
     """
-    before: dict[ObjectReference, _State] = {}
-    taken: dict[ObjectReference, _State] = {}
+    files: dict[ObjectReference, _Watched] = {}
+    listable = True
     while True:
-        now: dict[ObjectReference, _State] = {}
-        for listed in folder.list():
-            reference = listed.reference
-            state = now[reference] = listed.upload.size, listed.upload.last_modified
-            if before.get(reference) == state != taken.get(reference) and take(reference):
-                taken[reference] = state
-        taken = {reference: state for reference, state in taken.items() if reference in now}
-        before = now
+        found: dict[ObjectReference, _Watched] = {}
+        try:
+            for listed in folder.list():
+                reference, state = listed.reference, (listed.upload.size, listed.upload.last_modified)
+                file = files.get(reference)
+                if not file or file.state != state:
+                    found[reference] = _Watched(state)
+                    continue
+                found[reference] = file
+                file.intervals += 1
+                if file.intervals != file.due:
+                    continue
+                if file.intervals == 1 and not last_line_has_end(reference):
+                    file.due += _FURTHER_INTERVALS
+                elif take(reference):
+                    file.due = None
+                else:
+                    file.failures += 1
+                    file.due += min(2**file.failures, _MOST_INTERVALS)
+        except StoreUnavailableError as error:
+            if listable:
+                report(error)
+            listable = False
+            files |= found
+        else:
+            listable = True
+            files = found
         pause()
