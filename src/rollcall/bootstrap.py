@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from rollcall.adapters.local import BUCKET as LOCAL_BUCKET
 from rollcall.adapters.local import LocalObjectStore, below, beside, key_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers, folder_of
@@ -27,7 +26,7 @@ from rollcall.application.ports import (
 from rollcall.application.sweep import Fate, Sweep
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
-from rollcall.domain.upload import ObjectReference
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference
 from rollcall.settings import PREFIX, Address, DatabaseAuth, SettingError, Settings
 
 if TYPE_CHECKING:

@@ -28,6 +28,8 @@ from integration.command_line import (
 )
 from rollcall.adapters.embedded_postgres import running
 from rollcall.application.receipts import from_dict
+from rollcall.application.rejected_rows import token_of
+from rollcall.domain.correction import Verdict
 from rollcall.entrypoints.cli import cli
 
 if TYPE_CHECKING:
@@ -184,9 +186,8 @@ def test_a_loaded_file_that_was_edited_is_refused_until_somebody_decides(
     assert refused.out.startswith("refused  sample_users.csv\n")
     for way_on in (
         "another version of this file is already loaded as import 1",
-        "drop back the rejected-rows file",
-        "rollcall undo 1",
-        "rollcall import --as-new",
+        "or: undo import 1: rollcall undo 1",
+        "or: import it as a list of new users: rollcall import --as-new sample_users.csv",
     ):
         assert way_on in _words(refused)
     assert users(database_url) == SAMPLE
@@ -210,7 +211,7 @@ def test_what_was_undone_stays_so_until_somebody_says_again(
     skipped = rollcall("import", sample)
 
     assert skipped.code == 0
-    assert "undone; to import it once more: rollcall import --again" in _words(skipped)
+    assert "undone next: import it once more: rollcall import --again sample_users.csv" in _words(skipped)
     assert users(database_url) == []
     assert rollcall("imports").out.splitlines()[1].split()[:3] == ["1", "undone", "5"]
 
@@ -223,7 +224,7 @@ def test_what_was_undone_stays_so_until_somebody_says_again(
     one.write_text("name,country,age\nZoë,France,41\n", encoding="utf-8")
     rollcall("import", one)
 
-    assert rollcall("undo", "2").out == "import 2 is undone: 1 user removed\n"
+    assert rollcall("undo", "3").out == "import 3 is undone: 1 user removed\n"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_a_check_gives_the_verdict_of_an_import_and_keeps_nothing(rollcall: Comm
     """Of every file there is, the receipts agree but for time, number and place; no database is needed."""
 
     def verdict(receipt: dict[str, Any]) -> dict[str, Any]:
-        of_this_run = {"started", "seconds", "rows_per_second", "import_id", "rejected_rows"}
+        of_this_run = {"started", "seconds", "rows_per_second", "import_id", "rejected_rows", "remedies"}
         return {name: value for name, value in receipt.items() if name not in of_this_run}
 
     settings = {"ROLLCALL_ON_REPEAT": "import"}
@@ -390,8 +391,10 @@ def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path)
 def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: CommandLine) -> None:
     """What comes twice in the file it finds itself; what came before only the database knows."""
     (rollcall.folder / "users.csv").write_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n")
+    two, three = (token_of(Verdict(1, b"secret").origin(line)) for line in (2, 3))
     mended = (
-        "name,country,age,rollcall_line,rollcall_import\nAnn,Chile,30,2,1\nBob,Chile,31,2,1\nCem,Chile,1,3,1\n"
+        "name,country,age,rollcall_line,rollcall_import\n"
+        f"Ann,Chile,30,2,{two}\nBob,Chile,31,2,{two}\nCem,Chile,1,3,{three}\n"
     )
     (rollcall.folder / "mended.csv").write_text(mended)
 
@@ -402,7 +405,7 @@ def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: C
     assert "  2 rows read: 1 registered, 1 rejected" in unique.out
     assert unique.out.splitlines()[-1] == f"{first}; whether its users are there already"
     assert "  3 rows read: 2 registered, 1 rejected" in corrections.out
-    assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were mended before"
+    assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were corrected before"
 
 
 def test_reports_go_where_they_are_sent(rollcall: CommandLine, messy: Path) -> None:

@@ -19,9 +19,8 @@ import attrs
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.domain.receipt import Source
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
 
-BUCKET = "file:"
 REPORTS_SUFFIX = ".rollcall"
 
 _MAX_NAME_BYTES = 255
@@ -231,7 +230,7 @@ def _bytes_of(key: str) -> bytes:
 
 def _upload(path: Path, seen: os.stat_result) -> Upload:
     return Upload(
-        bucket=BUCKET,
+        bucket=LOCAL_BUCKET,
         key=printable(path),
         version=None,
         size=seen.st_size,

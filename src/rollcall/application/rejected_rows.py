@@ -4,8 +4,8 @@ import codecs
 import csv
 import hashlib
 import io
+import math
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -130,7 +130,7 @@ class RejectedRows:
         encoding: str,
         verdict: Verdict,
         tried_before: Sequence[str] = (),
-        max_bytes: int = sys.maxsize,
+        max_bytes: float = math.inf,
     ) -> None:
         spool.seek(0)
         spool.truncate()
@@ -142,7 +142,7 @@ class RejectedRows:
         self._tried_before = () if encoding in _MARKS else tried_before
         self._mistakable = False
         # A store may write a copy. A file that is written again in UTF-8 takes three bytes for one at most, twice.
-        self._bytes_left = max_bytes // (7 if self._tried_before else 2)
+        self._bytes_left = max_bytes / (7 if self._tried_before else 2)
         self.overflowed = False
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")

@@ -6,6 +6,9 @@ from datetime import datetime
 
 import attrs
 
+# The bucket of every file of this machine, whose key is its absolute path.
+LOCAL_BUCKET = "file:"
+
 
 @attrs.frozen(kw_only=True)
 class ObjectReference:

@@ -252,7 +252,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 
     code = _for_each(files, check_one, partial(_show, as_json=as_json, checked=True), as_json=as_json)
     if corrects:
-        not_checked.append("whether its rows were mended before")
+        not_checked.append("whether its rows were corrected before")
     if not as_json and code != FAILED:
         terminal.say(f"not checked: {'; '.join(not_checked)}")
     return code
@@ -460,12 +460,11 @@ def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
     on_path = shutil.which("rollcall")
     if program.name != "rollcall" or (on_path and os.path.realpath(on_path) == os.path.realpath(program)):
         program = Path("rollcall")
-    words = [shlex.quote(str(program)), "import"]
+    words = [shlex.quote(str(program))]
     if settings.data and not bootstrap.names_database(settings):
         words.insert(0, f"ROLLCALL_DATA={shlex.quote(settings.data)}")
-    if reports is not None:
-        words.append(f"--reports={shlex.quote(reports)}")
-    return Invocation(" ".join(words), _database(settings))
+    option = "" if reports is None else f" --reports={shlex.quote(reports)}"
+    return Invocation(" ".join(words), option, _database(settings))
 
 
 def _database(settings: Settings) -> str:

@@ -19,8 +19,9 @@ from rich.text import Text
 from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
 from rollcall.domain.policy import LedgerEntry
-from rollcall.domain.receipt import FaultTotal, Receipt, Status
+from rollcall.domain.receipt import Action, FaultTotal, Receipt, Remedy, Status
 from rollcall.domain.rejection import Code, Rejection, counted
+from rollcall.domain.upload import LOCAL_BUCKET
 from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, RULES, User, WholeNumber
 
 REJECTIONS_LISTED = 20
@@ -49,15 +50,17 @@ class Invocation:
     """What of a command the next one has to repeat.
 
     Attributes:
-        command: The beginning of a command that imports, as a shell reads it.
+        program: The beginning of a command, as a shell reads it.
+        reports: The option that says where reports go, with a space before it; empty if it was not given.
         database: Which database is asked, as part of a sentence.
     """
 
-    command: str
+    program: str
+    reports: str
     database: str
 
 
-NO_DATABASE = Invocation("rollcall import", "no database")
+NO_DATABASE = Invocation("rollcall", "", "no database")
 
 
 class Terminal:
@@ -97,19 +100,44 @@ class Terminal:
             self._table(_totals(receipt.totals), indent=2)
         if _corrects_nothing(receipt) and not checked:
             self._say(f"asked: {invocation.database}", indent=2)
-        self._show_next_step(receipt, invocation)
-
-    def _show_next_step(self, receipt: Receipt, invocation: Invocation) -> None:
-        """Say what to do with the rejected rows, if there are any; the command works as it is pasted."""
-        if not (where := receipt.rejected_rows):
-            return
-        if receipt.status is Status.PARTIALLY_LOADED:
-            self._say("next: correct the rejected rows in this file, then import it:", indent=2)
-            file = quoted(_below_here(where), self._console.encoding)
-            self._say_whole(f"    {invocation.command} {file}")
-        else:
+        if receipt.rejected_rows and not receipt.status.registers:
             self._say("the rejected rows, to read:", indent=2)
-            self._say_whole(f"    {_short(where)}")
+            self._say_whole(f"    {_short(receipt.rejected_rows)}")
+        if not checked:
+            self._show_next_steps(receipt, invocation)
+
+    def _show_next_steps(self, receipt: Receipt, invocation: Invocation) -> None:
+        """Word the remedies; each command works as it is pasted."""
+        steps = [step for remedy in receipt.remedies if (step := self._step(remedy, receipt, invocation))]
+        for what, command in steps:
+            self._say(f"{'next' if len(steps) == 1 else 'or'}: {what}:", indent=2)
+            self._say_whole(f"    {command}")
+
+    def _step(self, remedy: Remedy, receipt: Receipt, invocation: Invocation) -> tuple[str, str] | None:
+        """Word a remedy.
+
+        Returns:
+            What to do, and the command for it; None where the receipt's message says it all.
+        """
+
+        def importing(address: str, option: str = "") -> str:
+            file = quoted(_below_here(address), self._console.encoding)
+            return f"{invocation.program} import{option}{invocation.reports} {file}"
+
+        source = receipt.source
+        upload = source.key if source.bucket == LOCAL_BUCKET else f"s3://{source.bucket}/{source.key}"
+        match remedy:
+            case Remedy(Action.CORRECT_REJECTED_ROWS, None) if receipt.rejected_rows:
+                return "correct the rejected rows in this file, then import it", importing(receipt.rejected_rows)
+            case Remedy(Action.IMPORT_AS_NEW):
+                return "import it as a list of new users", importing(upload, " --as-new")
+            case Remedy(Action.IMPORT_AGAIN, None):
+                return "import it once more", importing(upload, " --again")
+            case Remedy(Action.UNDO, int(import_id)):
+                return f"undo import {import_id}", f"{invocation.program} undo {import_id}"
+            case Remedy(_, int(import_id)):
+                return f"see the files of import {import_id}", f"{invocation.program} imports {import_id}"
+        return None
 
     def show_entries(self, entries: Iterator[LedgerEntry], invocation: Invocation) -> None:
         """List imports, as many as there are; if there are none, say in which database."""
