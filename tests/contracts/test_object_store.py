@@ -578,6 +578,29 @@ class TestListing:
             assert [fetched(harness.store, reference) for reference in references(harness.store)] == [b"2"]
 
 
+class TestMemory:
+    """What is particular to a store in memory."""
+
+    def test_no_two_stores_name_a_version_alike(self) -> None:
+        """A ledger outlives them: the same name would make another file of the same key a redelivery."""
+        uploads = []
+        for data in (b"first", b"second"):
+            store = MemoryObjectStore()
+            put(store, "key", data)
+            uploads.append(opened_upload(store, "key"))
+
+        assert uploads[0].identity != uploads[1].identity
+
+    def test_a_place_in_another_store_is_not_taken_for_the_end(self) -> None:
+        """Whoever remembered it has to begin again."""
+        store, other = MemoryObjectStore(), MemoryObjectStore()
+        put(store, "key", b"data")
+        put(other, "key", b"data")
+
+        with pytest.raises(ObjectNotFoundError):
+            list(store.list(after=references(other)[0]))
+
+
 HOSTILE_KEYS = (
     "",
     "/",

@@ -76,7 +76,7 @@ class Desk:
     policy: Policy
     clock: datetime = NOON
     uploads: MemoryObjectStore = attrs.Factory(
-        lambda self: MemoryObjectStore("uploads", self.now), takes_self=True
+        lambda self: MemoryObjectStore("uploads", self.now, ""), takes_self=True
     )
     reports: MemoryObjectStore = attrs.Factory(
         lambda self: MemoryObjectStore("reports", self.now), takes_self=True
@@ -131,7 +131,7 @@ def test_versions_are_in_the_order_of_their_sequencers_where_they_have_some(
 ) -> None:
     """S3 tells times to the second, and of what comes in parts when it began."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
-    at_once = MemoryObjectStore("uploads", now=lambda: NOON)
+    at_once = MemoryObjectStore("uploads", now=lambda: NOON, version_suffix="")
     desk = Desk(opening(policy), policy, uploads=at_once)
     for age in (1, 2, 3):
         at_once.put("a.csv", io.BytesIO(f"name,country,age\nA,X,{age}\n".encode()))

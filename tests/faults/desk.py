@@ -38,7 +38,7 @@ class Desk:
 
     database_url: str
     policy: Policy = Policy()
-    uploads: MemoryObjectStore = attrs.field(factory=MemoryObjectStore)
+    uploads: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore(version_suffix=""))
     reports: MemoryObjectStore = attrs.field(factory=MemoryObjectStore)
     foreign: list[tuple[Any, ...]] = attrs.field(init=False)
 

@@ -87,7 +87,7 @@ class Promises(RuleBasedStateMachine):
         super().__init__()
         self.steps = 0
         self.time = NOON
-        self.uploads = MemoryObjectStore("bucket", now=lambda: self.time)
+        self.uploads = MemoryObjectStore("bucket", now=lambda: self.time, version_suffix="")
         self.reports = MemoryObjectStore("reports", now=lambda: self.time)
         self.dropped: list[Dropped] = []
         self.open: list[Delivery] = []

@@ -189,7 +189,7 @@ def test_any_order_and_number_of_deliveries_comes_to_the_same(
         for _ in range(campaign.choose(3, 100)):
             asked(url, "truncate users, imports, corrections")
             time = [NOON]
-            uploads = MemoryObjectStore("inbox", lambda time=time: time[0])  # type: ignore[misc]
+            uploads = MemoryObjectStore("inbox", lambda time=time: time[0], "")  # type: ignore[misc]
             invoke = _function(
                 uploads,
                 MemoryObjectStore("reports"),

@@ -27,7 +27,7 @@ class Clock:
 
 
 def _bucket(name: str) -> MemoryObjectStore:
-    return MemoryObjectStore(name, Clock())
+    return MemoryObjectStore(name, Clock(), version_suffix="")
 
 
 @attrs.frozen

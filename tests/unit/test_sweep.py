@@ -43,7 +43,7 @@ class Bucket:
 
     def __attrs_post_init__(self) -> None:
         """Let the bucket look at the same clock."""
-        self._uploads = MemoryObjectStore("inbox", lambda: self.time)
+        self._uploads = MemoryObjectStore("inbox", lambda: self.time, version_suffix="")
 
     def drop(self, key: str, data: bytes = b"data", *, age: timedelta = AGES["due"]) -> Upload:
         """Upload something some time ago."""

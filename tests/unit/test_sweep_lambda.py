@@ -38,7 +38,7 @@ class Lambda:
     """
 
     log: io.StringIO
-    uploads: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("inbox", lambda: NOW - HOUR))
+    uploads: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("inbox", lambda: NOW - HOUR, ""))
     reports: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("reports", lambda: NOW))
     users: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
     sent: list[str] = attrs.Factory(list)

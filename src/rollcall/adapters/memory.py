@@ -64,11 +64,19 @@ class MemoryObjectStore:
     Args:
         bucket: Its name.
         now: Tells the time at which an object is taken in.
+        version_suffix: Ends the name of every version. None draws a random one: no two stores name a version
+            alike, because a ledger outlives the store.
     """
 
-    def __init__(self, bucket: str = "memory", now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        bucket: str = "memory",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        version_suffix: str | None = None,
+    ) -> None:
         self._bucket = bucket
         self._now = now
+        self._version_suffix = f"-{secrets.token_hex(8)}" if version_suffix is None else version_suffix
         self._lock = threading.Lock()
         self._objects: dict[str, list[_Version]] = {}
 
@@ -97,7 +105,7 @@ class MemoryObjectStore:
             upload = Upload(
                 bucket=self._bucket,
                 key=key,
-                version=str(len(versions) + 1),
+                version=f"{len(versions) + 1}{self._version_suffix}",
                 size=len(data),
                 last_modified=self._now(),
             )
@@ -105,25 +113,27 @@ class MemoryObjectStore:
         return f"memory:{key}"
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        if after and not (after.version or "0").isdecimal():
-            raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
         with self._lock:
-            uploads = [
-                version.upload
+            every = [
+                Listed(
+                    ObjectReference(bucket=self._bucket, key=key, version=version.upload.version), version.upload
+                )
                 for key in sorted(self._objects)
-                if key.startswith(prefix)
                 for version in reversed(self._objects[key])
             ]
-        return (
-            Listed(ObjectReference(bucket=upload.bucket, key=upload.key, version=upload.version), upload)
-            for upload in uploads
-            if not after or _place(upload) > _place(after)
-        )
+        # Without its version, `after` stands behind all versions of its key.
+        behind = [place for place, listed in enumerate(every, 1) if after and _is_at(listed, after)]
+        if after and after.version is not None and not behind:
+            raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
+        start = behind[-1] if behind else 0
+        return (listed for listed in every[start:] if listed.reference.key.startswith(prefix))
 
 
-def _place(version: Upload | ObjectReference) -> tuple[str, int]:
-    """Tell where a version stands in a listing: of each key the newest first."""
-    return version.key, -int(version.version or 0)
+def _is_at(listed: Listed, place: ObjectReference) -> bool:
+    """Tell whether a version stands at a place of the listing, or before it where the place names no version."""
+    if place.version is None:
+        return listed.reference.key <= place.key
+    return (listed.reference.key, listed.reference.version) == (place.key, place.version)
 
 
 @attrs.frozen
