@@ -9,12 +9,14 @@ import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from hypothesis import settings
+from moto.s3.exceptions import S3ClientError
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 from psycopg import sql
 
@@ -31,6 +33,9 @@ NewBucket = Callable[[bool], str]
 
 # It prints its table at the end of a session, so it has to be there from the beginning.
 pytest_plugins = ["faults.campaigns"]
+
+# Amazon S3 user guide, "Naming Amazon S3 objects".
+MAX_KEY_BYTES = 1024
 
 CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
@@ -161,7 +166,15 @@ def _no_real_account() -> Iterator[None]:
 def s3_endpoint() -> Iterator[str]:
     """The address of a server that speaks S3, at which every client of this session looks from now on."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    answer = S3Response._key_response  # noqa: SLF001 - moto limits no key, and has no other place to
+
+    def answer_if_short(self: S3Response, *request: Any) -> Any:  # noqa: ANN401 - as it was
+        if len(self.parse_key_name().encode()) > MAX_KEY_BYTES:
+            raise S3ClientError("KeyTooLongError", "Your key is too long")
+        return answer(self, *request)
+
     with ExitStack() as started, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "_key_response", answer_if_short)
         server.start()
         started.callback(server.stop)
         _, port = server.get_host_and_port()

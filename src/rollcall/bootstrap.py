@@ -14,7 +14,7 @@ import attrs
 
 from rollcall.adapters.local import LocalObjectStore, below, beside, key_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
-from rollcall.application.import_users import ImportUsers, folder_of
+from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     Listed,
     ObjectStore,
@@ -23,6 +23,7 @@ from rollcall.application.ports import (
     UnknownImportError,
     UserRepository,
 )
+from rollcall.application.reports import folders_of
 from rollcall.application.sweep import Fate, Sweep
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
@@ -197,7 +198,7 @@ def import_users(
         max_rejected_bytes=settings.max_rejected_bytes,
         now=now,
         spool=tempfile.TemporaryFile,
-        report_folder=_report_folder(beside_uploads=reports is None),
+        report_folders=_report_folders(beside_uploads=reports is None),
     )
 
 
@@ -249,13 +250,13 @@ def sweep(
     )
 
 
-def _report_folder(*, beside_uploads: bool) -> Callable[[Source], str]:
-    def folder(source: Source) -> str:
+def _report_folders(*, beside_uploads: bool) -> Callable[[Source], Iterator[str]]:
+    def folders(source: Source) -> Iterator[str]:
         if source.bucket != LOCAL_BUCKET:
-            return folder_of(source)
+            return folders_of(source)
         return beside(source) if beside_uploads else below(source)
 
-    return folder
+    return folders
 
 
 @attrs.frozen(kw_only=True)

@@ -74,6 +74,13 @@ class FailingReports:
         """Open as memory does."""
         return self.kept.open(reference)
 
+    def fits(self, key: str) -> bool:
+        """Take what memory takes."""
+        return self.kept.fits(key)
+
+    def require_writable(self, key: str) -> None:
+        """Notice nothing before `put` does."""
+
     def put(self, key: str, content: BinaryIO) -> str:
         """Store, or fail."""
         if self.fail:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import resource
 import shutil
@@ -10,8 +11,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,15 +28,20 @@ from hypothesis import strategies as st
 
 from contracts.steps import serving
 from faults.quiet import require_quiet
-from rollcall.adapters.local import LocalObjectStore
-from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.adapters.local import LocalObjectStore, beside
+from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.s3 import S3ObjectStore, client
+from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
     StoreUnavailableError,
+    UserRepository,
 )
+from rollcall.application.reports import folders_of
+from rollcall.domain.receipt import Source
+from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:
@@ -659,23 +666,23 @@ class TestHostileKeys:
             except (ObjectNotFoundError, StoreUnavailableError):
                 found = None
 
+            assert harness.store.fits(key) or not stored
             assert found in {None, b"data"}
             assert stored or found is None
             assert list(harness.contents().values()) == [b"data"] * stored
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
-    def test_a_report_is_stored_inside_the_folder_whatever_the_key(self, tmp_path: Path, key: str) -> None:
-        """A key that cannot be a path is replaced by its SHA-256; one with ".." leads nowhere else."""
+    def test_nothing_is_written_outside_the_folder(self, tmp_path: Path, key: str) -> None:
+        """A key that is no path below the folder is refused."""
         root = tmp_path / "outside" / "store"
         root.mkdir(parents=True)
         store = LocalObjectStore(root)
 
-        where = put(store, key, b"report")
+        with suppress(StoreUnavailableError):
+            put(store, key, b"report")
 
-        files = {path: data for path, data in everything_below(tmp_path).items() if data is not None}
-        assert list(files.values()) == [b"report"]
-        assert all(path.startswith("outside/store/") for path in files)
-        assert (tmp_path / next(iter(files))).as_posix() == where or key == "a/\udcff"
+        files = {path for path, data in everything_below(tmp_path).items() if data is not None}
+        assert files == ({f"outside/store/{key}"} if store.fits(key) else set())
 
     @pytest.mark.parametrize(
         "key", ["../secret", "a/../../secret", "../store/../secret", "{outside}/secret", "..//secret"]
@@ -690,22 +697,111 @@ class TestHostileKeys:
         with pytest.raises(ObjectNotFoundError), LocalObjectStore(root).open(reference):
             pass
 
-    @pytest.mark.parametrize("version", ["1-abc", "20261123"])
+
+def importing(
+    uploads: ObjectStore,
+    reports: ObjectStore,
+    report_folders: Callable[[Source], Iterable[str]] = folders_of,
+    users: UserRepository | None = None,
+) -> ImportUsers:
+    """The use case between two stores."""
+    return ImportUsers(
+        uploads=uploads,
+        reports=reports,
+        users=users or MemoryUserRepository(),
+        now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        spool=io.BytesIO,
+        report_folders=report_folders,
+    )
+
+
+def key_of_length(length: int) -> str:
+    """Return a key of so many bytes in short parts."""
+    parts = ("é" * 40 + "/") * (length // 81)
+    return parts + "x" * (length - len(parts.encode()))
+
+
+PARTLY_GOOD = b"name,country,age\nAnn,Chile,30\nBen,Chile,x\n"
+
+
+class TestReports:
+    """Every upload has its reports in every store, whatever its key."""
+
+    @pytest.mark.parametrize(
+        "key",
+        # moto has no route to a key with a line end.
+        [
+            *(key for key in HOSTILE_KEYS if "\n" not in key),
+            *map(key_of_length, (900, 960, 966, 979, 1024)),
+            "y" * 247,
+            "z/" + "é" * 127,
+        ],
+        ids=lambda key: ascii(key)[:20],
+    )
+    def test_an_upload_of_any_key_has_its_reports(self, opened: Opened, key: str) -> None:
+        """Receipt and rejected rows lie in one folder and are found again; the receipt has the whole key."""
+        uploads = MemoryObjectStore()
+        put(uploads, key, PARTLY_GOOD)
+        with opened() as harness:
+            case = importing(uploads, harness.store)
+            source = case(ObjectReference(key=key)).source
+
+            (receipt, content), (rejected, _) = sorted(harness.contents().items())
+            assert receipt == f"{case.report_folder(source)}/receipt.json"
+            assert rejected.startswith(f"{case.report_folder(source)}/rejected-")
+            assert json.loads(content)["source"]["key"] == source.key
+            assert case.has_receipt(source)
+            assert case.is_stored(case.users.entry(1).receipt)
+
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
-    def test_what_is_said_of_different_uploads_lies_apart(self, tmp_path: Path, key: str, version: str) -> None:
-        """Keys that are replaced by their SHA-256 do not fall together, whatever the name of the report."""
-        store = LocalObjectStore(tmp_path)
+    def test_the_reports_on_different_uploads_lie_apart(self, opened: Opened, key: str) -> None:
+        """Shortened keys do not fall together, nor do versions."""
+        sources = [(key, "1"), (f"{key}x", "1"), (key, "2")]
+        with opened() as harness:
+            case = importing(MemoryObjectStore(), harness.store)
 
-        first = put(store, f"{key}/{version}/receipt.json", b"one")
-        second = put(store, f"{key}x/{version}/receipt.json", b"two")
-        third = put(store, f"{key}/{version}x/receipt.json", b"three")
-
-        assert len({first, second, third}) == 3
-        assert all(place.endswith("/receipt.json") for place in (first, second, third))
+            folders = [
+                case.report_folder(Source(bucket="b", key=key, version=version)) for key, version in sources
+            ]
+            assert len(set(folders)) == 3
 
 
 class TestFolder:
     """What is particular to a folder of this machine."""
+
+    @pytest.mark.parametrize(
+        ("folders", "name"),
+        [
+            (0, "a.csv"),
+            (0, "x" * 247),
+            (0, "x" * 255),
+            (0, "é" * 127),
+            (0, "é" * 100 + ".csv"),
+            (19, "a.csv"),
+            (70, "x" * 255),
+        ],
+        ids=lambda value: ascii(value)[:20],
+    )
+    def test_reports_lie_beside_a_file_of_any_name(self, tmp_path: Path, folders: int, name: str) -> None:
+        """In a folder that is never listed, under a shortened name where the whole one does not fit."""
+        folder = tmp_path.joinpath("f", *["f" * 50] * folders)
+        folder.mkdir(parents=True)
+        file = folder / name
+        file.write_bytes(PARTLY_GOOD)
+        store = LocalObjectStore(Path("/"))
+        reference = ObjectReference(key=str(file)[1:])
+        case = importing(store, store, beside)
+
+        first = case(reference)
+        again = case(reference)
+
+        [reports] = [path for path in folder.iterdir() if path != file]
+        assert reports.name.endswith(".rollcall")
+        assert {path.name[:8] for path in reports.glob("*/*")} == {"receipt.", "rejected"}
+        assert first.rejected_rows
+        assert Path(first.rejected_rows).is_file()
+        assert again.code is Code.REDELIVERY
+        assert [reference.key for reference in references(LocalObjectStore(folder))] == [name]
 
     def test_reports_and_hidden_files_are_never_listed(self, tmp_path: Path) -> None:
         """Else what Rollcall writes beside an upload would be taken for an upload."""

@@ -307,6 +307,14 @@ class WatchedStore:
         with self.inner.open(reference) as found:
             yield _WatchedObject(found, self.delivery) if reference.bucket else found
 
+    def fits(self, key: str) -> bool:
+        """Take what it takes."""
+        return self.inner.fits(key)
+
+    def require_writable(self, key: str) -> None:
+        """Require what it requires."""
+        self.inner.require_writable(key)
+
     def put(self, key: str, content: BinaryIO) -> str:
         """Put between two points."""
         kind = "receipt" if key.endswith("receipt.json") else "report"

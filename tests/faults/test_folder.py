@@ -123,12 +123,12 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
         users=users,
         now=lambda: datetime.now(UTC),
         spool=tempfile.TemporaryFile,
-        report_folder=beside,
+        report_folders=beside,
     )
     oracle = Oracle(
         database_url=database_url,
         read_report=lambda address: Path(address).read_bytes(),
-        receipt_address=lambda receipt: f"/{beside(Source(**_identity(receipt)))}/receipt.json",
+        receipt_address=lambda receipt: f"/{next(beside(Source(**_identity(receipt))))}/receipt.json",
         foreign=foreign_users(database_url),
     )
     file.write_bytes(upload.content)

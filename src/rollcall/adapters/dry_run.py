@@ -203,6 +203,13 @@ class NoReports:
         """Find nothing."""
         raise ObjectNotFoundError(reference.key)
 
+    def fits(self, key: str) -> bool:  # noqa: ARG002 - the port's
+        """Take every key."""
+        return True
+
+    def require_writable(self, key: str) -> None:
+        """Find nothing in the way."""
+
     def put(self, key: str, content: BinaryIO) -> str:  # noqa: ARG002 - the port's
         """Let the bytes go."""
         return ""

@@ -2,7 +2,6 @@
 
 import codecs
 import errno
-import hashlib
 import os
 import re
 import secrets
@@ -18,13 +17,14 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.reports import digest, report_keys
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
 
 REPORTS_SUFFIX = ".rollcall"
 
 _MAX_NAME_BYTES = 255
-_MAX_PATH_BYTES = 1000
+_MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1  # the system counts the NUL at the end
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_LINE_ENDS = {codecs.BOM_UTF16_LE: (b"\n\0", b"\r\0"), codecs.BOM_UTF16_BE: (b"\0\n", b"\0\r")}
@@ -100,14 +100,33 @@ class LocalObjectStore:
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             yield _LocalFile(_upload(path, seen), file, seen)
 
+    def fits(self, key: str) -> bool:
+        """Return whether a key can be a path here, its temporary file included."""
+        if not _is_legal(key):
+            return False
+        path = self._root / _name(key)
+        return max(len(os.fsencode(file)) for file in (path, _unfinished(path))) <= _MAX_PATH_BYTES
+
+    def require_writable(self, key: str) -> None:
+        """Look at the folder, or at the nearest one in which it would be made."""
+        path = self._path(key)
+        with _told_by(printable(path)):
+            self._stay_inside(path.parent)
+            folder = next(folder for folder in path.parents if os.path.lexists(folder))
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            effective = os.access in os.supports_effective_ids
+            if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     def put(self, key: str, content: BinaryIO) -> str:
         """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
-        path = self._root / _name(_made_legal(key))
+        path = self._path(key)
         address = printable(path)
         with _told_by(address):
             self._stay_inside(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{secrets.token_hex(8)}.unfinished")
+            unfinished = _unfinished(path)
             try:
                 with unfinished.open("xb") as file:
                     shutil.copyfileobj(content, file, CHUNK_BYTES)
@@ -173,6 +192,18 @@ class LocalObjectStore:
                 raise unreadable from error
             self._skip(unreadable)
 
+    def _path(self, key: str) -> Path:
+        """Return the path of a key.
+
+        Raises:
+            StoreUnavailableError: It cannot be a path.
+        """
+        if not self.fits(key):
+            raise StoreUnavailableError(
+                ascii(key), "it cannot be a path here: too long, or with parts that are no names"
+            )
+        return self._root / _name(key)
+
     def _stay_inside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the root.
 
@@ -183,14 +214,17 @@ class LocalObjectStore:
             raise PermissionError(errno.EACCES, "a link leads out of the folder")
 
 
-def beside(source: Source) -> str:
-    """Name the folder beside a local file where what is said of it lies, as a key below the file system's root."""
-    return f"{_key_from(source.key).lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
+def beside(source: Source) -> Iterator[str]:
+    """Yield the folders beside a local file in which its reports may lie, as keys below the file system's root."""
+    for key in report_keys(_key_from(source.key)):
+        yield f"{key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
 
 
-def below(source: Source) -> str:
-    """Name the folder for what is said of a local file in a store of reports."""
-    return f"{_key_from(source.key).lstrip('/')}/{_short_version(source)}"
+def below(source: Source) -> Iterator[str]:
+    """Yield the folders in a store of reports in which those on a local file may lie."""
+    key = _key_from(source.key)
+    for folder in (*report_keys(key), digest(key)):
+        yield f"{folder.lstrip('/')}/{_short_version(source)}"
 
 
 def _short_version(source: Source) -> str:
@@ -275,14 +309,9 @@ def _is_legal(key: str) -> bool:
         return False
 
 
-def _made_legal(key: str) -> str:
-    """Replace a key that cannot be a path by its SHA-256, but for a report's version and name."""
-    if _is_legal(key) and len(_bytes_of(key)) <= _MAX_PATH_BYTES:
-        return key
-    folders, *names = key.rsplit("/", 2)
-    if not _is_legal("/".join(names)):
-        folders, names = key, []
-    return "/".join([hashlib.sha256(folders.encode("utf-8", "surrogatepass")).hexdigest(), *names])
+def _unfinished(path: Path) -> Path:
+    """Name the temporary file that becomes a file when it is whole."""
+    return path.with_name(f".{secrets.token_hex(8)}.unfinished")
 
 
 def _sync_folder(folder: Path) -> None:

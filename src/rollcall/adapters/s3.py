@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectVersionTypeDef
 
 _READ_BYTES = 64 * 1024
+# Amazon S3 user guide, "Naming Amazon S3 objects": of UTF-8, a prefix included.
+_MAX_KEY_BYTES = 1024
 # What goes in parts is held in memory, by default ten of them at once; what goes whole is read while it is sent.
 _WHOLE_IF_POSSIBLE = TransferConfig(use_threads=False, multipart_threshold=1024**3)
 
@@ -114,6 +116,16 @@ class S3ObjectStore:
                 last_modified=answer["LastModified"],
             )
             yield _S3Object(upload, address, answer, spool)
+
+    def fits(self, key: str) -> bool:
+        """Return whether S3 takes a key of this length, with our prefix."""
+        try:
+            return 0 < len((self._prefix + key).encode()) <= _MAX_KEY_BYTES
+        except UnicodeEncodeError:  # a lone surrogate
+            return False
+
+    def require_writable(self, key: str) -> None:
+        """Do nothing: only a write tells whether S3 lets us."""
 
     def put(self, key: str, content: BinaryIO) -> str:
         """Upload an object; a large one goes in parts, and S3 makes it visible as a whole."""

@@ -25,6 +25,7 @@ from rollcall.application.ports import (
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
+from rollcall.application.reports import LONGEST_REPORT_NAME, RECEIPT_NAME, folders_of
 from rollcall.application.screening import Screened, screen, why_turned_down
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
@@ -52,11 +53,6 @@ class Progress:
     rows: int = 0
 
 
-def folder_of(source: Source) -> str:
-    """Name the folder in the reports store where what is said of an upload lies."""
-    return f"{source.key}/{source.version}"
-
-
 @attrs.frozen(kw_only=True)
 class ImportUsers:
     """The use case, with all that it needs.
@@ -72,7 +68,7 @@ class ImportUsers:
         max_rejected_bytes: How much disk space its rejected rows may use.
         now: Tells the time, with its zone.
         spool: Opens a place for bytes that are too many for memory, read back once and then closed.
-        report_folder: Names the folder of an upload in `reports`.
+        report_folders: Yields the folders in `reports` for an upload, the best first; the first that fits is used.
     """
 
     uploads: ObjectStore
@@ -85,7 +81,7 @@ class ImportUsers:
     max_rejected_bytes: int = 4 * GIB
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
-    report_folder: Callable[[Source], str] = folder_of
+    report_folders: Callable[[Source], Iterable[str]] = folders_of
 
     def __call__(
         self,
@@ -221,8 +217,14 @@ class ImportUsers:
         text = to_json(receipt) + "\n"
         self.reports.put(self._receipt_key(receipt.source), io.BytesIO(text.encode("ascii")))
 
+    def report_folder(self, source: Source) -> str:
+        """Return the folder of an upload in `reports`: the first in which every report fits, else the shortest."""
+        folders = list(self.report_folders(source))
+        fitting = (folder for folder in folders if self.reports.fits(f"{folder}/{LONGEST_REPORT_NAME}"))
+        return next(fitting, folders[-1])
+
     def _receipt_key(self, source: Source) -> str:
-        return f"{self.report_folder(source)}/receipt.json"
+        return f"{self.report_folder(source)}/{RECEIPT_NAME}"
 
 
 class _Import:

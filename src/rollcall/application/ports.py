@@ -112,11 +112,23 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def fits(self, key: str, /) -> bool:
+        """Return whether an object can have this key here, by its length and its characters."""
+        ...
+
+    def require_writable(self, key: str, /) -> None:
+        """Raise what `put` of this key would raise, where that is certain without writing anything.
+
+        Raises:
+            StoreUnavailableError: Nothing can be stored under this key.
+        """
+        ...
+
     def put(self, key: str, content: BinaryIO, /) -> str:
         """Store an object, whole or not at all, over any of the same key, so that it survives a crash.
 
         Args:
-            key: The object key. MUST NOT lead out of the store, whatever it is.
+            key: The object key. MUST NOT lead out of the store. One that does not fit is refused.
             content: Read from where it stands to its end; not closed.
 
         Returns:
