@@ -111,6 +111,22 @@ class Desk:
             return found.fetch(lambda _: None).read()
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"), [("a\0b.csv", "a\\x00b.csv"), ("\ud800.csv", "\\ud800.csv"), ("a\nb.csv", "a\nb.csv")]
+)
+def test_an_upload_of_any_key_has_its_verdict(opening: Opening, key: str, shown: str) -> None:
+    """PostgreSQL stores neither NUL nor a lone surrogate; the receipt shows them as escapes."""
+    desk = Desk(opening(Policy()), Policy())
+
+    first = desk.drop(key, b"name,country,age\nA,X,1\n")
+    again = desk.importer()(ObjectReference(key=key))
+
+    assert (first.status, first.source.key) == (Status.LOADED, shown)
+    assert (again.code, again.first_receipt) == (Code.REDELIVERY, first)
+    assert [entry.receipt for entry in desk.repository.entries()] == [first]
+    assert desk.importer().is_stored(first)
+
+
 def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening) -> None:
     """Under update the order of versions counts, not that of their deliveries."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)

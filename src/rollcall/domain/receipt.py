@@ -85,13 +85,19 @@ class Counts:
             raise ConservationError(f"{self.read} rows were read but {accounted} are accounted for")
 
 
+def _as_text(key: str) -> str:
+    """Write what is no text for every reader as an escape: NUL, and surrogates without their other half."""
+    return key.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 @attrs.frozen(kw_only=True)
 class Source:
     """What was imported, and how it was understood.
 
     Attributes:
         bucket: The bucket's name, or "file:" for a file of this machine.
-        key: The object key, or the absolute path.
+        key: The object key, or the absolute path. NUL and lone surrogates are written as Python escapes them,
+            because databases and other programs do not take them as text.
         version: See `Upload.version`.
         size: In bytes, as stored; None if it is gone.
         last_modified: When the store took it in; None if it is gone.
@@ -107,7 +113,7 @@ class Source:
     """
 
     bucket: str
-    key: str
+    key: str = attrs.field(converter=_as_text)
     version: str
     size: int | None = None
     last_modified: datetime | None = None

@@ -335,7 +335,7 @@ class _PostgresImport:
                 "identity": self._upload.identity,
                 "key_identity": self._upload.key_identity,
                 "bucket": self._upload.bucket,
-                "object_key": self._upload.key,
+                "object_key": receipt.source.key,
                 "version": self._upload.version,
                 "sha256": self._sha256,
                 "status": receipt.status,
