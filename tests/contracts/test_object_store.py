@@ -36,6 +36,7 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    ReportNotStoredError,
     StoreUnavailableError,
     UserRepository,
 )
@@ -999,6 +1000,18 @@ class TestFolder:
                 put(LocalObjectStore(root), "new", b"data")
 
             assert {path.name for path in root.iterdir()} == {"key", "folder"}
+
+    @pytest.mark.parametrize("reports", ["folder", "new/folder", "key"])
+    def test_nothing_is_registered_without_room_for_reports(self, reports: str) -> None:
+        """A folder that cannot be written to, cannot be made, or is a file, is noticed before the commit."""
+        uploads, users = MemoryObjectStore(), MemoryUserRepository()
+        put(uploads, "a.csv", b"name,country,age\nAnn,Chile,30\n")
+        with closed_to_others() as root, nobodys_rights():
+            case = importing(uploads, LocalObjectStore(root), lambda _: iter([reports]), users)
+            with pytest.raises(ReportNotStoredError, match=r"nothing is registered, .*(denied|not a directory)"):
+                case(ObjectReference(key="a.csv"))
+
+        assert list(users.users()) == []
 
     def test_a_folder_that_may_not_be_listed_is_one_clear_error(self) -> None:
         """Rather than a list that lacks what lies there."""

@@ -105,6 +105,23 @@ def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> N
     assert imports(database_url) == []
 
 
+def test_a_folder_that_takes_no_reports_stops_the_import(
+    rollcall: CommandLine, sample: Path, database_url: str
+) -> None:
+    """Nothing is registered without a receipt; the message says how to go on, and that works."""
+    sample.with_name(f"{sample.name}.rollcall").touch()
+
+    outcome = rollcall("import", sample)
+
+    assert outcome.code == 1
+    assert outcome.sentence.startswith("nothing is registered, and the reports could not be stored: ")
+    assert outcome.sentence.endswith(
+        ": not a directory; to store them elsewhere, run the command again with --reports FOLDER"
+    )
+    assert imports(database_url) == []
+    assert rollcall("import", sample, "--reports", "elsewhere").code == 0
+
+
 def test_a_file_that_may_not_be_read_is_named(rollcall: CommandLine, sample: Path) -> None:
     """Root may read everything, so it opens files as somebody else; it loads its modules as root."""
     sample.chmod(0)

@@ -22,6 +22,7 @@ from rollcall.application.import_users import Progress
 from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
+    ReportNotStoredError,
     RepositoryUnavailableError,
     StoredObject,
     StoreUnavailableError,
@@ -805,7 +806,7 @@ def test_nothing_is_registered_if_the_rejected_rows_cannot_be_stored() -> None:
     """The next delivery finds all as it was."""
     desk = Desk()
     reference = desk.drop(MIXED)
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(ReportNotStoredError, match="nothing is registered, and the reports could not be stored: "):
         attrs.evolve(desk, into=_FullStore("rejected-")).load(reference)
 
     assert desk.rows() == []
@@ -814,11 +815,17 @@ def test_nothing_is_registered_if_the_rejected_rows_cannot_be_stored() -> None:
 
 
 def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
-    """The users are registered by then, and not once more."""
+    """The users are registered by then, and not once more; each delivery until then says so."""
     desk = Desk()
     reference = desk.drop(MIXED)
-    with pytest.raises(StoreUnavailableError):
-        attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+    for _ in range(2):
+        with pytest.raises(ReportNotStoredError) as failed:
+            attrs.evolve(desk, into=_FullStore("receipt")).load(reference)
+
+        assert str(failed.value) == (
+            "import 1 is committed (users registered: 2, updated: 0), but its receipt could not be stored: "
+            "users.csv/1/receipt.json: it is full"
+        )
 
     assert len(desk.rows()) == 2
 

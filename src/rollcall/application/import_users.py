@@ -17,8 +17,10 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    ReportNotStoredError,
     Settlement,
     StoredObject,
+    StoreUnavailableError,
     UserRepository,
     raise_alone,
 )
@@ -34,6 +36,8 @@ from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference, Upload
 
 GIB = 1024**3
+
+_NOT_REGISTERED = "nothing is registered, and the reports could not be stored"
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +114,7 @@ class ImportUsers:
             ObjectNotFoundError: There is no such object, and none was announced.
             ObjectChangedError: The object changed while it was read, and nobody announced its state.
             StoreUnavailableError: A store failed; deliver again.
+            ReportNotStoredError: The store of reports failed; says what is registered. Deliver again.
             ImportInProgressError: The same is being imported elsewhere; deliver again later.
             RepositoryUnavailableError: The database failed; deliver again.
             SchemaError: The database is not prepared.
@@ -168,7 +173,7 @@ class ImportUsers:
             StoreUnavailableError: The store could not be asked.
         """
         try:
-            with self.reports.open(ObjectReference(key=self._receipt_key(source))):
+            with self.reports.open(self._receipt_reference(source)):
                 return True
         except ObjectNotFoundError:
             return False
@@ -176,12 +181,18 @@ class ImportUsers:
     def is_stored(self, receipt: Receipt) -> bool:
         """Tell whether exactly this account of an upload lies beside the other reports, and no earlier one.
 
+        Args:
+            receipt: What was committed.
+
         Raises:
-            StoreUnavailableError: The store could not be asked.
+            ReportNotStoredError: The store could not be asked.
         """
         wanted = to_json(receipt)
         try:
-            with self.reports.open(ObjectReference(key=self._receipt_key(receipt.source))) as found:
+            with (
+                _reporting(_committed(receipt)),
+                self.reports.open(self._receipt_reference(receipt.source)) as found,
+            ):
                 if found.upload.size != len(wanted) + 1:
                     return False
                 # The parts of what the ledger remembers may stand in another order.
@@ -200,13 +211,15 @@ class ImportUsers:
             identity: See `Upload.identity`.
 
         Raises:
-            StoreUnavailableError: It could not be stored; deliver again.
+            ReportNotStoredError: It could not be stored; deliver again.
             RepositoryUnavailableError: The ledger could not be asked for a newer one; deliver again.
         """
-        self.store_receipt(receipt)
+        with _reporting(_committed(receipt)):
+            self.store_receipt(receipt)
         while (newest := self.users.entry_of(identity)) and newest.receipt != receipt:
             receipt = newest.receipt
-            self.store_receipt(receipt)
+            with _reporting(_committed(receipt)):
+                self.store_receipt(receipt)
 
     def store_receipt(self, receipt: Receipt) -> None:
         """Store the account of an upload beside the other reports, in place of one that is there.
@@ -217,6 +230,27 @@ class ImportUsers:
         text = to_json(receipt) + "\n"
         self.reports.put(self._receipt_key(receipt.source), io.BytesIO(text.encode("ascii")))
 
+    def require_reports(self, source: Source) -> None:
+        """Notice before the commit what would certainly keep the reports on an upload from being stored.
+
+        Raises:
+            ReportNotStoredError: They cannot be stored.
+        """
+        with _reporting(_NOT_REGISTERED):
+            self.reports.require_writable(self._receipt_key(source))
+
+    def store_rejected_rows(self, source: Source, name: str, content: BinaryIO) -> str:
+        """Store the rejected rows of an upload before its commit.
+
+        Returns:
+            Where they lie.
+
+        Raises:
+            ReportNotStoredError: They could not be stored.
+        """
+        with _reporting(_NOT_REGISTERED):
+            return self.reports.put(f"{self.report_folder(source)}/{name}", content)
+
     def report_folder(self, source: Source) -> str:
         """Return the folder of an upload in `reports`: the first in which every report fits, else the shortest."""
         folders = list(self.report_folders(source))
@@ -225,6 +259,26 @@ class ImportUsers:
 
     def _receipt_key(self, source: Source) -> str:
         return f"{self.report_folder(source)}/{RECEIPT_NAME}"
+
+    def _receipt_reference(self, source: Source) -> ObjectReference:
+        return ObjectReference(key=self._receipt_key(source))
+
+
+@contextmanager
+def _reporting(state: str) -> Iterator[None]:
+    """Add to a failure of the store of reports what is registered."""
+    try:
+        yield
+    except StoreUnavailableError as error:
+        raise ReportNotStoredError(state, str(error)) from error
+
+
+def _committed(receipt: Receipt) -> str:
+    counts = receipt.counts
+    return (
+        f"import {receipt.import_id} is committed (users registered: {counts.registered:,}, "
+        f"updated: {counts.updated:,}), but its receipt could not be stored"
+    )
 
 
 class _Import:
@@ -269,6 +323,7 @@ class _Import:
                 return self._answer_again(decision, history.same_upload)
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
+            self._case.require_reports(self._source)
             if decision or not stream:
                 receipt = self._receipt(decision, importing.verdict.import_id)
             else:
@@ -403,7 +458,7 @@ class _Import:
         where = None
         if self._tally.rejected:
             name, content = rejected.content()
-            where = self._case.reports.put(f"{self._case.report_folder(self._source)}/{name}", content)
+            where = self._case.store_rejected_rows(self._source, name, content)
         return self._receipt(decision, importing.verdict.import_id, settlement, rejected_rows=where)
 
     def _judge_again(

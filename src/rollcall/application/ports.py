@@ -46,6 +46,15 @@ class StoreUnavailableError(RuntimeError):
         super().__init__(f"{address}: {reason}")
 
 
+class ReportNotStoredError(StoreUnavailableError):
+    """A report on an import could not be stored; another try stores it.
+
+    Args:
+        state: What is registered, and which report could not be stored.
+        reason: Where it could not be stored and why.
+    """
+
+
 def raise_alone(error: Exception) -> NoReturn:
     """Raise an error that leads to no other, not even as its context, which some loggers follow."""
     try:

@@ -27,6 +27,7 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    ReportNotStoredError,
     RepositoryUnavailableError,
     SchemaError,
     StoreUnavailableError,
@@ -64,6 +65,7 @@ ERRORS = (
     ConservationError,
 )
 
+REPORTS_ELSEWHERE = "to store them elsewhere, run the command again with --reports FOLDER"
 ONCE_MORE = "the same command does what is left to do, and registers nobody twice"
 
 terminal = Terminal(sys.stdout, sys.stderr)
@@ -427,7 +429,8 @@ def _for_each(
             with nullcontext(lambda _: None) if as_json else terminal.progress() as progress:
                 receipt = do(file, progress)
         except FILE_ERRORS as error:
-            terminal.complain(str(error))
+            next_step = f"; {REPORTS_ELSEWHERE}" if isinstance(error, ReportNotStoredError) else ""
+            terminal.complain(f"{error}{next_step}")
             codes.append(FAILED)
         else:
             show(receipt)
