@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from rollcall.adapters.local import LocalObjectStore, below, beside, key_of
+from rollcall.adapters.local import LocalObjectStore, below, beside, key_of, path_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
@@ -92,8 +92,12 @@ def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
 
 
 def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
-    """Take any file of this machine for an upload."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", and resolve() follows links
+    """Take any file of this machine for an upload.
+
+    Raises:
+        StoreUnavailableError: The path names an open file that has no path of its own.
+    """
+    absolute = path_of(path)
     return LocalObjectStore(Path(absolute.anchor)), ObjectReference(key=key_of(absolute.relative_to("/")))
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from contracts.steps import serving
 from faults.quiet import require_quiet
-from rollcall.adapters.local import LocalObjectStore, beside
+from rollcall.adapters.local import LocalObjectStore, beside, path_of
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.s3 import S3ObjectStore, client
 from rollcall.application.import_users import ImportUsers
@@ -963,6 +963,27 @@ class TestFolder:
             LocalObjectStore(tmp_path).open(ObjectReference(key="pipe")),
         ):
             pass
+
+    def test_an_open_file_is_known_by_its_own_path(self, tmp_path: Path) -> None:
+        """Two files that are given as /dev/stdin are two uploads, and each has its reports beside it."""
+        for name in ("a.csv", "b.csv"):
+            (tmp_path / name).touch()
+            with (tmp_path / name).open() as file:
+                for path in (f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}"):
+                    assert path_of(Path(path)) == tmp_path / name
+
+    @pytest.mark.parametrize("kind", ["pipe", "removed", "device"])
+    def test_an_open_file_without_a_path_is_no_upload(self, tmp_path: Path, kind: str) -> None:
+        """Its path would be that of the next list too."""
+        reading, writing = os.pipe()
+        path = tmp_path / "a.csv"
+        path.touch()
+        with path.open() as removed, open(os.devnull) as device, open(reading) as pipe, open(writing):  # noqa: PTH123 - as above
+            path.unlink()
+            number = {"pipe": pipe, "removed": removed, "device": device}[kind].fileno()
+
+            with pytest.raises(StoreUnavailableError, match=f"/dev/fd/{number}: it is not a regular file; save"):
+                path_of(Path(f"/dev/fd/{number}"))
 
     def test_a_socket_is_no_upload(self) -> None:
         """It cannot even be opened."""

@@ -92,13 +92,14 @@ def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> N
     (here / "folder").mkdir()
     os.mkfifo(here / "pipe")
 
-    outcome = rollcall("import", "missing", "folder", "pipe", "file/inside", "x" * 300)
+    outcome = rollcall("import", "missing", "folder", "pipe", "/dev/stdin", "file/inside", "x" * 300)
 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.splitlines() == [
         f"rollcall: there is no {here / 'missing'}",
         f"rollcall: {here / 'folder'}: it is a folder",
-        f"rollcall: {here / 'pipe'}: it is not a regular file",
+        f"rollcall: {here / 'pipe'}: it is not a regular file; save the list in one and name that",
+        "rollcall: /dev/stdin: it is not a regular file; save the list in one and name that",
         f"rollcall: there is no {here / 'file/inside'}",
         f"rollcall: there is no '{str(here / ('x' * 300)).lstrip('/')}'",
     ]

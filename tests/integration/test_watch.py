@@ -268,7 +268,10 @@ def test_what_cannot_be_read_keeps_nothing_else_waiting(rollcall: CommandLine, d
         outcome = _stopped(process)
 
     assert outcome.code == 0
-    assert outcome.sentence == f"{incoming / 'a pipe'}: it is not a regular file; trying again"
+    assert (
+        outcome.sentence
+        == f"{incoming / 'a pipe'}: it is not a regular file; save the list in one and name that; trying again"
+    )
     assert users(database_url) == [("Ann", "Chile", 30)]
 
 

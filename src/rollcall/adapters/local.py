@@ -23,6 +23,9 @@ from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
 
 REPORTS_SUFFIX = ".rollcall"
 
+_OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
+_NO_FILE = "it is not a regular file; save the list in one and name that"
+
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1  # the system counts the NUL at the end
 
@@ -94,9 +97,7 @@ class LocalObjectStore:
         seen = os.fstat(descriptor)
         if not stat.S_ISREG(seen.st_mode):
             os.close(descriptor)  # Python makes no file of a folder
-            raise StoreUnavailableError(
-                address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else "it is not a regular file"
-            )
+            raise StoreUnavailableError(address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else _NO_FILE)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             yield _LocalFile(_upload(path, seen), file, seen)
 
@@ -212,6 +213,22 @@ class LocalObjectStore:
         """
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root)):
             raise PermissionError(errno.EACCES, "a link leads out of the folder")
+
+
+def path_of(path: Path) -> Path:
+    """Return the absolute path by which a file is known; for an open file such as /dev/stdin, its own path.
+
+    Raises:
+        StoreUnavailableError: The open file has no path of its own: it is a pipe or a terminal, or was removed.
+    """
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", and resolve() follows links
+    if not _OPEN_FILE.fullmatch(str(absolute)):
+        return absolute
+    own = Path(os.path.realpath(absolute))
+    with _told_by(printable(absolute)):
+        if _OPEN_FILE.fullmatch(str(own)) or not own.is_file() or not own.samefile(absolute):
+            raise StoreUnavailableError(printable(absolute), _NO_FILE)
+    return own
 
 
 def beside(source: Source) -> Iterator[str]:
