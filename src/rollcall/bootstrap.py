@@ -1,6 +1,5 @@
 """The composition root: settings become adapters, adapters become use cases."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -57,20 +56,20 @@ def object_store(address: Address) -> ObjectStore:
 
 
 def is_report(settings: Settings, reference: ObjectReference) -> bool:
-    """Tell whether an object is one of our own reports rather than an upload.
+    """Return whether an object in S3 lies among our own reports, where nothing is imported.
 
     Raises:
         SettingError: Reports go among the uploads, so that nothing tells them apart.
     """
-    reports = settings.reports
-    if reports and (reports.scheme, reports.place) == ("s3", reference.bucket):
-        if not reports.prefix:
-            # Each receipt would be an upload with a receipt of its own, without end.
-            allowed = f"another bucket, or a folder in it that uploads do not use: s3://{reports.place}/reports"
-            raise SettingError(f"{PREFIX}REPORTS", f"s3://{reports.place}", allowed)
-        if reference.key.startswith(reports.prefix):
-            return True
-    return any(map(is_folder_of_reports, reference.key.split("/")[:-1]))
+    reports, uploads = settings.reports, settings.uploads
+    if not reports or (reports.scheme, reports.place) != ("s3", reference.bucket):
+        return False
+    inside = uploads and uploads.place == reports.place and uploads.prefix.startswith(reports.prefix)
+    if inside or not reports.prefix:
+        # Each receipt would be an upload with a receipt of its own, without end, or each upload a report.
+        allowed = f"another bucket, or a folder in it that uploads do not use: s3://{reports.place}/reports"
+        raise SettingError(f"{PREFIX}REPORTS", f"s3://{reports.place}/{reports.prefix}".rstrip("/"), allowed)
+    return reference.key.startswith(reports.prefix)
 
 
 def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:

@@ -156,8 +156,6 @@ def test_a_redelivery_registers_nobody_twice(function: Lambda) -> None:
         {"Service": "Amazon S3", "Event": "s3:TestEvent"},
         records(s3_record("a.csv", name="ObjectRemoved:Delete")),
         records(s3_record("folder/", size=0)),
-        records(s3_record("reports/users.csv/1/receipt.json")),
-        records(s3_record("users.csv.rollcall/1/rejected-0.csv")),
         records(),
     ],
 )
@@ -171,9 +169,31 @@ def test_what_is_no_upload_is_left_alone(function: Lambda, event: Event) -> None
     assert function.desk.stored() == {}
 
 
-@pytest.mark.parametrize("key", ["reports.csv", "reports2/users.csv", "new/reports/users.csv", "users.rollcall"])
+@pytest.mark.parametrize("key", ["reports/users.csv/1/receipt.json", "reports/users.csv"])
+def test_what_lies_among_the_reports_is_ignored_and_logged(function: Lambda, key: str) -> None:
+    """It may be a report, or an upload that somebody put there, which must not vanish without a line."""
+    function.settings = {"ROLLCALL_REPORTS": "s3://inbox/reports"}
+
+    assert function(in_sqs(records(function.drop(key=key)))) == []
+    [line] = function.lines()
+    assert (line["message"], line["level"], line["key"]) == ("ignored", "INFO", key)
+    assert line["reason"] == "it lies among the reports, where nothing is imported"
+    assert function.desk.stored() == {}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "reports.csv",
+        "reports2/users.csv",
+        "new/reports/users.csv",
+        "users.rollcall",
+        "users.rollcall/march.csv",
+        "users.csv.rollcall/1/rejected-0.csv",
+    ],
+)
 def test_what_is_only_called_like_a_report_is_an_upload(function: Lambda, key: str) -> None:
-    """Reports lie in folders."""
+    """Reports lie in folders, and only those of local files in such as end in .rollcall."""
     function.settings = {"ROLLCALL_REPORTS": "s3://inbox/reports"}
     function(in_sqs(records(function.drop(key=key))))
 
@@ -188,12 +208,20 @@ def test_the_same_key_in_another_bucket_than_the_reports_is_an_upload(function: 
     assert function.said() == ["loaded"]
 
 
-def test_nothing_is_imported_while_receipts_would_be_uploads(function: Lambda) -> None:
-    """Each receipt would have a receipt, for ever."""
-    function.settings = {"ROLLCALL_REPORTS": "s3://inbox"}
+@pytest.mark.parametrize(
+    ("uploads", "reports"),
+    [
+        ("s3://inbox/march", "s3://inbox"),
+        ("s3://inbox/march/new", "s3://inbox/march"),
+        ("s3://inbox", "s3://inbox"),
+    ],
+)
+def test_nothing_is_imported_while_uploads_lie_among_reports(function: Lambda, uploads: str, reports: str) -> None:
+    """Each receipt would have a receipt, for ever, or each upload be taken for a report."""
+    function.settings = {"ROLLCALL_UPLOADS": uploads, "ROLLCALL_REPORTS": reports}
 
-    assert function(in_sqs(records(function.drop()))) == ["m1"]
-    assert function.lines()[0]["reason"].startswith("ROLLCALL_REPORTS is 's3://inbox'; give another bucket")
+    assert function(in_sqs(records(function.drop(key="march/new/users.csv")))) == ["m1"]
+    assert function.lines()[0]["reason"].startswith(f"ROLLCALL_REPORTS is '{reports}'; give another bucket")
     assert function.desk.stored() == {}
 
 

@@ -168,6 +168,9 @@ class ImportLambda:
         with logger.append_context_keys(bucket=reference.bucket, key=reference.key, version=version):
             try:
                 if self.is_report(reference):
+                    logger.info(
+                        "ignored", extra={"reason": "it lies among the reports, where nothing is imported"}
+                    )
                     return _Outcome.DONE
                 with invocation.importing():
                     receipt = self.import_users(reference, seconds_left=invocation.seconds_left)
