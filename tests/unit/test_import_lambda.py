@@ -216,7 +216,7 @@ def test_the_same_key_in_another_bucket_than_the_reports_is_an_upload(function: 
         ("s3://inbox", "s3://inbox"),
     ],
 )
-def test_nothing_is_imported_while_uploads_lie_among_reports(function: Lambda, uploads: str, reports: str) -> None:
+def test_nothing_is_imported_while_receipts_would_be_uploads(function: Lambda, uploads: str, reports: str) -> None:
     """Each receipt would have a receipt, for ever, or each upload be taken for a report."""
     function.settings = {"ROLLCALL_UPLOADS": uploads, "ROLLCALL_REPORTS": reports}
 
