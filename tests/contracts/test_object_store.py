@@ -23,6 +23,7 @@ import attrs
 import pytest
 from boto3.session import Session
 from botocore.config import Config
+from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,12 +37,13 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    ObjectUnreadableError,
     ReportNotStoredError,
     StoreUnavailableError,
     UserRepository,
 )
 from rollcall.application.reports import folders_of
-from rollcall.domain.receipt import Source
+from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 
@@ -1305,6 +1307,55 @@ class TestS3:
             store.open(reference),
         ):
             pass
+
+    @pytest.mark.parametrize("versioned", [True, False])
+    def test_an_archived_upload_is_refused(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client", *, versioned: bool
+    ) -> None:
+        """Under the identity that the sweep computes from the listing; the ledger knows it then."""
+        bucket = new_bucket(versioned)
+        store = S3ObjectStore(bucket, "", s3_client)
+        put(store, "key-and-more", b"data")
+        s3_client.put_object(Bucket=bucket, Key="key", Body=PARTLY_GOOD, StorageClass="GLACIER")
+        listed = next(store.list("key"))
+        case = importing(store, MemoryObjectStore())
+
+        for reference in (listed.reference, ObjectReference(bucket=bucket, key="key")):
+            receipt = case(reference)
+
+            assert (receipt.status, receipt.code) == (Status.REFUSED, Code.SOURCE_UNREADABLE)
+            entry = case.users.entry_of(listed.upload.identity)
+            assert entry
+            assert entry.receipt == receipt
+            assert case.is_stored(receipt)
+
+    @pytest.mark.parametrize(
+        ("message", "expected"),
+        [
+            (
+                "The object was stored using a form of Server Side Encryption. The correct parameters must be ...",
+                ObjectUnreadableError,
+            ),
+            ("Missing required header for this request: x-amz-content-sha256", StoreUnavailableError),
+        ],
+    )
+    def test_an_upload_under_a_key_of_its_owner_is_unreadable(
+        self, message: str, expected: type[Exception]
+    ) -> None:
+        """By what S3 says of it; any other invalid request may go well another time."""
+        s3 = client()
+        version = {"Key": "key", "VersionId": "v", "ETag": '"e"', "IsLatest": True, "Size": 1}
+        with Stubber(s3) as stubbed:
+            stubbed.add_client_error("get_object", "InvalidRequest", message, 400)
+            stubbed.add_response(
+                "list_object_versions",
+                {"Versions": [{**version, "LastModified": datetime(2026, 1, 1, tzinfo=UTC)}]},
+            )
+            with (
+                pytest.raises(expected),
+                S3ObjectStore("bucket", "", s3).open(ObjectReference(key="key", version="v")) as found,
+            ):
+                found.fetch(nothing)
 
     def test_a_server_that_is_not_s3_is_unavailable(self) -> None:
         """Such as a proxy that answers every question with a page of its own."""

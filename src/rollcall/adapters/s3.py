@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from itertools import takewhile
+from typing import TYPE_CHECKING, BinaryIO, Never
 
 import attrs
 from boto3.exceptions import Boto3Error
@@ -18,6 +19,8 @@ from rollcall.application.ports import (
     Listed,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectUnreadableError,
+    StoredObject,
     StoreUnavailableError,
     raise_alone,
 )
@@ -39,6 +42,11 @@ _NO_VERSION = "null"
 # MethodNotAllowed is what S3 says of a version that is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
 _NOT_AS_ANNOUNCED = {"PreconditionFailed", "412"}
+
+
+# Amazon S3 API reference, "Error responses". Of an object under a customer's key (SSE-C) S3 says InvalidRequest.
+_ARCHIVED = "InvalidObjectState"
+_NEEDS_KEY = "InvalidRequest", "The object was stored using a form of Server Side Encryption"
 
 
 @attrs.frozen
@@ -67,6 +75,21 @@ class _S3Object:
         """Do nothing: the copy is ours alone."""
 
 
+@attrs.frozen
+class _UnreadableObject:
+    """An object whose content S3 does not give."""
+
+    upload: Upload
+    reason: str
+
+    def fetch(self, watch: Callable[[bytes], None]) -> Never:  # noqa: ARG002 - the port's
+        """Raise why."""
+        raise ObjectUnreadableError(self.reason)
+
+    def verify(self) -> None:
+        """Do nothing: nothing was read."""
+
+
 class S3ObjectStore:
     """A bucket, or what lies below a prefix of one.
 
@@ -82,7 +105,7 @@ class S3ObjectStore:
         self._client = client
 
     @contextmanager
-    def open(self, reference: ObjectReference) -> Iterator[_S3Object]:
+    def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
         """Ask for an object; its body is read by `fetch`."""
         bucket = reference.bucket or self._bucket
         key = reference.key if reference.bucket else self._prefix + reference.key
@@ -100,7 +123,12 @@ class S3ObjectStore:
                     raise ObjectNotFoundError(address) from error
                 if _code(error) in _NOT_AS_ANNOUNCED:
                     raise ObjectChangedError(address) from error
-                raise
+                if not (reason := _why_unreadable(error)):
+                    raise
+                answer, unreadable = None, _UnreadableObject(self._find(bucket, key, reference).upload, reason)
+        if not answer:
+            yield unreadable
+            return
         with answer["Body"], tempfile.TemporaryFile() as spool:
             if not answer.keys() >= {"ETag", "LastModified", "ContentLength"}:
                 raise StoreUnavailableError(address, "what answered there is not S3")
@@ -155,32 +183,27 @@ class S3ObjectStore:
             try:
                 for page in pages:
                     for version in page.get("Versions", ()):
-                        yield self._listed(version)
+                        yield _listed(self._bucket, version)
             except ClientError as error:
                 if after and _code(error) == "InvalidArgument":
                     raise ObjectNotFoundError(f"{address} after version {after.version} of {after.key}") from error
                 raise
 
-    def _listed(self, version: "ObjectVersionTypeDef") -> Listed:
-        # Where it has a fraction of a second, a header such as `open` gets has none.
-        last_modified = version["LastModified"].replace(microsecond=0)
-        known = version["VersionId"] not in {_NO_VERSION, ""}
-        return Listed(
-            ObjectReference(
-                bucket=self._bucket,
-                key=version["Key"],
-                # Without a name it is found only as long as no other version, and no deletion, came after it.
-                version=version["VersionId"] if known or not version["IsLatest"] else None,
-                etag=None if known else version["ETag"],
-            ),
-            Upload(
-                bucket=self._bucket,
-                key=version["Key"],
-                version=_version(version["VersionId"], version["ETag"], last_modified),
-                size=version["Size"],
-                last_modified=last_modified,
-            ),
-        )
+    def _find(self, bucket: str, key: str, reference: ObjectReference) -> Listed:
+        """Find a version in the listing, which needs no key of the owner's.
+
+        Raises:
+            ObjectNotFoundError: It went since.
+        """
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+        versions = (version for page in pages for version in page.get("Versions", ()))
+        for version in takewhile(lambda version: version["Key"] == key, versions):
+            wanted = (
+                version["IsLatest"] if reference.version is None else version["VersionId"] == reference.version
+            )
+            if wanted and reference.etag in {None, version["ETag"]}:
+                return _listed(bucket, version)
+        raise ObjectNotFoundError(f"s3://{bucket}/{key}")
 
 
 def client() -> "S3Client":
@@ -215,6 +238,28 @@ class _Unclosed(io.BufferedIOBase):
         return self._content.tell()
 
 
+def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
+    # Where it has a fraction of a second, a header such as `open` gets has none.
+    last_modified = version["LastModified"].replace(microsecond=0)
+    known = version["VersionId"] not in {_NO_VERSION, ""}
+    return Listed(
+        ObjectReference(
+            bucket=bucket,
+            key=version["Key"],
+            # Without a name it is found only as long as no other version, and no deletion, came after it.
+            version=version["VersionId"] if known or not version["IsLatest"] else None,
+            etag=None if known else version["ETag"],
+        ),
+        Upload(
+            bucket=bucket,
+            key=version["Key"],
+            version=_version(version["VersionId"], version["ETag"], last_modified),
+            size=version["Size"],
+            last_modified=last_modified,
+        ),
+    )
+
+
 def _version(version_id: str | None, etag: str, last_modified: datetime) -> str:
     if version_id not in {None, _NO_VERSION}:
         return str(version_id)
@@ -238,3 +283,15 @@ def _told_by(address: str) -> Iterator[None]:
 
 def _code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
+
+
+def _why_unreadable(error: ClientError) -> str | None:
+    """Return why S3 gives the content only after another request by the owner; None if that is not the matter."""
+    code, message = _code(error), error.response.get("Error", {}).get("Message", "")
+    if code == _ARCHIVED:
+        return "the upload is archived in S3; restore it, or upload it again to a class that can be read at once"
+    if code == _NEEDS_KEY[0] and message.startswith(_NEEDS_KEY[1]):
+        return (
+            "the upload is encrypted with a key that S3 does not keep; upload it again without a key of your own"
+        )
+    return None

@@ -17,6 +17,7 @@ from rollcall.application.ports import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
+    ObjectUnreadableError,
     ReportNotStoredError,
     Settlement,
     StoredObject,
@@ -372,7 +373,7 @@ class _Import:
         )
 
     def _fetch(self) -> BinaryIO | None:
-        """Bring the upload here and settle its content in the same pass; None if it is too large for that."""
+        """Bring the upload here and settle its content in the same pass; None if it is too large or unreadable."""
         size = self._stored.upload.size
         if size > self._case.max_upload_bytes:
             self._content = Content(fault=size_fault("the file", self._case.max_upload_bytes))
@@ -386,7 +387,11 @@ class _Import:
             seen += len(data)
             self._progress(Progress(step="checking", bytes_read=seen, bytes_total=size))
 
-        stream = self._stored.fetch(watch)
+        try:
+            stream = self._stored.fetch(watch)
+        except ObjectUnreadableError as error:
+            self._content = Content(fault=Fault(Code.SOURCE_UNREADABLE, str(error)))
+            return None
         self._content = inspection.finish()
         return stream
 

@@ -34,6 +34,14 @@ class ObjectChangedError(RuntimeError):
         super().__init__(f"{address} changed while it was read; try again when it is complete")
 
 
+class ObjectUnreadableError(RuntimeError):
+    """The store gives the object's content only after another request by its owner.
+
+    Args:
+        reason: Why, as a sentence without the object's address.
+    """
+
+
 class StoreUnavailableError(RuntimeError):
     """The store could not be reached, or would not let us; another try may go well.
 
@@ -95,6 +103,7 @@ class StoredObject(Protocol):
 
         Raises:
             ObjectChangedError: What came is not whole, or not what `upload` says.
+            ObjectUnreadableError: The store gives the content only after another request by its owner.
             StoreUnavailableError: The store failed midway.
         """
         ...

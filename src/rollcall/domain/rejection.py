@@ -50,6 +50,7 @@ class Code(StrEnum):
     ENCODING_ERROR = "encoding-error", "is not in an encoding that is read here"
     COMPRESSION_ERROR = "compression-error", "is damaged gzip"
     SIZE_LIMIT = "size-limit", "is larger than is taken here"
+    SOURCE_UNREADABLE = "source-unreadable", "is archived or encrypted with a key of its owner"
     FORMAT_ERROR = "format-error", "is not a CSV"
     MISSING_LABEL = "missing-label", "has no column for a required label"
     DUPLICATE_LABEL = "duplicate-label", "names a required label twice"
