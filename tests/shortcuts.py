@@ -80,7 +80,7 @@ def what_comes_of(
         piece_bytes: In pieces of what size they are read.
         batch: How many characters are handed on at once.
     """
-    bucket, reports = (MemoryObjectStore(name, lambda: NOON) for name in ("uploads", "reports"))
+    bucket, reports = (MemoryObjectStore(name, lambda: NOON, "") for name in ("uploads", "reports"))
     importer = ImportUsers(
         uploads=bucket, reports=reports, users=users, policy=policy, now=lambda: NOON, spool=io.BytesIO
     )

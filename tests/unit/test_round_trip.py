@@ -35,7 +35,7 @@ class World:
 
     policy: Policy = Policy()
     encodings: tuple[str, ...] = ("utf-8",)
-    uploads: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("uploads", lambda: NOON))
+    uploads: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("uploads", lambda: NOON, ""))
     reports: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("reports", lambda: NOON))
     repository: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
 
