@@ -280,6 +280,13 @@ class Settings:
         allowed="arn:aws:sqs:region:account:name",
         what="The queue to which the sweep Lambda announces uploads of which nobody was told.",
     )
+    tries: int = _setting(
+        _positive,
+        default="3",
+        allowed="a number of tries",
+        what="How often the queue delivers a message in all. "
+        "An upload that takes too long is refused in its last try.",
+    )
     sweep_days: timedelta = _setting(
         _days,
         default="7",

@@ -49,7 +49,9 @@ def _function(
     case = ImportUsers(
         uploads=uploads, reports=reports, users=users, policy=policy, now=now, spool=tempfile.TemporaryFile
     )
-    function = ImportLambda(import_users=case, is_report=lambda _: False, send=lambda *_: None, now=lambda: NOON)
+    function = ImportLambda(
+        import_users=case, is_report=lambda _: False, send=lambda *_: None, now=lambda: NOON, tries=3
+    )
 
     def invoke(event: Event) -> list[str]:
         answer = function(event, cast("LambdaContext", LONG))

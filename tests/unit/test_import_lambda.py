@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
 from rollcall.domain.receipt import ConservationError
+from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, ImportLambda, wire
 from rollcall.entrypoints.on_lambda import RESERVE_SECONDS
@@ -59,6 +61,7 @@ class Lambda:
             is_report=partial(bootstrap.is_report, read_settings(self.settings)),
             send=self.queue or (lambda *sent: self.sent.append(sent)),
             now=lambda: SENT,
+            tries=3,
         )
         answer = function(event, cast("LambdaContext", context or Context()))
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
@@ -347,17 +350,20 @@ def test_a_message_of_which_one_upload_failed_does_not_go_back_for_another(funct
     assert function.sent == []
 
 
-@attrs.frozen
+@attrs.define
 class Stuck:
     """A store that answers nothing about one key, and takes every failure of its own for one to try again."""
 
     desk: Desk
     key: str
+    times: float = math.inf
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
-        """Wait, for ever if nobody interrupts."""
-        while reference.key == self.key:
+        """Wait until somebody interrupts, so many times."""
+        if reference.key == self.key:
+            self.times -= 1
+        while reference.key == self.key and self.times >= 0:
             try:
                 signal.pause()
             except Exception:  # noqa: BLE001, S112 - as botocore does
@@ -388,6 +394,19 @@ def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
     assert function(in_sqs(records(function.drop(key="stuck.csv"))), Context(0.1)) == ["m1"]
     assert function.said()[0].startswith("out of time; what was not committed is rolled back")
     assert function.desk.rows() == []
+
+
+@pytest.mark.parametrize(("tries", "refused"), [(2, False), (3, True), (4, True)])
+def test_an_upload_that_takes_too_long_is_refused_at_last(function: Lambda, tries: int, refused: bool) -> None:  # noqa: FBT001 - what varies
+    """After its last try it would be retried by hand without end, and its uploader would never know."""
+    function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv", times=1))
+    event = in_sqs(records(function.drop(key="stuck.csv")))
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(tries)
+
+    assert function(event, Context(0.1)) == ([] if refused else ["m1"])
+    codes = [entry.receipt.code for entry in function.desk.users.entries()]
+    assert codes == ([Code.SIZE_LIMIT] if refused else [])
+    assert any(key.endswith("/receipt.json") for key in function.desk.stored()) == refused
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0, -10])

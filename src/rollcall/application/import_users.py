@@ -134,6 +134,28 @@ class ImportUsers:
             self._store_skipped(receipt, reference.identity)
         return receipt
 
+    def refuse(self, reference: ObjectReference, fault: Fault) -> Receipt:
+        """Refuse an upload without reading it, because it cannot be judged here.
+
+        Args:
+            reference: Which version of which object.
+            fault: Why.
+
+        Returns:
+            The receipt, which is committed and stored; of an upload that already has its verdict, that one's.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            ObjectChangedError: It is not the state that was announced.
+            StoreUnavailableError: A store failed.
+            ImportInProgressError: The same is being imported elsewhere.
+            RepositoryUnavailableError: The database failed.
+            SchemaError: The database is not prepared.
+        """
+        with self.uploads.open(reference) as stored:
+            refusal = _Import(self, reference, stored, self.now(), lambda _: None, lambda: None)
+            return refusal.run(again=False, unread=Content(fault=fault))
+
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
         """Account for an announced upload that is not there, or not as it was announced."""
         return Receipt(
@@ -306,8 +328,11 @@ class _Import:
         self._corrects: Origin | None = None
         self._last_line_ended: bool | None = None
 
-    def run(self, *, again: bool) -> Receipt:
-        stream = self._fetch()
+    def run(self, *, again: bool, unread: Content | None = None) -> Receipt:
+        """Import the upload, or refuse it for what is said of its unread content."""
+        if unread:
+            self._content = unread
+        stream = None if unread else self._fetch()
         if stream and not self._content.fault:
             self._corrects = self._find_corrected(stream)
         with self._case.users.importing(

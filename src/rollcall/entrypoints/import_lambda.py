@@ -22,6 +22,7 @@ from rollcall import bootstrap
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ImportInProgressError
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.on_lambda import (
     METRICS_NAMESPACE,
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
+
+_TAKES_TOO_LONG = Fault(
+    Code.SIZE_LIMIT, "the file could not be judged in the time that one file has here; split it into files"
+)
 
 metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 
@@ -96,6 +101,10 @@ class _Invocation:
         self.begun += 1
         return interrupted_after(self.seconds_left() - self._reserve_seconds)
 
+    def ending(self) -> AbstractContextManager[None]:
+        """Use the time that was kept for the end, but for what the answer needs."""
+        return interrupted_after(self.seconds_left() - self._reserve_seconds / 4)
+
 
 class _Outcome(IntEnum):
     """What has to be done about a delivery, from best to worst."""
@@ -114,12 +123,14 @@ class ImportLambda:
         is_report: Tells our own reports from uploads.
         send: Sends a message: to which queue, its body, its attributes, how many seconds later.
         now: Tells the time, with its zone.
+        tries: How often a queue delivers a message in all.
     """
 
     import_users: ImportUsers
     is_report: Callable[[ObjectReference], bool]
     send: Callable[[str, str, Mapping[str, str], int], None]
     now: Callable[[], datetime]
+    tries: int
 
     def __call__(self, event: Mapping[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
         """Import every upload that an event announces.
@@ -151,7 +162,7 @@ class ImportLambda:
         tries = int(record.attributes.approximate_receive_count)
         with logger.append_context_keys(message_id=record.message_id, tries=tries):
             try:
-                outcome = self._import_all(created_objects(record.body), invocation)
+                outcome = self._import_all(created_objects(record.body), invocation, last_try=tries >= self.tries)
                 if outcome is _Outcome.LATER:
                     outcome = self._put_back(record)
             except Exception as error:  # noqa: BLE001 - one message must not stop the others
@@ -159,11 +170,14 @@ class ImportLambda:
         if outcome is _Outcome.AGAIN:
             raise ImportFailedError
 
-    def _import_all(self, references: Iterable[ObjectReference], invocation: _Invocation) -> _Outcome:
+    def _import_all(
+        self, references: Iterable[ObjectReference], invocation: _Invocation, *, last_try: bool = False
+    ) -> _Outcome:
         """Import one after the other, whatever becomes of each."""
-        return max([self._import(reference, invocation) for reference in references], default=_Outcome.DONE)
+        outcomes = [self._import(reference, invocation, last_try=last_try) for reference in references]
+        return max(outcomes, default=_Outcome.DONE)
 
-    def _import(self, reference: ObjectReference, invocation: _Invocation) -> _Outcome:
+    def _import(self, reference: ObjectReference, invocation: _Invocation, *, last_try: bool) -> _Outcome:
         version = reference.version or reference.etag
         with logger.append_context_keys(bucket=reference.bucket, key=reference.key, version=version):
             try:
@@ -172,8 +186,7 @@ class ImportLambda:
                         "ignored", extra={"reason": "it lies among the reports, where nothing is imported"}
                     )
                     return _Outcome.DONE
-                with invocation.importing():
-                    receipt = self.import_users(reference, seconds_left=invocation.seconds_left)
+                receipt = self._receipt(reference, invocation, last_try=last_try)
             except ImportInProgressError as error:
                 return _put_off(str(error))
             except OutOfTimeError:
@@ -183,6 +196,21 @@ class ImportLambda:
                 return _failed(error)
             _account_for(receipt)
             return _Outcome.DONE
+
+    def _receipt(self, reference: ObjectReference, invocation: _Invocation, *, last_try: bool) -> Receipt:
+        """Import an upload; refuse one that takes too long in its last try, so that its uploader has a receipt.
+
+        Raises:
+            OutOfTimeError: There was not enough time, and it has another try.
+        """
+        try:
+            with invocation.importing():
+                return self.import_users(reference, seconds_left=invocation.seconds_left)
+        except OutOfTimeError:
+            if not last_try or invocation.begun > 1:
+                raise
+        with invocation.ending():
+            return self.import_users.refuse(reference, _TAKES_TOO_LONG)
 
     def _put_back(self, record: SQSRecord) -> _Outcome:
         """Send a copy of a message for later, since nothing else leaves its tries as they are."""
@@ -219,6 +247,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         is_report=partial(bootstrap.is_report, settings),
         send=bootstrap.queue_sender(),
         now=bootstrap.now,
+        tries=settings.tries,
     )
 
 
