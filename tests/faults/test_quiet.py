@@ -141,7 +141,9 @@ def test_the_lambda_says_nobodys_name(
             now=now,
             spool=tempfile.TemporaryFile,
         )
-        function = ImportLambda(import_users=case, is_report=lambda _: False, send=lambda *_: None, now=now, tries=3)
+        function = ImportLambda(
+            import_users=case, is_report=lambda _: False, send=lambda *_: None, now=now, tries=3
+        )
         for storage, breaking in STORAGE.items():
             line.points += 1
             for key in KEYS if campaign.long or storage in {"nothing", "a body cut short"} else KEYS[:2]:
