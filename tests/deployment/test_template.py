@@ -548,10 +548,27 @@ def every_parameter_is_told_of(template: Template) -> None:
 
 def no_password_is_a_parameter(template: Template) -> None:
     """Parameters are shown to whoever may look at the stack."""
-    declared = template["Parameters"]["DatabaseUrl"]
-    takes = re.compile(declared["AllowedPattern"]).fullmatch
-    assert all(map(takes, ("", "postgresql://rollcall@host:5432/app?application_name=x", "postgres://host/app")))
-    assert not any(map(takes, ("postgresql://u:S3CRET@host/app", "postgresql://h/d?password=S3CRET", "memory:")))
+    takes = re.compile(template["Parameters"]["DatabaseUrl"]["AllowedPattern"]).fullmatch
+    given = ("", "postgresql://rollcall@host:5432/app?application_name=x", "postgres://host/app")
+    assert all(map(takes, given))
+    assert not takes("memory:")
+    assert not takes("postgresql://u:S3CRET@host/app")
+    for secret in ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "pass%77ord"):
+        assert not takes(f"postgresql://h/d?{secret}=S3CRET")
+
+
+def no_weaker_tls_is_a_parameter(template: Template) -> None:
+    """The address outranks `verify-full`, the default of the functions, however libpq lets it be written."""
+    takes = re.compile(template["Parameters"]["DatabaseUrl"]["AllowedPattern"]).fullmatch
+    for parameters in ("sslmode=verify-full", "sslmode=verify-full&sslrootcert=/opt/ca.pem", "connect_timeout=5"):
+        assert takes(f"postgresql://u@one:5432,two/d?{parameters}")
+    modes = ("disable", "allow", "prefer", "require", "verify-ca", "", "verify-full2")
+    weaker = [f"sslmode={mode}" for mode in modes]
+    weaker += ["ssl=true", "requiressl=1", "sslm%6Fde=disable", "sslmode=verify-full&sslmode=disable"]
+    for parameters in weaker:
+        assert not takes(f"postgresql://u@host/d?{parameters}")
+        assert not takes(f"postgresql://u@host/d?connect_timeout=5&{parameters}")
+        assert not takes(f"postgresql://u@[a?b=c],host/d?{parameters}")
 
 
 # Each with ways to break it: a place in the template, and what stands there instead (or nothing).
@@ -732,6 +749,14 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     ],
     no_password_is_a_parameter: [
         ("Parameters/DatabaseUrl/AllowedPattern", ".*"),
+        ("Parameters/DatabaseUrl/AllowedPattern", "^$|^postgres(ql)?://([^:@/?]+@)?(?!.*password=)[^@]*$"),
+    ],
+    no_weaker_tls_is_a_parameter: [
+        ("Parameters/DatabaseUrl/AllowedPattern", "^$|^postgres(ql)?://([^:@/?]+@)?(?!.*password=)[^@]*$"),
+        (
+            "Parameters/DatabaseUrl/AllowedPattern",
+            "^$|^postgres(ql)?://(?!.*sslmode=(?!verify-full))[^@]*@?[^@]*$",
+        ),
     ],
 }
 
