@@ -282,7 +282,7 @@ def only_encrypted_connections(template: Template) -> None:
     }
     for policy, (resource, action) in guarded.items():
         document = properties(template, policy)
-        denied = only(statements(document, "Deny"))
+        denied = only(denied for denied in statements(document, "Deny") if "Bool" in denied["Condition"])
         assert denied["Principal"] == "*"
         assert denied["Action"] == action
         assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
@@ -290,6 +290,22 @@ def only_encrypted_connections(template: Template) -> None:
         assert len(listed(denied["Resource"])) == (2 if action == "s3:*" else 1)
         guards = document.get("Bucket") or only(document.get("Queues") or document["Topics"])
         assert guards == {"Ref": resource}
+
+
+def uploads_can_be_read(template: Template) -> None:
+    """S3 gives an object with a customer's key, or in an archive, only after another request by its owner."""
+    denied = [
+        statement
+        for statement in statements(properties(template, "UploadsBucketPolicy"), "Deny")
+        if statement["Action"] == "s3:PutObject"
+    ]
+    for statement in denied:
+        assert statement["Principal"] == "*"
+        assert statement["Resource"] == {"Fn::Sub": "${UploadsBucket.Arn}/*"}
+    assert [statement["Condition"] for statement in denied] == [
+        {"Null": {"s3:x-amz-server-side-encryption-customer-algorithm": "false"}},
+        {"StringEquals": {"s3:x-amz-storage-class": ["GLACIER", "DEEP_ARCHIVE"]}},
+    ]
 
 
 def nothing_is_allowed_to_everybody(template: Template) -> None:
@@ -653,6 +669,19 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/DeadLetterQueuePolicy/Properties/Queues", [{"Ref": "Queue"}]),
         ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
+    ],
+    uploads_can_be_read: [
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/1", GONE),
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/2/Principal", {"Service": "s3"}),
+        (
+            "Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/2/Condition/StringEquals",
+            {"s3:x-amz-storage-class": "GLACIER"},
+        ),
+        (
+            "Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/2/Resource",
+            {"Fn::Sub": "${ReportsBucket.Arn}/*"},
+        ),
     ],
     nothing_is_allowed_to_everybody: [
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Principal", {"AWS": "*"}),
