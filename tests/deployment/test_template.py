@@ -292,6 +292,19 @@ def only_encrypted_connections(template: Template) -> None:
         assert guards == {"Ref": resource}
 
 
+def buckets_are_of_this_account(template: Template) -> None:
+    """ARNs of buckets name no account, and anybody may take the name of a bucket that was deleted."""
+    on_buckets = [
+        allowed
+        for role in of_type(template, "IAM::Role")
+        for allowed in rights(template, role)
+        if any(action.startswith("s3:") for action in listed(allowed["Action"]))
+    ]
+    assert on_buckets
+    for allowed in on_buckets:
+        assert allowed["Condition"] == {"StringEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
 def uploads_can_be_read(template: Template) -> None:
     """S3 gives an object with a customer's key, or in an archive, only after another request by its owner."""
     denied = [
@@ -325,8 +338,9 @@ def every_right_is_named(template: Template) -> None:
         assert not any("*" in action for action in actions)
         for target in listed(allowed.get("Resource", [])):
             text = target if isinstance(target, str) else target.get("Fn::Sub", "")
-            # Of a bucket, all objects; of anything else, the thing itself.
-            assert "*" not in text.removesuffix("Bucket.Arn}/*") or (text == "*" and actions <= NAMELESS)
+            # Of a bucket, all objects or all receipts; of anything else, the thing itself.
+            named = text.removesuffix("/receipt.json").removesuffix("Bucket.Arn}/*")
+            assert "*" not in named or (text == "*" and actions <= NAMELESS)
 
 
 def roles_are_ours(template: Template) -> None:
@@ -383,14 +397,41 @@ def each_function_may_do_what_it_does(template: Template) -> None:
     }
 
 
+def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
+    """Requests of a function's code name the function; those that AWS Lambda makes with its role do not."""
+    for role in of_type(template, "IAM::Role"):
+        on_networks = [
+            allowed
+            for allowed in rights(template, role)
+            if any(action.startswith("ec2:") for action in listed(allowed["Action"]))
+        ]
+        assert only(on_networks)["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
+
+
+def the_import_reads_no_rejected_rows(template: Template) -> None:
+    """Of the reports it reads the receipts only."""
+    assert objects_in_reports(template, "ImportRole", "s3:GetObject") == [
+        {"Fn::Sub": "${ReportsBucket.Arn}/*/receipt.json"}
+    ]
+    assert objects_in_reports(template, "ImportRole", "s3:PutObject") == [{"Fn::Sub": "${ReportsBucket.Arn}/*"}]
+
+
+def objects_in_reports(template: Template, role: str, action: str) -> list[Any]:
+    """List the objects among the reports that a role may do something with."""
+    return [
+        resource
+        for allowed in rights(template, role)
+        if action in listed(allowed["Action"])
+        for resource in listed(allowed["Resource"])
+        if names_in(resource) == {"ReportsBucket"}
+    ]
+
+
 def the_sweep_writes_one_object(template: Template) -> None:
     """The place where the next one goes on."""
-    objects = [
-        statement["Resource"]
-        for statement in rights(template, "SweepRole")
-        if {"s3:GetObject", "s3:PutObject"} & set(listed(statement["Action"]))
-    ]
-    assert objects == [{"Fn::Sub": "${ReportsBucket.Arn}/sweep/position.json"}]
+    for action in ("s3:GetObject", "s3:PutObject"):
+        objects = objects_in_reports(template, "SweepRole", action)
+        assert objects == [{"Fn::Sub": "${ReportsBucket.Arn}/sweep/position.json"}]
 
 
 def no_two_sweeps_at_once(template: Template) -> None:
@@ -670,6 +711,13 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
     ],
+    buckets_are_of_this_account: [
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition", {}),
+        (
+            "Resources/SweepRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/StringEquals",
+            {"aws:ResourceAccount": "444455556666"},
+        ),
+    ],
     uploads_can_be_read: [
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/1", GONE),
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
@@ -705,6 +753,19 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             {"Effect": "Allow", "Action": "s3:GetObject", "Resource": {"Ref": "UploadsBucket"}},
         ),
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/2", GONE),
+    ],
+    only_lambda_itself_makes_network_interfaces: [
+        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/4/Fn::If/1/Condition", {}),
+    ],
+    the_import_reads_no_rejected_rows: [
+        (
+            "Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/1/Resource",
+            {"Fn::Sub": "${ReportsBucket.Arn}/*"},
+        ),
+        (
+            "Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/2/Action",
+            ["s3:GetObject", "s3:PutObject"],
+        ),
     ],
     the_sweep_writes_one_object: [
         (
