@@ -1,7 +1,7 @@
 # The package of the three functions, as `sam build` asks for it. docs/adr/0012 says why it is made here.
 #
 # SAM runs the Makefile of package/RUNTIME-ARCHITECTURE, in the root of the project, and tells where the package goes.
-# Nothing is compiled but Python, so any machine with make and pip can build for any Lambda.
+# Nothing is compiled but Python, so any machine with make, pip and cyclonedx-bom can build for any Lambda.
 
 target := $(notdir $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
 runtime := $(firstword $(subst -, ,$(target)))
@@ -13,7 +13,7 @@ platforms.x86_64 := manylinux2014_x86_64
 platforms.arm64 := manylinux2014_aarch64 manylinux_2_28_aarch64
 platforms := $(platforms.$(lastword $(subst -, ,$(target))))
 
-# The Python that pip belongs to, and the one of the runtime, which alone can make what the runtime need not.
+# The Python that has pip and cyclonedx-bom, and the one of the runtime, which alone can make what the runtime need not.
 PYTHON ?= python3
 RUNTIME_PYTHON ?= $(runtime)
 
@@ -33,6 +33,12 @@ build-ImportFunction build-SweepFunction build-MigrateFunction:
 	cd "$(package)/rollcall" && rm -f $(not_here)
 	cd "$(package)" && rm -rf bin && find . -name __pycache__ -prune -exec rm -rf {} +
 	cd "$(package)/botocore/data" && find . -mindepth 1 -maxdepth 1 -type d $(addprefix ! -name ,$(services)) -exec rm -rf {} +
+	@# The bill of materials, of an environment in which nothing is installed but the package.
+	$(PYTHON) -m venv --without-pip "$(package)/.environment"
+	cd "$(package)/.environment/lib/python3"*/site-packages && echo "$(package)" > package.pth
+	$(PYTHON) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
+	    --output-file "$(package)/rollcall.cdx.json" "$(package)/.environment"
+	rm -rf "$(package)/.environment"
 	@# Lambda cannot keep what it compiles, so without this every cold start compiles everything anew.
 	if $(RUNTIME_PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null; then \
 	    $(RUNTIME_PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(package)" -p /var/task "$(package)"; \

@@ -41,7 +41,7 @@ def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") ->
     Returns:
         The folder that would be unpacked as /var/task.
     """
-    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable, "RUNTIME_PYTHON": runtime}
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "RUNTIME_PYTHON": runtime}
     if runtime == HERE:
         environment["RUNTIME_PYTHON"] = sys.executable
     # The three functions have one package.

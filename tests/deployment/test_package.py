@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,23 @@ def test_the_package_holds_what_lambda_needs_and_no_more(package: Path) -> None:
     assert {"import_lambda.py", "sweep_lambda.py", "migrate_lambda.py"} <= set(modules)
     assert not {"cli.py", "terminal.py", "watch.py"} & set(modules)
     assert list((package / "rollcall/domain/__pycache__").glob("user.*.pyc"))
+
+
+def test_the_package_lists_its_components(package: Path) -> None:
+    """In CycloneDX, with licences and what needs what; the same for each build, or each would be deployed anew."""
+    text = (package / "rollcall.cdx.json").read_text(encoding="utf-8")
+    bill = json.loads(text)
+    installed = {(found.metadata["Name"], found.version) for found in distributions(path=[str(package)])}
+
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "rollcall"
+    assert {(part["name"], part["version"]) for part in bill["components"]} == installed
+    assert {"psycopg", "psycopg-binary", "boto3"} <= {name for name, _ in installed}
+    assert all(part["licenses"] for part in bill["components"])
+    [needed] = [part["dependsOn"] for part in bill["dependencies"] if part["ref"].startswith("psycopg==")]
+    assert any(name.startswith("psycopg-binary==") for name in needed)
+    assert str(package) not in text
+    assert not {"serialNumber", "timestamp"} & (bill.keys() | bill["metadata"].keys())
 
 
 @pytest.mark.usefixtures("package")
