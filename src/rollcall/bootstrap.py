@@ -41,13 +41,18 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def object_store(address: Address) -> ObjectStore:
-    """Open the store at an address."""
+def object_store(address: Address, *, owner: str | None = None) -> ObjectStore:
+    """Open the store at an address.
+
+    Args:
+        address: Where it is.
+        owner: The AWS account that has to own a bucket; None for any account.
+    """
     if address.scheme == "s3":
         # boto3 takes longer to import than a small file to load, so only those who need an adapter wait for it.
         from rollcall.adapters.s3 import S3ObjectStore, client  # noqa: PLC0415 - see above
 
-        return S3ObjectStore(address.place, address.prefix, client())
+        return S3ObjectStore(address.place, address.prefix, client(owner))
     if address.scheme == "file":
         return LocalObjectStore(Path(address.place))
     from rollcall.adapters.memory import MemoryObjectStore  # noqa: PLC0415 - see above

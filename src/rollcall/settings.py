@@ -23,6 +23,7 @@ _DAYS_AT_MOST = 36_500  # from now, dates are known that far back
 _bucket = re.compile(r"[A-Za-z0-9._-]+")
 _count = re.compile("[0-9]{1,18}")
 _secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@!-]+", re.ASCII)
+_account = re.compile("[0-9]{12}")
 # S3 tells no queue whose name ends in .fifo.
 _queue_arn = re.compile("arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}")
 
@@ -121,6 +122,12 @@ def _arn(text: str) -> str:
     return text
 
 
+def _account_id(text: str) -> str:
+    if not _account.fullmatch(text):
+        raise ValueError
+    return text
+
+
 def _days(text: str) -> timedelta:
     days = _positive(text)
     if days > _DAYS_AT_MOST:
@@ -183,6 +190,13 @@ class Settings:
         default=None,
         allowed="s3://bucket[/prefix], file:///folder or memory:",
         what="Where receipts and rejected rows go. Unset: beside a local file.",
+    )
+    bucket_owner: str | None = _setting(
+        _account_id,
+        default=None,
+        allowed="the 12 digits of an AWS account",
+        what="The account that owns the buckets of the Lambda functions; S3 refuses their requests to buckets of "
+        "other accounts. Unset: any account.",
     )
     database_url: str | None = _setting(
         _database,

@@ -1395,6 +1395,26 @@ class TestS3:
         ):
             pass
 
+    @pytest.mark.parametrize("owner", ["123456789012", None])
+    def test_each_request_names_the_owner_of_the_bucket(
+        self, owner: str | None, new_bucket: Callable[[bool], str]
+    ) -> None:
+        """So that S3 refuses it if somebody else took the name of the bucket; without an owner, none does."""
+        named: list[str | None] = []
+        s3 = client(owner)
+        s3.meta.events.register(
+            "before-sign.s3", lambda request, **_: named.append(request.headers.get("x-amz-expected-bucket-owner"))
+        )
+        store = S3ObjectStore(new_bucket(True), "", s3)  # noqa: FBT003 - what the one argument of it is
+
+        put(store, "key", b"data")
+        with store.open(ObjectReference(key="key")) as found:
+            assert found.fetch(lambda _: None).read() == b"data"
+        assert len(list(store.list())) == 1
+        s3.close()
+
+        assert named == [owner] * 3
+
     def test_a_bucket_that_is_not_there_has_no_uploads(self, s3_client: "S3Client") -> None:
         """For whoever wants to read one."""
         store = S3ObjectStore("no-such-bucket", "", s3_client)

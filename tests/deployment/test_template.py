@@ -38,7 +38,7 @@ NAMELESS = {
 }
 
 # What the template itself says, in place of the operator; and what has no place on Lambda.
-GIVEN = {"uploads", "reports", "queue"}
+GIVEN = {"uploads", "reports", "bucket_owner", "queue"}
 ABSENT = {"data"}
 # Lambda has less disk than a machine, and certificates come with the package.
 OTHER_DEFAULTS = {"max_upload_bytes": str(GIB), "max_csv_bytes": str(4 * GIB), "database_ca": "/opt/ca-bundle.pem"}
@@ -301,6 +301,9 @@ def buckets_are_of_this_account(template: Template) -> None:
         if any(action.startswith("s3:") for action in listed(allowed["Action"]))
     ]
     assert on_buckets
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        assert variables["ROLLCALL_BUCKET_OWNER"] == {"Ref": "AWS::AccountId"}
     for allowed in on_buckets:
         assert allowed["Condition"] == {"StringEquals": {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}}
 
@@ -576,6 +579,8 @@ def what_the_template_sets_is_allowed(template: Template) -> None:
         match value:
             case {"Ref": "AWS::StackName"}:
                 given[name] = "rollcall"
+            case {"Ref": "AWS::AccountId"}:
+                given[name] = stack["AWS::AccountId"]
             case {"Ref": parameter}:
                 given[name] = str(template["Parameters"][parameter]["Default"])
             case {"Fn::Sub": text}:
@@ -712,6 +717,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
     ],
     buckets_are_of_this_account: [
+        ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_BUCKET_OWNER", ""),
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition", {}),
         (
             "Resources/SweepRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/StringEquals",

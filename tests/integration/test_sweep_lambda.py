@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -14,8 +15,10 @@ from announcements import Context, lambda_log
 from integration.chain import GOOD, KEY, Chain, Wire, chained, imported_elsewhere, invoke
 from integration.command_line import imports, users
 from rollcall import bootstrap
+from rollcall.adapters import s3
 from rollcall.adapters.sqs import SqsQueues, client
 from rollcall.application.ports import StoreUnavailableError
+from rollcall.entrypoints import import_lambda, sweep_lambda
 from rollcall.entrypoints.sweep_lambda import SweepFailedError, wire
 from rollcall.settings import read_settings
 
@@ -63,6 +66,20 @@ def any_chain(
     """A bucket with versions and one without, and queues."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
     return chained(s3_client, new_bucket(request.param == "versioned"))
+
+
+@pytest.mark.parametrize("function", [import_lambda, sweep_lambda], ids=["import", "sweep"])
+def test_a_function_names_the_owner_of_its_buckets(
+    function: ModuleType, any_chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[str | None] = []
+    monkeypatch.setattr(s3, "client", owners.append)
+    with ExitStack() as held:
+        function.wire(
+            read_settings({**any_chain.settings(NOWHERE), "ROLLCALL_BUCKET_OWNER": "123456789012"}), held
+        )
+
+    assert owners == ["123456789012"] * 2
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_everything_has_a_default() -> None:
         ("MAX_CSV_BYTES", "1073741824", GIB),
         ("QUEUE", "arn:aws:sqs:us-east-1:123456789012:up-1_a", "arn:aws:sqs:us-east-1:123456789012:up-1_a"),
         ("QUEUE", "arn:aws-cn:sqs:cn-north-1:123456789012:q", "arn:aws-cn:sqs:cn-north-1:123456789012:q"),
+        ("BUCKET_OWNER", "012345678901", "012345678901"),
         ("SWEEP_DAYS", "1", timedelta(days=1)),
         ("SWEEP_DAYS", " 036500 ", timedelta(days=36_500)),
     ],
@@ -136,6 +137,16 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "1e9",
                 "all",
                 "9" * 5000,
+            )
+        ),
+        *(
+            ("BUCKET_OWNER", text, "the 12 digits of an AWS account")
+            for text in (
+                "12345678901",
+                "1234567890123",
+                "123456789012\n",
+                "my-account",
+                "\uff11" * 12,
             )
         ),
         *(

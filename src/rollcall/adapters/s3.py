@@ -206,12 +206,21 @@ class S3ObjectStore:
         raise ObjectNotFoundError(f"s3://{bucket}/{key}")
 
 
-def client() -> "S3Client":
-    """Make a client that gives up in time: within seconds to connect, a minute in silence, and a few tries."""
-    return Session().client(
+def client(owner: str | None = None) -> "S3Client":
+    """Make a client that gives up in time: within seconds to connect, a minute in silence, and a few tries.
+
+    Args:
+        owner: The AWS account that has to own each bucket, or S3 refuses the request; None for any account.
+    """
+    made = Session().client(
         "s3",
         config=Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4}),
     )
+    if owner:
+        made.meta.events.register(
+            "before-parameter-build.s3", lambda params, **_: params.update(ExpectedBucketOwner=owner)
+        )
+    return made
 
 
 class _Unclosed(io.BufferedIOBase):

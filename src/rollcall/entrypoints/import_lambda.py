@@ -240,8 +240,8 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         import_users=bootstrap.import_users(
             settings,
             # Whoever announces an upload names its bucket.
-            uploads=bootstrap.object_store(settings.uploads or Address("s3")),
-            reports=bootstrap.object_store(settings.reports),
+            uploads=bootstrap.object_store(settings.uploads or Address("s3"), owner=settings.bucket_owner),
+            reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
             users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
         ),
         is_report=partial(bootstrap.is_report, settings),

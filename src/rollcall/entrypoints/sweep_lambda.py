@@ -173,14 +173,14 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
     return SweepLambda(
         sweep=bootstrap.sweep(
             settings,
-            uploads=bootstrap.object_store(settings.uploads),
+            uploads=bootstrap.object_store(settings.uploads, owner=settings.bucket_owner),
             users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
             queue=settings.queue,
             announcement=announcement,
             tell=tell,
         ),
         uploads=settings.uploads,
-        reports=bootstrap.object_store(settings.reports),
+        reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
     )
 
 
