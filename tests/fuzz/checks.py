@@ -17,16 +17,19 @@ import attrs
 import jsonschema
 
 from fuzz.expected import (
-    IMPORT,
     LINE,
     OWN_LABELS,
+    RECORD,
+    UNSAFE_DELIMITERS,
+    Origin,
     Row,
     Settled,
     Sheet,
     Values,
+    proof,
+    restored,
     settled,
     sheet_of,
-    taken_back,
     text_of,
     unpacked,
 )
@@ -71,6 +74,7 @@ OPENINGS = (
     "age;note;country;name\r\n",
     "Name\tCountry\tAge\r",
     "sep=|\nname|country|age\n",
+    # In the order of earlier versions, in which spreadsheets leave out the last cell.
     "name,country,age,rollcall_line,rollcall_reason,rollcall_import,rollcall_record\r\n",
     "rollcall_import;age;name;country;rollcall_line\n",
 )
@@ -89,7 +93,7 @@ LIMITS = (
     Limits(),
     Limits(quoted_bytes=24, quoted_line_ends=3),
     # A clean record is taken for short enough, so that only the precise way can be held to this.
-    Limits(quoted_bytes=24, quoted_line_ends=3, record_bytes=60),
+    Limits(quoted_bytes=24, quoted_line_ends=3, record_bytes=60, beginning=15),
 )
 SAVED_AS = (None, "utf-8-sig", "utf-16")
 
@@ -101,6 +105,25 @@ MOST_CSV_BYTES = 16 * 1024
 LOADED = b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n"
 LOADED_TABLE: tuple[Values, ...] = (("Ann", "X", 1),)
 LOADED_BEFORE = (False, True)
+SECRET = b"secret"  # of every verdict on a desk
+LOADED_REJECTED: frozenset[Origin] = frozenset((1, line, proof(SECRET, line)) for line in (3, 4))
+
+# Stands for an import and line with a proof, which nothing that makes inputs could guess.
+_without_proof = re.compile(rb"i([0-9]{1,9})-([0-9]{1,9})-\?")
+
+
+def with_proofs(upload: bytes) -> bytes:
+    """Put proofs into an upload: true ones for what `LOADED` rejected, those of another ledger for all else."""
+
+    def token(found: re.Match[bytes]) -> bytes:
+        import_id, line = int(found[1]), int(found[2])
+        origin = (import_id, line, proof(SECRET, line))
+        if origin not in LOADED_REJECTED:
+            origin = (import_id, line, proof(b"another", line))
+        return b"i%d-%d-%b" % (import_id, line, origin[2].encode("ascii"))
+
+    return _without_proof.sub(token, upload)
+
 
 _validator = jsonschema.Draft202012Validator(
     json.loads((Path(__file__).parents[2] / "docs" / "receipt.schema.json").read_text("utf-8"))
@@ -153,7 +176,7 @@ class Case:
         upload: The bytes to upload.
         limits: What ends a quoted cell and a record.
         other_way: Another way to read the upload, that must give the same.
-        saved_as: The encoding in which rejected rows are saved when they are mended; None for the one they have.
+        saved_as: The encoding in which corrected rows are saved; None for the one that they have.
         loaded_before: Whether `LOADED` is imported before.
     """
 
@@ -173,7 +196,7 @@ class Case:
             choice[number % len(choice)] for choice, number in zip(CIRCUMSTANCES, numbers, strict=True)
         ]
         policy, encodings, opening, form, *others = choices
-        return cls(policy, encodings, form(opening.encode() + data[CHOICES:]), *others)
+        return cls(policy, encodings, form(with_proofs(opening.encode() + data[CHOICES:])), *others)
 
     @property
     def table(self) -> tuple[Values, ...]:
@@ -181,9 +204,9 @@ class Case:
         return LOADED_TABLE if self.loaded_before else ()
 
     @property
-    def correctable(self) -> int | None:
-        """The import that there is before."""
-        return 1 if self.loaded_before else None
+    def correctable(self) -> frozenset[Origin]:
+        """The rejected rows that there are before."""
+        return LOADED_REJECTED if self.loaded_before else frozenset()
 
 
 @attrs.frozen
@@ -222,7 +245,7 @@ def limited(limits: Limits) -> Iterator[None]:
             # What is clean is far below the limits as they are, and knows nothing of them.
             stack.enter_context(without_shortcuts())
         if limits.record_bytes != LIMITS[0].record_bytes:
-            stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.record_bytes // 4))
+            stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.beginning))
         yield
 
 
@@ -240,7 +263,7 @@ def check(data: bytes) -> None:
         _, otherwise = imported(case, case.other_way())
         assert outcome == otherwise, "read in another way it is another upload"
         expected = as_expected(case, outcome)
-    # Rows that were refused for such limits are longer when they come back, and so are refused again.
+    # Rows that were rejected for such limits are longer when they come back, and so are rejected again.
     if expected and case.limits == LIMITS[0] and outcome.receipt.rejected_rows:
         comes_back(case, desk, outcome, *expected)
 
@@ -297,17 +320,17 @@ def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
         assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.REPEAT)
     elif isinstance(sheet, Code):
         assert (receipt.status, receipt.code) == (Status.REFUSED, sheet)
-    elif sheet.corrects not in {None, case.correctable}:
+    elif sheet.corrects not in {None, *case.correctable}:
         assert (receipt.status, receipt.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
     else:
         expected = settled(sheet, case.policy, case.table, case.correctable)
-        judged_as_expected(outcome, sheet, expected)
+        judged_as_expected(outcome, text[1], sheet, expected)
         return sheet, expected
     assert outcome.users == list(case.table)
     return None
 
 
-def judged_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+def judged_as_expected(outcome: Outcome, text: str, sheet: Sheet, expected: Settled) -> None:
     """Compare users, counts, rejections and the file of rejected rows."""
     receipt = outcome.receipt
     good = len(sheet.rows) - len(expected.rejected)
@@ -316,7 +339,8 @@ def judged_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> Non
         Status.REFUSED if expected.refused else Status.PARTIALLY_LOADED if expected.rejected else Status.LOADED
     )
     assert receipt.status == status
-    assert receipt.corrects == sheet.corrects
+    assert receipt.corrects == (sheet.corrects[0] if sheet.corrects else None)
+    assert receipt.source.last_line_ended == text.endswith(("\r", "\n"))
     assert receipt.source.delimiter == sheet.delimiter
     assert receipt.source.ignored_columns == tuple(map(escaped, sheet.ignored))
     assert outcome.users == list(expected.table)
@@ -365,18 +389,19 @@ class RejectedFile:
         source = outcome.receipt.source
         assert source.encoding
         assert source.delimiter
+        delimiter = "," if source.delimiter in UNSAFE_DELIMITERS else source.delimiter
         data = stored(outcome)
         encoding = "utf-8" if data.startswith(MARKS["utf-8"]) else source.encoding
         beginning = MARKS.get(encoding, b"")
         assert data.startswith(beginning)
         text = data.removeprefix(beginning).decode(encoding)
-        separator_line = f"sep={source.delimiter}\r\n"
+        separator_line = f"sep={delimiter}\r\n"
         if not text.startswith(separator_line):
             separator_line = ""
         rows = csv.reader(
-            io.StringIO(text.removeprefix(separator_line), newline=""), delimiter=source.delimiter, strict=True
+            io.StringIO(text.removeprefix(separator_line), newline=""), delimiter=delimiter, strict=True
         )
-        return cls(beginning, separator_line, source.delimiter, encoding, list(rows))
+        return cls(beginning, separator_line, delimiter, encoding, list(rows))
 
     def saved(self, rows: list[list[str]], encoding: str | None) -> bytes:
         """Write it with other rows, in another encoding or its own."""
@@ -396,25 +421,37 @@ def stored(outcome: Outcome) -> bytes:
 
 def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
     """Compare the file of rejected rows: each with its cells, and which row it was."""
-    header, *rows = RejectedFile.of(outcome).rows
+    file = RejectedFile.of(outcome)
+    header, *rows = file.rows
     assert header[-len(OWN_LABELS) :] == list(OWN_LABELS)
     assert len(rows) == len(expected.rejected)
     for written, row in zip(rows, expected.rejected, strict=True):
-        *cells, line, _, import_id, _ = map(taken_back, written)
-        assert cells == (
-            [row.cells[place] for place in sheet.uploaders_places] if row.cells else [""] * len(cells)
+        *cells, line, _, record, token = (restored(cell, file.delimiter) for cell in written)
+        assert cells == ([row.cells[place] for place in sheet.written_places] if row.cells else [""] * len(cells))
+        if row.cells:
+            assert record == (row.cells[sheet.place(RECORD)] if sheet.has(RECORD) else "")
+        elif row.whole_text:
+            assert record == row.whole_text
+        assert written[-1] == token, "a spreadsheet may run what says which row it was"
+        import_id, origin_line, digits = origin_of(outcome, row, sheet, expected)
+        assert (line, token) == (
+            str(origin_line),
+            f"i{import_id}-{origin_line}-{digits}" if digits else str(import_id),
         )
-        if row.says_nothing:
-            assert row.cells
-            assert (import_id, line) == tuple(row.cells[sheet.place(label)] for label in (IMPORT, LINE))
-            continue
-        here = 0 if expected.refused and sheet.comes_back else outcome.receipt.import_id
-        origin = row.origin if row.origin and not expected.refused else (here, row.line)
-        assert (import_id, line) == tuple(map(str, origin))
+
+
+def origin_of(outcome: Outcome, row: Row, sheet: Sheet, expected: Settled) -> Origin:
+    """Say which rejected row a row stands for in the file of rejected rows."""
+    if row.origin and not expected.refused:
+        return row.origin
+    if sheet.holds_corrected_rows:
+        return 0, row.line, proof(b"", row.line)  # no ledger has it
+    assert outcome.receipt.import_id
+    return outcome.receipt.import_id, row.line, proof(SECRET, row.line)
 
 
 def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
-    """Drop the rejected rows back, first as they are, then mended, and then once more."""
+    """Upload the rejected rows again: as they are, then corrected, and then once more."""
     here = outcome.receipt.import_id
     assert here is not None
     if any(row.origin and row.origin[0] >= here for row in expected.rejected):
@@ -422,37 +459,35 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
     file = RejectedFile.of(outcome)
     assert not looks_otherwise(case, file, stored(outcome)), "it says its encoding, or leaves no doubt"
     before = desk.rows()
-    drop(desk, case, stored(outcome), "unmended.csv")
-    assert desk.rows() == before, "left unmended, rows were registered"
+    # A row that only lost its line is complete again in the file, for its proof says the line.
+    if not any(row.origin and row.faults[0][1] == LINE for row in expected.rejected):
+        drop(desk, case, stored(outcome), "uncorrected.csv")
+        assert desk.rows() == before, "left uncorrected, rows were registered"
 
     header, *rows = file.rows
     wanted: list[Values] = []
-    taken = set(expected.mended)
-    for number, (cells, row) in enumerate(zip(rows, expected.rejected, strict=True)):
-        origin = row.origin or (here, row.line)
-        if row.says_nothing:
-            continue
-        values = mend(cells, number, row, sheet, everything=bool(case.policy.unique_by))
-        if origin not in taken and origin[0] in {here, case.correctable}:
+    taken = set(expected.corrected)
+    origins = [origin_of(outcome, row, sheet, expected) for row in expected.rejected]
+    for number, (cells, row, origin) in enumerate(zip(rows, expected.rejected, origins, strict=True)):
+        values = correct(cells, number, row, sheet, everything=bool(case.policy.unique_by))
+        if origin not in taken and (origin[0] == here or origin in case.correctable):
             wanted.append(values)
             taken.add(origin)
     upload = file.saved([header, *rows], case.saved_as)
     if not case.saved_as and looks_otherwise(case, file, upload):
-        return  # what was typed in anew is another text in an encoding that is tried before
-    mended = drop(desk, case, upload, "mended.csv")
+        return  # what was typed in is another text in an encoding that is tried before
+    corrected = drop(desk, case, upload, "corrected.csv")
     if expected.refused:
-        silent = all(row.says_nothing for row in expected.rejected)
-        assert mended.status is Status.REFUSED
-        assert mended.code is (Code.TOO_MANY_REJECTIONS if silent else Code.NOTHING_TO_CORRECT)
+        assert (corrected.status, corrected.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
         wanted = []
-    elif mended.status is Status.REFUSED:
-        assert len(wanted) < len(rows), "every row is mended"
-        assert mended.code in {Code.TOO_MANY_REJECTIONS, Code.NOTHING_TO_CORRECT}
+    elif corrected.status is Status.REFUSED:
+        assert len(wanted) < len(rows), "every row is corrected"
+        assert corrected.code in {Code.TOO_MANY_REJECTIONS, Code.NOTHING_TO_CORRECT}
         wanted = []
-    assert desk.rows() == before + wanted, "mended rows are not registered as they are"
+    assert desk.rows() == before + wanted, "corrected rows are not registered as they are"
 
     again = drop(desk, case, file.saved([header, *rows, []], case.saved_as), "again.csv")
-    assert not again.counts.registered, "mended rows are registered twice"
+    assert not again.counts.registered, "corrected rows are registered twice"
     assert desk.rows() == before + wanted
 
 
@@ -465,7 +500,7 @@ def looks_otherwise(case: Case, file: RejectedFile, data: bytes) -> bool:
     return not isinstance(text, Code) and text[1] != data.removeprefix(file.beginning).decode(file.encoding)
 
 
-def mend(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:
+def correct(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:
     """Put good cells in the place of bad ones, or of all.
 
     Args:
@@ -473,20 +508,19 @@ def mend(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: b
         number: Tells it from the others.
         row: What is wrong with it.
         sheet: The upload that it comes from.
-        everything: Whether good cells are replaced too.
+        everything: Whether good cells are replaced, too.
 
     Returns:
         What is to be registered.
     """
     values: list[str | int] = []
-    good_values: Values = (f"Mended {number}", f"Land {number}", number % 151)
+    good_values: Values = (f"Person {number}", f"Land {number}", number % 151)
     for column, good in zip(COLUMNS, good_values, strict=True):
         place = sheet.place(column)
-        if everything or not row.cells or any(column == faulty for _, faulty in row.faults):
-            cells[sheet.uploaders_places.index(place)] = str(good)
+        kept = row_verdict([row.cells[place]] * len(COLUMNS))[COLUMNS.index(column)] if row.cells else None
+        if everything or kept is None or isinstance(kept, Code):
+            cells[sheet.written_places.index(place)] = str(good)
             values.append(good)
         else:
-            kept = row_verdict([row.cells[place]] * len(COLUMNS))[COLUMNS.index(column)]
-            assert not isinstance(kept, Code)
             values.append(kept)
     return tuple(values)

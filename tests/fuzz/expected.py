@@ -1,6 +1,7 @@
 """What must become of any bytes whatsoever, said by the oracles: read whole, and as plainly as possible."""
 
 import codecs
+import hashlib
 import re
 import zlib
 from collections.abc import Sequence
@@ -12,10 +13,29 @@ import attrs
 from rollcall.domain.policy import OnDuplicate, Policy
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
-from unit.oracles import Expected, Limits, is_blank, read_record, read_records, row_verdict, trimmed
+from unit.oracles import (
+    Expected,
+    Limits,
+    count_line_ends,
+    is_blank,
+    read_record,
+    read_records,
+    row_verdict,
+    trimmed,
+)
 
-OWN_LABELS = ("rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record")
-LINE, _, IMPORT, RECORD = OWN_LABELS
+OWN_LABELS = ("rollcall_line", "rollcall_reason", "rollcall_record", "rollcall_import")
+LINE, _, RECORD, IMPORT = OWN_LABELS
+
+MOST_COLUMNS, MOST_COLUMNS_WRITTEN = 10_000, 1000
+
+# Text that starts so may run in a spreadsheet, and these characters separate cells in some spreadsheet.
+RUNS = re.compile(r"""['"\s]*[=+\-@＝＋－＠\t\r\n]""")  # noqa: RUF001 - full-width forms run, too
+SEPARATORS = ",;|\t\r\n"
+# A file with one of these cannot be made safe.
+UNSAFE_DELIMITERS = "=+-@'"
+
+TOKEN = re.compile(r"(?<!\w)i([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})(?!\w)")
 
 # Of formats that are refused by their names. Those of tar and Parquet are not alone at the beginning.
 SIGNATURES = (
@@ -35,7 +55,13 @@ SIGNATURES = (
 )
 
 Values = tuple[str | int, ...]
-Origin = tuple[int, int]
+# Import, line and proof.
+Origin = tuple[int, int, str]
+
+
+def proof(secret: bytes, line: int) -> str:
+    """The keyed hash of a line that an import with this secret rejected."""
+    return hashlib.sha256(secret + str(line).encode("ascii")).hexdigest()[:24]
 
 
 @attrs.frozen(kw_only=True)
@@ -46,22 +72,19 @@ class Row:
         line: Where it starts.
         last_line: Where it ends.
         cells: What they hold; None where it could not be split, or has the wrong number of them.
-        values: What is to be registered; None if it is refused for what it is.
+        whole_text: Its raw text where that comes back in place of cells, and is not cut.
+        values: What is to be registered; None if it is rejected for what it is.
         faults: The code and column of each fault.
-        origin: The import and line of the row that it mends.
+        origin: The rejected row that it corrects, where that is still known.
     """
 
     line: int
     last_line: int
     cells: tuple[str, ...] | None = None
+    whole_text: str | None = None
     values: Values | None = None
     faults: tuple[tuple[Code, str | None], ...] = ()
     origin: Origin | None = None
-
-    @property
-    def says_nothing(self) -> bool:
-        """Whether it comes back without saying which row it was."""
-        return any(column in OWN_LABELS for _, column in self.faults)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,10 +107,22 @@ class Sheet:
         """Where the cell of a label stands in a row."""
         return _normal(self.labels).index(label)
 
+    def has(self, label: str) -> bool:
+        """Whether there is a column of that name."""
+        return label in _normal(self.labels)
+
     @property
     def uploaders_places(self) -> list[int]:
         """Where the cells stand that are not Rollcall's own."""
         return [place for place, label in enumerate(_normal(self.labels)) if label not in OWN_LABELS]
+
+    @property
+    def written_places(self) -> list[int]:
+        """Where the cells stand that the file of rejected rows has."""
+        places = self.uploaders_places
+        if len(places) <= MOST_COLUMNS_WRITTEN:
+            return places
+        return sorted(map(self.place, COLUMNS))
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -96,14 +131,15 @@ class Sheet:
         return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in COLUMNS)
 
     @property
-    def comes_back(self) -> bool:
+    def holds_corrected_rows(self) -> bool:
         """Whether its rows say which rows they were."""
-        return LINE in _normal(self.labels)
+        return self.has(LINE)
 
     @property
-    def corrects(self) -> int | None:
-        """The import of which it says that it holds mended rows."""
-        return next((row.origin[0] for row in self.rows if row.origin), None)
+    def corrects(self) -> Origin | None:
+        """The first origin that names an import; if none does, the first."""
+        origins = [row.origin for row in self.rows if row.origin]
+        return next((origin for origin in origins if origin[0]), origins[0] if origins else None)
 
 
 def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[str, str] | Code:
@@ -193,11 +229,11 @@ def sheet_of(text: str, limits: Limits) -> Sheet | Code:
             return Code.FORMAT_ERROR
         labels = header.cells
         if LINE in _normal(labels):
-            labels = tuple(map(taken_back, labels))
+            labels = tuple(restored(label, delimiter) for label in labels)
         code = Code.FORMAT_ERROR if header.fault else _header_fault(labels)
         if not code:
             records = read_records(text[behind:], delimiter, limits)
-            return _judged(delimiter, labels, records, header.last_line)
+            return _judged(delimiter, labels, records, header.last_line, limits)
         faults.append((code is Code.DUPLICATE_LABEL, header.text.count(delimiter), code))
     # Most likely the delimiter was meant under which more is right, or that splits the line into more cells.
     return max(faults, key=lambda fault: fault[:2])[-1]
@@ -218,9 +254,17 @@ def _behind_blank_rows(text: str, at: int, line: int, delimiters: str, limits: L
     return at, line
 
 
-def taken_back(cell: str) -> str:
+def restored(cell: str, delimiter: str) -> str:
     """Give a cell as it was before it was made safe for a spreadsheet."""
-    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
+    return "".join(
+        character
+        for place, character in enumerate(cell)
+        if not (
+            character == "'"
+            and (place == 0 or cell[place - 1] in SEPARATORS + delimiter)
+            and RUNS.match(cell, place + 1)
+        )
+    )
 
 
 def _normal(labels: Sequence[str]) -> list[str]:
@@ -228,6 +272,8 @@ def _normal(labels: Sequence[str]) -> list[str]:
 
 
 def _header_fault(labels: Sequence[str]) -> Code | None:
+    if len(labels) > MOST_COLUMNS:
+        return Code.FORMAT_ERROR
     normal = _normal(labels)
     if not set(COLUMNS) <= set(normal):
         return Code.MISSING_LABEL
@@ -236,11 +282,13 @@ def _header_fault(labels: Sequence[str]) -> Code | None:
     return Code.MISSING_LABEL if (LINE in normal) != (IMPORT in normal) else None
 
 
-def _judged(delimiter: str, labels: tuple[str, ...], records: Sequence[Expected], lines_before: int) -> Sheet:
+def _judged(
+    delimiter: str, labels: tuple[str, ...], records: Sequence[Expected], lines_before: int, limits: Limits
+) -> Sheet:
     rows = []
     blank = 0
     for record in records:
-        row = _row(record, labels, lines_before)
+        row = _row(record, labels, delimiter, lines_before, limits)
         if row:
             rows.append(row)
         else:
@@ -248,29 +296,34 @@ def _judged(delimiter: str, labels: tuple[str, ...], records: Sequence[Expected]
     return Sheet(delimiter=delimiter, labels=labels, rows=tuple(rows), blank=blank)
 
 
-def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | None:
+def _row(
+    record: Expected, labels: tuple[str, ...], delimiter: str, lines_before: int, limits: Limits
+) -> Row | None:
     row = partial(Row, line=lines_before + record.line, last_line=lines_before + record.last_line)
-    if record.fault:
-        return row(faults=((record.fault, None),))
     normal = _normal(labels)
+    corrected = LINE in normal
     cells = record.cells
-    if LINE in normal:
-        cells = tuple(map(taken_back, cells))
-    if all(map(is_blank, cells)):
+    if corrected:
+        cells = tuple(restored(cell, delimiter) for cell in cells)
+    if not record.fault and all(map(is_blank, cells)):
         return None
-    if len(cells) != len(labels):
-        code = Code.MISSING_CELL if len(cells) < len(labels) else Code.EXTRA_CELL
-        return row(faults=((code, None),))
+    if record.ended and not record.fault and not {*COLUMNS, LINE, IMPORT} & set(normal[len(cells) :]):
+        cells += ("",) * (len(labels) - len(cells))
+    if record.fault or len(cells) != len(labels):
+        text = record.text[: limits.beginning] if record.fault is Code.RECORD_TOO_LONG else record.text
+        named = {_origin(*token) for token in TOKEN.findall(text)} if corrected else set()
+        code = record.fault or (Code.MISSING_CELL if len(cells) < len(labels) else Code.EXTRA_CELL)
+        whole = record.fault is not Code.RECORD_TOO_LONG and count_line_ends(text) < Limits().quoted_line_ends
+        return row(
+            whole_text=text if whole else None,
+            faults=((code, None),),
+            origin=named.pop() if len(named) == 1 else None,
+        )
     origin = None
-    if LINE in normal:
-        numbers = []
-        for label, number in ((IMPORT, "0*[0-9]{1,18}"), (LINE, "0*[1-9][0-9]{0,17}")):
-            cell = trimmed(cells[normal.index(label)])
-            if not re.fullmatch(number, cell):
-                code = Code.TYPE_ERROR if cell else Code.BLANK_CELL
-                return row(cells=cells, faults=((code, label),))
-            numbers.append(int(cell))
-        origin = numbers[0], numbers[1]
+    if corrected:
+        origin, fault = _identity(*(trimmed(cells[normal.index(label)]) for label in (LINE, IMPORT)))
+        if fault:
+            return row(cells=cells, faults=(fault,), origin=origin)
     verdict = row_verdict([cells[normal.index(column)] for column in COLUMNS])
     faults = tuple(
         (value, column) for value, column in zip(verdict, COLUMNS, strict=True) if isinstance(value, Code)
@@ -279,37 +332,54 @@ def _row(record: Expected, labels: tuple[str, ...], lines_before: int) -> Row | 
     return row(cells=cells, values=None if faults else values, faults=faults, origin=origin)
 
 
+def _identity(line: str, cell: str) -> tuple[Origin | None, tuple[Code, str] | None]:
+    """Read which row a corrected row was: as far as it is known, and what is wrong with that."""
+    token = TOKEN.fullmatch(cell)
+    origin = _origin(*token.groups()) if token else None
+    number = re.fullmatch("0*([0-9]{1,18})", cell)
+    if not token and not number:
+        return None, (Code.TYPE_ERROR if cell else Code.BLANK_CELL, IMPORT)
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", line) or (origin and origin[1] != int(line)):
+        return origin, (Code.TYPE_ERROR if line else Code.BLANK_CELL, LINE)
+    # A number alone was written by earlier versions, and proves nothing.
+    return origin or (int(cell), int(line), ""), None
+
+
+def _origin(import_id: str, line: str, digits: str) -> Origin:
+    return int(import_id), int(line), digits
+
+
 @attrs.frozen(kw_only=True)
 class Settled:
     """What must become of the rows of an upload that is let in.
 
     Attributes:
         table: The users who are there then, in order.
-        rejected: The rows that are refused, in the order of the file.
-        mended: The rows of other imports that are mended by it.
+        rejected: The rows that are rejected, in the order of the file.
+        corrected: The rejected rows of other imports that are corrected by it.
         registered: How many rows became new users.
         updated: How many rows changed users.
         unchanged: How many rows changed nothing.
-        refused: Whether so many rows are refused that the whole upload is.
+        refused: Whether so many rows are rejected that the whole upload is refused.
     """
 
     table: tuple[Values, ...]
     rejected: tuple[Row, ...]
-    mended: frozenset[Origin] = frozenset()
+    corrected: frozenset[Origin] = frozenset()
     registered: int = 0
     updated: int = 0
     unchanged: int = 0
     refused: bool = False
 
 
-def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], loaded: int | None) -> Settled:
+def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], correctable: frozenset[Origin]) -> Settled:
     """Bring the rows together with the table.
 
     Args:
         sheet: The upload.
         policy: The operator's settings.
         table: The users who are there.
-        loaded: The only import that can be corrected, if there is one; nobody did so yet.
+        correctable: The rows that imports in force rejected; none of them is corrected yet.
     """
     bad = tuple(row for row in sheet.rows if not row.values)
     if policy.max_rejected.text.isdigit() and len(bad) > int(policy.max_rejected.text):
@@ -317,7 +387,8 @@ def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], loaded: int
     before = {_key(values, policy): place for place, values in enumerate(table)}
     keys = dict(before)
     after = list(table)
-    mended: set[Origin] = set()
+    corrected: set[Origin] = set()
+    mentioned: set[Origin] = set()
     rejected = []
     for row in sheet.rows:
         if not row.values:
@@ -325,19 +396,21 @@ def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], loaded: int
             continue
         key = _key(row.values, policy)
         code = (
-            Code.ALREADY_CORRECTED
-            if row.origin in mended
-            else Code.NOTHING_TO_CORRECT
-            if row.origin and row.origin[0] != loaded
+            Code.NOTHING_TO_CORRECT
+            if row.origin and row.origin not in correctable
+            else Code.ALREADY_CORRECTED
+            if row.origin in mentioned
             else Code.DUPLICATE_ROW
             if policy.unique_by and key in keys and policy.on_duplicate is OnDuplicate.REJECT
             else None
         )
+        if row.origin:
+            mentioned.add(row.origin)
         if code:
             rejected.append(attrs.evolve(row, values=None, faults=((code, None),)))
             continue
         if row.origin:
-            mended.add(row.origin)
+            corrected.add(row.origin)
         if not policy.unique_by or key not in keys:
             keys[key] = len(after)
             after.append(row.values)
@@ -351,7 +424,7 @@ def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], loaded: int
     return Settled(
         table=tuple(after),
         rejected=tuple(rejected),
-        mended=frozenset(mended),
+        corrected=frozenset(corrected),
         registered=registered,
         updated=updated,
         unchanged=good - registered - updated,

@@ -19,6 +19,12 @@ _CELLS = (
     *("", " ", "\u3000", "\u200b", "x", "151", "-1", "a\u202eb", "a\x00b", "x" * 201, "\ufeff", "山田", "é"),
     *('"a,b"', '"a;b"', '"a\tb"', '"a\nb"', '"a\rb"', '"a\r\n\rb"', '"a""b"', '" "', '"' + "\n" * 99 + '"'),
     *('"a"b', 'a"b', '"a', 'a"', '"', "'", "'=1", '"' + "\n" * 100 + '"'),
+    *('"a,=1"', "a;'-1", "a|@b", " ''+1", "\uff1d1", '"\'\t=1"', '"x\n-1"', '"\'"'),
+)
+# What rows say which row they were; `with_proofs` fills in the proofs.
+_IDENTITIES = (
+    *(("3", "i1-3-?"), ("4", "i1-4-?"), ("3", "i1-3-?"), ("04", " i1-4-? "), ("4", "i1-3-?"), ("", "i1-4-?")),
+    *(("2", "i1-2-?"), ("3", "i2-3-?"), ("5", "i0-5-?"), ("3", "1"), ("3", ""), ("", ""), ("x", "i1-3-?x")),
 )
 _BLANK = ("", "", " ", "\t", ",,", ";;", '""', '"",""', " , , ", "\u200b;\u3000", '" "\t" "', ", ,;")
 _SEPARATOR_LINES = (
@@ -48,6 +54,23 @@ def _spelt(column: str) -> st.SearchStrategy[str]:
 
 
 @st.composite
+def _corrected(
+    draw: st.DrawFn, header: list[str], rows: st.SearchStrategy[str], delimiter: str
+) -> tuple[list[str], st.SearchStrategy[str]]:
+    """Put our columns behind those of the uploader, in some order; the last cells may be missing."""
+    own = draw(st.permutations(["rollcall_line", "rollcall_import", "rollcall_record", "rollcall_reason"]))
+    own = own[: draw(st.sampled_from([4, 4, 4, 3, 2]))]
+
+    def written(row: str, identity: tuple[str, str], missing: int) -> str:
+        known = dict(zip(("rollcall_line", "rollcall_import"), identity, strict=True))
+        cells = [row, *(known.get(label, "") for label in own)]
+        return delimiter.join(cells[: len(cells) - missing])
+
+    missing = st.sampled_from([0, 0, 0, 1, 2])
+    return [*header, *own], st.builds(written, rows, st.sampled_from(_IDENTITIES), missing)
+
+
+@st.composite
 def _texts(draw: st.DrawFn) -> str:
     """Files as people make them, and a little worse."""
     delimiter = draw(st.sampled_from(_DELIMITERS))
@@ -59,12 +82,15 @@ def _texts(draw: st.DrawFn) -> str:
     cells = st.integers(0, 7).flatmap(lambda one: st.sampled_from(_GOOD_CELLS if one else _CELLS))
     rows = st.lists(cells, min_size=len(header), max_size=len(header)).map(delimiter.join)
     other_rows = st.lists(cells, max_size=6).map(delimiter.join) | st.sampled_from(_BLANK)
+    rows |= rows | other_rows
+    if draw(st.integers(0, 3)) == 0:
+        header, rows = draw(_corrected(header, rows, delimiter))
     lines = [
         *draw(_sometimes(_BLANK)),
         *([draw(st.sampled_from(separator_lines))] if delimiter in "|:" else draw(_sometimes(separator_lines))),
         *draw(_sometimes(_BLANK)),
         delimiter.join(header),
-        *draw(st.lists(rows | rows | other_rows, max_size=8)),
+        *draw(st.lists(rows, max_size=8)),
     ]
     usual = draw(st.sampled_from(_ENDS))
     text = "".join(line + draw(st.sampled_from((*[usual] * 8, *_ENDS))) for line in lines)

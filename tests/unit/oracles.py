@@ -70,22 +70,27 @@ def row_verdict(cells: Sequence[str]) -> tuple[str | int | Code, ...]:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Where a quoted cell runs away, and a record is too long."""
+    """Where a quoted cell runs away and a record is too long, and how many characters of that are kept."""
 
     quoted_bytes: int = 64 * KIB
     quoted_line_ends: int = 100
     record_bytes: int = KIB * KIB
+    beginning: int = 64 * KIB
 
 
 @attrs.frozen
 class Expected:
-    """One record as the contract wants it; its cells count only where it has no fault."""
+    """One record as the contract wants it; its cells count only where it has no fault.
+
+    A record that has not ended is the last one, and has no line end.
+    """
 
     line: int
     last_line: int
     text: str
     cells: tuple[str, ...]
     fault: Code | None = None
+    ended: bool = True
 
 
 def read_records(text: str, delimiter: str, limits: Limits = Limits()) -> list[Expected]:
@@ -141,8 +146,9 @@ def read_record(text: str, start: int, line: int, delimiter: str, limits: Limits
         if malformed
         else None
     )
-    record = Expected(line, line + line_ends, raw, () if fault else tuple(cells), fault)
-    return record, at + len(_line_end_at(text, at))
+    line_end = _line_end_at(text, at)
+    record = Expected(line, line + line_ends, raw, () if fault else tuple(cells), fault, ended=bool(line_end))
+    return record, at + len(line_end)
 
 
 def _closing_quote(text: str, opening: int, limits: Limits) -> int | None:
