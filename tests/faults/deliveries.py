@@ -209,11 +209,10 @@ class WatchedImporting:
         model, upload = delivery.model, delivery.upload
         delivery.claim(model.settling(upload), lambda: self.inner.commit(receipt))
         assert delivery.verdict is not None
-        assert self.import_id is not None
-        model.commit(upload, delivery.verdict, self.import_id)
+        model.commit(upload, delivery.verdict, self.verdict.import_id, self.verdict.secret)
         delivery.held.pop(delivery, None)
         delivery.committed = True
-        delivery.import_id = self.import_id
+        delivery.import_id = self.verdict.import_id
         delivery.reach("committed")
 
 

@@ -3,17 +3,20 @@
 It knows docs/adr and the contract, and shares no rule with `rollcall.domain`: no `admit`, no `judge`, no counts.
 """
 
+import hashlib
+import re
 from collections import Counter
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
 
 User = tuple[str, str, int]
-Origin = tuple[int, int]
+# Import, line and proof, as the column `rollcall_import` has them.
+Origin = tuple[int, int, str]
 Identity = tuple[str, str]
 
 # How old an upload has to be that is swept up, and how long ago its last message; and how old it may be.
@@ -21,6 +24,12 @@ PATIENCE = timedelta(hours=1)
 TOO_OLD = timedelta(days=1)
 
 _SETTLING = "settling"
+_token = re.compile(r"\bi([0-9]+)-([0-9]+)-([0-9a-f]{24})\b")
+
+
+def origins_in(text: str) -> set[Origin]:
+    """Find the rejected rows that a text names."""
+    return {(int(import_id), int(line), proof) for import_id, line, proof in _token.findall(text)}
 
 
 @attrs.frozen
@@ -30,14 +39,14 @@ class Row:
     Attributes:
         line: Where it stands.
         user: Whom it holds; None if it is bad.
-        origin: The import and the line of the row that it mends, if it is to mend one.
-        first: The same for every row that comes of one row of a list by being mended.
+        origin: The rejected row that it is to correct, where it names one.
+        first: The same for every row that comes of one row of a list by being corrected.
     """
 
     line: int
     user: User | None
     origin: Origin | None = None
-    first: object = None
+    first: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -61,9 +70,10 @@ class Dropped:
         return self.key, self.version
 
     @property
-    def corrects(self) -> int | None:
-        """The import whose rejected rows it says it holds."""
-        return next((row.origin[0] for row in self.rows if row.origin), None)
+    def corrects(self) -> Origin | None:
+        """The first origin that names an import; if none does, the first."""
+        origins = [row.origin for row in self.rows if row.origin]
+        return next((origin for origin in origins if origin[0]), origins[0] if origins else None)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,10 +82,10 @@ class Verdict:
 
     Attributes:
         because_of: The import that decided it, where another did.
-        rejected: The lines of the rows that are refused.
+        rejected: The lines of the rows that are rejected.
         new: Who becomes a user, in order.
         changed: Which users are changed: their place in the table, and what they become.
-        mended: The rejected rows that are mended by it.
+        corrected: The rejected rows that are corrected by it.
     """
 
     status: str
@@ -87,7 +97,7 @@ class Verdict:
     rejected: tuple[int, ...] = ()
     new: tuple[User, ...] = ()
     changed: tuple[tuple[int, User], ...] = ()
-    mended: frozenset[Origin] = frozenset()
+    corrected: frozenset[Origin] = frozenset()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -109,12 +119,14 @@ class Entry:
 
     Attributes:
         turn: Of all that were committed, the how-manieth it was.
+        secret: What proves which rows it rejected.
     """
 
     import_id: int
     upload: Dropped
     verdict: Verdict
     turn: int
+    secret: bytes = attrs.field(repr=False)
     undone: bool = False
 
     @property
@@ -126,6 +138,13 @@ class Entry:
     def in_force(self) -> bool:
         """Whether its users are in the table."""
         return self.registered and not self.undone
+
+    def rejected(self, origin: Origin) -> bool:
+        """Whether it rejected such a row of its own, which nobody can say who has not seen its proof."""
+        _, line, proof = origin
+        mine = hashlib.sha256(self.secret + str(line).encode()).hexdigest()[:24]
+        own = all(row.origin is None for row in self.upload.rows)
+        return own and line in self.verdict.rejected and proof == mine
 
 
 @attrs.define
@@ -144,6 +163,7 @@ class Model:
     ledger: dict[Identity, Entry] = attrs.Factory(dict)
     table: list[Registered] = attrs.Factory(list)
     corrections: dict[Origin, int] = attrs.Factory(dict)
+    import_ids: list[int] = attrs.Factory(list)
     queued: dict[Identity, list[datetime]] = attrs.Factory(dict)
     _turn: int = 0
 
@@ -192,9 +212,9 @@ class Model:
                 if other.upload.content == upload.content:
                     return Verdict(status="skipped", code="repeat", because_of=other.import_id)
         if upload.corrects is not None:
-            mended = self.entry(upload.corrects)
-            correctable = mended and mended.in_force
-            return None if correctable else Verdict(status="refused", code="nothing-to-correct")
+            if self._was_rejected(upload.corrects):
+                return None
+            return Verdict(status="refused", code="nothing-to-correct")
         before = [other for other in others if other.upload.key == upload.key]
         last = max(before, key=lambda other: other.turn, default=None)
         if last and self._updates and upload.modified < last.upload.modified:
@@ -212,21 +232,21 @@ class Model:
         here: dict[object, int] = {}
         new: list[User] = []
         changed: dict[int, User] = {}
-        mended: set[Origin] = set()
+        corrected: set[Origin] = set()
         mentioned: set[Origin] = set()
         for row in upload.rows:
             if not row.user:
                 continue
             who = self._who(row.user)
             known = bool(self.policy.unique_by) and (who in there or who in here)
-            cannot_mend = row.origin and not self._correctable(row.origin, mentioned)
+            uncorrectable = row.origin and not self._correctable(row.origin, mentioned)
             if row.origin:
                 mentioned.add(row.origin)
-            if cannot_mend or (known and self.policy.on_duplicate is OnDuplicate.REJECT):
+            if uncorrectable or (known and self.policy.on_duplicate is OnDuplicate.REJECT):
                 rejected.add(row.line)
                 continue
             if row.origin:
-                mended.add(row.origin)
+                corrected.add(row.origin)
             if not known:
                 here[who] = len(new)
                 new.append(row.user)
@@ -245,20 +265,21 @@ class Model:
             rejected=tuple(sorted(rejected)),
             new=tuple(new),
             changed=really,
-            mended=frozenset(mended),
+            corrected=frozenset(corrected),
         )
 
-    def commit(self, upload: Dropped, verdict: Verdict, import_id: int) -> None:
-        """Take in what was committed."""
+    def commit(self, upload: Dropped, verdict: Verdict, import_id: int, secret: bytes) -> None:
+        """Take in what was committed, under a number that no other verdict ever had."""
         self._turn += 1
         mine = self.ledger.get(upload.identity)
-        assert mine is None or mine.import_id == import_id
-        assert mine is not None or self.entry(import_id) is None
+        assert mine is None or not mine.in_force, "a verdict in force was replaced"
+        assert import_id not in self.import_ids
+        self.import_ids.append(import_id)
         for place, user in verdict.changed:
             self.table[place].user = user
         self.table += [Registered(user, import_id) for user in verdict.new]
-        self.corrections |= dict.fromkeys(verdict.mended, import_id)
-        self.ledger[upload.identity] = Entry(import_id, upload, verdict, self._turn)
+        self.corrections |= dict.fromkeys(verdict.corrected, import_id)
+        self.ledger[upload.identity] = Entry(import_id, upload, verdict, self._turn, secret)
 
     def undo(self, import_id: int) -> int | None:
         """Take an import back.
@@ -324,11 +345,13 @@ class Model:
         values = dict(zip(("name", "country", "age"), user or (), strict=False))
         return tuple(values.get(column) for column in self.policy.unique_by)
 
+    def _was_rejected(self, origin: Origin) -> bool:
+        """Whether a verdict in force rejected this very row."""
+        entry = self.entry(origin[0])
+        return entry is not None and entry.in_force and entry.rejected(origin)
+
     def _correctable(self, origin: Origin, mentioned: set[Origin]) -> bool:
-        mended = self.entry(origin[0])
-        return (
-            mended is not None and mended.in_force and origin not in self.corrections and origin not in mentioned
-        )
+        return self._was_rejected(origin) and origin not in self.corrections and origin not in mentioned
 
     def _too_many(self, rejected: int, read: int, *, so_far: bool = False) -> bool:
         text = self.policy.max_rejected.text

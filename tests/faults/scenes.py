@@ -216,8 +216,8 @@ def _redelivered(stage: _Stage) -> Scene:
     return attrs.evolve(scene, deliveries=deliveries)
 
 
-def _mended(stage: _Stage) -> Scene:
-    """The rejected rows come back, all but one of them mended."""
+def _corrected(stage: _Stage) -> Scene:
+    """The rejected rows are uploaded again, all but one of them corrected."""
     scene = _in_a_folder(stage)
     original = made_upload("original.csv", rows=ROWS, bad_share=0.3)
     delivery, _ = _local(stage.folder, original, {"ROLLCALL_DATABASE_URL": stage.database_url}, 0)
@@ -229,10 +229,10 @@ def _mended(stage: _Stage) -> Scene:
     writer.writerow(header)
     good = {}
     for line, row in enumerate(rows[1:], 2):
-        good[line] = (f"Canary mended {line}", "Japan", 30)
+        good[line] = (f"Canary corrected {line}", "Japan", 30)
         writer.writerow([*map(str, good[line]), *row[3:]])
     writer.writerow(rows[0])
-    upload = FaultyUpload("mended.csv", text.getvalue().encode(), good, frozenset({min(original.bad)}))
+    upload = FaultyUpload("corrected.csv", text.getvalue().encode(), good, frozenset({min(original.bad)}))
     return attrs.evolve(
         scene,
         deliveries=partial(_local, stage.folder, upload, {"ROLLCALL_DATABASE_URL": stage.database_url}),
@@ -284,7 +284,7 @@ def scenes(
             "a local file": partial(_in_a_folder, stage),
             "a local file, compared with who is there": partial(_compared, stage),
             "a local file that updates": partial(_updating, stage),
-            "mended rows": partial(_mended, stage),
+            "corrected rows": partial(_corrected, stage),
             "a file that is refused": partial(_refused, stage),
             "a second delivery": partial(_redelivered, stage),
             "an object of S3": lambda: _in_s3(stage, client, new_bucket(True), by_event=False),  # noqa: FBT003 - versioned

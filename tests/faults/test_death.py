@@ -37,7 +37,7 @@ SCENES = (
     "a local file",
     "a local file, compared with who is there",
     "a local file that updates",
-    "mended rows",
+    "corrected rows",
     "a file that is refused",
     "a second delivery",
     "an object of S3",

@@ -1,11 +1,13 @@
 """A bucket, a queue, an operator and whatever breaks, against a simple model that says what must come of it.
 
 In memory and against PostgreSQL, step by step: put, overwrite, deliver, redeliver, be killed or cut at any point,
-freeze there and thaw, undo, sweep, mend rejected rows and drop them back, decide anew what is tolerated.
+freeze there and thaw, undo, sweep, decide again what is tolerated; and correct rejected rows, also of verdicts
+that were replaced, save them as a spreadsheet does, forge what they say, and upload them again.
 `tests/contracts/test_agreement.py` holds the two adapters to each other; this holds both to what was promised.
 """
 
 import csv
+import hashlib
 import io
 import json
 from collections import Counter
@@ -31,7 +33,7 @@ from hypothesis.stateful import (
 from contracts.steps import NOON, asked, eventually
 from faults.campaigns import Campaign, Line
 from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
-from faults.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User
+from faults.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, origins_in
 from faults.quiet import require_quiet
 from faults.uploads import CANARY
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
@@ -68,12 +70,83 @@ policies = st.builds(
 )
 # Somebody new, somebody who may be there already, or nobody that can be registered.
 rows = st.lists(
-    st.sampled_from(("new", "new", "Ann", "Ann", "Ben", "bad")).flatmap(
+    st.sampled_from(("new", "new", "Ann", "Ben", "bad", "bad")).flatmap(
         lambda who: st.tuples(st.just(who), st.sampled_from(("Japan", "Norway")), st.integers(1, 2))
     ),
     max_size=4,
 )
 faults = st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.sampled_from(HOWS))
+
+
+FORGERIES = ("line", "import", "ledger", "bare")
+NEEDED = {*HEADER, "rollcall_line", "rollcall_import"}
+ORDERS = (
+    (*HEADER, "rollcall_line", "rollcall_reason", "rollcall_record", "rollcall_import"),
+    # That of earlier versions, and one that somebody likes better.
+    (*HEADER, "rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record"),
+    ("rollcall_line", "rollcall_import", "rollcall_reason", "rollcall_record", *HEADER),
+)
+
+
+@attrs.frozen
+class Spreadsheet:
+    """How somebody's spreadsheet saves a file.
+
+    Attributes:
+        order: Of the columns.
+        lost: How many cells are missing at the end of each row.
+        lost_from: The first row that lacks them; the header is row 0.
+        ended: Whether the last line has an end.
+    """
+
+    order: tuple[str, ...]
+    delimiter: str
+    encoding: str
+    line_end: str
+    lost: int
+    lost_from: int
+    ended: bool
+
+    def __call__(self, rows: list[dict[str, str]]) -> tuple[bytes, list[dict[str, str]]]:
+        """Save rows.
+
+        Returns:
+            The file; and of each row the cells that are read again from it.
+        """
+        kept = [
+            {label: row[label] for label in self.order[: len(self.order) - self.lost * (number >= self.lost_from)]}
+            for number, row in enumerate(rows, 1)
+        ]
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self.delimiter, lineterminator=self.line_end)
+        writer.writerows([self.order, *(row.values() for row in kept)])
+        content = text.getvalue() if self.ended else text.getvalue().removesuffix(self.line_end)
+        if not self.ended and len(kept[-1]) < len(self.order):
+            # Perhaps it was cut off, so nothing is added to it.
+            kept[-1] = {f"cell {number}": cell for number, cell in enumerate(kept[-1].values())}
+        return content.encode(self.encoding), kept
+
+
+spreadsheets = st.builds(
+    Spreadsheet,
+    order=st.sampled_from(ORDERS),
+    delimiter=st.sampled_from(",,;\t"),
+    encoding=st.sampled_from(("utf-8", "utf-8-sig", "utf-16")),
+    line_end=st.sampled_from(("\n", "\r\n")),
+    lost=st.sampled_from((0, 0, 1, 1, 2, 3)),
+    lost_from=st.integers(1, 3),
+    ended=st.booleans(),
+)
+
+
+def _opened(data: bytes) -> list[list[str]]:
+    """Open a file of rejected rows, in whatever form it is."""
+    text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    for delimiter in ",;\t":
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        if "rollcall_line" in rows[0]:
+            return rows
+    raise AssertionError("no delimiter fits")
 
 
 class Promises(RuleBasedStateMachine):
@@ -94,7 +167,7 @@ class Promises(RuleBasedStateMachine):
         self.held: dict[Delivery, set[object]] = {}
         self.owed: set[tuple[str, str]] = set()
         self.seen: dict[int, object] = {}
-        self.handed_out: dict[str, list[object]] = {}
+        self.handed_out: dict[str, tuple[int, list[Any]]] = {}
         self.model = Model(Policy())
         self.users: UserRepository
 
@@ -123,14 +196,23 @@ class Promises(RuleBasedStateMachine):
 
     # What people do
 
-    @rule(key=st.sampled_from(KEYS), what=rows, later=st.integers(0, 1), as_before=st.integers(0, 9))
-    def drop(self, key: str, what: list[tuple[str, str, int]], later: int, as_before: int) -> None:
+    @rule(
+        key=st.sampled_from(KEYS),
+        what=rows,
+        later=st.integers(0, 1),
+        as_before=st.integers(0, 9),
+        delivered=st.booleans(),
+    )
+    def drop(
+        self, *, key: str, what: list[tuple[str, str, int]], later: int, as_before: int, delivered: bool
+    ) -> None:
         """Somebody uploads, the same name and now and then the same content again."""
         self.step()
         if as_before < min(3, len(self.dropped)):
             before = self.dropped[-1 - as_before]
             anew = tuple(
-                row if row.origin else attrs.evolve(row, first=(self.steps, row.line)) for row in before.rows
+                row if before.corrects else attrs.evolve(row, first=(self.steps, *row.first[1:]))
+                for row in before.rows
             )
             self._put(key, before.content, anew, before.fault, later)
             return
@@ -140,9 +222,12 @@ class Promises(RuleBasedStateMachine):
             written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
             lines.append(f"{name},{country},x" if who == "bad" else written)
             user = None if who == "bad" else (name, country, age)
-            read.append(Row(line, user, first=(self.steps, line)))
+            read.append(Row(line, user, first=(self.steps, line, name, country)))
         self._put(key, "\n".join([*lines, ""]).encode(), tuple(read), None, later)
+        if delivered:
+            self._deliver(self.dropped[-1], again=False, point=None, how="")
 
+    @precondition(lambda self: self.steps % 4 == 0)
     @rule(key=st.sampled_from(KEYS))
     def drop_what_is_no_list(self, key: str) -> None:
         """Its header lacks a column, so no row of it can be read."""
@@ -173,8 +258,8 @@ class Promises(RuleBasedStateMachine):
     def undo(self, which: int) -> None:
         """An operator takes back what there is, and what there is not."""
         self.step()
-        known = sorted(entry.import_id for entry in self.model.ledger.values())
-        import_id = known[which % len(known)] if known and which < 6 else 10**6
+        known = self.model.import_ids[-6:]
+        import_id = known[which % len(known)] if which < 6 else 10**6
         busy = self.model.undoing(import_id) & set().union(*self.held.values())
         try:
             removed: int | None = self.users.undo(import_id, self.now())
@@ -188,11 +273,13 @@ class Promises(RuleBasedStateMachine):
         assert removed == self.model.undo(import_id)
 
     @precondition(lambda self: not self.open)
-    @rule(tolerance=st.sampled_from(TOLERANCES))
-    def decide_anew(self, tolerance: str) -> None:
-        """An operator tolerates more bad rows, or fewer, so that what was refused may be loaded."""
+    @rule(tolerance=st.sampled_from(TOLERANCES), on_duplicate=st.sampled_from(OnDuplicate))
+    def decide_again(self, tolerance: str, on_duplicate: OnDuplicate) -> None:
+        """An operator tolerates more bad rows and duplicates, or fewer: what was refused may be loaded."""
         self.step()
-        self.model.policy = attrs.evolve(self.model.policy, max_rejected=Tolerance.parse(tolerance))
+        self.model.policy = attrs.evolve(
+            self.model.policy, max_rejected=Tolerance.parse(tolerance), on_duplicate=on_duplicate
+        )
 
     @precondition(lambda self: self.dropped)
     @rule(hours=st.sampled_from((0, 1, 1, 30)), batch=st.integers(1, 3), lost=st.booleans())
@@ -222,24 +309,63 @@ class Promises(RuleBasedStateMachine):
                 self._deliver(upload, again=False, point=None, how="")
 
     @precondition(lambda self: self.handed_out)
-    @rule(which=st.integers(0, 9), mended=st.integers(0, 15), key=st.sampled_from(KEYS))
-    def drop_rejected_rows_back(self, which: int, mended: int, key: str) -> None:
-        """An uploader mends some of them, or none, be it of a verdict that has been replaced since."""
+    @rule(
+        which=st.integers(0, 29),
+        corrected=st.sampled_from((15, 15, 14, 13, 5, 1, 0)),
+        save=spreadsheets,
+        forgery=st.sampled_from((*[None] * 8, *FORGERIES)),
+        key=st.sampled_from(KEYS),
+        delivered=st.sampled_from((True, True, False)),
+    )
+    def upload_rejected_rows_again(
+        self, *, which: int, corrected: int, save: Spreadsheet, forgery: str | None, key: str, delivered: bool
+    ) -> None:
+        """An uploader corrects some of them, or none, perhaps of a verdict that has been replaced since."""
         self.step()
-        where = list(self.handed_out)[-1 - which % len(self.handed_out)]
-        text = self._report(where).decode("utf-8-sig")
-        table = list(csv.reader(io.StringIO(text, newline="")))
-        labels = table[0]
-        age, line, import_id = (labels.index(name) for name in ("age", "rollcall_line", "rollcall_import"))
+        # Two times out of three one that can be corrected, if there is any.
+        entries = {where: self.model.entry(import_id) for where, (import_id, _) in self.handed_out.items()}
+        in_force = [where for where, entry in entries.items() if entry and entry.in_force]
+        choice = in_force if in_force and which % 3 else list(self.handed_out)
+        where = choice[-1 - which // 3 % len(choice)]
+        _, people = self.handed_out[where]
+        labels, *table = _opened(self._report(where))
+        rows = [dict(zip(labels, cells, strict=True)) for cells in table]
+        for number, (row, (_, _, name, country)) in enumerate(zip(rows, people, strict=True)):
+            if corrected >> number & 1:
+                row |= {"name": row["name"] or name, "country": row["country"] or country, "age": "2"}
+        if forgery:
+            self._forge(rows[-1], forgery)
+        content, kept = save(rows)
         read = []
-        for number, (cells, first) in enumerate(zip(table[1:], self.handed_out[where], strict=True)):
-            if mended >> number & 1:
-                cells[age] = "2"
-            user = (cells[0], cells[1].strip(), int(cells[age])) if cells[age].isdigit() else None
-            read.append(Row(number + 2, user, (int(cells[import_id]), int(cells[line])), first))
-        written = io.StringIO(newline="")
-        csv.writer(written).writerows(table)
-        self._put(key, written.getvalue().encode(), tuple(read), None, 1)
+        for number, (row, first) in enumerate(zip(kept, people, strict=True)):
+            # Whole, but for what means nothing, or else known from what is left of it.
+            whole = row.keys() >= NEEDED
+            token = row["rollcall_import"] if whole else "\n".join(row.values())
+            origins = origins_in(token)
+            if whole and not origins:
+                origins = {(int(token), int(row["rollcall_line"]), "")}
+            good = whole and row["age"].isdigit()
+            user = (row["name"], row["country"].strip(), int(row["age"])) if good else None
+            read.append(Row(number + 2, user, origins.pop() if len(origins) == 1 else None, first))
+        self._put(key, content, tuple(read), None, 1)
+        if delivered:
+            self._deliver(self.dropped[-1], again=False, point=None, how="")
+
+    def _forge(self, row: dict[str, str], forgery: str) -> None:
+        """Have a row say that it stands for another, or that another ledger rejected it."""
+        known = origins_in(row["rollcall_import"])
+        if not known:
+            return  # it is forged already
+        [(import_id, line, proof)] = known
+        match forgery:
+            case "line":
+                line = line % 4 + 2
+            case "import":
+                import_id = self.model.import_ids[line % len(self.model.import_ids)]
+            case "ledger":
+                proof = hashlib.sha256(proof.encode()).hexdigest()[:24]
+        row["rollcall_line"] = str(line)
+        row["rollcall_import"] = str(import_id) if forgery == "bare" else f"i{import_id}-{line}-{proof}"
 
     def _put(self, key: str, content: bytes, read: tuple[Row, ...], fault: str | None, later: int) -> None:
         self.time += timedelta(seconds=later)
@@ -325,7 +451,7 @@ class Promises(RuleBasedStateMachine):
                 self._require_reports(receipt, mine.upload, stored)
                 if receipt.rejected_rows:
                     bad = [row.first for row in mine.upload.rows if row.line in mine.verdict.rejected]
-                    self.handed_out[receipt.rejected_rows] = bad
+                    self.handed_out[receipt.rejected_rows] = mine.import_id, bad
                 self.seen[mine.import_id] = seen
 
     def _require_as_it_must_be(self, receipt: Receipt, mine: Entry) -> None:
@@ -341,8 +467,7 @@ class Promises(RuleBasedStateMachine):
         """But for the receipt of a worker that ended, or is frozen, between its commit and that."""
         assert bool(receipt.rejected_rows) == bool(receipt.counts.rejected)
         if receipt.rejected_rows:
-            text = self._report(receipt.rejected_rows).decode("utf-8-sig")
-            assert len(list(csv.DictReader(io.StringIO(text, newline="")))) == receipt.counts.rejected
+            assert len(_opened(self._report(receipt.rejected_rows))) == 1 + receipt.counts.rejected
         if upload.identity not in self.owed:
             assert stored is not None, "there is no receipt"
             assert json.loads(stored) == json.loads(to_json(receipt)), "the receipt is not that of the ledger"
@@ -451,10 +576,11 @@ class OnPostgres(Promises):
             self.held.pop(delivery, None)
 
     @invariant()
-    def each_rejected_row_was_mended_once(self) -> None:
+    def each_rejected_row_was_corrected_once(self) -> None:
         """By the import that the model has."""
         corrections = self.behind.execute("select import_id, line, corrected_by from corrections")
-        assert {(import_id, line): by for import_id, line, by in corrections} == self.model.corrections
+        expected = {(import_id, line): by for (import_id, line, _), by in self.model.corrections.items()}
+        assert {(import_id, line): by for import_id, line, by in corrections} == expected
 
     def table(self) -> dict[int, list[User]]:
         """Looked at from behind."""
