@@ -5,6 +5,7 @@ What unit tests prove on memory is worth as much as this.
 
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -49,6 +50,19 @@ SMALL = (
     b"name,country,age\nAnn,Norway,41\nBen,Japan,x\n",
     b"name,country,age\n",
     b"name,country,age,\0\r\nAnn,Norway,41,\0\r\n",
+    b"name,country,age\nAnn,Norway,41\nDee,Japan,x\nEli,Japan,x\n",
+)
+# What people do to rejected rows: nothing, correct all or one of them, save them without the last cell, or change
+# the line, import or proof of a row.
+CORRECTIONS = (
+    (rb"", b""),
+    (rb"(?m),x,", b",7,"),
+    (rb"Dee,Japan,x,", b"Dee,Japan,7,"),
+    (rb"(?m),[^,\r\n]*(?=\r\n)", b""),
+    (rb",x,\d+,(.*)-\d+-", rb",7,2,\1-2-"),
+    (rb",x,(.*)i\d+-", rb",7,\1i2-"),
+    (rb",x,(.*)[0-9a-f](?=\r\n)", rb",7,\g<1>z"),
+    (rb",x,(.*)i(\d+)-.*(?=\r\n)", rb",7,\1\2"),
 )
 
 policies = st.builds(
@@ -186,6 +200,28 @@ class Agreement(RuleBasedStateMachine):
         self.uploads.put(key, io.BytesIO(data))
         self.references = [listed.reference for listed in self.uploads.list()]
 
+    @precondition(lambda self: self._rejected_rows())
+    @rule(
+        which=st.integers(0, 20),
+        corrections=st.lists(st.sampled_from(CORRECTIONS), min_size=1, max_size=2),
+        key=st.sampled_from(KEYS),
+        policy=st.just(Policy()) | policies,
+    )
+    def upload_rejected_rows_again(
+        self, which: int, corrections: list[tuple[bytes, bytes]], key: str, policy: Policy
+    ) -> None:
+        """Somebody corrects rejected rows, or breaks what they say."""
+        files = self._rejected_rows()
+        data = files[which % len(files)]
+        for pattern, replacement in corrections:
+            data = re.sub(pattern, replacement, data)
+        self.drop(key, data)
+        self._deliver_newest(key, policy)
+
+    def _rejected_rows(self) -> list[bytes]:
+        reports = self.memory.reports.contents()
+        return [data for data in reports.values() if isinstance(data, bytes)]
+
     @precondition(lambda self: self.references)
     @rule(
         which=st.integers(0, 20),
@@ -211,15 +247,18 @@ class Agreement(RuleBasedStateMachine):
     @rule(key=st.sampled_from((*KEYS, "missing.csv")))
     def deliver_newest(self, key: str) -> None:
         """A person names a key and no version."""
+        self._deliver_newest(key, Policy())
+
+    def _deliver_newest(self, key: str, policy: Policy) -> None:
         reference = ObjectReference(key=key)
         outcomes = [
-            side.deliver(self.uploads, reference, Policy(), again=False, breaks_off=False)
+            side.deliver(self.uploads, reference, policy, again=False, breaks_off=False)
             for side in (self.memory, self.real)
         ]
 
         assert outcomes[0] == outcomes[1]
 
-    @rule(import_id=st.integers(0, 4))
+    @rule(import_id=st.integers(0, 8))
     def undo(self, import_id: int) -> None:
         """An operator takes back what there is, and what there is not."""
         assert self.memory.undo(import_id) == self.real.undo(import_id)
