@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,19 @@ def test_blank_rows_before_the_header_are_passed_over(delimiter: str, blank: str
 
     assert _header(f"\n{says}\n{row}\n\n{header}\n").positions == (0, 1, 2)
     assert delimiter == "|" or _header(f"{row}\n\n{row}\n{header}\n").positions == (0, 1, 2)
+
+
+@pytest.mark.parametrize("blank", [",", ";\r", "\t", " ", ";;\n,"])
+def test_many_blank_rows_before_the_header_cost_little(blank: str) -> None:
+    """They are not split one by one, up to five times each, and their lines still count."""
+    reader = RecordReader(iter([f"{blank}\n" * 1000 + ",".join(COLUMNS) + "\n"]))
+    split = RecordReader._scan  # noqa: SLF001 - what is costly
+
+    with patch.object(RecordReader, "_scan", autospec=True, side_effect=split) as splits:
+        assert isinstance(read_header(reader), Header)
+
+    assert reader.line == 1000 * (1 + blank.count("\n")) + 2
+    assert splits.call_count <= 5
 
 
 def test_a_missing_label_is_named_beside_those_that_were_found() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import attrs
 
@@ -108,11 +108,12 @@ def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | N
     marks = str.maketrans("", "", "".join(delimiters) + '"')
     while True:
         reader.take_empty_lines()
+        reader.take_run(_blank_rows("".join(delimiters)))
         first = reader.peek(delimiters[0])
         if not first or first.fault is Code.RECORD_TOO_LONG or not is_blank(first.text.translate(marks)):
             return first
         for delimiter in delimiters:
-            record = reader.peek(delimiter)
+            record = first if delimiter == delimiters[0] else reader.peek(delimiter)
             if record and record.fault is Code.RECORD_TOO_LONG:
                 return record
             if record and not record.fault and all(map(is_blank, record.cells)):
@@ -120,6 +121,14 @@ def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | N
                 break
         else:
             return first
+
+
+@lru_cache
+def _blank_rows(delimiters: str) -> re.Pattern[str]:
+    """Make the pattern of any number of short rows, each blank under some delimiter: so many cost little."""
+    white_space = "".join(set(WHITE_SPACE) - set("\r\n"))
+    blank = "|".join(f"[{re.escape(white_space + delimiter)}]{{0,100}}" for delimiter in delimiters)
+    return re.compile(rf"(?:(?:{blank})\r?\n)*")
 
 
 def _not_split(code: Code, delimiter: str) -> Fault:
