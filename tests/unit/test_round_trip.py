@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import attrs
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application import import_users
 from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, REASON, RECORD
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.screening import screen
 from rollcall.application.spreadsheets import safe_text
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt, Status
@@ -335,6 +338,23 @@ def _half_corrected(world: World) -> tuple[list[list[str]], Receipt]:
     rows[1][2] = "2"
     strict = attrs.evolve(world, policy=Policy(max_rejected=Tolerance("0")))
     return rows, strict.drop("b.csv", PLAIN.save(rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "times"), [("x\n", 1), ("{known}\n{known}\n", 2)], ids=["nothing known", "origins known"]
+)
+def test_corrected_rows_are_judged_again_only_if_needed(rows: str, times: int) -> None:
+    """A file of them that is refused holds no origin, so it is written again where it held one."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    header, known = world.rejected_rows(first).decode("utf-8-sig").splitlines()
+
+    with patch.object(import_users, "screen", wraps=screen) as judged:
+        refused = world.drop("b.csv", f"{header}\n{rows.format(known=known)}".encode())
+
+    assert (refused.status, refused.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
+    assert {row[-1][:3] for row in opened(world.rejected_rows(refused))[1:]} == {"i0-"}
+    assert judged.call_count == times
 
 
 def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good_rows() -> None:

@@ -29,7 +29,7 @@ from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRows
 from rollcall.application.reports import LONGEST_REPORT_NAME, RECEIPT_NAME, folders_of
-from rollcall.application.screening import Screened, screen, why_turned_down
+from rollcall.application.screening import Screened, origins, screen, why_turned_down
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
@@ -426,11 +426,10 @@ class _Import:
         with self._rereading():
             reader, header = self._read_from_start(stream)
             if isinstance(header, Header) and header.corrects:
-                for screened in screen(reader, header):
-                    for origin in screened.origins:
-                        if origin.import_id != NO_IMPORT:
-                            return origin
-                        first = first or origin
+                for origin in origins(reader, header):
+                    if origin.import_id != NO_IMPORT:
+                        return origin
+                    first = first or origin
         return first
 
     def _load(self, stream: BinaryIO, importing: Importing) -> Receipt:
@@ -476,9 +475,9 @@ class _Import:
             importing.withhold()
         settlement = importing.settle() if registering else Settlement(registered=0)
         refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
-        if settlement.turned_down or (refused and header.corrects):
+        keep_origins = not (refused and header.corrects)
+        if settlement.turned_down or (rejected.holds_origins and not keep_origins):
             rejected = self._new_rejected_rows(spool, importing.verdict)
-            keep_origins = not (refused and header.corrects)
             self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=keep_origins)
         decision = judge(self._tally, tolerance, overflowed=rejected.overflowed)
         if decision and registering:

@@ -17,7 +17,7 @@ from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
 from rollcall.application.reasons import reason
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
-from rollcall.application.spreadsheets import UNSAFE_DELIMITERS, restored_text, safe_row, safe_text
+from rollcall.application.spreadsheets import MARK, UNSAFE_DELIMITERS, restored_text, safe_row, safe_text
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE
@@ -63,6 +63,8 @@ class RejectedRow:
 
 def restored(record: Record, delimiter: str) -> Record:
     """Remove from the cells of a corrected row what made them safe in a spreadsheet."""
+    if MARK not in record.text:
+        return record
     return attrs.evolve(record, cells=[restored_text(cell, delimiter) for cell in record.cells])
 
 
@@ -121,6 +123,10 @@ class RejectedRows:
         verdict: The verdict that rejected them; `NO_VERDICT` where they cannot be corrected in this file.
         tried_before: The encodings that are tried before it on a file that comes without a mark.
         max_bytes: How much disk space may be used for the file, its copies included.
+
+    Attributes:
+        overflowed: Whether there was no room for all rows.
+        holds_origins: Whether any row was to correct a rejected row that is known.
     """
 
     def __init__(
@@ -144,6 +150,7 @@ class RejectedRows:
         # A store may write a copy. A file that is written again in UTF-8 takes three bytes for one at most, twice.
         self._bytes_left = max_bytes / (7 if self._tried_before else 2)
         self.overflowed = False
+        self.holds_origins = False
         # Incremental, for some encodings begin with a mark of their own, and must do so once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._verdict = NO_VERDICT if header.corrects else verdict
@@ -165,6 +172,7 @@ class RejectedRows:
             return
         cells = self._whole_cells(row.record)
         # A corrected row stands for the rejected row that it was to correct, if that is known.
+        self.holds_origins |= row.origin is not None
         origin = row.origin or self._verdict.origin(row.rejection.line)
         in_order = (  # of OWN_LABELS
             str(origin.line),
@@ -280,6 +288,8 @@ def _fit(cells: Iterable[str], delimiter: str) -> bool:
 
 def _cut(record: Record, delimiter: str) -> str:
     """Return as much of a record's raw text as can be read again from one cell."""
+    if len(record.text) < MAX_QUOTED_LINE_ENDS:
+        return record.text  # too short to reach any limit
     line_ends = list(islice(LINE_END.finditer(record.text), MAX_QUOTED_LINE_ENDS))
     text = record.text[: line_ends[-1].start()] if len(line_ends) == MAX_QUOTED_LINE_ENDS else record.text
     if len(text) < len(record.text) or record.fault is Code.RECORD_TOO_LONG:

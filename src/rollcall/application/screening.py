@@ -1,7 +1,7 @@
 """From records to users: every row is judged by the rules of `User`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import merge
+from functools import lru_cache
 
 import attrs
 
@@ -35,13 +35,6 @@ class Screened:
     accepted: Block
     rejected: Sequence[RejectedRow]
     blank: int
-
-    @property
-    def origins(self) -> Iterator[Origin]:
-        """The rejected rows that rows of the batch say they correct, good or bad, in the order of the file."""
-        good = zip(self.accepted.lines, self.accepted.origins or (), strict=False)
-        bad = ((row.rejection.line, row.origin) for row in self.rejected if row.origin)
-        return (origin for _, origin in merge(good, bad))
 
     @property
     def read(self) -> int:
@@ -92,6 +85,20 @@ def _accept_run(reader: RecordReader, clean: Iterable[CleanRecords], screening: 
     return False
 
 
+def origins(reader: RecordReader, header: Header) -> Iterator[Origin]:
+    """Read which rejected rows the further rows of a file of corrected rows claim to correct, good rows or bad.
+
+    Args:
+        reader: The upload behind its header.
+        header: How to understand it.
+    """
+    while records := reader.take_some(header.delimiter, JUDGED_CHARACTERS):
+        for record in records:
+            origin, _ = read_origin(_as_meant(record, header), header)
+            if origin:
+                yield origin
+
+
 class Screening:
     """Judges records and keeps what became of them until it is handed on.
 
@@ -132,11 +139,8 @@ class Screening:
     def judge(self, record: Record) -> None:
         """Take one record, whatever it holds."""
         self.characters += max(len(record.text), LEAST_CHARACTERS_OF_A_RECORD)
-        record = _completed(record, self._header)
-        origin, unidentified = None, None
-        if self._header.corrects:
-            record = restored(record, self._header.delimiter)
-            origin, unidentified = read_origin(record, self._header)
+        record = _as_meant(record, self._header)
+        origin, unidentified = read_origin(record, self._header) if self._header.corrects else (None, None)
         user = (unidentified,) if unidentified else self._read_user(record)
         if isinstance(user, User):
             self._rows.append(_as_row(user))
@@ -157,7 +161,7 @@ class Screening:
         return screened
 
     def _read_user(self, record: Record) -> User | tuple[Fault, ...]:
-        fault = _record_fault(record, len(self._header.labels))
+        fault = _record_fault(record.fault, len(record.cells), len(self._header.labels))
         if fault:
             return (fault,)
         user = User.parse([record.cells[position] for position in self._header.positions])
@@ -165,6 +169,12 @@ class Screening:
             user = (self._next_turned_down[1],)
             self._next_turned_down = next(self._turned_down, None)
         return user
+
+
+def _as_meant(record: Record, header: Header) -> Record:
+    """Undo what a spreadsheet, or the guard against it, has done to a record."""
+    record = _completed(record, header)
+    return restored(record, header.delimiter) if header.corrects else record
 
 
 def _completed(record: Record, header: Header) -> Record:
@@ -182,16 +192,16 @@ def _is_blank_row(record: Record) -> bool:
     return record.fault is None and all(map(is_blank, record.cells))
 
 
-def _record_fault(record: Record, width: int) -> Fault | None:
-    found = len(record.cells)
-    if record.fault is Code.MALFORMED_QUOTING:
+@lru_cache  # every row may have the same
+def _record_fault(code: Code | None, found: int, width: int) -> Fault | None:
+    if code is Code.MALFORMED_QUOTING:
         return Fault(
-            record.fault,
+            code,
             "the quotes of this row do not match; "
             'put a cell that holds a quote in quotes and double the quote: "Ann ""Nan"" Lee"',
         )
-    if record.fault:
-        return Fault(record.fault, f"the row {record.fault.says}; look for a line end that is missing")
+    if code:
+        return Fault(code, f"the row {code.says}; look for a line end that is missing")
     if found < width:
         return Fault(
             Code.MISSING_CELL,
