@@ -46,7 +46,7 @@ def test_files_that_are_no_lists_of_users_are_refused_with_what_was_found(
         "nobody": (
             HEADER + b"Ann,Chile,x\nBob,UK,-1\n",
             "too-many-rejections",
-            "2 of 2 rows refused: age is not a whole number, e.g. line 2; no row is good",
+            "2 of 2 rows rejected: age is not a whole number, e.g. line 2; no row is good",
         ),
     }
     for name, (content, _, _) in files.items():

@@ -176,7 +176,7 @@ def test_an_upload_is_refused_if_its_tolerance_is_exceeded(text: str, read: int,
     assert not decision or (decision.status, decision.code) == (Status.REFUSED, Code.TOO_MANY_REJECTIONS)
     assert (
         not decision
-        or f"{rejected} of {counted(read, 'row')} refused: name is blank, e.g. line 2" in decision.message
+        or f"{rejected} of {counted(read, 'row')} rejected: name is blank, e.g. line 2" in decision.message
     )
     assert not decision or decision.message.endswith(
         "no row is good" if read == rejected else f"tolerated: {text}"

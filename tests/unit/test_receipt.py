@@ -169,16 +169,16 @@ def test_the_headline_names_the_most_frequent_fault_and_an_example() -> None:
     tally = Tally(read=1)
     tally.reject(Rejection(7, 7, (Fault(Code.MISSING_CELL, "the row has too few"),)))
 
-    assert tally.headline() == "1 of 1 row refused: the row has too few cells, e.g. line 7"
+    assert tally.headline() == "1 of 1 row rejected: the row has too few cells, e.g. line 7"
 
     tally.read = 1234
     tally.reject(Rejection(9, 9, (Fault(Code.TYPE_ERROR, "age is bad", "age"),)))
 
-    assert tally.headline() == "2 of 1,234 rows refused: the row has too few cells, e.g. line 7"
+    assert tally.headline() == "2 of 1,234 rows rejected: the row has too few cells, e.g. line 7"
 
     tally.reject(Rejection(12, 12, (Fault(Code.TYPE_ERROR, "age is bad", "age"),)))
 
-    assert tally.headline() == "3 of 1,234 rows refused: age is not a whole number, e.g. line 9"
+    assert tally.headline() == "3 of 1,234 rows rejected: age is not a whole number, e.g. line 9"
 
 
 @given(receipt=receipts)

@@ -223,6 +223,6 @@ class Tally:
         """Say in one sentence how many rows were refused, and the fault to mend first with an example."""
         worst = self.totals[0]
         return (
-            f"{self.rejected:,} of {counted(self.read, 'row')} refused: "
+            f"{self.rejected:,} of {counted(self.read, 'row')} rejected: "
             f"{worst.column or 'the row'} {worst.code.says}, e.g. line {worst.first_line}"
         )

@@ -47,9 +47,9 @@ class Code(StrEnum):
     ALREADY_CORRECTED = "already-corrected", "was corrected before"
     # an upload, refused
     EMPTY_FILE = "empty-file", "holds nothing"
-    ENCODING_ERROR = "encoding-error", "is not in an encoding that is read here"
+    ENCODING_ERROR = "encoding-error", "is in none of the encodings that were tried"
     COMPRESSION_ERROR = "compression-error", "is damaged gzip"
-    SIZE_LIMIT = "size-limit", "is larger than is taken here"
+    SIZE_LIMIT = "size-limit", "is larger than the limit"
     SOURCE_UNREADABLE = "source-unreadable", "is archived or encrypted with a key of its owner"
     FORMAT_ERROR = "format-error", "is not a CSV"
     MISSING_LABEL = "missing-label", "has no column for a required label"
@@ -57,12 +57,12 @@ class Code(StrEnum):
     TOO_MANY_REJECTIONS = "too-many-rejections", "has more bad rows than are tolerated"
     NOTHING_TO_CORRECT = "nothing-to-correct", "corrects an import that is not loaded"
     TABLE_CONSTRAINT = "table-constraint", "breaks a constraint of the table"
-    KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of what is loaded already"
+    KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of a file that is already loaded"
     # an upload, loaded in part
-    ROWS_REJECTED = "rows-rejected", "has rows that were refused"
+    ROWS_REJECTED = "rows-rejected", "has rows that were rejected"
     # an upload, skipped
     REDELIVERY = "redelivery", "was imported already"
-    REPEAT = "repeat", "has the same content as an import before it"
+    REPEAT = "repeat", "has the same content as an earlier import"
     SUPERSEDED = "superseded", "is older than the version that is loaded"
     UNDONE = "undone", "was imported and undone"
     SOURCE_GONE = "source-gone", "is no longer there"
