@@ -1,1 +1,1 @@
-"""What Rollcall knows of users, uploads and imports: pure rules, no input or output."""
+"""The rules for users, uploads and imports: pure functions and values, without input or output."""

@@ -1,12 +1,12 @@
-"""Corrected rows: which rejected row each of them stands for, and the proof that it was rejected."""
+"""Corrected rows: the rejected row that each one corrects, and the proof that it was rejected."""
 
 import hashlib
 from typing import NamedTuple
 
 import attrs
 
-# The import of rejected rows that cannot be corrected where they are: those of a check, those of a refused file of
-# corrected rows, and those whose origin is unknown. No ledger has it.
+# The import id of rejected rows that cannot be corrected in their file: those of a check, those of a refused file
+# of corrected rows, and those whose origin is unknown. No ledger has this id.
 NO_IMPORT = 0
 
 # 96 bits: too many to guess, and short enough for a cell.
@@ -15,12 +15,12 @@ SECRET_BYTES = 32
 
 
 class Origin(NamedTuple):
-    """The rejected row that a corrected row stands for.
+    """The rejected row that a corrected row corrects.
 
     Attributes:
-        import_id: The import that rejected it.
-        line: The line on which it started in that import's upload.
-        proof: See `Verdict.origin`; empty in a file of an earlier version, which gave no proof.
+        import_id: The import that rejected the row.
+        line: The physical line, 1-based, on which the row started in that import's upload.
+        proof: See `Verdict.origin`. Empty in a file that an earlier version wrote, without a proof.
     """
 
     import_id: int
@@ -29,17 +29,17 @@ class Origin(NamedTuple):
 
     @property
     def provable(self) -> bool:
-        """Whether some ledger may confirm it."""
+        """Whether a ledger can confirm this origin."""
         return self.import_id != NO_IMPORT and self.proof != ""
 
 
 @attrs.frozen
 class Verdict:
-    """One verdict on one upload, as far as it proves which lines it rejected.
+    """The part of a verdict on an upload that proves which lines it rejected.
 
     Attributes:
-        import_id: Its number in the ledger.
-        secret: Random bytes that only the ledger keeps; empty for a verdict that proves nothing.
+        import_id: The verdict's number in the ledger.
+        secret: Random bytes that only the ledger keeps. Empty for a verdict that cannot prove anything.
     """
 
     import_id: int
@@ -48,8 +48,8 @@ class Verdict:
     def origin(self, line: int) -> Origin:
         """Return the origin of a line that this verdict rejects.
 
-        The proof is the beginning of the hexadecimal SHA-256 of the secret and the line in decimal digits, which
-        PostgreSQL computes with its own `sha256(bytea)`.
+        The proof is the first `PROOF_DIGITS` digits of the hexadecimal SHA-256 of the secret followed by the line
+        in decimal digits. PostgreSQL computes the same with its own `sha256(bytea)`.
 
         Args:
             line: The physical line, 1-based, on which the row starts.
@@ -58,7 +58,7 @@ class Verdict:
         return Origin(self.import_id, line, digest[:PROOF_DIGITS])
 
     def rejected(self, origin: Origin) -> bool:
-        """Return whether this verdict rejected the row, as its origin claims."""
+        """Return whether this verdict rejected the row that an origin names."""
         return bool(self.secret) and origin == self.origin(origin.line)
 
 

@@ -1,4 +1,4 @@
-"""The policies an import is judged by, and their verdicts."""
+"""The policies that decide about an import, and their decisions."""
 
 import re
 from enum import StrEnum
@@ -20,28 +20,32 @@ class Tolerance:
     """How many rejected rows an upload may have before it is refused as a whole.
 
     Attributes:
-        text: As it was set: "all", a count such as "10", or a percentage of the rows read such as "2.5%".
+        text: "all", a count such as "10", or a percentage of the rows read such as "2.5%".
     """
 
     text: str = "all"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a setting.
+        """Parse a tolerance, ignoring case and white space around it.
 
         Raises:
-            ValueError: It is none of the three forms.
+            ValueError: The text has none of the three forms.
         """
         normal = text.strip().lower()
         found = _tolerance.fullmatch(normal)
-        if normal != "all" and (not found or (found["percentage"] and Fraction(found["percentage"]) > 100)):  # noqa: PLR2004 - a whole
+        if normal != "all" and (not found or (found["percentage"] and Fraction(found["percentage"]) > 100)):  # noqa: PLR2004 - per cent
             raise ValueError("give all, a count such as 10, or a percentage such as 2.5%")
         return cls(normal)
 
     def exceeded_by(self, rejected: int, read: int) -> bool:
-        """Tell whether that many rejected rows, of so many read in all, are too many.
+        """Return whether an upload has too many rejected rows.
 
-        Every row rejected is always too many; nothing read is never.
+        An upload in which every row is rejected always has too many. An upload without rows never has.
+
+        Args:
+            rejected: The number of rejected rows.
+            read: The number of rows read.
         """
         if rejected and rejected == read:
             return True
@@ -50,12 +54,12 @@ class Tolerance:
         return self.certainly_exceeded_by(rejected)
 
     def certainly_exceeded_by(self, rejected: int) -> bool:
-        """Tell whether that many rejected rows are too many whatever else is still to be read."""
+        """Return whether that many rejected rows are already too many, before the whole upload is read."""
         return self.text.isdigit() and rejected > int(self.text)
 
 
 class OnDuplicate(StrEnum):
-    """What to do with a user who is there already, where users are told apart by `Policy.unique_by`."""
+    """What to do with a row whose user already exists, where `Policy.unique_by` identifies users."""
 
     SKIP = "skip"
     UPDATE = "update"
@@ -63,14 +67,14 @@ class OnDuplicate(StrEnum):
 
 
 class OnRepeat(StrEnum):
-    """What to do with content that is already loaded from elsewhere."""
+    """What to do with an upload whose content another upload has already loaded."""
 
     SKIP = "skip"
     IMPORT = "import"
 
 
 class OnNewVersion(StrEnum):
-    """What to do with a new version of a key that is already loaded."""
+    """What to do with a new version of a key when another version is already loaded."""
 
     REFUSE = "refuse"
     IMPORT = "import"
@@ -78,14 +82,14 @@ class OnNewVersion(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Policy:
-    """What an operator decides about imports.
+    """An operator's settings for imports.
 
     Attributes:
         max_rejected: How many rejected rows an upload may have.
-        unique_by: The columns that tell users apart, in the order of `COLUMNS`; none, and every row is a new user.
-        on_duplicate: What to do with a row whose user is there already, in the table or earlier in the file.
-        on_repeat: Whether content that is loaded already is registered again.
-        on_new_version: Whether a new version of a loaded key is registered as a list of its own.
+        unique_by: The columns that identify a user, in the order of `COLUMNS`. If empty, every row is a new user.
+        on_duplicate: What to do with a row whose user already exists, in the table or earlier in the file.
+        on_repeat: Whether content that is already loaded is registered again.
+        on_new_version: Whether a new version of a loaded key is registered as a new list.
     """
 
     max_rejected: Tolerance = Tolerance()
@@ -96,21 +100,21 @@ class Policy:
 
     @property
     def updates(self) -> bool:
-        """Whether an import may change users who are there already, so that the order of imports matters."""
+        """Whether an import may change existing users, so that the order of imports matters."""
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.UPDATE
 
     @property
     def turns_down(self) -> bool:
-        """Whether an import may reject good rows because of users who are there already."""
+        """Whether an import rejects a valid row whose user already exists."""
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.REJECT
 
     @property
     def orders_versions(self) -> bool:
-        """Whether it matters to an import what became of other versions of its key."""
+        """Whether the decision on an import depends on imports of other versions of its key."""
         return self.updates or (not self.unique_by and self.on_new_version is OnNewVersion.REFUSE)
 
     def described(self) -> dict[str, str]:
-        """Give the settings as a receipt shows them."""
+        """Return the settings as a receipt shows them."""
         return {
             "max_rejected": self.max_rejected.text,
             "unique_by": ",".join(self.unique_by),
@@ -125,10 +129,10 @@ class LedgerEntry:
     """The latest verdict on an upload, as the ledger keeps it.
 
     Attributes:
-        import_id: The number of this verdict; another verdict on the same upload has another.
-        receipt: Its receipt.
-        undone: Whether its users were removed again.
-        secret: Proves which lines it rejected, see `Verdict`; empty for a verdict of an earlier version.
+        import_id: The number of this verdict. Each verdict on the same upload has a number of its own.
+        receipt: The receipt of the import.
+        undone: Whether the import was undone, which removed its users.
+        secret: See `Verdict.secret`. Empty for a verdict of an earlier version.
     """
 
     import_id: int
@@ -138,25 +142,25 @@ class LedgerEntry:
 
     @property
     def in_force(self) -> bool:
-        """Whether users of this import are in the table."""
+        """Whether the import registered its users and is not undone."""
         return self.receipt.status.registers and not self.undone
 
     def rejected(self, origin: Origin) -> bool:
-        """Return whether this verdict rejected the row that a corrected row stands for."""
+        """Return whether this verdict rejected the row that an origin names."""
         return Verdict(self.import_id, self.secret).rejected(origin)
 
 
 @attrs.frozen(kw_only=True)
 class History:
-    """What the ledger knows when an upload arrives.
+    """The ledger entries that concern an upload.
 
     Attributes:
-        same_upload: The entry of this very upload, whatever became of it.
-        same_content: The oldest import in force, of another upload, with the same SHA-256.
-        same_key: The import in force of another version of the same key; of several the one committed last, which
-            need not have the highest number.
+        same_upload: The entry of this upload, with any status.
+        same_content: The oldest import in force of another upload with the same SHA-256.
+        same_key: The import in force of another version of the same key. If there are several, the one that was
+            committed last, which need not have the highest number.
         corrected: The import that rejected the rows, where the upload is a file of corrected rows.
-        known: Whether there is a ledger to ask; without one, nothing is decided from it.
+        known: Whether there is a ledger. A check has none, and decides nothing from it.
     """
 
     same_upload: LedgerEntry | None = None
@@ -167,20 +171,20 @@ class History:
 
     @property
     def settled(self) -> bool:
-        """Whether this very upload registered users once, so that its entry stands whatever is decided now."""
+        """Whether this upload has already registered users, also if it was undone; its entry is then kept."""
         return self.same_upload is not None and self.same_upload.receipt.status.registers
 
 
 @attrs.frozen
 class Decision:
-    """What becomes of an upload that is not simply loaded.
+    """The decision to refuse or skip an upload.
 
     Attributes:
         status: Refused or skipped.
-        code: Why.
-        message: The same as one sentence for the uploader, without any command.
-        because_of: The import that decided it; None if it was the upload itself.
-        remedies: What can be done next.
+        code: The reason.
+        message: The reason as one sentence for the uploader, without any command.
+        because_of: The import that is the reason; None if the reason is the upload itself.
+        remedies: The possible next steps.
     """
 
     status: Status
@@ -196,14 +200,14 @@ def admit(
     """Decide from the ledger whether an upload is imported.
 
     Args:
-        upload: What arrived.
-        history: What the ledger knows.
+        upload: The upload.
+        history: The ledger entries that concern it.
         policy: The operator's settings.
-        corrects: The first rejected row that the upload says it corrects; None for a file of users.
-        again: Whether somebody asked for an undone import to be made again.
+        corrects: The origin of the first corrected row; None for a file of users.
+        again: Whether an undone import may be imported again, because a person asked for it.
 
     Returns:
-        None to import it; otherwise why not.
+        None to import the upload; otherwise the decision to refuse or skip it.
     """
     if not history.known:
         return _admit_correction(corrects, None) if corrects and not corrects.provable else None
@@ -238,7 +242,7 @@ def admit(
 
 
 def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decision | None:
-    """Decide whether corrected rows can join the rows that they were rejected from."""
+    """Return None if the ledger confirms the origin of corrected rows; otherwise the decision to refuse them."""
     if corrected and corrected.in_force and corrected.rejected(corrects):
         return None
     rows = f"these rows say that import {corrects.import_id} rejected them"
@@ -273,7 +277,7 @@ def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decisi
 
 
 def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
-    """Decide whether an upload may follow another version of its key."""
+    """Return None if an upload may follow the loaded version of its key; otherwise the decision against it."""
     if not loaded:
         return None
     if policy.updates and _is_older(upload, loaded.receipt.source):
@@ -307,15 +311,15 @@ def _is_older(upload: Upload, loaded: Source) -> bool:
 
 
 def judge(tally: Tally, tolerance: Tolerance, *, overflowed: bool = False) -> Decision | None:
-    """Decide from the whole count whether an upload is refused.
+    """Decide from the counts of the whole upload whether it is refused.
 
     Args:
-        tally: The whole count.
+        tally: The counts of the whole upload.
         tolerance: How many rejected rows the upload may have.
-        overflowed: Whether there was no room for all rejected rows.
+        overflowed: Whether the rejected rows took more disk space than is allowed.
 
     Returns:
-        None to load what is good; otherwise why not.
+        None to load the good rows; otherwise the decision to refuse the upload.
     """
     if not tally.good and tally.rejected:
         reason = "no row is good"
@@ -335,12 +339,12 @@ def judge(tally: Tally, tolerance: Tolerance, *, overflowed: bool = False) -> De
 
 @attrs.frozen(kw_only=True)
 class Followers:
-    """The imports in force that build on an import, so that it cannot be taken from under them.
+    """Imports in force that depend on an import, so that it cannot be undone.
 
     Attributes:
-        correcting: One that registered corrected rows of it; None if there is none.
-        comparing: One that was committed later and minded duplicates, and may have left out rows because of it;
-            None if there is none.
+        correcting: An import that registered corrected rows of it; None if there is none.
+        comparing: A later import that compared its rows with existing users (`Policy.unique_by`), so that it may
+            have skipped rows because of this import; None if there is none.
     """
 
     correcting: int | None = None
@@ -348,7 +352,7 @@ class Followers:
 
 
 def why_not_undone(entry: LedgerEntry, followers: Followers) -> str | None:
-    """Say why an import cannot be undone, as the end of a sentence; None if it can."""
+    """Return why an import cannot be undone, as the end of a sentence; None if it can be undone."""
     if entry.undone:
         return "it is undone already"
     if not entry.in_force:

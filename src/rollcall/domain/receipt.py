@@ -1,4 +1,4 @@
-"""The account of one import, and the law that it must balance."""
+"""The receipt of an import. Its counts must add up."""
 
 from bisect import insort
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ REJECTIONS_SHOWN = 100
 
 
 class Status(StrEnum):
-    """What became of an upload."""
+    """The outcome for an upload as a whole."""
 
     LOADED = "loaded"
     PARTIALLY_LOADED = "partially_loaded"
@@ -23,12 +23,12 @@ class Status(StrEnum):
 
     @property
     def registers(self) -> bool:
-        """Whether users came into the table."""
+        """Whether an import with this status registers users."""
         return self in {Status.LOADED, Status.PARTIALLY_LOADED}
 
 
 class Action(StrEnum):
-    """What somebody can do next about an upload; terminal, notification and page word it."""
+    """A possible next step after an import. Terminal, notification and page put it into words."""
 
     CORRECT_REJECTED_ROWS = "correct-rejected-rows"
     CORRECT_ORIGINAL = "correct-original"
@@ -43,7 +43,7 @@ class Remedy:
 
     Attributes:
         action: What to do.
-        import_id: The import that it concerns; None for this upload itself.
+        import_id: The import that the step concerns; None for this upload itself.
     """
 
     action: Action
@@ -51,24 +51,27 @@ class Remedy:
 
 
 class ConservationError(ArithmeticError):
-    """Rows were lost or made up between reading and registering: an import that must not commit."""
+    """The receipt's counts do not add up, or differ from the registered rows; the import must not commit."""
 
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """How many rows went where. What was read is all accounted for, or this cannot be built.
+    """The number of rows for each outcome.
+
+    The rows read must equal the sum of registered, updated, unchanged, rejected and withheld rows.
 
     Attributes:
         read: Rows read, without the header and blank rows.
         registered: Rows that became new users.
-        updated: Rows that changed users who were there before.
-        unchanged: Rows that had nothing to change.
-        rejected: Rows refused for faults of their own.
-        withheld: The good rows of an upload that was refused as a whole.
-        blank: Blank lines and rows of blank cells, which count as nothing.
+        updated: Rows that changed existing users.
+        unchanged: Rows that changed nothing: skipped duplicates, rows identical to what is stored, and rows that a
+            later row of the file overrides.
+        rejected: Rejected rows.
+        withheld: The good rows of a refused upload.
+        blank: Blank lines and rows of blank cells, which are not among the rows read.
 
     Raises:
-        ConservationError: The rows read are not all accounted for.
+        ConservationError: The counts do not add up.
     """
 
     read: int = 0
@@ -86,30 +89,30 @@ class Counts:
 
 
 def _as_text(key: str) -> str:
-    """Write what is no text for every reader as an escape: NUL, and surrogates without their other half."""
+    """Return a key with NUL and lone surrogates as escapes, because JSON readers and databases refuse them."""
     return key.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 @attrs.frozen(kw_only=True)
 class Source:
-    """What was imported, and how it was understood.
+    """The upload that was imported, and how it was read.
 
     Attributes:
         bucket: The bucket's name, or "file:" for a file of this machine.
         key: The object key, or the absolute path. NUL and lone surrogates are written as Python escapes them,
             because databases and other programs do not take them as text.
         version: See `Upload.version`.
-        size: In bytes, as stored; None if it is gone.
-        last_modified: When the store took it in; None if it is gone.
+        size: The stored size in bytes; None if the upload is gone.
+        last_modified: When the store received the upload; None if the upload is gone.
         sequencer: See `Upload.sequencer`.
-        sha256: Hexadecimal, of the bytes after decompression; of the stored bytes if those cannot be
-            decompressed; None if they were not read.
-        encoding: The encoding in which it was read; None where none fitted.
-        delimiter: What separates its cells; None where no header was understood.
+        sha256: The hexadecimal SHA-256 of the bytes after decompression. If they cannot be decompressed, that of
+            the stored bytes. None if the bytes were not read.
+        encoding: The encoding of the text; None if no encoding fitted.
+        delimiter: The character that separates the cells; None if the header could not be read.
         compression: "gzip" or None.
-        ignored_columns: The labels that no field has, in their order.
-        last_line_ended: Whether the last line had a line end, without which it may have been cut off; None where
-            the rows were not read.
+        ignored_columns: The labels of columns that are no field of `User`, in the order of the file.
+        last_line_ended: Whether the last line had a line end. Without one, the upload may have been cut off. None
+            if the rows were not read.
     """
 
     bucket: str
@@ -132,9 +135,9 @@ class FaultTotal:
 
     Attributes:
         code: The kind of fault.
-        column: The column at fault, None for the record as a whole.
-        count: How many rows have it.
-        first_line: The first line that has it.
+        column: The column at fault; None for the record as a whole.
+        count: The number of rows with this fault.
+        first_line: The physical line, 1-based, of the first row with this fault.
     """
 
     code: Code
@@ -145,24 +148,25 @@ class FaultTotal:
 
 @attrs.frozen(kw_only=True)
 class Receipt:
-    """The account of one import.
+    """The report on one import.
 
     Attributes:
-        status: What became of the upload.
-        code: Why, where the status is not `loaded`.
-        message: The same as one sentence for the uploader, without any command.
-        remedies: What can be done next.
-        source: What was imported.
-        policy: The rules it was judged by, as they were set.
-        counts: How many rows went where.
-        totals: How often each fault occurred, exact for the whole upload, the most frequent first.
-        rejections: The first `REJECTIONS_SHOWN` refused rows.
-        rejected_rows: Where the file of all refused rows lies; None if none was.
+        status: The outcome for the upload as a whole.
+        code: The reason; None if the status is `loaded`.
+        message: The reason as one sentence for the uploader, without any command.
+        remedies: The possible next steps.
+        source: The upload, and how it was read.
+        policy: The operator's settings under which the upload was judged.
+        counts: The number of rows for each outcome.
+        totals: How often each fault occurred in the whole upload, the most frequent first.
+        rejections: The first `REJECTIONS_SHOWN` rejected rows.
+        rejected_rows: The location of the file of all rejected rows; None if no row was rejected.
         started: When the import began.
-        seconds: How long it took.
-        corrects: The import whose corrected rows these are; None for a file of users, and for rows of no import.
-        import_id: The number of the import; for a redelivery, of the import that counts.
-        first_receipt: For a redelivery, the receipt of the import that counts.
+        seconds: How long the import took.
+        corrects: The import whose rejected rows the upload corrects; None for a file of users, and for rows that
+            name no import.
+        import_id: The number of the import; for a redelivery, that of the first import.
+        first_receipt: For a redelivery, the receipt of the first import.
     """
 
     status: Status
@@ -183,13 +187,13 @@ class Receipt:
 
     @property
     def rows_per_second(self) -> int:
-        """Rows read in a second, over the whole import."""
+        """The number of rows read a second, over the whole import."""
         return round(self.counts.read / self.seconds) if self.seconds else 0
 
 
 @attrs.define
 class Tally:
-    """The running count of an import, of the same size however many rows are bad."""
+    """The running counts of an import. Its size does not grow with the number of rejected rows."""
 
     read: int = 0
     rejected: int = 0
@@ -198,7 +202,7 @@ class Tally:
     _totals: dict[tuple[Code, str | None], FaultTotal] = attrs.Factory(dict)
 
     def reject(self, rejection: Rejection) -> None:
-        """Count one refused row, whatever its place in the file."""
+        """Count one rejected row. Rows may come in any order."""
         self.rejected += 1
         if len(self.rejections) < REJECTIONS_SHOWN or rejection.line < self.rejections[-1].line:
             insort(self.rejections, rejection, key=attrgetter("line"))
@@ -211,7 +215,7 @@ class Tally:
 
     @property
     def good(self) -> int:
-        """How many of the rows read were not refused."""
+        """The number of rows read that were not rejected."""
         return self.read - self.rejected
 
     @property
@@ -220,7 +224,7 @@ class Tally:
         return tuple(sorted(self._totals.values(), key=lambda total: (-total.count, total.first_line)))
 
     def headline(self) -> str:
-        """Say in one sentence how many rows were refused, and the fault to mend first with an example."""
+        """Return one sentence with the number of rejected rows and an example of the most frequent fault."""
         worst = self.totals[0]
         return (
             f"{self.rejected:,} of {counted(self.read, 'row')} rejected: "

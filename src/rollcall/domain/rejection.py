@@ -1,4 +1,4 @@
-"""Why a row, or a whole upload, was refused."""
+"""Why a row was rejected, or an upload refused or skipped."""
 
 from enum import StrEnum
 from typing import Self
@@ -9,16 +9,16 @@ SHOWN_CHARACTERS = 40
 
 
 class Code(StrEnum):
-    """The codes a receipt may carry; those of cells and records follow Frictionless' names.
+    """The codes of a receipt; those of cells and records follow Frictionless' names.
 
-    Each code is declared with what it says of the cell, the record or the upload, worded so that a label
-    can stand before it: "age is not a whole number".
+    Each code is declared with the end of a sentence about the cell, the record or the upload. A label can stand
+    before it: "age is not a whole number".
     """
 
     says: str
 
     def __new__(cls, value: str, says: str) -> Self:
-        """Make the member whose value is the code and whose `says` is the sentence's end."""
+        """Create the member whose value is the code and whose `says` is the end of the sentence."""
         code = str.__new__(cls, value)
         code._value_ = value
         code.says = says
@@ -26,12 +26,12 @@ class Code(StrEnum):
 
     @classmethod
     def of(cls, value: str) -> Self:
-        """Look a member up by its code.
+        """Return the member with a code.
 
         Raises:
-            ValueError: There is none.
+            ValueError: No member has this code.
         """
-        return cls(value)  # type: ignore[call-arg]  # what makes a member takes two, what looks one up takes one
+        return cls(value)  # type: ignore[call-arg]  # mypy takes the lookup for __new__, which has two arguments
 
     # a cell
     BLANK_CELL = "blank-cell", "is blank"
@@ -71,13 +71,13 @@ class Code(StrEnum):
 
 @attrs.frozen
 class Fault:
-    """One thing that is wrong.
+    """One fault of a cell, a record or an upload.
 
     Attributes:
-        code: What kind of fault it is.
-        message: One plain sentence: what was found and what would be right. It may show the beginning of a
+        code: The kind of fault.
+        message: One plain sentence: what was found and what would be correct. It may show the beginning of a
             cell, so it belongs in receipts and rejected rows, never in a log or an exception.
-        column: The label of the cell at fault, as `User` spells it; None when the record or the upload as a
+        column: The label of the cell at fault, as `User` spells it; None if the record or the upload as a
             whole is at fault.
     """
 
@@ -88,12 +88,12 @@ class Fault:
 
 @attrs.frozen
 class Rejection:
-    """Why one record was refused.
+    """Why one row was rejected.
 
     Attributes:
         line: The physical line, 1-based, on which the record starts.
-        last_line: The physical line on which it ends.
-        faults: Every fault found, one for each bad cell or one for the record; never empty.
+        last_line: The physical line, 1-based, on which the record ends.
+        faults: Every fault of the row: one for each bad cell, or one for the record. Never empty.
     """
 
     line: int
@@ -102,7 +102,7 @@ class Rejection:
 
 
 def escaped(text: str) -> str:
-    """Make a text safe to show and to store: what cannot be printed is written as Python would escape it."""
+    """Return a text with each character that cannot be printed as a Python escape, safe to show and to store."""
     if text.isprintable():
         return text
     return "".join(
@@ -112,18 +112,19 @@ def escaped(text: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number of things with the right form of the noun: "1 row", "1,234 rows"."""
+    """Return a number with its noun in singular or plural: "1 row", "1,234 rows"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shown(cell: str) -> str:
-    """Quote the beginning of a cell so that a person can recognise it on one line.
+    """Return the beginning of a cell, quoted, so that a person can recognise the cell on one line.
 
     Args:
         cell: Any text.
 
     Returns:
-        At most `SHOWN_CHARACTERS` in single quotes, what cannot be printed escaped, "..." where it was cut.
+        At most `SHOWN_CHARACTERS` in single quotes. Characters that cannot be printed are escaped, and "..." marks
+        a cut.
     """
     if len(cell) <= SHOWN_CHARACTERS and cell.isprintable():
         return f"'{cell}'"

@@ -1,4 +1,4 @@
-"""What was dropped, and what makes it the same upload again."""
+"""Uploads, and the identity by which the same upload is recognised again."""
 
 import hashlib
 import json
@@ -6,20 +6,20 @@ from datetime import datetime
 
 import attrs
 
-# The bucket of every file of this machine, whose key is its absolute path.
+# The bucket of every file of this machine. The key of such a file is its absolute path.
 LOCAL_BUCKET = "file:"
 
 
 @attrs.frozen(kw_only=True)
 class ObjectReference:
-    """Where somebody says an upload lies; whether it does is for the store to say.
+    """A reference to an upload, by a notification or a person. The object need not exist.
 
     Attributes:
-        bucket: The bucket's name; empty for the store's own.
+        bucket: The bucket's name; empty for the store's own bucket.
         key: The object key, decoded.
-        version: The version wanted; None for the newest.
-        etag: The ETag that was announced, where no version tells states apart; None if none was.
-        sequencer: See `Upload`; only with a version that no other replaces. Whoever names a key knows none.
+        version: The version; None for the newest.
+        etag: The announced ETag, for a bucket without versions; None if no ETag was announced.
+        sequencer: See `Upload`. Only given with a version id; None if a person names the key.
     """
 
     bucket: str = ""
@@ -30,30 +30,30 @@ class ObjectReference:
 
     @property
     def announced(self) -> bool:
-        """Whether a notification named exactly this state of the object, rather than a person its key."""
+        """Whether a notification named exactly this state of the object; a person only names the key."""
         return self.version is not None or self.etag is not None
 
     @property
     def identity(self) -> str | None:
-        """That of the upload it leads to, see `Upload`; None where only the store can tell."""
-        tells = self.version is not None and self.etag is None
-        return _digest(self.bucket, self.key, self.version) if tells else None
+        """The identity of the upload, see `Upload.identity`; None if only the store can determine it."""
+        has_version_id = self.version is not None and self.etag is None
+        return _digest(self.bucket, self.key, self.version) if has_version_id else None
 
 
 @attrs.frozen(kw_only=True)
 class Upload:
-    """One version of one object, as the store answers.
+    """One version of one object, as the store describes it.
 
     Attributes:
         bucket: The bucket's name, or "file:" for a file of this machine.
         key: The object key, or the absolute path.
-        version: What tells this version from others of the key: the version id; without versioning the ETag and
-            Last-Modified; None for a local file, whose content tells (see `with_content`).
-        size: In bytes, as stored.
-        last_modified: When the store took it in, which S3 tells to the second; orders versions where no sequencer
-            does.
-        sequencer: The number in hexadecimal digits by which S3 orders what happened to one key; None where it was
-            not announced, or without.
+        version: The version id; without versioning, the ETag and Last-Modified; None for a local file until its
+            content is known (see `with_content`).
+        size: The stored size in bytes.
+        last_modified: When the store received the object; S3 gives whole seconds. Orders versions where there is
+            no sequencer.
+        sequencer: The hexadecimal number by which S3 orders the events on one key; None if no event announced the
+            upload, or the event had no sequencer.
     """
 
     bucket: str
@@ -64,7 +64,7 @@ class Upload:
     sequencer: str | None = attrs.field(default=None, eq=False)
 
     def with_content(self, sha256: str) -> "Upload":
-        """Give an upload that its store does not version the version of its content.
+        """Return the upload with its content's SHA-256 as version, if the store gave it no version.
 
         Args:
             sha256: The hexadecimal SHA-256 of the content.
@@ -83,16 +83,19 @@ class Upload:
 
 
 def is_earlier(sequencer: str, than: str) -> bool:
-    """Compare the sequencers of two events on one key (Amazon S3 user guide, "Event message structure")."""
+    """Return whether an event came before another on the same key, by their sequencers.
+
+    The rule is in the Amazon S3 user guide, "Event message structure".
+    """
     digits = max(len(sequencer), len(than))
     return sequencer.upper().ljust(digits, "0") < than.upper().ljust(digits, "0")
 
 
 def is_folder(key: str, size: int | None) -> bool:
-    """Tell whether an object only stands for a folder, as consoles make them: `x/`, with nothing in it."""
+    """Return whether an object only represents a folder, as consoles create it: an empty object named `x/`."""
     return key.endswith("/") and not size
 
 
 def _digest(*parts: str | None) -> str:
-    # JSON keeps ("a", "bc") and ("ab", "c") apart; a hash fits an index whatever the length of the key.
+    # JSON keeps ("a", "bc") and ("ab", "c") apart. A hash fits into an index even if the key is long.
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""The user, and the one rule of each field. Everything that knows the fields derives from `User`."""
+"""The user, and the rule of each field. All other code derives the fields from `User`."""
 
 import re
 from collections.abc import Sequence
@@ -19,8 +19,7 @@ WHITE_SPACE = (
 )
 
 # Controls (Cc), line and paragraph separators (Zl, Zp), bidirectional controls and surrogates (Cs), as the inside
-# of a regular expression's character class. The general categories named are closed: Unicode promises never to
-# add to them.
+# of a regular expression's character class. Unicode guarantees that these general categories never grow.
 FORBIDDEN_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 
 _forbidden = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
@@ -28,33 +27,33 @@ _digits = re.compile("[0-9]+")
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether nothing in a text can be seen: only white space and format characters (Cf), or nothing."""
+    """Return whether a text has no visible character: only white space and format characters (Cf), or nothing."""
     return all(character in WHITE_SPACE or category(character) == "Cf" for character in text)
 
 
 class Rule(Protocol):
-    """What a field may hold: the reference for every other view of it."""
+    """The rule for the values of a field. `parse` is the reference; `clean` must agree with it."""
 
     def parse(self, cell: str) -> "str | int | Fault":
-        """Read one cell of an upload.
+        """Parse one cell of an upload.
 
         Args:
-            cell: The text of the cell, as the CSV holds it after unquoting.
+            cell: The text of the cell after unquoting.
 
         Returns:
-            The value; or the fault, whose message is worded so that the field's label can stand before it.
-            A fault is returned and not raised because exceptions may be logged, and a cell never may.
+            The value, or the fault. The field's label can stand before the fault's message.
+            The fault is returned and not raised, because exceptions may be logged and cells must not be.
         """
         ...
 
     def clean(self, without: str = "") -> str:
-        """Describe text that certainly parses to itself: what most people write, and no more than that.
+        """Return a pattern of common text that certainly parses to itself.
 
         Args:
-            without: Characters, neither letters nor digits, that must not occur in it.
+            without: Characters, neither letters nor digits, that must not occur in the text.
 
         Returns:
-            A regular expression without groups. Being stricter than `parse` costs speed, being laxer is wrong.
+            A regular expression without groups. A pattern stricter than `parse` costs speed; a laxer one is wrong.
         """
         ...
 
@@ -64,7 +63,7 @@ class Text:
     """Visible text, stored as uploaded after trimming: no case folding, no normalisation.
 
     Attributes:
-        max_length: In code points, after trimming.
+        max_length: The largest length in code points, after trimming.
     """
 
     max_length: int
@@ -75,12 +74,12 @@ class Text:
         return re.compile(self.clean())
 
     def clean(self, without: str = "") -> str:
-        """Begin with a letter or digit, which can be seen, and end without white space."""
+        """Return a pattern of text that begins with a letter or digit, so it is visible, and needs no trimming."""
         characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}"
         return rf"(?=\w){characters}(?<![{WHITE_SPACE}])"
 
     def parse(self, cell: str) -> str | Fault:
-        """Trim white space; refuse what is blank, too long, or holds a forbidden character."""
+        """Return the trimmed text, or a fault if it is blank, too long, or contains a forbidden character."""
         if self._known_clean.fullmatch(cell):
             return cell
         text = cell.strip(WHITE_SPACE)
@@ -105,30 +104,30 @@ class WholeNumber:
     """A whole number in ASCII digits; leading zeros do not matter.
 
     Attributes:
-        minimum: The smallest value taken.
-        maximum: The largest value taken.
+        minimum: The smallest allowed value.
+        maximum: The largest allowed value.
     """
 
     minimum: int
     maximum: int
 
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is a digit
-        """Be one of the numbers, without leading zeros."""
+        """Return a pattern of the allowed numbers, without leading zeros."""
         return f"(?:{_numbers_from(self.minimum, self.maximum)})"
 
     def parse(self, cell: str) -> int | Fault:
-        """Trim white space; refuse what is blank, not all ASCII digits, or out of range."""
+        """Return the number, or a fault if the cell is blank, not all ASCII digits, or out of range."""
         text = cell.strip(WHITE_SPACE)
         if _digits.fullmatch(text):
             significant = text.lstrip("0") or "0"
-            # Python refuses to convert thousands of digits, and nothing that long can be in range.
+            # Python refuses to convert thousands of digits, and no number that long is in range.
             if len(significant) <= len(str(self.maximum)) and self.minimum <= int(significant) <= self.maximum:
                 return int(significant)
             return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
         if text.isdecimal():
-            # Python reads the digits of every script, such as the full-width ones of a Japanese keyboard.
+            # `isdecimal` accepts the digits of every script, such as the full-width ones of a Japanese keyboard.
             value = self.parse("".join(str(decimal(digit)) for digit in text))
             advice = f"give {self.minimum} to {self.maximum}" if isinstance(value, Fault) else f"give {value}"
             return Fault(Code.TYPE_ERROR, f"is {shown(text)}, not in half-width digits (0-9); {advice}")
@@ -139,7 +138,7 @@ class WholeNumber:
 
 
 def _numbers_from(first: int, last: int) -> str:
-    """Describe the numbers of a range, in decimal digits without leading zeros, as alternatives.
+    """Return a pattern of the numbers of a range, in decimal digits without leading zeros.
 
     >>> _numbers_from(0, 150)
     '15[0-0]|1[0-4][0-9]|[1-9][0-9]|[0-9]'
@@ -149,7 +148,8 @@ def _numbers_from(first: int, last: int) -> str:
         number = max(first, 10 ** (length - 1) if length > 1 else 0)
         end = min(last + 1, 10**length)
         while number < end:
-            # As many free digits at the end as stay in range, and before them as long a run of one digit.
+            # Each alternative has as many free digits at the end as stay in range, and before them one range of
+            # digits that is as long as possible.
             free = max(
                 digits for digits in range(length) if number % 10**digits == 0 and number + 10**digits <= end
             )
@@ -157,14 +157,14 @@ def _numbers_from(first: int, last: int) -> str:
             runs = min((end - number) // 10**free, 10 - digit)
             alternatives.append(f"{fixed or ''}[{digit}-{digit + runs - 1}]" + "[0-9]" * free)
             number += runs * 10**free
-    return "|".join(reversed(alternatives))  # the longest first, so that seldom a second is tried
+    return "|".join(reversed(alternatives))  # the longest first: a shorter one would match only the beginning
 
 
 def _keeps_its_rule(user: "User", attribute: "attrs.Attribute[Any]", value: object) -> None:
-    """Refuse to build a `User` that no cell could have given.
+    """Reject a value that no cell parses to, in a `User` that was not parsed.
 
     Raises:
-        ValueError: The value is not what its own text parses to; the value itself is not shown.
+        ValueError: The value breaks its rule. The message does not show the value.
     """
     if attribute.metadata["rule"].parse(str(value)) != value:
         raise ValueError(f"{type(user).__name__}.{attribute.name} breaks its rule")
@@ -176,12 +176,12 @@ def _field(rule: Rule) -> Any:  # noqa: ANN401 - attrs.field() itself is typed a
 
 @attrs.frozen(kw_only=True)
 class User:
-    """Somebody to register. To add a field, add an attribute with its rule (and a migration).
+    """A user to register. To add a field, add an attribute with its rule, and a migration.
 
     Attributes:
-        name: What the person is called.
-        country: Where the person belongs, as the uploader writes it.
-        age: In whole years.
+        name: The person's name.
+        country: The person's country, as the uploader writes it.
+        age: The person's age in whole years.
     """
 
     name: str = _field(Text(max_length=200))
@@ -190,7 +190,7 @@ class User:
 
     @classmethod
     def parse(cls, cells: Sequence[str]) -> Self | tuple[Fault, ...]:
-        """Judge the cells of one row.
+        """Parse the cells of one row.
 
         Args:
             cells: One cell for each of `COLUMNS`, in that order.
@@ -208,7 +208,7 @@ class User:
         return tuple(faults) or cls(**values)
 
     def values(self) -> tuple[str | int, ...]:
-        """Give the values in the order of `COLUMNS`."""
+        """Return the values in the order of `COLUMNS`."""
         values: tuple[str | int, ...] = _get_values(self)
         return values
 
