@@ -1,4 +1,4 @@
-"""The environment, read once into one frozen object."""
+"""The settings, read once from the environment into one frozen object."""
 
 import codecs
 import os
@@ -18,28 +18,28 @@ from rollcall.domain.user import COLUMNS
 PREFIX = "ROLLCALL_"
 GIB = 1024**3
 
-_DAYS_AT_MOST = 36_500  # from now, dates are known that far back
+_DAYS_AT_MOST = 36_500  # `datetime` reaches that far back
 
 _bucket = re.compile(r"[A-Za-z0-9._-]+")
 _count = re.compile("[0-9]{1,18}")
 _secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@!-]+", re.ASCII)
 _account = re.compile("[0-9]{12}")
-# S3 tells no queue whose name ends in .fifo.
+# S3 sends no notifications to a queue whose name ends in .fifo.
 _queue_arn = re.compile("arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}")
 
-# Python has these too, but no verdict may rest on them.
+# Python knows these encodings too, but an upload cannot be judged reliably in them.
 _UNFIT_ENCODINGS = frozenset(
     {
-        *("idna", "punycode", "undefined", "charmap"),  # made for something else than files
-        *("unicode-escape", "raw-unicode-escape", "utf-7"),  # line ends and quotes can hide in their escapes
-        *("mbcs", "oem"),  # whatever this machine uses
-        "utf-32",  # writes a mark that begins with UTF-16's, so that rejected rows would not come back
+        *("idna", "punycode", "undefined", "charmap"),  # not made for files
+        *("unicode-escape", "raw-unicode-escape", "utf-7"),  # their escapes can contain line ends and quotes
+        *("mbcs", "oem"),  # depend on the machine
+        "utf-32",  # its byte order mark begins with UTF-16's, so rejected rows could not be read again
     }
 )
 
 
 class SettingError(ValueError):
-    """A setting that is wrong: its name, its value and what is allowed."""
+    """A setting has a wrong value; the message gives its name, its value and what is allowed."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
         super().__init__(f"{name} is {value!r}; give {allowed}")
@@ -47,12 +47,12 @@ class SettingError(ValueError):
 
 @attrs.frozen
 class Address:
-    """Where a store lies.
+    """The address of a store.
 
     Attributes:
         scheme: "s3", "file" or "memory".
         place: The bucket, or the folder's path; empty for memory.
-        prefix: What stands before every key in the bucket; empty, or ending with a slash.
+        prefix: The beginning of every key in the bucket; empty, or ending with a slash.
     """
 
     scheme: str
@@ -61,18 +61,18 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `s3://bucket[/prefix]`, `file:///folder` or `memory:`.
+        """Parse `s3://bucket[/prefix]`, `file:///folder` or `memory:`.
 
         Raises:
-            ValueError: It is none of these.
+            ValueError: The text has none of these forms.
         """
-        # By hand, for urlsplit takes what follows a ? or # for no part of the path.
+        # Not by urlsplit, because it ends the path at a ? or #.
         scheme, _, rest = text.partition("://")
         bucket, _, prefix = rest.partition("/")
         prefix = prefix.strip("/")
         if scheme == "s3" and _bucket.fullmatch(bucket):
             return cls("s3", bucket, f"{prefix}/" if prefix else "")
-        folder = os.fsdecode(unquote_to_bytes(os.fsencode(rest)))  # a path is bytes, whatever the locale
+        folder = os.fsdecode(unquote_to_bytes(os.fsencode(rest)))  # in every locale, a path is bytes
         if scheme == "file" and rest.startswith("/") and "\0" not in folder:
             return cls("file", folder)
         if text == "memory:":
@@ -81,7 +81,7 @@ class Address:
 
 
 class DatabaseAuth(StrEnum):
-    """How the database is told who comes in."""
+    """How to authenticate to the database."""
 
     PASSWORD = "password"  # noqa: S105 - the word, and no password
     IAM = "iam"
@@ -89,7 +89,7 @@ class DatabaseAuth(StrEnum):
 
 def _database(text: str) -> str:
     parts = urlsplit(text)
-    # With an @ of the password's own, its end would be taken for the host, and shown when that is not found.
+    # If the password contains an @, its end would be taken for the host, and shown when no such host is found.
     if text == "memory:" or (text.startswith(("postgresql://", "postgres://")) and parts.netloc.count("@") <= 1):
         return text
     raise ValueError
@@ -104,7 +104,7 @@ def _secret(text: str) -> str:
 def _encodings(text: str) -> tuple[str, ...]:
     found = [codecs.lookup(name.strip()) for name in text.split(",")]
     for codec in found:
-        if codec._is_text_encoding is False or codec.name in _UNFIT_ENCODINGS:  # noqa: SLF001 - the only way to ask (bpo-19619)
+        if codec._is_text_encoding is False or codec.name in _UNFIT_ENCODINGS:  # noqa: SLF001 - there is no public attribute (bpo-19619)
             raise ValueError
     return tuple(codec.name for codec in found)
 
@@ -150,14 +150,14 @@ def _setting(
     what: str,
     secret: bool = False,
 ) -> Any:  # noqa: ANN401 - attrs.field() itself is typed as Any
-    """Declare one setting; its name in the environment is `PREFIX` and its own in capital letters.
+    """Declare a setting. Its environment variable is `PREFIX` and the attribute's name in capital letters.
 
     Args:
-        read: Makes the value from the text; raises `ValueError` or `LookupError` for what is not allowed.
-        default: The text that stands for it where it is not set; None for no value.
-        allowed: What may be given, as the end of a sentence.
-        what: What it is for.
-        secret: Whether a wrong value must not be shown.
+        read: Converts the text to the value; raises `ValueError` or `LookupError` if the text is not allowed.
+        default: The text to use if the setting is not set; None for no value.
+        allowed: The allowed values, as the end of a sentence.
+        what: The description of the setting.
+        secret: Whether an error must not show the value.
     """
 
     def convert(text: str | None, field: "attrs.Attribute[Any]") -> object:
@@ -165,7 +165,7 @@ def _setting(
             return None
         with suppress(ValueError, LookupError):
             return read(text)
-        # Raised here and not there, or what may not be shown would be in its context.
+        # Raised after the `with`: in an `except`, the error's context would contain the value.
         raise SettingError(PREFIX + field.name.upper(), "(hidden)" if secret else text, allowed)
 
     return attrs.field(
@@ -177,19 +177,19 @@ def _setting(
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """All that is set from outside. README.md has the table; a test holds it to these declarations."""
+    """All settings. A test keeps the table in README.md equal to these declarations."""
 
     uploads: Address | None = _setting(
         Address.parse,
         default=None,
         allowed="s3://bucket[/prefix], file:///folder or memory:",
-        what="Where uploads lie, for ways in that are not told.",
+        what="Upload store for `watch` and the sweep; other entry points get an address.",
     )
     reports: Address | None = _setting(
         Address.parse,
         default=None,
         allowed="s3://bucket[/prefix], file:///folder or memory:",
-        what="Where receipts and rejected rows go. Unset: beside a local file.",
+        what="Store for receipts and rejected rows. Unset: a folder beside each local file.",
     )
     bucket_owner: str | None = _setting(
         _account_id,
@@ -202,42 +202,42 @@ class Settings:
         _database,
         default=None,
         allowed="postgresql://... (with %40 for an @ in the password) or memory:",
-        what="Where users and ledger live; libpq's PG* variables fill what it leaves out. "
-        "Unset, and no secret either: the embedded PostgreSQL.",
+        what="Database of users and ledger; libpq's PG* variables supply missing parts. "
+        "If neither this nor the secret is set: the embedded PostgreSQL.",
         secret=True,
     )
     database_secret_arn: str | None = _setting(
         _secret,
         default=None,
         allowed="the ARN of a secret, arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
-        what="The secret of AWS Secrets Manager that holds what the database's address leaves out, user and "
-        "password above all. Fetched when first needed, and again when its password was rotated.",
+        what="AWS Secrets Manager secret with the parts that the database address does not contain, usually user "
+        "and password. Fetched at the first connection, and again after a rotation of the password.",
     )
     database_auth: DatabaseAuth = _setting(
         DatabaseAuth,
         default="password",
         allowed="password or iam",
-        what="Who says who comes in: a password, or IAM, which signs one for the user and host of "
+        what="How to authenticate: `password`, or `iam` for a short-lived token, signed for the user and host of "
         "ROLLCALL_DATABASE_URL.",
     )
     database_ca: str | None = _setting(
         os.path.abspath,
         default=None,
-        allowed="the path of a PEM file that is there",
-        what="The certificates to know the database by. With this, a secret or IAM, and on Lambda always, TLS is "
-        "verify-full unless the address says another sslmode.",
+        allowed="the path of an existing PEM file",
+        what="CA bundle that the database's certificate is verified against. With this, with a secret or IAM, and "
+        "always on Lambda, `sslmode` is `verify-full` unless the address contains another.",
     )
     data: str | None = _setting(
         os.path.abspath,
         default=None,
         allowed="a folder's path",
-        what="Where the embedded PostgreSQL keeps its files. Unset: in the user's data folder.",
+        what="Folder for the files of the embedded PostgreSQL. Unset: in the user's data folder.",
     )
     encodings: tuple[str, ...] = _setting(
         _encodings,
         default="utf-8",
         allowed="names of text encodings such as utf-8,cp932",
-        what="What is tried, in order, on uploads without a byte order mark.",
+        what="Encodings to try, in order, on uploads without a byte order mark.",
     )
     max_rejected: Tolerance = _setting(
         Tolerance.parse,
@@ -249,50 +249,49 @@ class Settings:
         _columns,
         default="",
         allowed=f"some of {', '.join(COLUMNS)}, with commas between them",
-        what="The columns that tell users apart; after a change, run rollcall migrate. "
-        "Unset: every row is a new user.",
+        what="Columns that identify a user; after a change, run rollcall migrate. Unset: every row is a new user.",
     )
     on_duplicate: OnDuplicate = _setting(
         OnDuplicate,
         default="skip",
         allowed="skip, update or reject",
-        what="What to do with a row whose user is there already, in the table or earlier in the file.",
+        what="What to do with a row whose user already exists, in the table or earlier in the file.",
     )
     on_repeat: OnRepeat = _setting(
         OnRepeat,
         default="skip",
         allowed="skip or import",
-        what="What to do with content that is already loaded from elsewhere.",
+        what="What to do with an upload whose content is already loaded.",
     )
     on_new_version: OnNewVersion = _setting(
         OnNewVersion,
         default="refuse",
         allowed="refuse or import",
-        what="What to do with a new version of a key that is already loaded.",
+        what="What to do with a new version of a key when another version is already loaded.",
     )
     max_upload_bytes: int = _setting(
         _positive,
         default=str(5 * GIB),
         allowed="a number of bytes",
-        what="How large an upload may be as stored.",
+        what="Largest size of an upload as it is stored.",
     )
     max_csv_bytes: int = _setting(
         _positive,
         default=str(20 * GIB),
         allowed="a number of bytes",
-        what="How large it may be after decompression.",
+        what="Largest size of an upload after decompression.",
     )
     max_rejected_bytes: int = _setting(
         _positive,
         default=str(4 * GIB),
         allowed="a number of bytes",
-        what="How much disk space the rejected rows of an upload may use.",
+        what="Largest disk space for the rejected rows of an upload.",
     )
     queue: str | None = _setting(
         _arn,
         default=None,
         allowed="arn:aws:sqs:region:account:name",
-        what="The queue to which the sweep Lambda announces uploads of which nobody was told.",
+        what="Queue to which the sweep Lambda announces uploads whose notification was lost.",
     )
     tries: int = _setting(
         _positive,
@@ -305,12 +304,12 @@ class Settings:
         _days,
         default="7",
         allowed=f"a number of days from 1 to {_DAYS_AT_MOST}",
-        what="How old an upload may be for the sweep Lambda to look after it.",
+        what="Largest age of the uploads that the sweep Lambda checks.",
     )
 
     @property
     def policy(self) -> Policy:
-        """What of the settings decides about imports."""
+        """The settings that decide about imports."""
         return Policy(
             max_rejected=self.max_rejected,
             unique_by=self.unique_by,
@@ -324,16 +323,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     Args:
-        environment: Names and values; names without the prefix are left alone, empty values count as not set.
+        environment: Names and values. Names without the prefix are ignored; an empty value counts as not set.
 
     Raises:
-        SettingError: One has a value that is not allowed, or a name that no setting has.
+        SettingError: A setting has a value that is not allowed, or a name with the prefix is no setting.
     """
     ours = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
     known = {PREFIX + field.name.upper(): field.name for field in attrs.fields(Settings)}
     for name in ours:
         if name not in known:
-            # It may be a secret under a misspelt name.
-            raise SettingError(name, "(hidden)", f"one of the settings there are: {', '.join(sorted(known))}")
+            # The value may be a secret under a misspelt name.
+            raise SettingError(name, "(hidden)", f"one of the existing settings: {', '.join(sorted(known))}")
     texts: dict[str, Any] = {known[name]: text for name, text in ours.items()}
     return Settings(**texts)
