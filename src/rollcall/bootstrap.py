@@ -1,4 +1,4 @@
-"""The composition root: settings become adapters, adapters become use cases."""
+"""The composition root: it builds adapters from the settings, and use cases from the adapters."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,19 +37,19 @@ _POSTGRES_PORT = 5432
 
 
 def now() -> datetime:
-    """Tell the time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def object_store(address: Address, *, owner: str | None = None) -> ObjectStore:
-    """Open the store at an address.
+    """Return the store at an address.
 
     Args:
         address: Where it is.
         owner: The AWS account that has to own a bucket; None for any account.
     """
     if address.scheme == "s3":
-        # boto3 takes longer to import than a small file to load, so only those who need an adapter wait for it.
+        # Importing boto3 takes longer than importing a small file, so each adapter is imported only when needed.
         from rollcall.adapters.s3 import S3ObjectStore, client  # noqa: PLC0415 - see above
 
         return S3ObjectStore(address.place, address.prefix, client(owner))
@@ -61,26 +61,26 @@ def object_store(address: Address, *, owner: str | None = None) -> ObjectStore:
 
 
 def is_report(settings: Settings, reference: ObjectReference) -> bool:
-    """Return whether an object in S3 lies among our own reports, where nothing is imported.
+    """Return whether an object in S3 is in our own store of reports, from which nothing is imported.
 
     Raises:
-        SettingError: Reports go among the uploads, so that nothing tells them apart.
+        SettingError: Reports and uploads have the same address, so they cannot be distinguished.
     """
     reports, uploads = settings.reports, settings.uploads
     if not reports or (reports.scheme, reports.place) != ("s3", reference.bucket):
         return False
     inside = uploads and uploads.place == reports.place and uploads.prefix.startswith(reports.prefix)
     if inside or not reports.prefix:
-        # Each receipt would be an upload with a receipt of its own, without end, or each upload a report.
+        # Each receipt would be imported and get a receipt, without end, or each upload would count as a report.
         allowed = f"another bucket, or a folder in it that uploads do not use: s3://{reports.place}/reports"
         raise SettingError(f"{PREFIX}REPORTS", f"s3://{reports.place}/{reports.prefix}".rstrip("/"), allowed)
     return reference.key.startswith(reports.prefix)
 
 
 def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
-    """Give a way to send messages to queues of SQS: `SqsQueues.send`.
+    """Return a function that sends messages to SQS queues: `SqsQueues.send`.
 
-    Nothing is made ready for it before the first message, since hardly any invocation sends one.
+    It creates the client with the first message, because most invocations send none.
     """
 
     @cache
@@ -96,7 +96,7 @@ def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
 
 
 def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
-    """Take any file of this machine for an upload.
+    """Return the store and the reference of a file of this machine.
 
     Raises:
         StoreUnavailableError: The path names an open file that has no path of its own.
@@ -106,21 +106,21 @@ def uploaded_file(path: Path) -> tuple[ObjectStore, ObjectReference]:
 
 
 def is_folder_with_reports(path: Path) -> bool:
-    """Tell whether a path is a folder of reports beside an uploaded file."""
+    """Return whether a path is a folder of reports beside an uploaded file."""
     return is_folder_of_reports(path.name) and path.is_dir()
 
 
 def folder(
     path: Path, skip: Callable[[StoreUnavailableError], object]
 ) -> tuple[ObjectStore, Callable[[ObjectReference], bool]]:
-    """Take a folder of this machine for a bucket.
+    """Return a folder of this machine as a store of uploads.
 
     Args:
-        path: The folder, absolute.
-        skip: Is called for each entry that a listing leaves out because it cannot be read.
+        path: The absolute path of the folder.
+        skip: Called for each entry that a listing leaves out because it cannot be read.
 
     Returns:
-        The store, and a function that tells whether the last line of a file has an end.
+        The store, and a function that returns whether the last line of a file has an end.
     """
     store = LocalObjectStore(path, skip=skip)
     return store, store.last_line_has_end
@@ -128,16 +128,16 @@ def folder(
 
 @contextmanager
 def repository(settings: Settings, data: Path, *, on_aws: bool = False) -> Iterator[UserRepository]:
-    """Open the users and the ledger that the settings name.
+    """Open the repository of users and ledger that the settings name.
 
     Args:
-        settings: What was set.
-        data: The folder of the embedded PostgreSQL, used where no database is named.
+        settings: The settings.
+        data: The folder of the embedded PostgreSQL, used if the settings name no database.
         on_aws: See `_database`.
 
     Raises:
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
-        SettingError: What was set does not lead to a database.
+        SettingError: The settings do not lead to a database.
     """
     if settings.database_url == "memory:":
         from rollcall.adapters.memory import MemoryUserRepository  # noqa: PLC0415 - see object_store
@@ -160,17 +160,17 @@ def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str
     """Bring the schema up to date.
 
     Args:
-        settings: What was set.
-        data: The folder of the embedded PostgreSQL, used where no database is named.
+        settings: The settings.
+        data: The folder of the embedded PostgreSQL, used if the settings name no database.
         on_aws: See `_database`.
 
     Returns:
-        What was done; empty if there was nothing to do.
+        A sentence for each step that was taken; empty if the schema was up to date.
 
     Raises:
-        RepositoryUnavailableError: The database could not be reached, or refused.
-        SchemaError: The database does not speak UTF-8, or holds users whom the settings take for one.
-        SettingError: What was set does not lead to a database.
+        RepositoryUnavailableError: The database could not be reached, or refused a statement.
+        SchemaError: The database's encoding is not UTF-8, or it contains duplicates under the setting unique_by.
+        SettingError: The settings do not lead to a database.
     """
     from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
@@ -186,14 +186,14 @@ def import_users(
     users: UserRepository,
     policy: Policy | None = None,
 ) -> ImportUsers:
-    """Put the use case together.
+    """Build the use case that imports uploads.
 
     Args:
-        settings: What was set.
-        uploads: Where uploads lie.
-        reports: Where receipts and rejected rows go; None for beside the uploaded files of this machine.
-        users: Where users and ledger live.
-        policy: In place of the one that was set.
+        settings: The settings.
+        uploads: The store of uploads.
+        reports: The store of receipts and rejected rows; None for a folder beside each local file.
+        users: The repository of users and ledger.
+        policy: Replaces the policy of the settings; None keeps it.
     """
     return ImportUsers(
         uploads=uploads,
@@ -211,7 +211,7 @@ def import_users(
 
 
 def dry_run(settings: Settings, *, uploads: ObjectStore) -> ImportUsers:
-    """Put together a use case that judges and keeps nothing."""
+    """Build the use case that judges uploads and stores nothing."""
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see object_store
 
     return import_users(settings, uploads=uploads, reports=NoReports(), users=DryRunUserRepository())
@@ -226,18 +226,18 @@ def sweep(
     announcement: Callable[[Listed], str],
     tell: Callable[[Listed, Fate], None],
 ) -> Sweep:
-    """Put the sweep together, which asks the queue how patient it has to be.
+    """Build the sweep. The queue's visibility timeout is the age from which an upload may be lost.
 
     Args:
-        settings: What was set.
-        uploads: Where uploads lie, with versions that it names.
-        users: Where users and ledger live.
+        settings: The settings.
+        uploads: The store of uploads; it must name versions.
+        users: The repository of users and ledger.
         queue: The ARN of the queue to which uploads are announced.
-        announcement: Makes the message that announces an upload.
-        tell: Is told of each upload that is lost, once that has become of it.
+        announcement: Returns the message that announces an upload.
+        tell: Called for each lost upload after it was queued or given up.
 
     Raises:
-        StoreUnavailableError: The queue could not be asked.
+        StoreUnavailableError: The queue's visibility timeout could not be read.
     """
     from rollcall.adapters.sqs import SqsQueues, client  # noqa: PLC0415 - see object_store
 
@@ -269,12 +269,12 @@ def _report_folders(*, beside_uploads: bool) -> Callable[[Source], Iterator[str]
 
 @attrs.frozen(kw_only=True)
 class _Database:
-    """The way to a database.
+    """The parameters of a database connection.
 
     Attributes:
-        conninfo: Its address.
-        credentials: Fill what the address leaves out.
-        embedded: Whether it is our own.
+        conninfo: The address of the database.
+        credentials: Returns candidates for the parameters that the address does not contain.
+        embedded: Whether it is the embedded PostgreSQL.
     """
 
     conninfo: str
@@ -284,16 +284,16 @@ class _Database:
 
 @contextmanager
 def _database(settings: Settings, data: Path, *, on_aws: bool) -> Iterator[_Database]:
-    """Find the way to the database.
+    """Yield the connection parameters of the database; while they are in use, an embedded PostgreSQL runs.
 
     Args:
-        settings: What was set.
-        data: The folder of the embedded PostgreSQL, used where no database is named.
-        on_aws: Whether we run on AWS, where nobody is trusted on the way to the database.
+        settings: The settings.
+        data: The folder of the embedded PostgreSQL, used if the settings name no database.
+        on_aws: Whether this runs on AWS, where the connection is always verified by TLS.
 
     Raises:
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
-        SettingError: What was set leads to no database.
+        SettingError: The settings do not lead to a database.
     """
     if not names_database(settings):
         from rollcall.adapters.embedded_postgres import running  # noqa: PLC0415 - see object_store
@@ -310,19 +310,23 @@ def _database(settings: Settings, data: Path, *, on_aws: bool) -> Iterator[_Data
 
 
 def names_database(settings: Settings) -> bool:
-    """Tell whether the settings name a database, so that the embedded one is not meant."""
+    """Return whether the settings name a database; otherwise the embedded one is used."""
     return settings.database_url is not None or settings.database_secret_arn is not None
 
 
 def _credentials(settings: Settings) -> "Credentials | None":
-    """Find who knows what the address of the database leaves out; None if nobody has to."""
+    """Return the source of credentials that the settings name; None if the address contains them.
+
+    Raises:
+        SettingError: IAM needs a user and a host, and the database address does not contain them.
+    """
     if settings.database_auth is DatabaseAuth.IAM:
         from rollcall.adapters.rds import IamToken  # noqa: PLC0415 - see object_store
 
         try:
             address = urlsplit(settings.database_url or "")
             host, port, user = address.hostname, address.port or _POSTGRES_PORT, unquote(address.username or "")
-        except ValueError:  # a port that is none
+        except ValueError:  # the port is no number
             host = None
         if not host or not user:
             allowed = "postgresql://user@host:port/database: IAM signs a password for that user at that host"
@@ -336,10 +340,10 @@ def _credentials(settings: Settings) -> "Credentials | None":
 
 
 def _tls(settings: Settings) -> dict[str, str]:
-    """Say how the server has to prove who it is, where its address does not.
+    """Return the connection parameters by which the server's certificate is verified.
 
     Raises:
-        SettingError: There is no such file of certificates.
+        SettingError: The CA bundle does not exist.
     """
     if settings.database_ca is None:
         return {"sslmode": "verify-full"}
@@ -350,10 +354,10 @@ def _tls(settings: Settings) -> dict[str, str]:
 
 
 def _migrate_when_behind(users: UserRepository, database: _Database, policy: Policy) -> None:
-    """Migrate the embedded database, which is nobody else's, without being asked."""
+    """Migrate the embedded database if its schema is older. Only Rollcall uses it, so nobody has to agree."""
     try:
         with suppress(UnknownImportError):
-            users.entry(0)  # the least that there is to ask
+            users.entry(0)  # the cheapest call that checks the schema
     except SchemaError:
         from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
 
