@@ -165,7 +165,7 @@ def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str
         on_aws: See `_database`.
 
     Returns:
-        A sentence for each step that was taken; empty if the schema was up to date.
+        The steps that were taken, in order; empty if the schema was up to date.
 
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused a statement.

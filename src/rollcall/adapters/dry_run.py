@@ -1,4 +1,4 @@
-"""Users, ledger and reports that keep nothing: with them, an import is a check."""
+"""A repository and a store of reports that keep nothing. With them, an import is a check."""
 
 import csv
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -33,14 +33,14 @@ _ADD_ORIGIN = "insert or ignore into origins values (?, ?, ?)"
 
 
 class _Seen:
-    """The users and origins of one file, in a private file that is gone when it is closed.
+    """The users and origins of one upload, in a temporary SQLite file, to find duplicates within the upload.
 
     Args:
-        policy: How users are told apart.
+        policy: Names the columns that identify a user, and what to do with duplicates.
     """
 
     def __init__(self, policy: Policy) -> None:
-        # Few checks need it, and not every Python has it.
+        # Few checks need sqlite3, and not every Python has it.
         import sqlite3  # noqa: PLC0415 - see above
 
         self._positions = [COLUMNS.index(column) for column in policy.unique_by]
@@ -65,7 +65,7 @@ class _Seen:
             )
 
     def take(self, block: Block) -> None:
-        """Judge the rows of a block one after the other."""
+        """Compare each row of a block with the earlier rows of the upload."""
         rows = csv.reader(block.csv.decode().split("\n")[:-1], strict=True)
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         with self._explained():
@@ -82,7 +82,7 @@ class _Seen:
                     self._unchanged += 1
 
     def settle(self) -> Settlement:
-        """Tell what became of the rows, were the table empty: then nobody is there to be updated."""
+        """Return the result of merging the rows with an empty table, in which no user can be updated."""
         return Settlement(
             registered=self._registered,
             unchanged=self._unchanged,
@@ -91,11 +91,11 @@ class _Seen:
         )
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete the temporary file."""
         self._connection.close()
 
     def _key(self, row: list[str]) -> str:
-        # No cell holds a line end.
+        # No cell contains a line end.
         return "\n".join([row[position] for position in self._positions])
 
     def _is_new(self, add: str, *key: str | int) -> bool:
@@ -116,7 +116,7 @@ class _Seen:
             yield
         except self._error as error:
             raise RepositoryUnavailableError(
-                f"duplicates within the file could not be looked for in a temporary file: {error}"
+                f"duplicates within the file could not be searched for in a temporary file: {error}"
             ) from error
 
 
@@ -130,7 +130,7 @@ class _DryImport:
     _seen: _Seen | None = None
 
     def register(self, block: Block) -> None:
-        """Count the rows and let them go, but for what tells whether one comes twice."""
+        """Count the rows; keep only the columns and origins that show duplicates."""
         self._rows += block.rows
         if not self._seen and (self._policy.unique_by or block.origins):
             self._seen = self._closing.enter_context(closing(_Seen(self._policy)))
@@ -138,14 +138,14 @@ class _DryImport:
             self._seen.take(block)
 
     def settle(self) -> Settlement:
-        """Take for new what does not come twice; only a database could know better."""
+        """Return the result as if the table were empty; only a database knows the existing users."""
         return self._seen.settle() if self._seen else Settlement(registered=self._rows)
 
     def withhold(self) -> None:
-        """Do nothing, for nothing was kept."""
+        """Do nothing, because nothing was kept."""
 
     def commit(self, receipt: Receipt) -> None:
-        """Do nothing, for nothing is kept."""
+        """Do nothing, because nothing is kept."""
 
 
 class DryRunUserRepository:
@@ -161,12 +161,12 @@ class DryRunUserRepository:
         corrects: int | None = None,  # noqa: ARG002
         seconds_left: float | None = None,  # noqa: ARG002
     ) -> Iterator[_DryImport]:
-        """Open an import of which nothing will remain."""
+        """Open an import that leaves nothing behind."""
         with ExitStack() as stack:
             yield _DryImport(policy, stack)
 
     def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - the port's
-        """Find nothing to undo."""
+        """Raise, because there is no import."""
         raise UnknownImportError(import_id)
 
     def note_lost(
@@ -177,15 +177,15 @@ class DryRunUserRepository:
         at_most: int,  # noqa: ARG002
         patience: timedelta,  # noqa: ARG002
     ) -> Lost:
-        """Find all of them lost, and note nothing."""
+        """Return all uploads as lost, and record nothing."""
         return Lost(queue=frozenset(identities))
 
     def entry(self, import_id: int) -> LedgerEntry:
-        """Find nothing."""
+        """Raise, because there is no import."""
         raise UnknownImportError(import_id)
 
     def entry_of(self, identity: str) -> None:
-        """Find nothing."""
+        """Return None, because there is no import."""
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Yield nothing."""
@@ -200,18 +200,18 @@ class NoReports:
     """An empty store that stays empty."""
 
     def open(self, reference: ObjectReference) -> AbstractContextManager[Never]:
-        """Find nothing."""
+        """Raise, because there is no object."""
         raise ObjectNotFoundError(reference.key)
 
     def fits(self, key: str) -> bool:  # noqa: ARG002 - the port's
-        """Take every key."""
+        """Return True: every key is accepted."""
         return True
 
     def require_writable(self, key: str) -> None:
-        """Find nothing in the way."""
+        """Do nothing, because nothing is written."""
 
     def put(self, key: str, content: BinaryIO) -> str:  # noqa: ARG002 - the port's
-        """Let the bytes go."""
+        """Discard the content."""
         return ""
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:  # noqa: ARG002 - the port's

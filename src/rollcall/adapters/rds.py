@@ -1,4 +1,4 @@
-"""Passwords for a database of Amazon RDS that lets IAM say who comes in."""
+"""IAM authentication for a database of Amazon RDS."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,13 +9,13 @@ from rollcall.application.ports import RepositoryUnavailableError
 
 
 class IamToken:
-    """A password that this machine signs anew for each connection; good for a quarter of an hour.
+    """Signs a new token for each connection, which takes it as the password; a token is valid for 15 minutes.
 
-    Amazon RDS' user guide has it under "IAM database authentication".
+    The source of the rules is Amazon RDS' user guide, "IAM database authentication".
 
     Args:
-        host: The database's host, under which it is asked for.
-        port: Its port.
+        host: The database's host, as the connection names it.
+        port: The database's port.
         user: The database user.
     """
 
@@ -25,10 +25,10 @@ class IamToken:
         self._user = user
 
     def __call__(self) -> Iterator[Mapping[str, str]]:
-        """Yield one.
+        """Yield one candidate: the password.
 
         Raises:
-            RepositoryUnavailableError: This machine has no credentials of AWS to sign with, or knows no region.
+            RepositoryUnavailableError: No token can be signed: AWS credentials or the region are missing.
         """
         try:
             token = Session().client("rds").generate_db_auth_token(self._host, self._port, self._user)

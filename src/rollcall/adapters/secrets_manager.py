@@ -1,4 +1,4 @@
-"""The user and password of a database, kept in Secrets Manager."""
+"""Database credentials from AWS Secrets Manager."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,18 +13,18 @@ from rollcall.application.ports import RepositoryUnavailableError, raise_alone
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-# Of what Amazon RDS writes into such a secret, what tells libpq the way in. The user guide of AWS Secrets Manager
-# has it under "JSON structure of AWS Secrets Manager database credential secrets".
+# The keys of a database secret that are connection parameters, with libpq's names. The source is the user guide of
+# AWS Secrets Manager, "JSON structure of AWS Secrets Manager database credential secrets".
 _LIBPQ_NAMES = {"username": "user", "password": "password", "host": "host", "port": "port", "dbname": "dbname"}
 _NEEDED = {"user", "password"}
 
 
 class DatabaseSecret:
-    """Credentials that are fetched when they are first needed, kept, and fetched again when they were turned down.
+    """Credentials that are fetched at the first connection, kept, and fetched again after they were rejected.
 
     Args:
-        arn: The secret's name in full.
-        client: Makes a client of Secrets Manager, with its own timeouts and retries.
+        arn: The ARN of the secret.
+        client: Creates a client of Secrets Manager, with its own timeouts and retries.
     """
 
     def __init__(self, arn: str, client: "Callable[[], SecretsManagerClient]") -> None:
@@ -33,16 +33,16 @@ class DatabaseSecret:
         self._kept: Mapping[str, str] | None = None
 
     def __call__(self) -> Iterator[Mapping[str, str]]:
-        """Yield what is kept, then what is there now, if that is something else: it was rotated meanwhile.
+        """Yield the kept credentials; if the database rejects them, yield the current ones after a rotation.
 
         Raises:
-            RepositoryUnavailableError: The secret could not be read, or is of another kind.
+            RepositoryUnavailableError: The secret could not be read, or is no database secret.
         """
-        turned_down = self._kept
-        if turned_down is not None:
-            yield turned_down
+        rejected = self._kept
+        if rejected is not None:
+            yield rejected
         self._kept = self._fetch()
-        if self._kept != turned_down:
+        if self._kept != rejected:
             yield self._kept
 
     def _fetch(self) -> Mapping[str, str]:
@@ -59,7 +59,7 @@ class DatabaseSecret:
             secret = json.loads(text)
             found = {name: str(secret[key]) for key, name in _LIBPQ_NAMES.items() if key in secret}
         except (ValueError, TypeError):
-            raise_alone(self._of_another_kind())  # the cause would show it
+            raise_alone(self._of_another_kind())  # the cause would show the secret
         if not found.keys() >= _NEEDED:
             raise self._of_another_kind()
         return found
@@ -69,13 +69,13 @@ class DatabaseSecret:
 
     def _of_another_kind(self) -> RepositoryUnavailableError:
         return RepositoryUnavailableError(
-            f"the secret {self._arn} does not tell the way into a database; it should be the JSON object that "
-            "Amazon RDS makes, with username and password"
+            f"the secret {self._arn} is no database secret; it should be the JSON object that "
+            "Amazon RDS creates, with username and password"
         )
 
 
 def client() -> "SecretsManagerClient":
-    """Make a client that gives up within seconds."""
+    """Return a client whose calls fail after some seconds at most."""
     return Session().client(
         "secretsmanager",
         config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}),

@@ -1,4 +1,4 @@
-"""Queues of SQS."""
+"""Amazon SQS queues."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _SENT_AT_ONCE = 10
 
 
 class SqsQueues:
-    """Queues by their ARNs, as the messages that come from them name them.
+    """SQS queues, named by their ARNs as in the messages that Lambda receives from them.
 
     Args:
         client: A client of SQS, with its own timeouts and retries.
@@ -33,15 +33,15 @@ class SqsQueues:
         """Send a message.
 
         Args:
-            arn: The queue's name in full.
-            body: What it says.
-            attributes: What is written on it beside that.
-            delay_in_seconds: How long nobody is to receive it; 900 at most.
+            arn: The ARN of the queue.
+            body: The body of the message.
+            attributes: The attributes of the message.
+            delay_in_seconds: How long nobody receives the message; 900 at most.
 
         Raises:
-            StoreUnavailableError: It could not be sent, or it is not known whether it was.
+            StoreUnavailableError: The message was not sent, or it is not known whether it was.
         """
-        with _told_by(arn):
+        with _translated_errors(arn):
             self._client.send_message(
                 QueueUrl=self._url(arn),
                 MessageBody=body,
@@ -52,18 +52,19 @@ class SqsQueues:
             )
 
     def send_all(self, arn: str, bodies: Iterable[str]) -> None:
-        """Send any number of messages, as many at once as SQS takes.
+        """Send any number of messages in batches of ten, the most that SQS allows.
 
         Args:
-            arn: The queue's name in full.
-            bodies: What each of them says; ten together MUST have no more than 256 KiB.
+            arn: The ARN of the queue.
+            bodies: The body of each message; ten together MUST have no more than 256 KiB.
 
         Raises:
-            StoreUnavailableError: One could not be sent, or it is not known whether it was; no more were.
+            StoreUnavailableError: Some messages of a batch were not sent, or it is not known whether they were.
+                No further batch was sent.
         """
         rest = iter(bodies)
         while batch := list(islice(rest, _SENT_AT_ONCE)):
-            with _told_by(arn):
+            with _translated_errors(arn):
                 answer = self._client.send_message_batch(
                     QueueUrl=self._url(arn),
                     Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(batch)],
@@ -72,12 +73,12 @@ class SqsQueues:
                 raise StoreUnavailableError(arn, f"SQS did not take a message: {failure['Code']}")
 
     def visibility_timeout(self, arn: str) -> timedelta:
-        """Tell for how long a message that was received is hidden from others.
+        """Return how long a received message is hidden from other receivers.
 
         Raises:
-            StoreUnavailableError: The queue could not be asked.
+            StoreUnavailableError: The queue's attributes could not be read.
         """
-        with _told_by(arn):
+        with _translated_errors(arn):
             answer = self._client.get_queue_attributes(
                 QueueUrl=self._url(arn), AttributeNames=["VisibilityTimeout"]
             )
@@ -92,7 +93,7 @@ class SqsQueues:
 
 
 def client() -> "SQSClient":
-    """Make a client that gives up within seconds: whoever sends is short of time."""
+    """Return a client whose calls fail after some seconds at most, because a Lambda has little time left."""
     return Session().client(
         "sqs",
         config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}),
@@ -100,8 +101,8 @@ def client() -> "SQSClient":
 
 
 @contextmanager
-def _told_by(arn: str) -> Iterator[None]:
-    """Turn boto3's errors into the port's."""
+def _translated_errors(arn: str) -> Iterator[None]:
+    """Translate boto3's errors into the port's."""
     try:
         yield
     except ClientError as error:
