@@ -414,7 +414,7 @@ def test_a_bomb_is_refused_without_being_unpacked(magic: bytes) -> None:
     assert content.fault
     assert content.fault.code is Code.SIZE_LIMIT
     assert content.fault.message == (
-        "the CSV inside is larger than the 4,194,304 bytes that are taken here; split it into files"
+        "the CSV inside is larger than the 4,194,304 bytes that are allowed; split it into files"
     )
     assert content.sha256 == hashlib.sha256(stored).hexdigest()
     assert peak < 4 * MIB

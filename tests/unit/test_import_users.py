@@ -688,7 +688,7 @@ def test_an_upload_that_is_too_large_is_refused_unread() -> None:
     assert (receipt.status, receipt.code) == (Status.REFUSED, Code.SIZE_LIMIT)
     assert (
         receipt.message
-        == f"the file is larger than the {len(GOOD) - 1} bytes that are taken here; split it into files"
+        == f"the file is larger than the {len(GOOD) - 1} bytes that are allowed; split it into files"
     )
     assert receipt.source.sha256 is None
     assert seen == []

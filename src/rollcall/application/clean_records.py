@@ -1,7 +1,7 @@
-"""The sound screen: what records look like that are good without a doubt, derived from the rules of `User`.
+"""The sound screen: patterns of records that are certainly good, derived from the rules of `User`.
 
-Whatever passes parses to what stands in it, and PostgreSQL reads it back the same. Being stricter costs speed,
-being laxer is wrong.
+Each cell that passes parses to itself, and PostgreSQL reads it back identically. A stricter screen costs speed; a
+laxer one is wrong.
 """
 
 import re
@@ -16,41 +16,41 @@ from rollcall.application.dialect import Header
 from rollcall.application.records import RecordReader
 from rollcall.domain.user import RULES, Rule
 
-# With these, a clean record is far shorter than the longest record that is read at all.
+# With these limits, a clean record is far shorter than the longest record that is read.
 MOST_CLEAN_COLUMNS = 100
 MOST_IGNORED_CHARACTERS = 1000
-# How much text is split into cells at once, all of which are held.
+# How much text is split at once; all its cells are in memory together.
 MOST_SPLIT_CHARACTERS = 64 * 1024
 
 _QUOTE = '"'
 _PADDING = " \t"
-# What would separate or open cells in a `Block`.
+# The characters that separate or quote cells in a `Block`.
 _APART = '",'
 _LINE_END = r"\r?\n"
 
 
 class CleanRecords(Protocol):
-    """Records of one kind that are good without a doubt, each on a line of its own."""
+    """Records of one form that are certainly good, each on one line."""
 
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Take all such records from here on, as far as the text at hand goes, or fewer.
+        """Take the next records of this form from the text that is in memory, or some of them.
 
         Args:
             reader: The upload.
-            before: The line at which to stop; None for none.
+            before: The line at which to stop; None to stop nowhere.
 
         Returns:
-            The line on which the first of them starts, and their rows as a `Block` has them; empty where there is
-            none.
+            The line on which the first record starts, and the rows as a `Block` has them; no rows if the next
+            record has another form.
         """
         ...
 
 
 def clean_records(header: Header) -> Sequence[CleanRecords]:
-    """Derive from the rules of `User` what records certainly parse to what stands in them.
+    """Derive the forms of clean records from the rules of `User`.
 
     Returns:
-        Every kind of them, the cheapest first; none in a file of mended rows: each must say which row it was.
+        The forms, the cheapest first. A file of corrected rows has none: the origin of each row must be read.
     """
     if header.corrects or len(header.labels) > MOST_CLEAN_COLUMNS:
         return ()
@@ -62,29 +62,29 @@ def clean_records(header: Header) -> Sequence[CleanRecords]:
 
 
 class InPlace:
-    """Records that stand in the file as `Block` wants them, quoted or not."""
+    """Records that are in the file exactly as in a `Block`, quoted or not."""
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Any number of them."""
+        """The pattern of any number of these records."""
         cells = (f"(?:{_quoted(rule)}|{rule.clean(without=_APART)})" for rule in RULES)
         return _any_number_of(",".join(cells))
 
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Take them as they are."""
+        """Take the records unchanged."""
         line, run = reader.take_run(self.pattern, before)
         return line, run.replace("\r\n", "\n") if "\r" in run else run
 
 
 @attrs.frozen
 class Split:
-    """Lines without a quote, of which the delimiter tells the cells; trimmed and in order, they stand in place."""
+    """Lines without a quote. Split at the delimiter, trimmed and reordered, they are rows of a `Block`."""
 
     header: Header
     in_place: InPlace
 
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Split one line, and then at once twice as much as was clean, until not all of it is."""
+        """Split one line first, then each time twice as much text as before, until a line is not clean."""
         first, taken = reader.line, []
         characters = 1
         while characters <= MOST_SPLIT_CHARACTERS and (lines := reader.plain_lines(characters, before)):
@@ -99,12 +99,12 @@ class Split:
         return first, "".join(taken)
 
     def _put_in_place(self, lines: str) -> str:
-        """Rewrite lines one by one; nothing is left where one has too few cells or too many."""
+        """Return the lines as rows of a `Block`; an empty text if a line has too few or too many cells."""
         delimiter, width = self.header.delimiter, len(self.header.labels)
         lines = lines.replace("\r\n", "\n")
         if "\r" in lines:
-            return ""  # each ends a line, too
-        # The end of each line becomes a cell, so that a column is every so manieth cell.
+            return ""  # a lone carriage return ends a line too
+        # Each line end becomes a cell, so that each line has width + 1 cells and a column is a slice.
         *cells, _ = lines.replace("\n", f"{delimiter}\n{delimiter}").split(delimiter)
         if cells[width :: width + 1] != ["\n"] * lines.count("\n"):
             return ""
@@ -115,12 +115,12 @@ class Split:
 
 @attrs.frozen
 class OutOfPlace:
-    """Records whose clean cells are padded, or stand among others or in another order; quoted or not."""
+    """Records whose clean cells are padded, in another order, or among ignored cells; quoted or not."""
 
     header: Header
 
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Find the cells of a whole run, and write them together."""
+        """Take a run of records, and return its clean cells in the order of `COLUMNS`."""
         line, run = reader.take_run(self._run, before)
         return line, "".join([",".join(self._in_order(found)) + "\n" for found in self._record.findall(run)])
 
@@ -138,15 +138,15 @@ class OutOfPlace:
         return re.compile(self._pattern("({})") + _LINE_END)
 
     def _pattern(self, group: str) -> str:
-        """Describe one of them.
+        """Return the pattern of one record.
 
         Args:
-            group: What stands around each cell that is wanted.
+            group: A format string for the group around each cell of a field.
         """
         delimiter = re.escape(self.header.delimiter)
         apart = _APART + self.header.delimiter
         padding = f"[{_PADDING.replace(self.header.delimiter, '')}]*+"
-        # Only at the very start of a cell does a quote open it, and only at the very end does one close it.
+        # A quote opens a cell only as its first character, and closes it only as its last.
         opens, closes = rf"(?<![^{delimiter}\r\n])", rf"(?=[{delimiter}\r\n])"
         most = f"{{0,{MOST_IGNORED_CHARACTERS}}}+"
         cells = [rf'(?:{opens}"[^"\r\n]{most}"{closes}|[^"\r\n{delimiter}]{most})'] * len(self.header.labels)
@@ -157,7 +157,7 @@ class OutOfPlace:
 
 
 def _quoted(rule: Rule) -> str:
-    """Describe a clean cell in quotes, in which anything may stand but quotes."""
+    """Return the pattern of a clean cell in quotes, without a quote inside."""
     return f'"{rule.clean(without=_QUOTE)}"'
 
 

@@ -1,4 +1,4 @@
-"""From stored bytes to text: compression, encoding, and the hash of what was inside."""
+"""From stored bytes to text: decompression, decoding, and the SHA-256 of the content."""
 
 import codecs
 import hashlib
@@ -14,7 +14,8 @@ from rollcall.domain.rejection import Code, Fault
 
 CHUNK_BYTES = 256 * 1024
 
-# Whatever follows the end of a gzip member is copied, and a chunk may hold thousands of members.
+# zlib copies all bytes after the end of a gzip member, and a chunk may contain thousands of members. So each copy
+# is kept small.
 _FEED_BYTES = 16 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -25,7 +26,7 @@ _BYTE_ORDER_MARKS = (
 )
 _EXPORT = "export it as CSV (in Excel: Save As, CSV UTF-8) and upload that"
 _UNPACK = "unpack it and upload the CSV inside, plain or as gzip"
-# How other formats begin (the signatures that their specifications give), what they are, and what to do.
+# Other formats: the signature that the format's specification gives, the format's name, and the advice.
 _OTHER_FORMATS = (
     (rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/)", "an Excel workbook (.xlsx)", _EXPORT),
     (rb"PK\x03\x04.*opendocument\.spreadsheet", "an OpenDocument spreadsheet (.ods)", _EXPORT),
@@ -39,7 +40,7 @@ _OTHER_FORMATS = (
     (rb"\x89PNG\r\n\x1a\n", "a PNG image", _EXPORT),
     (rb"\xff\xd8\xff", "a JPEG image", _EXPORT),
     (rb"GIF8[79]a", "a GIF image", _EXPORT),
-    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet file", _EXPORT),  # the first four alone may be a label
+    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet file", _EXPORT),  # PAR1 alone may be a label
     (rb"SQLite format 3\0", "a SQLite database", _EXPORT),
     (rb"\x1f\x8b", "gzip that contains gzip", _UNPACK),
     (rb"\x1f[\x9d\xa0]", "compressed by compress (.Z)", _UNPACK),
@@ -58,13 +59,13 @@ _NOT_READ = (
         for begins, what, advice in _OTHER_FORMATS
     ),
     (
-        # The mark of UTF-32, little-endian, is UTF-16's and a NUL; what follows tells them apart.
+        # The byte order mark of UTF-32-LE is that of UTF-16-LE and two NUL bytes; the next character decides.
         re.compile(rb"\0\0\xfe\xff|\xff\xfe\0\0(?:..[\0-\x10]\0|\Z)", re.DOTALL),
         Fault(Code.ENCODING_ERROR, "the file is UTF-32, which is not read here; save it as CSV UTF-8"),
     ),
 )
 _HEAD_BYTES = 4096
-# From how many bytes, the first that does not fit and those around it, the encoding is guessed.
+# The size of the sample from which the encoding is guessed: the first byte that does not fit and its neighbours.
 _SAMPLE_BYTES = 4096
 
 # Encodings of Latin text in which spreadsheets and older systems save CSV. They share most of their bytes.
@@ -76,8 +77,8 @@ _word = re.compile(r"[^\W\d_]+")
 _never_latin = re.compile("ń[aeiou]", re.IGNORECASE)
 # In cp932: kana and the everyday kanji (JIS level 1), without the bytes of half-width katakana in EUC-JP.
 _everyday_japanese = re.compile(rb"(?!\x8e[\xa1-\xdf])[\x81-\x83\x88-\x98].", re.DOTALL)
-# Half-width katakana, or an ASCII letter, beside another letter: in Japanese that is rare, in a text that is
-# misread as Japanese it is the rule.
+# Half-width katakana, or an ASCII letter, beside another letter. That is rare in Japanese, and common in a text
+# that is misread as Japanese.
 _badly_joined = re.compile(
     r"[A-Za-z][^\0-\x7f]|[^\0-\x7f][A-Za-z]"
     r"|[\uff61-\uff9f][^\0-\x7f\u3000\uff61-\uff9f]|[^\0-\x7f\u3000\uff61-\uff9f][\uff61-\uff9f]"
@@ -86,15 +87,15 @@ _badly_joined = re.compile(
 
 @attrs.frozen(kw_only=True)
 class Content:
-    """What one pass over an upload settles.
+    """The result of the first pass over an upload.
 
     Attributes:
-        sha256: Hexadecimal, of the bytes after decompression; of the stored bytes if those cannot be
-            decompressed; None if they were not read.
+        sha256: The hexadecimal SHA-256 of the bytes after decompression. If they cannot be decompressed, that of
+            the stored bytes. None if the bytes were not read.
         compression: "gzip" or None.
-        encoding: The first encoding that decodes the whole; None where none does.
-        mark_bytes: The length of the byte order mark.
-        fault: Why the upload cannot be read; None if it can.
+        encoding: The first encoding that decodes the whole upload; None if none does.
+        mark_bytes: The length of the byte order mark in bytes.
+        fault: Why the upload cannot be read; None if it can be read.
     """
 
     sha256: str | None = None
@@ -106,26 +107,26 @@ class Content:
 
 def line_ends(text: str) -> int:
     r"""Count the line ends of a text: CRLF, LF and lone CR each end a line."""
-    # Most texts have none, and to look for one is far faster than to count them.
+    # Most texts have no carriage return, and finding that out is far faster than counting.
     carriage_returns = text.count("\r") - text.count("\r\n") if "\r" in text else 0
     return text.count("\n") + carriage_returns
 
 
 class DamagedGzipError(ValueError):
-    """The stored bytes begin as gzip and do not go on as such."""
+    """The stored bytes begin as gzip, but are damaged or cut off."""
 
 
 class _Gunzip:
-    """Decompress gzip as it comes, in pieces of bounded size, all members of it (RFC 1952)."""
+    """Decompresses gzip data with any number of members (RFC 1952) in pieces of bounded size."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the data decompresses to, in few pieces however small the members are.
+        """Yield the decompressed data. Small members are joined into pieces of `CHUNK_BYTES`.
 
         Raises:
-            DamagedGzipError: It does not.
+            DamagedGzipError: The data is damaged.
         """
         gathered = bytearray()
         for start in range(0, len(data), _FEED_BYTES):
@@ -143,23 +144,23 @@ class _Gunzip:
             yield bytes(gathered)
 
     def _next_member(self, data: bytes) -> bytes:
-        """Begin another member where the last one has ended.
+        """Begin another member if the last one has ended.
 
         Returns:
-            The data, without padding that follows the last member.
+            The data, without zero padding after the last member.
         """
         if self._member.eof:
-            # Padding with zeros is common (tar does it) and harmless.
+            # Zero padding is harmless and common; tar writes it.
             data = data.lstrip(b"\0")
             if data:
                 self._member = zlib.decompressobj(wbits=31)
         return data
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what is left.
+        """Yield the rest of the decompressed data.
 
         Raises:
-            DamagedGzipError: The end is missing.
+            DamagedGzipError: The end of the last member is missing.
         """
         if not self._member.eof:
             yield self._member.flush()
@@ -168,7 +169,7 @@ class _Gunzip:
 
 
 class _Trial:
-    """One encoding tried strictly, until it fails or the upload ends."""
+    """The strict decoding of an upload in one encoding, until it fails or the upload ends."""
 
     def __init__(self, encoding: str) -> None:
         self.encoding = encoding
@@ -181,7 +182,7 @@ class _Trial:
         self._last = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> None:
-        """Decode some more; after a failure, only complete the sample of what does not fit."""
+        """Decode the next bytes; after a failure, only add them to the sample."""
         if self.failure:
             self.sample += data[: _SAMPLE_BYTES - len(self.sample)]
             return
@@ -192,12 +193,12 @@ class _Trial:
             before = error.object[: error.start].decode(self.encoding, "replace")
             self._count(before)
             self.failure = self._bytes - pending + error.start, self._lines
-            self.cut_short = final  # what is amiss in a whole character is noticed before
-            # With the character before it: a lone byte reads differently inside a word.
+            self.cut_short = final  # a wrong byte in a complete character fails earlier
+            # The character before is included, because a byte inside a word is guessed better than a lone one.
             self.sample = self._last.encode("ascii", "ignore") + error.object[error.start :][: _SAMPLE_BYTES - 1]
             return
         except UnicodeError:
-            # Some decoders say no more, such as UTF-16 that waits for a byte order mark.
+            # Some decoders give no position, such as UTF-16 without a byte order mark.
             self.failure = self._bytes, self._lines
             self.sample = data[:_SAMPLE_BYTES]
             return
@@ -211,11 +212,11 @@ class _Trial:
 
 
 class Inspection:
-    """The first pass: is shown every stored byte once and settles the `Content`.
+    """The first pass: it reads every stored byte once and determines the `Content`.
 
     Args:
-        encodings: Names of encodings to try, in order, where no byte order mark decides.
-        max_csv_bytes: How much the upload may hold after decompression.
+        encodings: The encodings to try, in order, on an upload without a byte order mark.
+        max_csv_bytes: The largest size after decompression, in bytes.
     """
 
     def __init__(self, encodings: Sequence[str], max_csv_bytes: int) -> None:
@@ -232,7 +233,7 @@ class Inspection:
         self._fault: Fault | None = None
 
     def watch(self, data: bytes) -> None:
-        """Take in the next stored bytes."""
+        """Read the next stored bytes."""
         if self._stored_head is not None:
             self._stored_head += data
             if len(self._stored_head) < len(_GZIP_MAGIC):
@@ -247,7 +248,7 @@ class Inspection:
             self._decompress(self._gunzip.feed(data))
 
     def finish(self) -> Content:
-        """Settle what was seen."""
+        """Return the result, after the last stored byte."""
         if self._stored_head:
             self._inside(self._stored_head)
         if self._gunzip and not self._unreadable:
@@ -274,7 +275,7 @@ class Inspection:
 
     @property
     def _unreadable(self) -> bool:
-        """Whether no more is decompressed, so that the whole content is never seen."""
+        """Whether decompression has stopped, so that the rest of the content is not read."""
         return self._fault is not None and self._fault.code in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
 
     def _decompress(self, pieces: Iterator[bytes]) -> None:
@@ -292,7 +293,7 @@ class Inspection:
     def _inside(self, data: bytes) -> None:
         self._content_hash.update(data)
         self._csv_bytes += len(data)
-        # Whatever it is: what is unpacked without an end is a bomb, also in disguise.
+        # The limit also holds for other formats: a compressed bomb may have any content.
         if self._csv_bytes > self._max_csv_bytes and not self._unreadable:
             self._fault = size_fault("the CSV inside", self._max_csv_bytes)
         if self._head is not None:
@@ -339,14 +340,14 @@ class Inspection:
 
 
 def likely_encoding(sample: bytes) -> str | None:
-    """Name the encoding of a text, if it is beyond doubt.
+    """Return the encoding of a text, if it is certain.
 
     A byte is a letter in many encodings, and a wrong suggestion is worse than none. So only three are recognised:
     UTF-8, everyday Japanese, and Latin text that has the same letters in all encodings in which it is plausible.
     Libraries that detect encodings guess wrongly from a few names.
 
     Args:
-        sample: A part of the text, from a byte on that is not ASCII.
+        sample: A part of the text that begins at or just before a byte that is not ASCII.
 
     Returns:
         "utf-8", "cp932", "cp1252", or None.
@@ -360,7 +361,7 @@ def likely_encoding(sample: bytes) -> str | None:
 
 
 def _decoded(sample: bytes, encoding: str) -> str:
-    """Decode a sample, without a character that its limit cuts; give nothing if it cannot be decoded."""
+    """Return the text of a sample, without a character cut off at its end; empty if it cannot be decoded."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(sample, len(sample) < _SAMPLE_BYTES)
     except UnicodeDecodeError:
@@ -368,7 +369,7 @@ def _decoded(sample: bytes, encoding: str) -> str:
 
 
 def _is_japanese(text: str) -> bool:
-    """Tell whether a text that was decoded as cp932 is plausible: mostly kana and everyday kanji."""
+    """Return whether a text that was decoded as cp932 is plausible: mostly kana and everyday kanji."""
     full_width = [letter for letter in text if not letter.isascii() and not "\uff61" <= letter <= "\uff9f"]
     everyday = sum(bool(_everyday_japanese.fullmatch(letter.encode("cp932"))) for letter in full_width)
     plausible = everyday >= max(2, 0.75 * len(full_width))
@@ -376,7 +377,7 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_latin(text: str) -> bool:
-    """Tell whether a text is plausible Latin: no other letters, and words with accents have the case of words."""
+    """Return whether a text is plausible Latin: no other letters, and accented words in normal case."""
     letters = all(letter.isascii() or name(letter, "").startswith("LATIN ") for letter in text)
     words = [word for word in _word.findall(text) if not word.isascii()]
     plausible = letters and bool(words) and all(map(_is_latin_word, words))
@@ -389,30 +390,30 @@ def _is_latin_word(word: str) -> bool:
 
 
 def size_fault(what: str, limit: int) -> Fault:
-    """Say that something is too large.
+    """Return the fault of an upload that is too large.
 
     Args:
-        what: What is, as the beginning of a sentence.
-        limit: The cap in bytes.
+        what: The thing that is too large, as the beginning of a sentence.
+        limit: The limit in bytes.
     """
     return Fault(
-        Code.SIZE_LIMIT, f"{what} is larger than the {limit:,} bytes that are taken here; split it into files"
+        Code.SIZE_LIMIT, f"{what} is larger than the {limit:,} bytes that are allowed; split it into files"
     )
 
 
 def read_text(stream: BinaryIO, content: Content) -> Iterator[str]:
-    """Read the second pass: an inspected upload as text.
+    """Read an inspected upload as text, in the second pass.
 
     Args:
         stream: The stored bytes, at their beginning.
-        content: What the inspection of the same bytes settled; it has an encoding.
+        content: The result of the first pass over the same bytes; it has an encoding.
 
     Yields:
         Pieces of text of bounded size, not empty.
 
     Raises:
-        DamagedGzipError: The bytes are not those that were inspected.
-        UnicodeDecodeError: As before.
+        DamagedGzipError: The bytes differ from those of the first pass.
+        UnicodeDecodeError: The bytes differ from those of the first pass.
     """
     decoder = codecs.getincrementaldecoder(content.encoding or "utf-8")("strict")
     mark_left = content.mark_bytes

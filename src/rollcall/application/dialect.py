@@ -1,4 +1,4 @@
-"""The first lines of a CSV: its delimiter and the labels of its columns."""
+"""The header of a CSV: its delimiter and the labels of its columns."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
 
 DELIMITERS = (",", ";", "\t")
 
-# The columns that Rollcall adds to rejected rows, and understands when they are uploaded again.
-# Spreadsheets leave out empty cells at the end of a row, so the last of them is never empty.
+# The columns that Rollcall adds to a rejected-rows file, and reads in a file of corrected rows.
+# Spreadsheets leave out empty cells at the end of a row, so the last of these columns is never empty.
 LINE, REASON, RECORD, IMPORT = "rollcall_line", "rollcall_reason", "rollcall_record", "rollcall_import"
 OWN_LABELS = (LINE, REASON, RECORD, IMPORT)
 
@@ -22,19 +22,19 @@ MAX_COLUMNS = 10_000
 
 _LABELS_SHOWN = 10
 
-_separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII, but for quotes
+_separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII without quotes
 
 
 @attrs.frozen(kw_only=True)
 class Header:
-    """How the records of one upload are to be understood.
+    """The header of an upload.
 
     Attributes:
-        delimiter: One character.
+        delimiter: The character that separates cells.
         labels: The labels as the uploader wrote them.
-        positions: For each of `COLUMNS`, where its cell stands in a row.
-        separator_line: Whether the delimiter was said by a line of its own.
-        own_positions: Where the cells of those `OWN_LABELS` that are there stand in a row.
+        positions: For each of `COLUMNS`, the index of its cell in a row.
+        separator_line: Whether a line `sep=X` gave the delimiter.
+        own_positions: For each of `OWN_LABELS` in the header, the index of its cell in a row.
     """
 
     delimiter: str
@@ -50,19 +50,19 @@ class Header:
 
     @cached_property
     def least_cells(self) -> int:
-        """How many cells a row has at least: only cells of no meaning may be missing at its end."""
+        """The smallest number of cells in a row. The cells after these may be missing: none of them is needed."""
         needed = [*self.positions, *(self.own_positions[label] for label in (LINE, IMPORT) if self.corrects)]
         return max(needed) + 1
 
     @property
     def uploaders_positions(self) -> tuple[int, ...]:
-        """Where the columns stand that the uploader made."""
+        """The indexes of the uploader's own columns."""
         own = set(self.own_positions.values())
         return tuple(position for position in range(len(self.labels)) if position not in own)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The labels of the uploader's columns that no field has."""
+        """The labels of the uploader's columns that are no field of `User`."""
         fields = set(self.positions)
         return tuple(self.labels[position] for position in self.uploaders_positions if position not in fields)
 
@@ -71,10 +71,10 @@ def read_header(reader: RecordReader) -> Header | Fault:
     """Take the header, and any blank lines before it.
 
     Args:
-        reader: The upload from its beginning; afterwards it stands at the first row.
+        reader: The upload from its beginning; afterwards it is at the first row.
 
     Returns:
-        The header; or why the whole upload is refused.
+        The header, or why the upload is refused.
     """
     candidates: Sequence[str] = DELIMITERS
     first = _first_record(reader, candidates)
@@ -90,21 +90,21 @@ def read_header(reader: RecordReader) -> Header | Fault:
         return _not_split(first.fault, candidates[0])
     faults = []
     for delimiter in candidates:
-        record = reader.peek(delimiter) or first  # there is one, for there was under another delimiter
+        record = reader.peek(delimiter) or first  # a record was found under another delimiter
         found = _understand(record, delimiter, separator_line=separator is not None)
         if isinstance(found, Header):
             reader.take(delimiter)
             return found
         if record.fault is Code.RECORD_TOO_LONG:
-            return found  # most of it is let go by now, and what is left of it is no header
-        # Quotes that do not match here may well match under the delimiter that was meant: "name";"country";"age".
+            return found  # most of the record is no longer in memory
+        # Quotes that do not match under this delimiter may match under the right one: "name";"country";"age".
         faults.append((record.text.count(delimiter), found))
-    # The delimiter that splits the line into most cells is most likely the one that was meant.
+    # The delimiter that splits the line into most cells is most likely the right one.
     return max(faults, key=lambda fault: (fault[1].code is Code.DUPLICATE_LABEL, fault[0]))[1]
 
 
 def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | None:
-    """Pass over rows that are blank under some delimiter; under another they may be more than that."""
+    """Skip rows that are blank under some delimiter, and return the first other record; None at the file's end."""
     marks = str.maketrans("", "", "".join(delimiters) + '"')
     while True:
         reader.take_empty_lines()
@@ -183,7 +183,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
 
 
 def _is_utf_16(text: str) -> bool:
-    """Tell whether ASCII in UTF-16 was read as another encoding: a NUL before or after each letter."""
+    """Return whether a text looks like ASCII in UTF-16 that was misread: every second character is NUL."""
     return {"\0"} in (set(text[::2]), set(text[1::2])) and set(text) != {"\0"}
 
 
