@@ -37,7 +37,7 @@ class CleanRecords(Protocol):
 
         Args:
             reader: The upload.
-            before: The line at which to stop; None to stop nowhere.
+            before: The line at which to stop; None for no limit.
 
         Returns:
             The line on which the first record starts, and the rows as a `Block` has them; no rows if the next

@@ -1,4 +1,4 @@
-"""Why a row was rejected, on one line: for the file of rejected rows and for a terminal."""
+"""The reason why a row was rejected, on one line: for the rejected-rows file and for a terminal."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ def reason(faults: Iterable[Fault]) -> str:
         faults: The faults, in the order of their columns.
 
     Returns:
-        One line. A "[" begins a code and stands nowhere else: one inside a message is written as "\x5b".
+        One line. A "[" always begins a code; inside a message it is written as "\x5b".
     """
     return " ".join(f"[{fault.code}] {_without_bracket(fault.message)}" for fault in faults)
 

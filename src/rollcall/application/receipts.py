@@ -1,4 +1,4 @@
-"""Receipts as JSON, the form in which they are published and remembered."""
+"""Receipts as JSON, the form in which they are published and kept in the ledger."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from rollcall.domain.rejection import Code, Fault, Rejection
 
 
 def to_dict(receipt: Receipt) -> dict[str, Any]:
-    """Give a receipt as what JSON knows: objects, arrays, strings, numbers, null."""
+    """Return a receipt as values that JSON has: objects, arrays, strings, numbers, null."""
     shown = attrs.asdict(receipt, value_serializer=lambda _, __, value: _plain(value))
     shown["rows_per_second"] = receipt.rows_per_second
     if receipt.first_receipt:
@@ -21,22 +21,22 @@ def to_dict(receipt: Receipt) -> dict[str, Any]:
 
 
 def to_json(receipt: Receipt) -> str:
-    """Write a receipt as one line of JSON in ASCII, so that no key or cell can break the line or the screen."""
+    """Return a receipt as one line of JSON in ASCII, so that no key or cell can break the line or a terminal."""
     return json.dumps(to_dict(receipt))
 
 
 def from_dict(shown: Mapping[str, Any]) -> Receipt:
-    """Read a receipt back.
+    """Return the receipt that `to_dict` converted.
 
     Args:
-        shown: What `to_dict` gave.
+        shown: The result of `to_dict`, of this or an earlier version.
     """
     source = shown["source"]
     return Receipt(
         status=Status(shown["status"]),
         code=shown["code"] and Code.of(shown["code"]),
         message=shown["message"],
-        # Earlier versions gave no remedies and no `corrects`; their receipts are read too.
+        # The receipts of earlier versions have no `remedies` and no `corrects`.
         remedies=tuple(
             Remedy(Action(remedy["action"]), remedy["import_id"]) for remedy in shown.get("remedies", ())
         ),

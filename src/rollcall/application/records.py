@@ -1,4 +1,4 @@
-"""From text to CSV records with line numbers, by RFC 4180 and the contract for quotes that do not match."""
+"""From text to CSV records with line numbers, by RFC 4180 and by the contract's rules for malformed quoting."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MAX_QUOTED_BYTES = 64 * 1024
 MAX_QUOTED_LINE_ENDS = 100
 BEGINNING_CHARACTERS = 64 * 1024
 
-# A character takes 1 to 4 bytes in UTF-8, in which the limits are counted whatever the upload's encoding is.
+# The limits count UTF-8 bytes, for an upload in any encoding. A character takes 1 to 4 bytes.
 _MOST_BYTES = 4
 
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -30,12 +30,12 @@ class Record:
     """One record of the upload.
 
     Attributes:
-        line: The physical line, 1-based, on which it starts.
-        last_line: The physical line on which it ends.
-        text: Its raw text without the line end; only the beginning of it when it is too long to be held.
-        cells: What its cells hold after unquoting; meaningless under a fault.
-        fault: `MALFORMED_QUOTING` or `RECORD_TOO_LONG`; None where it could be split.
-        ended: Whether a line end follows; without one, it may have been cut off.
+        line: The physical line, 1-based, on which the record starts.
+        last_line: The physical line, 1-based, on which the record ends.
+        text: The raw text without the line end; of a record that is too long, only the beginning.
+        cells: The cells after unquoting; meaningless if there is a fault.
+        fault: `MALFORMED_QUOTING` or `RECORD_TOO_LONG`; None if the record could be split.
+        ended: Whether a line end follows. Without one, the record may have been cut off.
     """
 
     line: int
@@ -47,15 +47,15 @@ class Record:
 
 
 def _shorter_than(text: str, limit: int) -> bool:
-    """Compare the length in UTF-8, counting only where the number of characters leaves a doubt."""
+    """Return whether a text has fewer UTF-8 bytes than a limit; encode it only if its length does not decide."""
     return len(text) * _MOST_BYTES < limit or len(text.encode(errors="surrogatepass")) < limit
 
 
 class RecordReader:
-    """Splits text into records, holding little more than one record of it.
+    """Splits text into records, with little more than one record and one piece of text in memory.
 
     Args:
-        texts: The upload in pieces.
+        texts: The text of the upload in pieces.
     """
 
     def __init__(self, texts: Iterator[str]) -> None:
@@ -70,24 +70,24 @@ class RecordReader:
 
     @property
     def line(self) -> int:
-        """The line that comes next, 1-based."""
+        """The next line, 1-based."""
         return self._line
 
     @property
     def last_line_ended(self) -> bool:
-        """Whether the text that was read so far ends with a line end."""
+        """Whether the text read so far ends with a line end."""
         return self._last_character in {"\r", "\n"}
 
     def peek(self, delimiter: str) -> Record | None:
-        """Split off the next record without taking it; None at the end of the file.
+        """Return the next record without taking it; None at the end of the file.
 
-        A record that is too long to be held is taken all the same.
+        The beginning of a record that is too long is taken, because it is not kept in memory.
         """
         scanned = self._scan(delimiter)
         return scanned and scanned[0]
 
     def take(self, delimiter: str) -> Record | None:
-        """Split off the next record and go on after it; None at the end of the file."""
+        """Take and return the next record; None at the end of the file."""
         scanned = self._scan(delimiter)
         if not scanned:
             return None
@@ -96,14 +96,14 @@ class RecordReader:
         return record
 
     def take_run(self, records: re.Pattern[str], before: int | None = None) -> tuple[int, str]:
-        """Take all records from here on that a pattern knows, as far as the text at hand goes.
+        """Take the next records that match a pattern, as far as the text in memory goes.
 
         Args:
             records: Matches any number of records, each of one line that ends in a line feed.
-            before: The line at which to stop; None for none.
+            before: The line at which to stop; None for no limit.
 
         Returns:
-            The line on which the first of them starts, and their text; empty where there is none.
+            The line on which the first record starts, and the text of the records; empty if none matches.
         """
         self._have_text()
         stop = len(self._text) if before is None else self._start_of_line(before, len(self._text))
@@ -112,15 +112,15 @@ class RecordReader:
         return self.take_lines(run), run
 
     def plain_lines(self, characters: int, before: int | None = None) -> str:
-        """Look at the whole lines from here on that end in a line feed and come before the next quote.
+        """Return the next whole lines, without taking them, up to the next quote.
 
         Args:
-            characters: Within how many characters they start; at least 1.
-            before: The line at which to stop; None for none.
+            characters: The number of characters within which the lines start; at least 1.
+            before: The line at which to stop; None for no limit.
 
         Returns:
-            Their text, as far as the text at hand goes, with whatever carriage returns are in it. No record in it
-            is too long.
+            The text of the lines, as far as the text in memory goes. It ends in a line feed, may contain carriage
+            returns, and contains no record that is too long.
         """
         self._have_text()
         stop = min(len(self._text), self._at + MAX_RECORD_BYTES // _MOST_BYTES)
@@ -132,10 +132,13 @@ class RecordReader:
         return self._text[self._at : end]
 
     def take_lines(self, lines: str) -> int:
-        """Take text that was looked at: whole lines from here on, each of which ends in a line feed.
+        """Take the next whole lines.
+
+        Args:
+            lines: Their text; each ends in a line feed.
 
         Returns:
-            The line on which it starts.
+            The line on which the text starts.
         """
         line = self._line
         self._at += len(lines)
@@ -143,7 +146,7 @@ class RecordReader:
         return line
 
     def _start_of_line(self, line: int, stop: int) -> int:
-        """Find where a later line starts, if that is before a stop and line feeds alone end a line."""
+        """Return the index at which a later line starts, at most `stop`; only line feeds count as line ends."""
         start = self._at
         for _ in range(line - self._line):
             start = self._text.find("\n", start, stop) + 1
@@ -152,17 +155,17 @@ class RecordReader:
         return start
 
     def take_empty_lines(self) -> int:
-        """Take the lines from here on in which nothing stands.
+        """Take the next lines as long as they are empty.
 
         Returns:
-            How many they were.
+            The number of lines.
         """
         first = self._line
         while found := _line_ends.match(self._text, self._at):
             run = found[0]
             more_may_follow = found.end() == len(self._text) and not self._ended
             if more_may_follow and run.endswith("\r"):
-                run = run[:-1]  # it may be one half of a line end
+                run = run[:-1]  # it may be the first half of CRLF
             self._at += len(run)
             self._line += line_ends(run)
             if not more_may_follow:
@@ -171,11 +174,11 @@ class RecordReader:
         return self._line - first
 
     def take_some(self, delimiter: str, characters: int) -> list[Record]:
-        """Take the records that start within some characters, or fewer; empty only at the end of the file.
+        """Take records that start within a number of characters, at least one record; none at the end of the file.
 
         Args:
-            delimiter: What separates cells.
-            characters: At least 1.
+            delimiter: The character that separates cells.
+            characters: The number of characters; at least 1.
         """
         if plain := self._take_plain(delimiter, characters):
             return plain
@@ -183,18 +186,18 @@ class RecordReader:
         return [record] if record else []
 
     def _have_text(self) -> None:
-        """Have some text at hand that is not taken, unless the file ends here."""
+        """Read another piece of text if all text in memory is taken."""
         if self._at >= len(self._text) and not self._ended:
             self._at = self._more(self._at)
 
     def _more(self, at: int) -> int:
-        """Append another piece of text, letting go of what is taken and of a record too long to be held.
+        """Append another piece of text; remove the text that is taken or belongs to a record that is too long.
 
         Args:
             at: An index into the text.
 
         Returns:
-            Where that index lies now.
+            The index of the same character now.
         """
         piece = next(self._texts, None)
         if piece is None:
@@ -204,7 +207,7 @@ class RecordReader:
         if at - self._at > MAX_RECORD_BYTES:
             if not self._let_go:
                 self._beginning = self._text[self._at : self._at + BEGINNING_CHARACTERS]
-            # The character before tells whether a quote opens a cell, so it stays.
+            # The character before is kept: it decides whether a quote opens a cell.
             self._at = at - 1
             self._let_go = True
         self._text = self._text[self._at :] + piece
@@ -213,7 +216,7 @@ class RecordReader:
         return at
 
     def _run(self, pattern: re.Pattern[str], at: int) -> int:
-        """Go to the end of a run of characters, however long it is."""
+        """Return the index after a run of characters that match a pattern; the run may have any length."""
         while True:
             found = pattern.match(self._text, at)
             at = found.end() if found else at
@@ -222,9 +225,9 @@ class RecordReader:
             at = self._more(at)
 
     def _take_plain(self, delimiter: str, characters: int) -> list[Record]:
-        """Take the whole lines before the next quote, where every cell is what stands between delimiters."""
+        """Take whole lines before the next quote; there, each cell is the text between two delimiters."""
         self._have_text()
-        # The last character of the text may be one half of a line end.
+        # The last character of the text may be the first half of CRLF.
         end_of_text = len(self._text) if self._ended else len(self._text) - 1
         last = min(self._at + characters, end_of_text) - 1
         stop = self._text.find("\n", last, end_of_text) + 1 or end_of_text
@@ -256,7 +259,7 @@ class RecordReader:
         ]
 
     def _scan(self, delimiter: str) -> tuple[Record, int] | None:
-        """Find the end of the next record, cell by cell.
+        """Read the next record, cell by cell.
 
         Returns:
             The record, and the index after its line end; None at the end of the file.
@@ -269,7 +272,7 @@ class RecordReader:
         within_limits = min(MAX_QUOTED_LINE_ENDS - 1, (MAX_QUOTED_BYTES - 1) // _MOST_BYTES)
         whole_cells = _whole_cells(delimiter, within_limits)
         to_end_of_cell = _to_end_of_cell(delimiter)
-        while cells := whole_cells.match(self._text, at):  # it always does, be it no cell at all
+        while cells := whole_cells.match(self._text, at):  # it always matches, also no cell
             at = cells.end()
             line_ends_inside += line_ends(cells[0])
             malformed |= cells[1] is not None
@@ -277,7 +280,7 @@ class RecordReader:
             if not self._text.startswith('"', at):
                 break
             if at > self._at and self._text[at - 1] != delimiter:
-                # Inside an unquoted cell a quote is a character like any other.
+                # Inside an unquoted cell a quote is literal.
                 at = self._run(to_end_of_cell, at)
                 continue
             while len(self._text) - at < MAX_QUOTED_BYTES + 2 and not self._ended:
@@ -307,7 +310,7 @@ class RecordReader:
         return (record, line_end.end()) if line_end else (attrs.evolve(record, ended=False), at)
 
     def _runs_away(self, quoted: re.Match[str]) -> bool:
-        """Tell whether a quoted cell was still open at one of the limits."""
+        """Return whether a quoted cell was still open at one of the limits."""
         split_escape = self._text.startswith('"', quoted.end())
         return (
             split_escape
@@ -317,7 +320,7 @@ class RecordReader:
 
 
 def _split(text: str, delimiter: str) -> list[str]:
-    """Split a record whose quotes match into what its cells hold."""
+    """Return the cells of a record whose quotes match, unquoted."""
     if '"' not in text:
         return text.split(delimiter)
     return [
@@ -328,28 +331,28 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 @lru_cache
 def _whole_cells(delimiter: str, longest: int) -> re.Pattern[str]:
-    """Make the pattern of many short cells at once, each with the delimiter after it.
+    """Return a pattern of up to 20 short cells, each with the delimiter after it.
 
-    Its group has matched where text follows a closing quote.
+    Its group matches if text follows a closing quote.
 
     Args:
-        delimiter: What separates cells.
-        longest: How many characters a quoted cell may have, so that it is certainly none that runs away.
+        delimiter: The character that separates cells.
+        longest: The most characters of a quoted cell that is certainly within the limits.
     """
     mark = re.escape(delimiter)
     quoted = rf'"(?:[^"]|""){{0,{longest}}}"(?!")([^{mark}\r\n]++)?'
-    # So many and no more, for the engine remembers them all.
+    # A limited number, because the engine keeps a state for each.
     return re.compile(rf'(?:(?:{quoted}|[^"{mark}\r\n][^{mark}\r\n]*+)?{mark}){{0,20}}')
 
 
 @lru_cache
 def _to_end_of_cell(delimiter: str) -> re.Pattern[str]:
-    """Make the pattern of what is left of an unquoted cell."""
+    """Return a pattern of the rest of an unquoted cell."""
     return re.compile(rf"[^{re.escape(delimiter)}\r\n]*+")
 
 
 @lru_cache
 def _cells(delimiter: str) -> re.Pattern[str]:
-    """Make the pattern of a delimiter and the cell after it."""
+    """Return a pattern of a delimiter and the cell after it."""
     mark = re.escape(delimiter)
     return re.compile(f"{mark}(?:{_QUOTED}(?={mark}|\\Z)|([^{mark}]*+))")

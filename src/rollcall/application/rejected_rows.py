@@ -1,4 +1,4 @@
-"""The file of rejected rows: the uploader's own rows, and beside each the reason why it was rejected."""
+"""The rejected-rows file: the uploader's own rows, each with the reason why it was rejected."""
 
 import codecs
 import csv
@@ -23,24 +23,24 @@ from rollcall.domain.rejection import Code, Fault, Rejection, shown
 from rollcall.domain.user import COLUMNS, WHITE_SPACE
 
 CUT_MARK = " [cut here]"
-# Under a wider header, the file has only the columns that are needed to correct it.
+# Under a wider header, the file has only the columns that are needed to correct the rows.
 MAX_WRITTEN_COLUMNS = 1000
 
 _PENDING_CHARACTERS = 64 * 1024
 
-# What is written here is read again, so it must stay within the reader's limits: a cell together with the mark of
-# a cut, and the uploader's cells together with those beside them.
+# The file is read again, so it must stay within the reader's limits: a cell together with `CUT_MARK`, and the
+# uploader's cells together with the `rollcall_` cells.
 MAX_RAW_BYTES = MAX_QUOTED_BYTES - 64
 _MAX_CELLS_BYTES = MAX_RECORD_BYTES - 4 * MAX_QUOTED_BYTES
-# In quotes and made safe, no character takes more than five bytes.
+# Quoted and made safe for spreadsheets, a character takes at most five bytes.
 _CERTAINLY_FITTING = MAX_QUOTED_BYTES // 8
 
 _number = re.compile(r"0*([0-9]{1,18})")
-# A letter first, so that no spreadsheet takes it for a number or a date.
+# It begins with a letter, so that no spreadsheet takes it for a number or a date.
 _token = re.compile(r"\bi([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})\b")
 
 _MARKS = {
-    "utf-8": codecs.BOM_UTF8,  # always, for Excel takes UTF-8 without it for something else
+    "utf-8": codecs.BOM_UTF8,  # always, because Excel reads UTF-8 without it in another encoding
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
 }
@@ -48,12 +48,12 @@ _MARKS = {
 
 @attrs.frozen
 class RejectedRow:
-    """A row that was rejected.
+    """A rejected row.
 
     Attributes:
-        record: What the uploader wrote.
-        rejection: Why it was rejected.
-        origin: The rejected row that it was to correct; None in a file of users, or where it is not known.
+        record: The row as the uploader wrote it.
+        rejection: Why the row was rejected.
+        origin: The rejected row that it should correct; None in a file of users, or if it is not known.
     """
 
     record: Record
@@ -62,22 +62,22 @@ class RejectedRow:
 
 
 def restored(record: Record, delimiter: str) -> Record:
-    """Remove from the cells of a corrected row what made them safe in a spreadsheet."""
+    """Return a corrected row without the `'` that made its cells safe in a spreadsheet."""
     if MARK not in record.text:
         return record
     return attrs.evolve(record, cells=[restored_text(cell, delimiter) for cell in record.cells])
 
 
 def read_origin(record: Record, header: Header) -> tuple[Origin | None, Fault | None]:
-    """Read from a corrected row which rejected row it stands for.
+    """Return the origin of a corrected row.
 
     Args:
-        record: The row, whether or not it could be split.
+        record: The row; it need not have been split.
         header: The header of a file of corrected rows.
 
     Returns:
-        Its origin, as far as it can still be identified; and what is wrong with the columns that name it. A row
-        with a fault of its own may have an origin, too, so that it keeps it through another round.
+        The origin, or None if it cannot be identified; and the fault of the `rollcall_` cells, or None. A row with
+        a fault can have an origin, which it keeps through another round.
     """
     if record.fault or len(record.cells) != len(header.labels):
         found = {_as_origin(token) for token in _token.finditer(record.text)}
@@ -100,7 +100,7 @@ def _as_origin(token: re.Match[str]) -> Origin:
 
 
 def token_of(origin: Origin) -> str:
-    """Write an origin as `read_origin` reads it from the column `rollcall_import`."""
+    """Return an origin as the text of the column `rollcall_import`, from which `read_origin` reads it."""
     return f"i{origin.import_id}-{origin.line}-{origin.proof}" if origin.proof else str(origin.import_id)
 
 
@@ -114,19 +114,19 @@ def _unidentified(label: str, cell: str) -> Fault:
 
 
 class RejectedRows:
-    """Writes rejected rows in the uploader's own dialect, however many, in constant memory.
+    """Writes any number of rejected rows with the uploader's delimiter and encoding, in constant memory.
 
     Args:
-        spool: Takes the bytes, in place of those it holds; is read back from its beginning by `content`.
+        spool: The file for the bytes; its content is replaced.
         header: The upload's header.
         encoding: The upload's encoding.
-        verdict: The verdict that rejected them; `NO_VERDICT` where they cannot be corrected in this file.
-        tried_before: The encodings that are tried before it on a file that comes without a mark.
-        max_bytes: How much disk space may be used for the file, its copies included.
+        verdict: The verdict that rejected the rows; `NO_VERDICT` if they cannot be corrected in this file.
+        tried_before: The encodings that are tried before the upload's on a file without a byte order mark.
+        max_bytes: The largest disk space in bytes for the file and its copies.
 
     Attributes:
         overflowed: Whether there was no room for all rows.
-        holds_origins: Whether any row was to correct a rejected row that is known.
+        holds_origins: Whether the origin of any row is known.
     """
 
     def __init__(
@@ -147,11 +147,12 @@ class RejectedRows:
         self._encoding = encoding
         self._tried_before = () if encoding in _MARKS else tried_before
         self._mistakable = False
-        # A store may write a copy. A file that is written again in UTF-8 takes three bytes for one at most, twice.
+        # A store may write a copy. If the file is written again in UTF-8, each byte becomes at most three, and the
+        # store copies these too.
         self._bytes_left = max_bytes / (7 if self._tried_before else 2)
         self.overflowed = False
         self.holds_origins = False
-        # Incremental, for some encodings begin with a mark of their own, and must do so once.
+        # Incremental, because some encodings begin with a byte order mark, which must be written once.
         self._encoder = codecs.getincrementalencoder(encoding)("backslashreplace")
         self._verdict = NO_VERDICT if header.corrects else verdict
         self._hash = hashlib.sha256()
@@ -162,17 +163,17 @@ class RejectedRows:
             self._pending.write(f"sep={self._delimiter}\r\n")
         columns = _written_columns(header, self._delimiter)
         self._positions = [position for position, _ in columns]
-        # Written so often under a wide header that it matters not to write it cell by cell.
+        # Under a wide header, writing it cell by cell for each row is slow.
         self._empty_cells = self._delimiter * len(columns)
         self._write_row([*(label for _, label in columns), *OWN_LABELS])
 
     def add(self, row: RejectedRow) -> None:
-        """Append a row, as long as there is room; a corrected row keeps its origin where that is known."""
+        """Append a row, unless the disk space is used up. A corrected row keeps its origin if that is known."""
         if self.overflowed:
             return
         cells = self._whole_cells(row.record)
-        # A corrected row stands for the rejected row that it was to correct, if that is known.
         self.holds_origins |= row.origin is not None
+        # If a corrected row is rejected again, it keeps its first import and line.
         origin = row.origin or self._verdict.origin(row.rejection.line)
         in_order = (  # of OWN_LABELS
             str(origin.line),
@@ -181,11 +182,11 @@ class RejectedRows:
             token_of(origin),
         )
         self._write_row([*(cells or ()), *in_order], after="" if cells else self._empty_cells)
-        # Looked at after each piece and not before each row, so that at most one piece more is written.
+        # Bytes are counted as pieces are written, so at most one piece too many is written.
         self.overflowed = self._bytes_left < 0
 
     def _whole_cells(self, record: Record) -> Sequence[str] | None:
-        """Return the cells to write; None for a row that can only be written as raw text."""
+        """Return the cells to write; None if the row can only be written as raw text."""
         if record.fault or len(record.cells) != len(self._header.labels):
             return None
         cells = [record.cells[position] for position in self._positions]
@@ -195,14 +196,14 @@ class RejectedRows:
         """Finish the file.
 
         Returns:
-            Its name, which carries the beginning of its own SHA-256, and its bytes at their beginning.
+            The file's name, which contains the first 12 digits of its SHA-256, and the file at its beginning.
         """
         self._write_pending()
         self._spool.seek(self._write_again_in_utf_8() if self._mistakable else 0)
         return f"rejected-{self._hash.hexdigest()[:12]}.csv", self._spool
 
     def _raw_text_kept(self, record: Record) -> str:
-        """Return the raw text that came with a row which could not be split the first time."""
+        """Return the raw text in `rollcall_record`, if the row of an earlier round could not be split."""
         position = self._header.own_positions.get(RECORD)
         text = "" if position is None else record.cells[position]
         return (
@@ -212,10 +213,10 @@ class RejectedRows:
         )
 
     def _write_again_in_utf_8(self) -> int:
-        """Append the whole file in an encoding of which its mark leaves no doubt.
+        """Append the whole file to the spool in UTF-8, whose byte order mark makes the encoding certain.
 
         Returns:
-            Where in the spool that begins.
+            The position in the spool at which the copy begins.
         """
         end = self._spool.tell()
         decoder = codecs.getincrementaldecoder(self._encoding)()
@@ -229,11 +230,11 @@ class RejectedRows:
         return end
 
     def _looks_otherwise(self, cell: str) -> bool:
-        """Tell whether a cell alone is another text in an encoding that is tried before the upload's own.
+        """Return whether an encoding that is tried before the upload's decodes a cell to another text.
 
-        Where no cell is, no mended file is either that still holds one of them.
+        If this holds for no cell, no corrected file that still contains one of the cells is misread.
         """
-        # A delimiter that an upload says itself may be the second byte of a character, as the bar is in cp932.
+        # A delimiter of a `sep=` line may be the second byte of a character, such as the bar in cp932.
         text = cell + self._delimiter
         data = text.encode(self._encoding, "backslashreplace")
         for encoding in self._tried_before:
@@ -262,11 +263,11 @@ class RejectedRows:
 
 
 def _written_columns(header: Header, delimiter: str) -> Sequence[tuple[int, str]]:
-    """Choose the columns that the file has beside its own.
+    """Choose the columns of the upload that the file contains.
 
     Returns:
-        The position of each in the upload, and its label: all of the uploader's where they are not too many and
-        can be read again, else those of the fields.
+        The index of each column in the upload, and its label. These are all columns of the uploader, or only those
+        of the fields if there are too many or their labels could not be read again.
     """
     uploaders = [(position, header.labels[position]) for position in header.uploaders_positions]
     if len(uploaders) <= MAX_WRITTEN_COLUMNS and _fit((label for _, label in uploaders), delimiter):
@@ -281,13 +282,13 @@ def _in_quotes(text: str, delimiter: str) -> bytes:
 
 
 def _fit(cells: Iterable[str], delimiter: str) -> bool:
-    """Tell whether cells can be read again as they are written: made safe, and in quotes."""
+    """Return whether cells can be read again after they are written, made safe and quoted."""
     sizes = [len(_in_quotes(cell, delimiter)) for cell in cells]
     return max(sizes, default=0) <= MAX_RAW_BYTES and sum(sizes) <= _MAX_CELLS_BYTES
 
 
 def _cut(record: Record, delimiter: str) -> str:
-    """Return as much of a record's raw text as can be read again from one cell."""
+    """Return the raw text of a record, cut to what can be read again from one cell."""
     if len(record.text) < MAX_QUOTED_LINE_ENDS:
         return record.text  # too short to reach any limit
     line_ends = list(islice(LINE_END.finditer(record.text), MAX_QUOTED_LINE_ENDS))

@@ -1,4 +1,4 @@
-"""Where the reports on an upload lie in a store of reports."""
+"""The keys of an upload's reports in a store of reports."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ _KEPT_BYTES = 100
 
 
 def folders_of(source: Source) -> Iterator[str]:
-    """Yield the folders in which the reports on an upload may lie, the best first: `<key>/<version>`."""
+    """Yield the folders for the reports on an upload, `<key>/<version>` first; the first that fits is used."""
     for key in report_keys(source.key):
         yield f"{key}/{source.version}"
     yield f"{digest(source.key)}/{source.version}"
 
 
 def report_keys(key: str) -> Iterator[str]:
-    """Yield an upload's key, and the key with a shortened last part for stores in which the whole does not fit.
+    """Yield an upload's key, then the key with a shortened last part for stores in which the whole does not fit.
 
     The shortened part is the beginning of the last part, so that people recognise it, and the SHA-256 of the key.
     """

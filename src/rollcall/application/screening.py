@@ -1,4 +1,4 @@
-"""From records to users: every row is judged by the rules of `User`."""
+"""From records to users: each row is judged by the rules of `User`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -14,22 +14,22 @@ from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.user import User, is_blank
 
-# How much text is worth handing on at once.
+# The size of a batch that is worth passing on.
 BATCH_CHARACTERS = 128 * 1024
-# How far to look for records to judge at once. What is made of a record takes many times its text, so a short one
-# counts for more than that.
+# The most text to judge at once. The objects for a record take many times the memory of its text, so a short
+# record counts for more than its length.
 JUDGED_CHARACTERS = 16 * 1024
 LEAST_CHARACTERS_OF_A_RECORD = 32
 
 
 @attrs.frozen
 class Screened:
-    """What became of one batch of records.
+    """The result of screening one batch of records.
 
     Attributes:
-        accepted: The good rows; may be empty.
-        rejected: The bad ones.
-        blank: How many blank lines and rows of blank cells were passed over.
+        accepted: The accepted rows; may be empty.
+        rejected: The rejected rows.
+        blank: The number of blank lines and rows of blank cells, which were skipped.
     """
 
     accepted: Block
@@ -38,25 +38,25 @@ class Screened:
 
     @property
     def read(self) -> int:
-        """How many rows the batch held, blank ones left out."""
+        """The number of rows in the batch without blank rows."""
         return self.accepted.rows + len(self.rejected)
 
 
 def screen(
     reader: RecordReader, header: Header, turned_down: Iterable[tuple[int, Fault]] = ()
 ) -> Iterator[Screened]:
-    """Judge all further records of an upload.
+    """Screen all records after the header of an upload.
 
-    Runs of clean records are taken together, every other record is judged cell by cell. Both give the same.
+    Runs of clean records are accepted together; each other record is judged cell by cell. Both ways give the same
+    results.
 
     Args:
-        reader: The upload behind its header.
-        header: How to understand it.
-        turned_down: The line of each row that is refused though it is good in itself, and why, in the order of the
-            file.
+        reader: The upload, at its first row.
+        header: The header.
+        turned_down: The line of each valid row that is rejected on merge, and the fault, in the order of the file.
 
     Yields:
-        What became of the records, in their order, in batches of about `BATCH_CHARACTERS`.
+        The results in the order of the file, in batches of about `BATCH_CHARACTERS`.
     """
     clean = clean_records(header)
     screening = Screening(header, turned_down)
@@ -65,7 +65,7 @@ def screen(
         screening.pass_over(reader.take_empty_lines())
         if _accept_run(reader, clean, screening):
             characters = 1
-        # The longer nothing is clean, the more is judged before it is tried again.
+        # The longer no record is clean, the more text is judged before the clean patterns are tried again.
         records = reader.take_some(header.delimiter, characters)
         characters = min(characters * 2, JUDGED_CHARACTERS)
         for record in records:
@@ -100,10 +100,10 @@ def origins(reader: RecordReader, header: Header) -> Iterator[Origin]:
 
 
 class Screening:
-    """Judges records and keeps what became of them until it is handed on.
+    """Judges records, and collects the results of a batch.
 
     Args:
-        header: How to understand them.
+        header: The header of the upload.
         turned_down: See `screen`.
     """
 
@@ -115,7 +115,7 @@ class Screening:
 
     @property
     def next_turned_down(self) -> int | None:
-        """The line of the next row that is refused though it is good in itself."""
+        """The line of the next valid row that is rejected on merge; None if there is none."""
         return self._next_turned_down and self._next_turned_down[0]
 
     def _clear(self) -> None:
@@ -127,17 +127,22 @@ class Screening:
         self._blank = 0
 
     def accept_run(self, line: int, rows: str) -> None:
-        """Take rows that are good as they are, one on each line from a line on."""
+        """Accept clean rows.
+
+        Args:
+            line: The physical line, 1-based, of the first row; each row has one line.
+            rows: The rows as a `Block` has them.
+        """
         self._rows.append(rows)
         self._spans.append(range(line, line + rows.count("\n")))
         self.characters += len(rows)
 
     def pass_over(self, lines: int) -> None:
-        """Count lines in which nothing stands."""
+        """Count empty lines."""
         self._blank += lines
 
     def judge(self, record: Record) -> None:
-        """Take one record, whatever it holds."""
+        """Accept or reject one record, or count it as blank."""
         self.characters += max(len(record.text), LEAST_CHARACTERS_OF_A_RECORD)
         record = _as_meant(record, self._header)
         origin, unidentified = read_origin(record, self._header) if self._header.corrects else (None, None)
@@ -153,7 +158,7 @@ class Screening:
             self._rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user), origin))
 
     def hand_on(self) -> Screened:
-        """Give what was judged since the last time."""
+        """Return the results since the last call."""
         origins = self._origins if self._header.corrects else None
         block = Block("".join(self._rows).encode(), self._spans, origins)
         screened = Screened(block, self._rejected, self._blank)
@@ -178,9 +183,9 @@ def _as_meant(record: Record, header: Header) -> Record:
 
 
 def _completed(record: Record, header: Header) -> Record:
-    """Add the cells of no meaning that a spreadsheet leaves out at the end of a row.
+    """Return the record with the empty cells that a spreadsheet leaves out at the end of a row.
 
-    Not to a last record without a line end, which may have been cut off.
+    A last record without a line end is returned unchanged, because it may have been cut off.
     """
     lacking = len(header.labels) - len(record.cells)
     if lacking <= 0 or len(record.cells) < header.least_cells or record.fault or not record.ended:
@@ -221,7 +226,7 @@ def _cells(number: int) -> str:
 
 
 def _as_row(user: User) -> str:
-    """Write a user as a CSV record by RFC 4180; no value holds a line end."""
+    """Return a user as a CSV record by RFC 4180; no value contains a line end."""
     return ",".join(map(_as_cell, user.values())) + "\n"
 
 
@@ -231,14 +236,14 @@ def _as_cell(value: str | int) -> str:
 
 
 def why_turned_down(code: Code, unique_by: Sequence[str]) -> Fault:
-    """Say why a row that is good in itself was refused.
+    """Return the fault of a valid row that is rejected on merge.
 
     Args:
         code: `DUPLICATE_ROW`, `ALREADY_CORRECTED` or `NOTHING_TO_CORRECT`.
-        unique_by: The columns that tell users apart.
+        unique_by: The columns that identify a user.
     """
     messages = {
-        Code.DUPLICATE_ROW: f"a user with the same {', '.join(unique_by)} is there already; remove the row",
+        Code.DUPLICATE_ROW: f"a user with the same {', '.join(unique_by)} already exists; remove the row",
         Code.ALREADY_CORRECTED: "the row was corrected and registered before; remove it",
         Code.NOTHING_TO_CORRECT: "the ledger does not confirm that an import in force rejected this row; "
         "correct the rejected-rows file that it comes from",

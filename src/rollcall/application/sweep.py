@@ -1,4 +1,4 @@
-"""The sweep: uploads of which nobody was told are found, and announced anew."""
+"""The sweep: it finds uploads whose notification was lost, and queues them again."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ import attrs
 from rollcall.application.ports import Listed, Lost, ObjectStore, UserRepository
 from rollcall.domain.upload import ObjectReference, is_folder
 
-# An upload that was queued so often and still is not in the ledger is poison; somebody has to look at it.
+# An upload that was queued so often and still is not in the ledger cannot be imported; a person has to look at it.
 QUEUED_AT_MOST = 2
 
 
 class Fate(StrEnum):
-    """What became of a lost upload."""
+    """What the sweep does with a lost upload."""
 
     QUEUED = "queued"
     GIVEN_UP = "given up"
@@ -23,13 +23,13 @@ class Fate(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Swept:
-    """What a sweep came to.
+    """The result of a sweep.
 
     Attributes:
-        seen: How many uploads were looked at, whatever their age.
-        queued: How many of them were queued.
-        given_up: How many of them are lost, and were queued often enough before.
-        stopped_at: Where to go on, if there was no time left; None if it came to the end.
+        seen: The number of uploads of any age that were listed.
+        queued: The number of lost uploads that were queued.
+        given_up: The number of lost uploads that had been queued `QUEUED_AT_MOST` times before.
+        stopped_at: Where the next sweep continues, if time ran out; None if the listing was complete.
     """
 
     seen: int
@@ -40,19 +40,19 @@ class Swept:
 
 @attrs.frozen(kw_only=True)
 class Sweep:
-    """The use case, with all that it needs.
+    """The use case that queues lost uploads.
 
     Attributes:
-        uploads: Where uploads lie, with versions that it names; every one of them is looked at.
-        users: Has the ledger.
-        is_report: Tells our own reports from uploads.
+        uploads: The store of uploads; it names versions, and each version is checked.
+        users: The repository with the ledger.
+        is_report: Returns whether an object is one of our own reports.
         queue: Announces uploads for import.
-        tell: Is told of each upload that is lost, once that has become of it.
-        now: Tells the time, with its zone.
-        older_than: How old an upload has to be, and how long ago it has to have been queued: so long its message
-            may be at work.
-        younger_than: How old it may be.
-        batch: How many the ledger is asked for at once.
+        tell: Called for each lost upload after it was queued or given up.
+        now: Returns the current time, with its time zone.
+        older_than: The smallest age of an upload, and the smallest time since it was last queued. Until then, its
+            message may still be processed.
+        younger_than: The largest age of an upload.
+        batch: The number of uploads in one query to the ledger.
     """
 
     uploads: ObjectStore
@@ -68,16 +68,16 @@ class Sweep:
     def __call__(
         self, after: ObjectReference | None = None, *, out_of_time: Callable[[], bool] = lambda: False
     ) -> Swept:
-        """Look at every upload, or at those behind a place, as far as time allows.
+        """Check all uploads, or those listed after an upload, until time runs out.
 
         Args:
-            after: Where an earlier sweep stopped.
-            out_of_time: Is asked after each batch.
+            after: Where an earlier sweep stopped; None to begin at the first upload.
+            out_of_time: Called after each batch; returns whether to stop.
 
         Raises:
-            ObjectNotFoundError: The store cannot go on from there; begin anew.
-            StoreUnavailableError: The store or the queue failed. What was to be queued may not have been, and is
-                found by a later sweep; that counts as one time.
+            ObjectNotFoundError: The store cannot continue after that upload; begin again.
+            StoreUnavailableError: The store or the queue failed. Uploads that were not queued are found by a later
+                sweep; the failed attempt counts as one of `QUEUED_AT_MOST`.
             RepositoryUnavailableError: The database failed.
             SchemaError: The database is not prepared.
         """
@@ -91,7 +91,7 @@ class Sweep:
             seen += len(uploads)
             queued += len(lost.queue)
             given_up += len(lost.give_up)
-            # A batch that is not full is the last.
+            # A batch that is not full is the last one.
             if len(batch) == self.batch and out_of_time():
                 stopped_at = batch[-1].reference
                 break
