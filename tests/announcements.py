@@ -1,4 +1,4 @@
-"""What AWS hands to a Lambda, as far as anybody looks at it, and takes from it. tests/events has whole events."""
+"""Events and context that AWS passes to a Lambda, and the log of a Lambda. tests/events has whole events."""
 
 import io
 import json
@@ -14,7 +14,7 @@ Event = dict[str, Any]
 
 
 def s3_record(key: str, *, name: str = "ObjectCreated:Put", bucket: str = "inbox", **described: object) -> Event:
-    """One record as S3 writes it; the key is encoded already."""
+    """One record as S3 writes it, for a key that is already encoded."""
     described = {"size": 10, "eTag": "e1", "sequencer": "0A", **described}
     return {
         "eventSource": "aws:s3",
@@ -24,17 +24,17 @@ def s3_record(key: str, *, name: str = "ObjectCreated:Put", bucket: str = "inbox
 
 
 def by_s3(key: str) -> Event:
-    """As S3 invokes a function itself."""
+    """Return the event of S3 invoking a function itself."""
     return {"Records": [s3_record(quote_plus(key, safe="/"))]}
 
 
 def by_s3_with_percent_signs_only(key: str) -> Event:
-    """The other way to encode a space."""
+    """Return the same event with spaces as %20 instead of +."""
     return {"Records": [s3_record(quote(key, safe=""))]}
 
 
 def by_eventbridge(key: str, *, kind: str = "Object Created", **described: object) -> Event:
-    """As EventBridge passes it on; it does not encode keys."""
+    """Return an event as EventBridge passes it on, with the key not encoded."""
     described = {"size": 10, "etag": "e1", "sequencer": "0A", **described}
     return {
         "source": "aws.s3",
@@ -44,7 +44,7 @@ def by_eventbridge(key: str, *, kind: str = "Object Created", **described: objec
 
 
 def in_sqs(*events: Event) -> Event:
-    """As a queue passes events on."""
+    """Return events as a queue passes them on."""
     return {"Records": [message(json.dumps(event), f"m{number}") for number, event in enumerate(events, 1)]}
 
 
@@ -63,15 +63,15 @@ def message(body: str, message_id: str, **attributes: str) -> Event:
 
 
 def in_sns(event: Event) -> Event:
-    """As a topic passes an event on to a queue."""
+    """Return an event as a topic passes it on to a queue."""
     return {"Type": "Notification", "TopicArn": "arn:aws:sns:::topic", "Message": json.dumps(event)}
 
 
 class Context:
-    """What AWS tells a function of its invocation.
+    """The context that AWS passes to an invocation.
 
     Args:
-        seconds: How many are left of it, one time after the other that it is asked; the last of them from then on.
+        seconds: The remaining time at each call; the last value repeats.
     """
 
     function_name = "import"
@@ -83,14 +83,13 @@ class Context:
         self._seconds = list(seconds or [900])
 
     def get_remaining_time_in_millis(self) -> int:
-        """Say how much time is left."""
         seconds = self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
         return int(seconds * 1000)
 
 
 @contextmanager
 def lambda_log() -> Iterator[io.StringIO]:
-    """Catch what Lambdas log."""
+    """Capture the log of the Lambdas."""
     handler = logger.registered_handler
     assert isinstance(handler, logging.StreamHandler)
     log = io.StringIO()

@@ -1,4 +1,4 @@
-"""The files of tests/cases and tests/field, the verdict expected on each, and the entry points that must agree."""
+"""The files of tests/cases and tests/field, their expected verdicts, and checks of an outcome."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def _expected(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _expected_in_field() -> dict[str, dict[str, Any]]:
-    """Read what is expected of the files from the field, in the form that the other cases have."""
+    """Read the expected verdicts of tests/field, in the form of tests/cases."""
     parts = "line", "fields", "codes"
     return {
         name: {**case, "rejected": [dict(zip(parts, row, strict=True)) for row in case["rejected"]]}
@@ -48,12 +48,12 @@ each_case = pytest.mark.parametrize("name", sorted(EXPECTED))
 
 @attrs.frozen
 class Outcome:
-    """What comes out of one way in.
+    """Result of one case through one entry point.
 
     Attributes:
-        receipt: The account.
-        rejected_rows: The file of them; None if none was stored.
-        users: Who is registered, as stored; None where nobody can be.
+        receipt: The receipt.
+        rejected_rows: The rejected-rows file; None if none was stored.
+        users: The users as stored; None if the entry point stores none.
     """
 
     receipt: Receipt
@@ -62,12 +62,12 @@ class Outcome:
 
 
 def path_of(name: str) -> Path:
-    """Return the file of a case; those from the field are named with their extension."""
+    """Return the path of a case; the names of field cases include the extension."""
     return FIELD / name if "." in name else CASES / f"{name}.csv"
 
 
 def checked(name: str) -> Outcome:
-    """Judge a case as `rollcall check` does, but that its rejected rows are kept to be looked at."""
+    """Judge a case as `rollcall check` does, but keep the rejected rows."""
     uploads, reference = bootstrap.uploaded_file(path_of(name))
     importer = bootstrap.dry_run(read_settings({}), uploads=uploads)
     return _outcome(importer, reference, None)
@@ -94,17 +94,17 @@ def _outcome(importer: ImportUsers, reference: ObjectReference, users: UserRepos
 
 
 def require_as_expected(name: str, receipt: Receipt) -> None:
-    """Make sure that a receipt says what must be said of a case.
+    """Check a receipt against the expected verdict of a case.
 
     Raises:
-        AssertionError: Status, code, message, ignored columns, a count, or line, columns or codes of a rejected
-            row are other.
+        AssertionError: Status, code, message, ignored columns, a count, or the line, columns or codes of a
+            rejected row differ.
     """
     expected = EXPECTED[name]
     accepted, rejected = len(expected["accepted"]), expected["rejected"]
 
     assert receipt.status == expected["status"]
-    # Where the code of a refusal is left open, there must be one.
+    # Some cases leave the code of a refusal open, but there must be one.
     assert receipt.code == (expected["code"] or (receipt.code if expected["status"] == "refused" else None))
     assert receipt.status is Status.LOADED or receipt.code
     message = receipt.message or ""
@@ -133,10 +133,10 @@ def require_as_expected(name: str, receipt: Receipt) -> None:
 
 
 def require_stored_as_expected(name: str, outcome: Outcome) -> None:
-    """Make sure of the receipt, and also of what is stored: the users, and every rejected row.
+    """Check the receipt, the stored users and every rejected row of a case.
 
     Raises:
-        AssertionError: Something is other than it must be.
+        AssertionError: A part differs from the expected verdict.
     """
     expected = EXPECTED[name]
     require_as_expected(name, outcome.receipt)
@@ -149,10 +149,10 @@ def require_stored_as_expected(name: str, outcome: Outcome) -> None:
 
 
 def require_alike(one: Outcome, other: Outcome) -> None:
-    """Make sure that two ways in say the same of a case, but for what is of one run: number, time and place.
+    """Check that two entry points agree on a case, except for import id, time and place.
 
     Raises:
-        AssertionError: They do not.
+        AssertionError: They differ.
     """
     assert _without_run(one.receipt) == _without_run(other.receipt)
     assert _without_import(one) == _without_import(other)
@@ -170,7 +170,7 @@ def _without_import(outcome: Outcome) -> list[list[str]]:
 
 
 def _rows_of(outcome: Outcome) -> list[list[str]]:
-    """Read the file of rejected rows, of which no byte may be lost in that; empty where there is none."""
+    """Read the rejected-rows file without losing a byte; return no rows if there is no file."""
     if outcome.rejected_rows is None:
         return []
     delimiter = outcome.receipt.source.delimiter or ""

@@ -1,6 +1,6 @@
-"""The test root: a real PostgreSQL, a server that speaks S3 over HTTP, and how hard Hypothesis looks.
+"""The test root: a real PostgreSQL, a server that speaks S3 over HTTP, and Hypothesis' profiles.
 
-Both servers are started once for a session, when the first test needs them, and are handed out empty.
+Each server starts once a session, when the first test needs it; tests get empty databases and buckets.
 `ROLLCALL_TEST_DATABASE_URL` names another PostgreSQL to test against; its user must be able to create databases
 and roles; the roles of docs/roles.sql stay there.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NewDatabase = Callable[[], AbstractContextManager[str]]
 NewBucket = Callable[[bool], str]
 
-# It prints its table at the end of a session, so it has to be there from the beginning.
+# A plugin of the whole session: it prints its table at the end.
 pytest_plugins = ["faults.campaigns"]
 
 # Amazon S3 user guide, "Naming Amazon S3 objects".
@@ -39,9 +39,9 @@ MAX_KEY_BYTES = 1024
 
 CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
-# No deadlines, for a database may have its own pace. On a developer's machine every run looks somewhere else and
-# remembers what failed. CI looks longer but at the same examples for the same code: there a red run must be the
-# fault of the change it is about, and must be red again when it is repeated.
+# No deadlines, because a database may be slow. A developer's machine tries new examples in every run and remembers
+# failures. CI tries more examples, but the same ones for the same code: a red run must be caused by the change
+# under test, and must be red again when it is repeated.
 settings.register_profile("default", max_examples=30, deadline=None)
 settings.register_profile(
     "ci", settings.get_profile("default"), max_examples=100, derandomize=True, database=None, print_blob=True
@@ -50,7 +50,7 @@ settings.load_profile("ci" if CI else "default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hold every receipt that tests make to the published schema, also those made while they are collected."""
+    """Validate every receipt that tests make against the published schema, also during collection."""
     held = ExitStack()
     held.enter_context(receipts_held_to_schema())
     config.add_cleanup(held.close)
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI, let no test skip itself."""
+    """Fail skipped tests in CI."""
     report = yield
     if CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
@@ -68,7 +68,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """In CI, let no module skip itself."""
+    """Fail skipped modules in CI."""
     report = yield
     if CI and report.skipped:
         report.outcome = "failed"
@@ -78,7 +78,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.fixture(scope="session")
 def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database of a PostgreSQL server on which databases can be made."""
+    """URL of a PostgreSQL server whose user may create databases."""
     if named := os.environ.get("ROLLCALL_TEST_DATABASE_URL"):
         yield named
         return
@@ -88,7 +88,7 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_database(database_server: str) -> NewDatabase:
-    """Make an empty database without any table; dropped at the end, whoever is still connected."""
+    """Make an empty database without tables; drop it at the end, even with open connections."""
 
     @contextmanager
     def make() -> Iterator[str]:
@@ -99,7 +99,7 @@ def new_database(database_server: str) -> NewDatabase:
                     sql.Identifier(name)
                 )
             )
-            # What is committed need not outlive the machine's power here.
+            # Test data need not survive a power failure.
             connection.execute(
                 sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name))
             )
@@ -114,7 +114,7 @@ def new_database(database_server: str) -> NewDatabase:
 
 @pytest.fixture(scope="session")
 def migrated_database(new_database: NewDatabase) -> Iterator[str]:
-    """The URL of one database with Rollcall's tables, and its roles; see `emptied`."""
+    """URL of a database with Rollcall's tables and roles; see `emptied`."""
     with new_database() as url:
         migrate_as_documented(url)
         yield url
@@ -122,12 +122,12 @@ def migrated_database(new_database: NewDatabase) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def emptied(migrated_database: str) -> Callable[[], str]:
-    """Empty the migrated database, quickly enough for each Hypothesis example, and give its URL."""
+    """Empty the migrated database, fast enough for each Hypothesis example, and return its URL."""
 
     def empty() -> str:
         with psycopg.connect(migrated_database, autocommit=True) as connection:
             connection.execute("truncate users, imports, corrections, lost_uploads restart identity")
-            # What a test left behind that failed must not fail all those after it.
+            # An index that a failed test left must not fail later tests.
             left = connection.execute(
                 "select indexname from pg_indexes where tablename = 'users' "
                 "and starts_with(indexname, 'users_unique_by_')"
@@ -141,7 +141,7 @@ def emptied(migrated_database: str) -> Callable[[], str]:
 
 @pytest.fixture
 def database_url(emptied: Callable[[], str]) -> Iterator[str]:
-    """The URL of a migrated database in which nothing is registered."""
+    """URL of a migrated database without users."""
     url = emptied()
     yield url
     require_ledger_as_published(url)
@@ -149,7 +149,7 @@ def database_url(emptied: Callable[[], str]) -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_real_account() -> Iterator[None]:
-    """Keep every test out of whatever account of AWS this machine knows."""
+    """Keep every test out of any AWS account that this machine knows."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -164,7 +164,7 @@ def _no_real_account() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """The address of a server that speaks S3, at which every client of this session looks from now on."""
+    """URL of a server that speaks S3, used by every S3 client of this session."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     answer = S3Response._key_response  # noqa: SLF001 - moto limits no key, and has no other place to
 
@@ -185,13 +185,13 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_client(s3_endpoint: str) -> "S3Client":  # noqa: ARG001 - the client looks there
-    """A client of that server, as Rollcall makes it."""
+    """A client of the S3 server, made by Rollcall's own code."""
     return client()
 
 
 @pytest.fixture(scope="session")
 def new_bucket(s3_client: "S3Client") -> NewBucket:
-    """Make an empty bucket, with versioning or without, and give its name."""
+    """Make an empty bucket, with versioning or without, and return its name."""
 
     def make(versioned: bool) -> str:  # noqa: FBT001 - what the one argument of `NewBucket` is
         name = f"bucket-{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""The roles that docs/roles.sql makes, word for word, and how to come in as one of them."""
+"""The roles of docs/roles.sql, and how to connect as each of them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ _PASSWORD = "of-tests"  # noqa: S105 - for a server that wants one; the embedded
 
 
 def acting_as(role: str, url: str) -> str:
-    """Give the URL by which one of the roles comes into a database."""
+    """Return the URL by which a role connects to a database."""
     address = urlsplit(url)
     _, _, place = address.netloc.rpartition("@")
     return address._replace(netloc=f"{role}:{_PASSWORD}@{place}").geturl()
@@ -33,7 +33,7 @@ def migrate_as_documented(url: str) -> None:
     """Migrate an empty database as docs/roles.sql says.
 
     Args:
-        url: Its URL, for a user who may make roles.
+        url: Its URL, for a user who may create roles.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_ROLES.encode())
@@ -45,22 +45,20 @@ def migrate_as_documented(url: str) -> None:
 
 
 class EachJobAsItsRole(PostgresUserRepository):
-    """A repository that imports and looks as the importer, and undoes as the operator.
+    """A repository that imports and reads as the importer, and undoes as the operator.
 
     Args:
-        url: The database's URL, whatever the role.
+        url: The database's URL, for any role.
         options: See `PostgresUserRepository`.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - whatever a repository takes
+    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - the repository's options
         super().__init__(acting_as(IMPORTER, url), **options)
         self._operator = PostgresUserRepository(acting_as(OPERATOR, url))
 
     def undo(self, import_id: int, at: datetime) -> int:
-        """Undo as the operator."""
         return self._operator.undo(import_id, at)
 
     def close(self) -> None:
-        """Close both."""
         super().close()
         self._operator.close()

@@ -1,4 +1,4 @@
-"""Receipts as tests need them, and the published schema to which every receipt is held that they come by."""
+"""Receipts for tests, and the published schema that every receipt in a test must match."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _CODES = {
 def a_receipt(
     upload: Upload, import_id: int | None, counts: Counts | None = None, status: Status = Status.LOADED
 ) -> Receipt:
-    """An account; where rows were rejected, with something in each of its parts."""
+    """Return a receipt; with rejected rows, no part of it is empty."""
     if counts is None:
         counts = Counts(read=2, registered=1, rejected=1) if status is Status.PARTIALLY_LOADED else Counts()
     totals = (FaultTotal(Code.TYPE_ERROR, "age", 1, 2), FaultTotal(Code.EXTRA_CELL, None, 1, 3))
@@ -62,16 +62,16 @@ def a_receipt(
     )
 
 
-def is_as_published(shown: Any) -> bool:  # noqa: ANN401 - whatever was read from JSON
-    """Tell whether a receipt that was read from JSON is what is published."""
+def is_as_published(shown: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Return whether a receipt that was read from JSON matches the published schema."""
     return bool(_validator.is_valid(shown))
 
 
-def require_as_published(shown: Any) -> None:  # noqa: ANN401 - whatever was read from JSON
-    """Make sure of it.
+def require_as_published(shown: Any) -> None:  # noqa: ANN401 - any JSON
+    """Check a receipt that was read from JSON against the published schema.
 
     Raises:
-        AssertionError: It is not, and where.
+        AssertionError: It does not match; the message says where.
     """
     error = best_match(_validator.iter_errors(shown))
     assert not error, f"a receipt is not as published at {error.json_path}: {error.message:.500}"
@@ -79,7 +79,7 @@ def require_as_published(shown: Any) -> None:  # noqa: ANN401 - whatever was rea
 
 @contextmanager
 def receipts_held_to_schema() -> Iterator[None]:
-    """Look at each receipt as it comes about, in whatever way it does, in this process."""
+    """Validate every receipt that this process makes, in any way."""
     make = Receipt.__init__
 
     def make_and_look(receipt: Receipt, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as it was
@@ -92,10 +92,10 @@ def receipts_held_to_schema() -> Iterator[None]:
 
 
 def require_ledger_as_published(database_url: str) -> None:
-    """Make sure of all the receipts in a database, as they lie there.
+    """Check every receipt in a database against the published schema.
 
     Raises:
-        AssertionError: One is other than published.
+        AssertionError: One does not match.
     """
     with psycopg.connect(database_url) as connection:
         for (receipt,) in connection.execute("select receipt from imports"):
@@ -103,10 +103,10 @@ def require_ledger_as_published(database_url: str) -> None:
 
 
 def require_files_as_published(folder: Path) -> None:
-    """Make sure of all the receipts in a folder.
+    """Check every receipt in a folder against the published schema.
 
     Raises:
-        AssertionError: One is other than published.
+        AssertionError: One does not match.
     """
     for path in folder.rglob("receipt.json"):
         require_as_published(json.loads(path.read_bytes()))

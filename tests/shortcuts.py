@@ -1,4 +1,4 @@
-"""Whole imports with the shortcuts through the screen and without them, which must come to the same."""
+"""Whole imports with and without the screen's fast path, which must give the same result."""
 
 import gzip
 import io
@@ -24,7 +24,7 @@ from strategies import csv_uploads, refused_uploads
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WHOLE = 256 * 1024
 
-# Rows of it are rejected, so that a file can come back that mends them.
+# Some of its rows are rejected, so that a later upload can correct them.
 FIRST = b"name,country,age\nAnn,Norway,41\n" + b"Ben,Norway,x\n" * 5
 
 POLICIES = (
@@ -36,7 +36,7 @@ POLICIES = (
 
 ENDS = ("\n", "\r\n", "\r")
 HEADERS = ("name,country,age", "age;name;note;country", "note\tcountry\tname\tage", "name|age|country")
-# Each header under each line end, and then each policy.
+# Each header with each line end, then each policy.
 EVERY_TRAP = [
     *((header, end, Policy()) for header in HEADERS for end in ENDS),
     *((HEADERS[0], ENDS[0], policy) for policy in POLICIES[1:]),
@@ -44,18 +44,18 @@ EVERY_TRAP = [
 
 
 def without_shortcuts() -> AbstractContextManager[object]:
-    """Let every record be judged cell by cell."""
+    """Judge every record cell by cell."""
     return patch.object(screening, "clean_records", lambda _: ())
 
 
 @attrs.frozen
 class Came:
-    """All that came of some uploads.
+    """Result of importing some uploads.
 
     Attributes:
-        receipts: One for each of them.
-        reports: What was stored: receipts and rejected rows.
-        users: Who is registered, in order.
+        receipts: The receipt of each upload.
+        reports: The stored receipts and rejected rows.
+        users: The registered users, in order.
     """
 
     receipts: Sequence[Receipt]
@@ -71,14 +71,14 @@ def what_comes_of(
     piece_bytes: int = WHOLE,
     batch: int = WHOLE,
 ) -> Came:
-    """Import uploads one after the other, at one and the same time.
+    """Import uploads one after the other, with the clock stopped.
 
     Args:
-        uploads: Their bytes.
-        users: With nobody in it.
-        policy: How they are judged.
-        piece_bytes: In pieces of what size they are read.
-        batch: How many characters are handed on at once.
+        uploads: The bytes of each upload.
+        users: An empty repository.
+        policy: The policy of the imports.
+        piece_bytes: Size of the pieces in which an upload is read.
+        batch: Characters that the screen passes on at once.
     """
     bucket, reports = (MemoryObjectStore(name, lambda: NOON, "") for name in ("uploads", "reports"))
     importer = ImportUsers(
@@ -100,7 +100,7 @@ def what_comes_of(
 
 
 def anything() -> st.SearchStrategy[bytes]:
-    """Any file: mostly clean ones with something in them, then whatever else there is."""
+    """Any file: mostly clean files with some faults, and the other strategies' uploads."""
     return st.one_of(
         _mostly_clean(),
         _mostly_clean(),
@@ -109,7 +109,7 @@ def anything() -> st.SearchStrategy[bytes]:
     )
 
 
-# One of these in a cell is enough for it not to be clean, or for a careless pattern to take it for clean.
+# A cell with one of these is not clean, or a careless pattern would take it for clean.
 BARE_TRAPS = (
     *"\x00\t\x0b\x0c\x1c\x1f\x7f\x85\x9f\xa0\xad\u061c\u180e\u200b\u200d\u200e\u2028\u2029\u202a\u202e\u2066\u2069\u3000\ufeff",
     *" \"'=+-@|,;\\_.",
@@ -120,7 +120,7 @@ BARE_AGES = (
     *("0", "7", "42", "100", "149", "150", "151", "007", "1000", "-1", "+1", "1.0", "1_0", "٣", "²"),
     *("", " ", " 7", "7 ", "\u30007", "'7", "7'", "\x007", "7\u200b"),
 )
-# Rows of which some have too few cells or too many, so that others might be taken for their cells.
+# Some rows have too few or too many cells, so that cells of neighbouring rows might be confused.
 MISSHAPEN = (
     "\n",
     "a\n,X,1\n",
@@ -154,11 +154,11 @@ _CLEAN = ("Ann", "O'Brien", "山田 太郎", "Côte d'Ivoire", "7")
 
 
 def every_trap(header: str, end: str) -> bytes:
-    """Make a file with each trap in a row that is clean otherwise, and clean rows between them.
+    """Return a file with each trap in an otherwise clean row, and clean rows between them.
 
     Args:
-        header: Its header.
-        end: How its lines end.
+        header: The header line.
+        end: The line end.
     """
     delimiter = next(mark for mark in ",;\t|" if mark in header)
     labels = header.split(delimiter)
@@ -190,7 +190,7 @@ _odd = st.one_of(
 
 @st.composite
 def _mostly_clean(draw: st.DrawFn) -> bytes:
-    """Clean rows, and here and there a cell, a row or a line end that is not."""
+    """Clean rows, and sometimes a cell, a row or a line end that is not clean."""
     others = draw(st.lists(st.sampled_from(["id", "note", "", '"a note"']), max_size=2))
     mended = draw(st.sampled_from([[], [], [], list(OWN_LABELS[:3])]))
     labels = draw(st.permutations([*COLUMNS, *others, *mended]))
@@ -213,7 +213,7 @@ def _mostly_clean(draw: st.DrawFn) -> bytes:
 
 
 def _cells(label: str) -> st.SearchStrategy[str]:
-    """Cells of a column, three of four of them clean."""
+    """Cells of a column; three of four are clean."""
     if label in OWN_LABELS:
         clean = st.sampled_from(["1", "2", "3", "4"])
     else:
@@ -222,7 +222,7 @@ def _cells(label: str) -> st.SearchStrategy[str]:
 
 
 def _rows_beside(row: str, delimiter: str) -> st.SearchStrategy[str]:
-    """Rows of another kind than this one."""
+    """Rows of other shapes than this one."""
     return st.sampled_from(
         ["", " ", delimiter, row + delimiter, row.rpartition(delimiter)[0], f'"{row}', f'{row}"', f"{row}\n{row}"]
     )

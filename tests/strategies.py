@@ -1,4 +1,4 @@
-"""What tests draw from: users, cells and whole uploads, all derived from `User` and its rules."""
+"""Strategies for users, cells and whole uploads, all derived from `User` and its rules."""
 
 import gzip
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from rollcall.domain.user import COLUMNS, WHITE_SPACE, Rule, Text, User, WholeNu
 
 RULES: dict[str, Rule] = {field.name: field.metadata["rule"] for field in attrs.fields(User)}
 
-# The contract's words for what a text may not hold, spelled apart from the domain's pattern so that each checks
-# the other: Cc, Zl, Zp, surrogates (by category) and bidirectional controls.
+# The contract's forbidden characters, spelled independently of the domain's pattern so that each checks the
+# other: Cc, Zl, Zp, surrogates (by category) and bidirectional controls.
 _BIDIRECTIONAL_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _ALLOWED = st.characters(
     codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs"), exclude_characters=_BIDIRECTIONAL_CONTROLS
 )
 _FORBIDDEN = st.sampled_from("\x00\x01\x08\t\n\r\x1b\x1f\x7f\x80\x85\x9f\u2028\u2029" + _BIDIRECTIONAL_CONTROLS)
 
-# What has tripped CSV readers, spreadsheets or COPY before.
+# Values that broke CSV readers, spreadsheets or COPY before.
 _TRICKY = (
     "O'Brien",
     'Ann "Nan" Lee',
@@ -53,7 +53,7 @@ _TRICKY = (
 
 
 def texts(rule: Text) -> st.SearchStrategy[str]:
-    """Values that a text field holds after trimming."""
+    """Values of a text field, trimmed."""
     anything = st.text(_ALLOWED, min_size=1, max_size=min(rule.max_length, 30))
     longest = st.sampled_from(("a", "é", "𠮷")).map(lambda character: character * rule.max_length)
     return (
@@ -64,12 +64,12 @@ def texts(rule: Text) -> st.SearchStrategy[str]:
 
 
 def whole_numbers(rule: WholeNumber) -> st.SearchStrategy[int]:
-    """Values that a whole-number field holds."""
+    """Values of a whole-number field."""
     return st.integers(rule.minimum, rule.maximum)
 
 
 def values(rule: Rule) -> st.SearchStrategy[str | int]:
-    """Values that a field of this rule holds."""
+    """Values of a field with this rule."""
     if isinstance(rule, Text):
         return texts(rule)
     if isinstance(rule, WholeNumber):
@@ -84,7 +84,7 @@ def users() -> st.SearchStrategy[User]:
 
 @st.composite
 def cells_for(draw: st.DrawFn, value: str | int) -> str:
-    """Cells that a field reads as this value: padded, and numbers with leading zeros."""
+    """Cells that a field parses to this value: padded, and numbers with leading zeros."""
     text = str(value)
     if isinstance(value, int):
         text = "0" * draw(st.sampled_from((0, 0, 0, 1, 40))) + text
@@ -93,17 +93,17 @@ def cells_for(draw: st.DrawFn, value: str | int) -> str:
 
 
 def valid_cells(rule: Rule) -> st.SearchStrategy[str]:
-    """Cells that a field of this rule takes."""
+    """Cells that a field with this rule accepts."""
     return values(rule).flatmap(cells_for)
 
 
 def blank_cells() -> st.SearchStrategy[str]:
-    """Cells in which nothing can be seen."""
+    """Cells without a visible character."""
     return st.text(st.sampled_from(WHITE_SPACE + "\u200b\u200c\u200d\ufeff\u00ad"), max_size=4)
 
 
 def invalid_cells(rule: Rule) -> st.SearchStrategy[tuple[str, Code]]:
-    """Cells that a field of this rule refuses, each with the code it must be given."""
+    """Cells that a field with this rule rejects, each with its code."""
     blank = blank_cells().map(lambda cell: (cell, Code.BLANK_CELL))
     if isinstance(rule, Text):
         inside = st.tuples(_FORBIDDEN, st.sampled_from(("a", "é", "山"))).map(
@@ -134,17 +134,17 @@ def invalid_cells(rule: Rule) -> st.SearchStrategy[tuple[str, Code]]:
 
 @attrs.frozen(kw_only=True)
 class CsvUpload:
-    """A CSV as somebody may upload it, and what must become of it.
+    """A CSV upload and the expected result of its import.
 
     Attributes:
         data: The bytes to upload.
-        users: Who must be registered, in order.
-        faults: For each refused row, the line on which it starts and its faults as (code, column), in order.
-        blank: How many blank rows there are after the header.
-        delimiter: What separates its cells.
-        encoding: Its encoding as a receipt names it.
+        users: The expected users, in order.
+        faults: The first line of each rejected row, and its faults as (code, column), in order.
+        blank: The number of blank rows after the header.
+        delimiter: The delimiter.
+        encoding: The encoding, as a receipt names it.
         compression: "gzip" or None.
-        ignored_columns: The labels that no field has.
+        ignored_columns: The labels that belong to no field.
     """
 
     data: bytes
@@ -158,13 +158,13 @@ class CsvUpload:
 
     @property
     def read(self) -> int:
-        """How many rows are read."""
+        """Number of rows read."""
         return len(self.users) + len(self.faults)
 
 
 @attrs.frozen(kw_only=True)
 class _Row:
-    """One record before it is written down: what its raw text is, and what must become of it."""
+    """One record before it is written: its raw text and its expected user or faults."""
 
     raw: str
     user: User | None = None
@@ -175,7 +175,7 @@ class _Row:
 class _Dialect:
     delimiter: str
     labels: tuple[str, ...]
-    columns: tuple[str | None, ...]  # for each label the field it is, or None
+    columns: tuple[str | None, ...]  # the field of each label, or None
 
 
 def _line_ends(text: str) -> int:
@@ -184,7 +184,7 @@ def _line_ends(text: str) -> int:
 
 @st.composite
 def _as_csv(draw: st.DrawFn, cell: str, delimiter: str) -> str:
-    """Write a cell: quoted where it must be, and now and then where it need not be."""
+    """Write a cell, quoted where necessary and sometimes where it is not."""
     must = cell.startswith('"') or any(mark in cell for mark in (delimiter, "\r", "\n"))
     if must or draw(st.integers(0, 3)) == 0:
         return '"' + cell.replace('"', '""') + '"'
@@ -213,7 +213,7 @@ def _good_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
 
 @st.composite
 def _bad_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
-    """Rows with cells that are refused; should all cells be blank, it is a blank row instead."""
+    """Rows with rejected cells, or a blank row if all the cells are blank."""
     user = draw(users())
     which = draw(st.sets(st.sampled_from(COLUMNS), min_size=1))
     bad = {column: draw(invalid_cells(RULES[column])) for column in COLUMNS if column in which}
@@ -231,7 +231,7 @@ def _rows_of_another_width(draw: st.DrawFn, dialect: _Dialect) -> _Row:
         cells = [*cells, *draw(st.lists(st.text("ab", max_size=3), min_size=1, max_size=3))]
         code = Code.EXTRA_CELL
     else:
-        # Those of no meaning may be missing at the end.
+        # Cells of ignored columns may be missing at the end.
         needed = [position for position, column in enumerate(dialect.columns) if column]
         cells = ["a", *cells][: draw(st.integers(1, needed[-1]))]
         code = Code.MISSING_CELL
@@ -240,7 +240,7 @@ def _rows_of_another_width(draw: st.DrawFn, dialect: _Dialect) -> _Row:
 
 @st.composite
 def _rows_of_mismatched_quotes(draw: st.DrawFn, dialect: _Dialect) -> _Row:
-    """Rows with text after a closing quote, which end where they would have ended."""
+    """Rows with text after a closing quote; the rest of the record is still read by the quoting rules."""
     inside = draw(st.sampled_from(("a", "", "a\nb", 'a""b')))
     rest = draw(st.sampled_from(("x", " ", "é")))
     return _Row(
@@ -273,12 +273,12 @@ def _written(draw: st.DrawFn, cells: Sequence[str], delimiter: str) -> str:
 
 @st.composite
 def csv_uploads(draw: st.DrawFn, *, bad_rows: bool = True, max_rows: int = 8) -> CsvUpload:
-    """CSVs with a good header, in any dialect, encoding and compression, with any mix of rows.
+    """CSV uploads with a good header, in any dialect, encoding and compression, with any mix of rows.
 
     Args:
-        draw: Hypothesis' own.
-        bad_rows: Whether some rows may be such as are refused.
-        max_rows: How many rows there are at most.
+        draw: Hypothesis' draw.
+        bad_rows: Whether rows may be rejected.
+        max_rows: The maximal number of rows.
     """
     dialect = draw(_dialects())
     kinds = [_good_rows(dialect), _good_rows(dialect), _blank_rows(dialect)]
@@ -286,9 +286,9 @@ def csv_uploads(draw: st.DrawFn, *, bad_rows: bool = True, max_rows: int = 8) ->
         kinds += [_bad_rows(dialect), _rows_of_another_width(dialect), _rows_of_mismatched_quotes(dialect)]
     rows = draw(st.lists(st.one_of(kinds), max_size=max_rows))
     if bad_rows and draw(st.integers(0, 5)) == 0:
-        # A runaway quote; as the last row, it costs no other whatever they hold.
+        # A runaway quote in the last row rejects no other row.
         rows.append(_Row(raw=f'"open{dialect.delimiter}1', faults=((Code.MALFORMED_QUOTING, None),)))
-    # A lone CR and an LF after it would be one line end, so they do not stand in one file.
+    # A lone CR before an LF would be one line end, so one file does not mix them.
     ends = draw(st.sampled_from((("\n",), ("\r\n",), ("\n", "\r\n"), ("\r",))))
     says_separator = draw(st.integers(0, 4)) == 0
     lines = [f"sep={dialect.delimiter}"] if says_separator else []
@@ -296,7 +296,7 @@ def csv_uploads(draw: st.DrawFn, *, bad_rows: bool = True, max_rows: int = 8) ->
     first = len(lines) + 1
     lines += [row.raw for row in rows]
     text = "".join(line + draw(st.sampled_from(ends)) for line in lines[:-1])
-    # Without a line end, an empty last line is no line at all.
+    # An empty last line without a line end is not a line.
     text += lines[-1] + ("" if lines[-1] and draw(st.booleans()) else ends[0])
     starts = [first]
     for row in rows:
@@ -334,7 +334,7 @@ def _encoded(draw: st.DrawFn, text: str) -> tuple[str, bytes]:
 
 
 def refused_uploads() -> st.SearchStrategy[tuple[bytes, Code]]:
-    """Files that are refused as a whole, each with the code of why."""
+    """Refused uploads, each with the code of its refusal."""
     header = ",".join(COLUMNS).encode()
     body = header + b"\n" + b",".join([b"1"] * len(COLUMNS)) + b"\n"
     anything = st.binary(max_size=50)
