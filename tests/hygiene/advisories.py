@@ -1,9 +1,9 @@
-"""Whether what is pinned is known to be vulnerable; `./dev audit` runs this.
+"""Check the pinned requirements for known vulnerabilities; `./dev audit` runs this.
 
-pip-audit asks a service that publishes advisories. It says "no known vulnerabilities", too, where a package index
-knows of none at all, as many mirrors do. So each service is first asked about a release that is known to be
-vulnerable, and is believed only if it says so. Where none can be asked, that is said, and is no failure: it is no
-finding, and nobody who works without a network can mend it.
+pip-audit asks a service that publishes advisories. It also says "no known vulnerabilities" where a package index
+knows no advisories at all, as many mirrors do. So each service is first asked about a release that is known to be
+vulnerable, and is trusted only if it reports that release. If no service can be asked, the check says so and
+passes: nothing was found, and a developer without a network cannot change that.
 """
 
 import json
@@ -16,9 +16,9 @@ from typing import Any
 import attrs
 
 ROOT = Path(__file__).parents[2]
-# Of pip-audit's services; the first one that answers is believed.
+# pip-audit's services; the first one that can be trusted is used.
 SERVICES = ("pypi", "osv")
-# It sent passwords to whomever it was redirected to: CVE-2018-18074.
+# It sent passwords to the target of a redirect: CVE-2018-18074.
 KNOWN_TO_BE_VULNERABLE = "requests==2.19.0"
 
 _PIP_AUDIT = (sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json", "--timeout=15")
@@ -26,16 +26,16 @@ _PATIENCE_SECONDS = 900
 
 
 class NoAnswerError(Exception):
-    """pip-audit came to no end, and its last words."""
+    """pip-audit timed out or failed; the message is its last line."""
 
 
 @attrs.frozen
 class Audit:
-    """What a service says of some releases.
+    """Advisories of a service for some releases.
 
     Attributes:
-        audited: Those that it knows, such as "requests 2.19.0".
-        unknown: The names of those that it does not.
+        audited: The releases that the service knows, such as "requests 2.19.0".
+        unknown: The names of the packages that the service does not know.
         vulnerable: A phrase for each vulnerability.
     """
 
@@ -45,7 +45,7 @@ class Audit:
 
     @classmethod
     def read(cls, report: dict[str, Any]) -> "Audit":
-        """Read what pip-audit reports."""
+        """Read a report of pip-audit."""
         known = [one for one in report["dependencies"] if "skip_reason" not in one]
         return cls(
             audited=frozenset(f"{one['name']} {one['version']}" for one in known),
@@ -60,8 +60,8 @@ class Audit:
 
     @property
     def complaints(self) -> list[str]:
-        """Say what is wrong, a phrase for each."""
-        # A service that knows the others knows these by another name, or they were withdrawn.
+        """One phrase for each vulnerable or unknown release."""
+        # The service knows an unknown package by another name, or its release was withdrawn.
         return [*self.vulnerable, *(f"{name}: not known there as it is pinned" for name in sorted(self.unknown))]
 
 
@@ -71,15 +71,15 @@ def pinned() -> list[Path]:
 
 
 def ask(service: str, arguments: Iterable[str | Path], given: str = "") -> Audit:
-    """Have pip-audit ask a service; nothing is resolved or installed.
+    """Ask a service through pip-audit; nothing is resolved or installed.
 
     Args:
         service: One of `SERVICES`.
-        arguments: What of.
-        given: Its standard input.
+        arguments: Further arguments for pip-audit.
+        given: The standard input of pip-audit.
 
     Raises:
-        NoAnswerError: There was no answer.
+        NoAnswerError: The service did not answer.
     """
     command: Sequence[str | Path] = [
         *_PIP_AUDIT,
@@ -99,7 +99,7 @@ def ask(service: str, arguments: Iterable[str | Path], given: str = "") -> Audit
 
 
 def why_not(service: str) -> str | None:
-    """Tell why a service cannot be believed; None if it can."""
+    """Return why a service cannot be trusted, or None if it can."""
     try:
         audit = ask(service, ["--no-deps", "--requirement=/dev/stdin"], KNOWN_TO_BE_VULNERABLE)
     except NoAnswerError as error:
@@ -108,7 +108,7 @@ def why_not(service: str) -> str | None:
 
 
 def main() -> None:
-    """Ask the first service that can be believed, and complain by the exit status."""
+    """Ask the first service that can be trusted, and exit with the complaints."""
     files = pinned()
     for service in SERVICES:
         if reason := why_not(service):

@@ -1,7 +1,7 @@
-"""Whatever looks like a secret in a file of this repository; `./dev audit` runs this.
+"""Find what looks like a secret in the files of this repository; `./dev audit` runs this.
 
-detect-secrets looks, with all its detectors. What only looks like one is in `no_secrets.toml`, each with its
-reason: by file and by the hash of what was found, so that moving a line changes nothing and changing a value does.
+detect-secrets searches, with all its detectors. `no_secrets.toml` lists the findings that are not secrets, each
+with a reason: by file and by hash of the finding, so that a moved line stays listed and a changed value does not.
 """
 
 import re
@@ -16,20 +16,20 @@ import attrs
 KNOWN = Path(__file__).with_name("no_secrets.toml")
 ROOT = Path(__file__).parents[2]
 
-# The hashes of what is pinned are by far the most that looks like a secret; a line of a few characters holds none.
+# Most findings would be the hashes of pinned requirements; a line of less than ten characters holds no secret.
 _PASSED_OVER = [r"^ +--hash=sha256:[0-9a-f]{64}( \\)?$", r"^.{0,9}$"]
 _SHA1 = re.compile("[0-9a-f]{40}")
 
 
 @attrs.frozen(order=True)
 class Leak:
-    """Something that looks like a secret. What it is, is not kept.
+    """A finding that looks like a secret; the secret itself is not kept.
 
     Attributes:
-        path: The file, from the root of the repository.
-        sha1: The hash of what was found.
-        line: Where, from 1.
-        kind: What it looks like.
+        path: The file, relative to the root of the repository.
+        sha1: The SHA-1 of the finding.
+        line: The line, from 1.
+        kind: The kind of secret that it looks like.
     """
 
     path: str
@@ -39,10 +39,10 @@ class Leak:
 
 
 def known(text: str) -> set[Leak]:
-    """Read the list of what is no secret.
+    """Read the list of findings that are not secrets.
 
     Raises:
-        ValueError: An entry has no reason, or holds something else than hashes.
+        ValueError: An entry has no reason, or holds anything but hashes.
     """
     listed = set()
     for entry in tomllib.loads(text)["file"]:
@@ -56,7 +56,7 @@ def known(text: str) -> set[Leak]:
 
 
 def complaints(found: Iterable[Leak], listed: set[Leak]) -> Iterator[str]:
-    """Say what is wrong: a sentence for each leak that is not listed, and for each that is and is gone."""
+    """Yield a sentence for each leak that is not listed, and for each listed leak that was not found."""
     found = sorted(found)
     for leak in found:
         if leak not in listed:
@@ -78,10 +78,10 @@ def to_look_into() -> list[str]:
 
 
 def look_into(paths: Iterable[str]) -> list[Leak]:
-    """Have detect-secrets look, which asks nobody on the network whether what it finds is valid.
+    """Search files with detect-secrets, without asking the network whether a finding is valid.
 
     Args:
-        paths: Files, from the current folder.
+        paths: Files, relative to the current folder.
     """
     # Only ./dev audit installs it.
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class  # noqa: PLC0415 - see above
@@ -99,7 +99,7 @@ def look_into(paths: Iterable[str]) -> list[Leak]:
 
 
 def main() -> None:
-    """Look into every file, and complain by the exit status."""
+    """Search every file, and exit with the complaints."""
     paths = to_look_into()
     listed = known(KNOWN.read_text(encoding="utf-8"))
     if said := list(complaints(look_into(paths), listed)):

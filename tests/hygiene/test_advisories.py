@@ -1,4 +1,4 @@
-"""What is made of pip-audit's reports, which are as it writes them."""
+"""How reports in pip-audit's own format are read."""
 
 import re
 from typing import Any
@@ -22,30 +22,28 @@ def audit(*dependencies: dict[str, Any]) -> Audit:
     return Audit.read({"dependencies": list(dependencies), "fixes": []})
 
 
-def test_each_vulnerability_is_told_with_what_mends_it() -> None:
-    """Or that nothing does yet."""
+def test_each_vulnerability_is_reported_with_its_fix() -> None:
     assert audit(SOUND, VULNERABLE).complaints == [
         "requests 2.19.0: PYSEC-2018-28, mended in 2.20.0",
         "requests 2.19.0: PYSEC-2023-74, not mended yet",
     ]
 
 
-def test_what_a_service_does_not_know_is_not_taken_for_sound() -> None:
-    """pip-audit itself passes over it."""
+def test_a_release_that_the_service_does_not_know_is_reported() -> None:
+    """pip-audit itself skips such a release."""
     unknown = audit(SOUND, UNKNOWN)
 
     assert unknown.complaints == ["uv: not known there as it is pinned"]
     assert unknown.audited == {"attrs 26.1.0"}
 
 
-def test_a_service_that_knows_everything_and_no_vulnerability_leaves_nothing_to_say() -> None:
-    """Which is believed only of a service that knows the vulnerability it is tried with."""
+def test_a_sound_release_gives_no_complaint() -> None:
+    """The vulnerable example above is the release that each service is tried with."""
     assert audit(SOUND).complaints == []
     assert f"{VULNERABLE['name']}=={VULNERABLE['version']}" == KNOWN_TO_BE_VULNERABLE
 
 
 def test_every_requirement_is_pinned_with_a_hash() -> None:
-    """So that nothing else can come in under its name."""
     for path in pinned():
         requirements = re.split(r"^(?=[\w.-]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 
@@ -54,7 +52,7 @@ def test_every_requirement_is_pinned_with_a_hash() -> None:
 
 
 def test_every_file_of_pinned_requirements_is_audited() -> None:
-    """Also those that are for one command alone."""
+    """The files for a single command are included."""
     hashed = {
         path
         for folder in ("requirements", "benchmarks", "src")

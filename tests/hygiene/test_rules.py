@@ -1,4 +1,4 @@
-"""That the linter minds security: ruff's S rules are bandit's, and are among ALL."""
+"""ruff enforces security: its S rules are those of bandit."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Each with the rule that has to mind it.
+# Careless code for each rule.
 CARELESS = {
     "S102": "exec(input())",
     "S301": "import pickle\npickle.loads(input())",
@@ -22,8 +22,8 @@ CARELESS = {
 
 
 @pytest.mark.parametrize("rule", CARELESS)
-def test_ruff_minds_what_bandit_minds(rule: str) -> None:
-    """By the settings of this repository, for the code that is shipped."""
+def test_ruff_enforces_the_rules_of_bandit(rule: str) -> None:
+    """With this repository's settings for shipped code."""
     command = [
         sys.executable,
         "-m",

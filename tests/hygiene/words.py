@@ -1,4 +1,4 @@
-"""Words that make a reader read a sentence twice, found in docstrings and comments.
+"""Find words in docstrings and comments that make a reader read a sentence twice.
 
     python tests/hygiene/words.py src tests
 
@@ -37,10 +37,10 @@ def prose(source: str) -> Iterator[tuple[int, str]]:
 
 
 def riddles(lines: Iterator[tuple[int, str]]) -> tuple[int, list[tuple[int, str]]]:
-    """Count the words of some lines, and find the riddling ones.
+    """Count the words of some lines, and find the riddling words.
 
     Returns:
-        How many words there are, and each riddling one with its line.
+        The number of words, and each riddling word with its line.
     """
     words = 0
     found = []
@@ -51,7 +51,7 @@ def riddles(lines: Iterator[tuple[int, str]]) -> tuple[int, list[tuple[int, str]
 
 
 def main(folders: list[str]) -> int:
-    """Look at every Python file below some folders, and print what is found where there is too much of it."""
+    """Check every Python file below some folders, and print the riddling words of a folder that has too many."""
     failed = False
     for folder in folders:
         words, lines = 0, []
