@@ -1,4 +1,4 @@
-"""A whole Rollcall in memory."""
+"""A complete Rollcall in memory."""
 
 import io
 from collections.abc import Callable
@@ -16,12 +16,11 @@ from rollcall.domain.upload import ObjectReference
 
 @attrs.define
 class Clock:
-    """A clock that goes on by a second whenever it is read."""
+    """A clock that advances by a second at each call."""
 
     time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __call__(self) -> datetime:
-        """Tell the time."""
         self.time += timedelta(seconds=1)
         return self.time
 
@@ -32,14 +31,14 @@ def _bucket(name: str) -> MemoryObjectStore:
 
 @attrs.frozen
 class Desk:
-    """Stores, users and a clock, on which uploads can be dropped and imported.
+    """Stores, users and a clock, to upload files and import them.
 
     Attributes:
-        uploads: Where uploads are dropped.
-        reports: Where receipts and rejected rows end up.
+        uploads: The upload store.
+        reports: The store of receipts and rejected rows.
         users: Users and ledger.
-        through: The store that the import reads instead of `uploads`, if another.
-        into: The store that the import writes instead of `reports`, if another.
+        through: The store that the import reads instead of `uploads`, or None.
+        into: The store that the import writes instead of `reports`, or None.
     """
 
     uploads: MemoryObjectStore = attrs.field(factory=lambda: _bucket("inbox"))
@@ -51,7 +50,7 @@ class Desk:
     into: ObjectStore | None = None
 
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
-        """Upload something, and announce the very version."""
+        """Upload some bytes, and return a reference to that version."""
         self.uploads.put(key, io.BytesIO(data))
         return next(self.uploads.list(key)).reference
 
@@ -64,7 +63,7 @@ class Desk:
         max_rejected_bytes: int = 10**9,
         encodings: tuple[str, ...] = ("utf-8",),
     ) -> ImportUsers:
-        """The use case as it is wired here."""
+        """Return the use case, connected to this desk."""
         return ImportUsers(
             uploads=self.through or self.uploads,
             reports=self.into or self.reports,
@@ -86,22 +85,22 @@ class Desk:
         again: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> Receipt:
-        """Import what was dropped."""
+        """Import an upload."""
         return self.importer(policy)(reference, again=again, progress=progress)
 
     def rows(self, import_id: int | None = None) -> list[tuple[str | int, ...]]:
-        """The values of the users who are registered, in order."""
+        """Values of the registered users, in order."""
         return [tuple(user.values()) for user in self.users.users(import_id)]
 
     def stored(self) -> dict[str, bytes]:
-        """What lies in the reports store, each under its key; of several versions the last."""
+        """Content of the reports store by key, the last version of each."""
         return {listed.reference.key: self.read(listed.reference.key) for listed in self.reports.list()}
 
     def read(self, key: str) -> bytes:
-        """One report."""
+        """Content of one report."""
         with self.reports.open(ObjectReference(key=key)) as stored:
             return stored.fetch(lambda _: None).read()
 
     def versions(self, key: str) -> int:
-        """How many times a report was written."""
+        """Number of times that a report was written."""
         return len(list(self.reports.list(key)))

@@ -1,4 +1,4 @@
-"""Files from public suites and from the field, and the verdict on each (tests/cases, tests/field)."""
+"""Files from public suites (tests/cases) and from the field (tests/field), and their verdicts."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,7 @@ from case_files import CASES, EXPECTED, FIELD, Outcome, checked, each_case, impo
 from rollcall.adapters.memory import MemoryUserRepository
 
 
-def test_every_case_is_there() -> None:
-    """Each file has its verdict, and each verdict its file."""
+def test_every_file_has_a_verdict_and_every_verdict_a_file() -> None:
     in_field = {path.name for path in FIELD.iterdir()} - {"README.md", "expected.json"}
 
     assert {path.stem for path in CASES.glob("*.csv")} | in_field == set(EXPECTED)
@@ -21,6 +20,6 @@ def _imported_into_memory(name: str) -> Outcome:
 
 @pytest.mark.parametrize("judge", [checked, _imported_into_memory], ids=["check", "memory"])
 @each_case
-def test_a_case_gets_the_verdict_that_is_expected(name: str, judge: Callable[[str], Outcome]) -> None:
-    """Status, code, users in order, and of every rejected row its line, columns and codes."""
+def test_a_case_gets_its_expected_verdict(name: str, judge: Callable[[str], Outcome]) -> None:
+    """The verdict: status, code, users in order, and the line, columns and codes of each rejected row."""
     require_stored_as_expected(name, judge(name))
