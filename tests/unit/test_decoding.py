@@ -1,4 +1,4 @@
-"""The first pass over an upload: compression, encoding, hash; and the second that reads its text."""
+"""The first pass over an upload (compression, encoding, hash), and the second, which reads its text."""
 
 import bz2
 import codecs
@@ -31,7 +31,7 @@ from unit.oracles import count_line_ends
 MIB = 1024 * 1024
 BODY = "name,country,age\nAnn Lee,Chile,30\nZoë,España,41\n".encode()
 
-# Made without the time, so that the names of tests do not depend on it.
+# Made without the time, so that the ids of the tests do not depend on it.
 _WHOLE = gzip.compress(BODY, mtime=0)
 _FIRST = gzip.compress(BODY[:20], mtime=0)
 _SECOND = gzip.compress(BODY[20:], mtime=0)
@@ -62,7 +62,7 @@ def _inspect(
 
 
 def _cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
-    """A text in pieces of these sizes, over and over."""
+    """Cut data into pieces of these sizes, in turn."""
     at = 0
     for size in itertools.cycle(sizes):
         if at >= len(data):
@@ -84,10 +84,10 @@ def _decodes(data: bytes, encoding: str) -> bool:
 
 
 @given(data=nearly_text, mark=marks, encodings=encoding_lists)
-def test_the_mark_decides_or_the_first_encoding_that_decodes_the_whole(
+def test_a_bom_or_the_first_encoding_that_decodes_all_is_used(
     data: bytes, mark: bytes, encodings: Sequence[str]
 ) -> None:
-    """Strictly, to the last byte."""
+    """Decoding is strict, to the last byte."""
     upload = mark + data
     assume(not upload.startswith(codecs.BOM_UTF32_LE))
     mark = next((mark for mark in _MARKS if upload.startswith(mark)), b"")
@@ -103,10 +103,8 @@ def test_the_mark_decides_or_the_first_encoding_that_decodes_the_whole(
 
 
 @given(data=nearly_text, mark=marks, encodings=encoding_lists, before=st.sampled_from((0, 4080, 4096, 9000)))
-def test_the_first_byte_that_does_not_fit_is_named(
-    data: bytes, mark: bytes, encodings: Sequence[str], before: int
-) -> None:
-    """By its offset in the file and its physical line, under the encoding that was tried first."""
+def test_the_first_bad_byte_is_located(data: bytes, mark: bytes, encodings: Sequence[str], before: int) -> None:
+    """By its byte offset in the file and its physical line, in the first encoding tried."""
     upload = mark + b"n" * before + data
     assume(not upload.startswith(codecs.BOM_UTF32_LE))
     mark = next((mark for mark in _MARKS if upload.startswith(mark)), b"")
@@ -133,7 +131,7 @@ def test_the_first_byte_that_does_not_fit_is_named(
 @example(
     data=b"n" * 15 + b"\r\n\xff,", mark=b"", encodings=("utf-8",), before=4080, compressed=False, sizes=[4096]
 )
-def test_it_does_not_matter_in_which_pieces_an_upload_comes(
+def test_the_pieces_of_an_upload_do_not_change_the_result(
     data: bytes,
     mark: bytes,
     encodings: Sequence[str],
@@ -141,7 +139,7 @@ def test_it_does_not_matter_in_which_pieces_an_upload_comes(
     compressed: bool,  # noqa: FBT001 - what varies
     sizes: list[int],
 ) -> None:
-    """The same bytes give the same content, its fault and every word of its message included."""
+    """The same bytes give the same content, including the fault and its message."""
     upload = mark + b"n" * before + data
     stored = gzip.compress(upload, mtime=0) if compressed else upload
 
@@ -160,7 +158,7 @@ def test_the_text_that_is_read_is_the_upload_decoded(
     before: int,
     compressed: bool,  # noqa: FBT001 - what varies
 ) -> None:
-    """Without its mark, whole, across all pieces."""
+    """Without its BOM, and complete across all pieces."""
     text = "x" * before + text
     upload = mark + text.encode(_MARKS.get(mark, "utf-8"))
     assume(not upload.startswith(codecs.BOM_UTF32_LE))
@@ -173,8 +171,8 @@ def test_the_text_that_is_read_is_the_upload_decoded(
     assert all(pieces)
 
 
-def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
-    """And is refused with advice where it is not."""
+def test_a_japanese_upload_is_read_if_its_encoding_is_listed() -> None:
+    """If the encoding is not listed, the refusal suggests it."""
     upload = "name,country,age\n山田太郎,日本,29\n".encode("cp932")
     content = _inspect([upload], ("utf-8", "cp932"))
     refused = _inspect([upload])
@@ -205,7 +203,7 @@ def test_a_japanese_upload_is_read_where_its_encoding_is_listed() -> None:
     ],
 )
 def test_an_encoding_beyond_doubt_is_suggested(encoding: str, rows: str, end: str) -> None:
-    """Without a setting or command, which are not for the uploader."""
+    """The message names no setting or command, which an uploader could not use."""
     refused = _inspect([f"name,country,age\r\n{rows}{end}".encode(encoding)], ["ascii"])
 
     assert refused.fault
@@ -242,8 +240,8 @@ def test_an_encoding_beyond_doubt_is_suggested(encoding: str, rows: str, end: st
         ("utf-16-le", "山田太郎,日本,29"),
     ],
 )
-def test_no_encoding_is_suggested_where_there_is_doubt(encoding: str, rows: str) -> None:
-    """An operator who follows a wrong suggestion loads other letters from then on."""
+def test_no_encoding_is_suggested_in_doubt(encoding: str, rows: str) -> None:
+    """An operator who followed a wrong suggestion would load wrong letters from then on."""
     refused = _inspect([f"name,country,age\r\n{rows}\r\n".encode(encoding)])
 
     assert refused.fault
@@ -262,10 +260,10 @@ def test_no_encoding_is_suggested_where_there_is_doubt(encoding: str, rows: str)
         ("cp932", "山田太郎", b"," * 5000 + b"\x81,", ["utf-8", "cp932"]),
     ],
 )
-def test_no_encoding_is_suggested_that_does_not_fit(
+def test_an_encoding_that_does_not_fit_is_not_suggested(
     encoding: str, name: str, after: bytes, encodings: Sequence[str]
 ) -> None:
-    """Nor one for what is no text, nor one that was tried."""
+    """Nor for binary data, nor an encoding that was already tried."""
     refused = _inspect([name.encode(encoding) + after], encodings)
 
     assert refused.fault
@@ -284,13 +282,13 @@ def test_no_encoding_is_suggested_that_does_not_fit(
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_file_that_ends_in_the_middle_of_a_character_is_not_taken_for_another_encoding(
+def test_a_character_cut_at_the_end_suggests_no_other_encoding(
     data: bytes,
     encodings: Sequence[str],
     encoding: str,
     compressed: bool,  # noqa: FBT001 - what varies
 ) -> None:
-    """It is told that it may have been cut short."""
+    """The message says that the file may have been cut short."""
     fault = _inspect([gzip.compress(data) if compressed else data], encodings).fault
 
     assert fault
@@ -302,8 +300,8 @@ def test_a_file_that_ends_in_the_middle_of_a_character_is_not_taken_for_another_
 
 
 @pytest.mark.parametrize("mark", _MARKS)
-def test_a_mark_is_not_guessed_against(mark: bytes) -> None:
-    """It decides, so that no other encoding is read whatever is set."""
+def test_no_encoding_is_suggested_against_a_bom(mark: bytes) -> None:
+    """A BOM decides the encoding, so no other is suggested."""
     refused = _inspect([mark + "Zoë,España\n".encode("cp1252") + b"\xd8\xd8" * 2 + b"  "])
 
     assert refused.fault
@@ -311,8 +309,8 @@ def test_a_mark_is_not_guessed_against(mark: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-16-le", "iso2022_jp", "cp500"])
-def test_any_encoding_that_may_be_set_can_be_tried(encoding: str) -> None:
-    """One that does not fit is passed over, whatever way its decoder complains."""
+def test_every_allowed_encoding_can_be_tried(encoding: str) -> None:
+    """One that does not fit is skipped, for any exception of its decoder."""
     content = _inspect([BODY], (encoding, "utf-8"))
 
     assert content.encoding in {encoding, "utf-8"}
@@ -320,7 +318,7 @@ def test_any_encoding_that_may_be_set_can_be_tried(encoding: str) -> None:
 
 
 def test_an_empty_upload_is_refused_as_empty() -> None:
-    """Stored plainly or compressed; that there is only a mark is for the header to say."""
+    """Plain or compressed; an upload of only a BOM is refused later, by the header."""
     nothing = hashlib.sha256(b"").hexdigest()
 
     assert _code(_inspect([])) == _code(_inspect([b""])) == Code.EMPTY_FILE
@@ -331,8 +329,7 @@ def test_an_empty_upload_is_refused_as_empty() -> None:
 
 
 @pytest.mark.parametrize("byte", [b"\x1f", b"\x8b", b"P", b"n"])
-def test_a_single_byte_is_no_archive(byte: bytes) -> None:
-    """It takes more to be recognised as one."""
+def test_a_single_byte_is_not_an_archive(byte: bytes) -> None:
     assert _code(_inspect([byte])) == (None if byte.isascii() else Code.ENCODING_ERROR)
 
 
@@ -347,8 +344,8 @@ def test_a_single_byte_is_no_archive(byte: bytes) -> None:
     ],
     ids=["plain", "members", "padded", "padded between members"],
 )
-def test_gzip_is_read_whatever_its_members_and_padding(stored: bytes, size: int) -> None:
-    """Its hash is that of the bytes inside, so that it is the same content as the plain file."""
+def test_gzip_is_read_with_any_members_and_padding(stored: bytes, size: int) -> None:
+    """The hash is that of the decompressed bytes, so the content equals that of the plain file."""
     content = _inspect(_cut(stored, [size]))
 
     assert content == attrs.evolve(_inspect([BODY]), compression="gzip")
@@ -370,7 +367,7 @@ def test_gzip_is_read_whatever_its_members_and_padding(stored: bytes, size: int)
     ],
 )
 def test_damaged_gzip_is_refused_as_such(stored: bytes, size: int) -> None:
-    """Cut, changed, or followed by something else; then what is stored has the hash."""
+    """Cut, changed, or followed by other bytes; then the hash is that of the stored bytes."""
     content = _inspect(_cut(stored, [size]))
 
     assert content.fault
@@ -380,8 +377,8 @@ def test_damaged_gzip_is_refused_as_such(stored: bytes, size: int) -> None:
     assert content.encoding is None
 
 
-def test_what_was_whole_and_is_cut_short_at_the_second_reading_is_noticed() -> None:
-    """It is never taken for the end of the file."""
+def test_an_upload_cut_short_at_the_second_reading_is_noticed() -> None:
+    """Such an end is never taken for the end of the file."""
     content = _inspect([_WHOLE])
     with pytest.raises(DamagedGzipError):
         list(read_text(io.BytesIO(_WHOLE[:-9]), content))
@@ -391,7 +388,7 @@ def test_what_was_whole_and_is_cut_short_at_the_second_reading_is_noticed() -> N
 
 
 def _zeros_compressed(mib: int) -> Iterator[bytes]:
-    """So many MiB of zeros as gzip, in the pieces in which it is made."""
+    """Compress this many MiB of zeros, in the compressor's own pieces."""
     compressor = zlib.compressobj(wbits=31)
     zeros = bytes(MIB)
     for _ in range(mib):
@@ -401,10 +398,10 @@ def _zeros_compressed(mib: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("magic", [b"", b"PK\x03\x04", b"%PDF-"])
-def test_a_bomb_is_refused_without_being_unpacked(magic: bytes) -> None:
-    """A gibibyte of zeros in one mebibyte costs neither memory nor time; nor does one in disguise."""
+def test_a_decompression_bomb_is_refused_without_unpacking(magic: bytes) -> None:
+    """1 GiB of zeros in 1 MiB of gzip costs neither memory nor time, also with the head of another format."""
     first = gzip.compress(magic + bytes(8192)) if magic else b""
-    # 1 GiB in members of 32 MiB: nobody notices the seams, and making it takes no time.
+    # 1 GiB in members of 32 MiB: they read like one stream, and are made in no time.
     stored = first + b"".join(_zeros_compressed(32)) * 32
     tracemalloc.start()
     content = _inspect(_cut(stored, [64 * 1024]), max_csv_bytes=4 * MIB)
@@ -420,8 +417,8 @@ def test_a_bomb_is_refused_without_being_unpacked(magic: bytes) -> None:
     assert peak < 4 * MIB
 
 
-def test_text_is_read_in_pieces_of_bounded_size_however_well_it_is_compressed() -> None:
-    """One stored piece may hold a thousand times its size."""
+def test_decompressed_pieces_have_a_bounded_size() -> None:
+    """One stored piece may decompress to a thousand times its size."""
     stored = b"".join(_zeros_compressed(16))
     content = _inspect([stored])
     sizes = [len(piece) for piece in read_text(io.BytesIO(stored), content)]
@@ -430,8 +427,8 @@ def test_text_is_read_in_pieces_of_bounded_size_however_well_it_is_compressed() 
     assert max(sizes) <= CHUNK_BYTES
 
 
-def test_text_is_read_in_few_pieces_however_many_members_it_is_compressed_in() -> None:
-    """Or a long record would be put together anew for each of its characters."""
+def test_many_gzip_members_give_few_pieces() -> None:
+    """Otherwise a long record would be copied again for each of its characters."""
     stored = gzip.compress(b"a") * 20_000 + gzip.compress(b"") * 20_000 + gzip.compress(b"b" * CHUNK_BYTES)
     content = _inspect([stored])
     pieces = list(read_text(io.BytesIO(stored), content))
@@ -441,7 +438,7 @@ def test_text_is_read_in_few_pieces_however_many_members_it_is_compressed_in() -
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_the_size_limit_is_the_largest_size_that_is_taken(compressed: bool) -> None:  # noqa: FBT001 - what varies
+def test_the_size_limit_is_the_largest_accepted_size(compressed: bool) -> None:  # noqa: FBT001 - what varies
     """Counted after decompression, to the byte."""
     stored = gzip.compress(BODY) if compressed else BODY
 
@@ -455,8 +452,8 @@ def test_the_size_limit_is_the_largest_size_that_is_taken(compressed: bool) -> N
     [
         (b"PK\x03\x04", "a zip archive"),
         (b"PK\x05\x06" + bytes(18), "a zip archive"),  # empty
-        (b"PK\x07\x08PK\x03\x04", "a zip archive"),  # in several parts
-        (b"PK00PK\x03\x04", "a zip archive"),  # meant to be in several parts
+        (b"PK\x07\x08PK\x03\x04", "a zip archive"),  # split archive
+        (b"PK00PK\x03\x04", "a zip archive"),  # split archive in one part
         (b"PK\x03\x04..[Content_Types].xml", "an Excel workbook (.xlsx)"),
         (b"PK\x03\x04..xl/workbook.xml", "an Excel workbook (.xlsx)"),
         (b"PK\x03\x04..mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "an OpenDocument spreadsheet"),
@@ -483,12 +480,12 @@ def test_the_size_limit_is_the_largest_size_that_is_taken(compressed: bool) -> N
         (b"users.csv".ljust(257, b"\0") + b"ustar\x0000", "a tar archive"),
     ],
 )
-def test_another_format_is_refused_by_its_name(
+def test_another_format_is_refused_by_name(
     head: bytes,
     name: str,
     compressed: bool,  # noqa: FBT001 - what varies
 ) -> None:
-    """With the advice to export CSV, however large or small it is, and whatever comes after its head."""
+    """With the advice to export CSV, for any size and any bytes after its head."""
     twice = head.startswith(b"\x1f\x8b")
     for rest in (b"", b"\xff\xfe\x00", bytes(10_000)):
         stored = gzip.compress(head + rest) if compressed or twice else head + rest
@@ -504,14 +501,14 @@ def test_another_format_is_refused_by_its_name(
 
 @pytest.mark.parametrize("label", ["PAR1", "BZh9", "LZIP", "Rar!", "PK", "SQLite format 3", "7z", "ustar"])
 def test_a_label_is_not_taken_for_another_format(label: str) -> None:
-    """Signatures that are also text need the bytes that follow them."""
+    """A signature that is also text needs its next bytes."""
     assert _inspect([f"{label},name,country,age\n".encode()]).fault is None
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
-def test_utf_32_is_refused_by_its_name(encoding: str, compressed: bool) -> None:  # noqa: FBT001 - what varies
-    """Its mark begins as UTF-16's does; UTF-16 that begins with a NUL stays UTF-16."""
+def test_utf_32_is_refused_by_name(encoding: str, compressed: bool) -> None:  # noqa: FBT001 - what varies
+    """Its BOM begins like that of UTF-16; UTF-16 that begins with a NUL stays UTF-16."""
     for text in ("\ufeff", f"\ufeff{BODY.decode()}", "\ufeff👍"):
         stored = gzip.compress(text.encode(encoding)) if compressed else text.encode(encoding)
         fault = _inspect(_cut(stored, [3])).fault
@@ -530,7 +527,7 @@ def test_utf_32_is_refused_by_its_name(encoding: str, compressed: bool) -> None:
     cut=st.integers(0, 30),
 )
 def test_a_compressed_foreign_format_has_one_verdict(rest: bytes, sizes: list[int], cut: int) -> None:
-    """In whatever pieces it comes, damaged or not."""
+    """In pieces of any size, damaged or not."""
     stored = gzip.compress(b"PK\x03\x04" + rest * 30, mtime=0)
     stored = stored[: len(stored) - cut]
 
@@ -539,5 +536,4 @@ def test_a_compressed_foreign_format_has_one_verdict(rest: bytes, sizes: list[in
 
 @given(text=st.text("\r\na", max_size=20))
 def test_line_ends_are_crlf_lf_and_lone_cr(text: str) -> None:
-    """Each counts once."""
     assert line_ends(text) == count_line_ends(text)

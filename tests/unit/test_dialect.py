@@ -1,4 +1,4 @@
-"""The first lines of an upload: its delimiter, and which column is which."""
+"""The first lines of an upload: its delimiter and its labels."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def _fault(*pieces: str) -> Fault:
 
 @st.composite
 def _spellings(draw: st.DrawFn, column: str) -> str:
-    """Ways to write a label that mean the same."""
+    """Spellings of a label with the same meaning."""
     padding = st.text(st.sampled_from(WHITE_SPACE.replace("\n", "").replace("\r", "")), max_size=2)
     return draw(padding) + draw(st.sampled_from((column, column.upper(), column.title()))) + draw(padding)
 
@@ -45,7 +45,7 @@ def _spellings(draw: st.DrawFn, column: str) -> str:
     blank_lines=st.integers(0, 2),
     data=st.data(),
 )
-def test_a_header_is_understood_however_it_is_written(
+def test_a_header_is_read_in_any_spelling_and_order(
     order: list[str],
     others: list[str],
     delimiter: str,
@@ -54,7 +54,7 @@ def test_a_header_is_understood_however_it_is_written(
     blank_lines: int,
     data: st.DataObject,
 ) -> None:
-    """Any order, case, white space, quoting and delimiter; other columns are known to be ignored."""
+    """Any order, case, white space, quoting and delimiter; other columns are reported as ignored."""
     labels = data.draw(st.permutations([*(data.draw(_spellings(column)) for column in order), *others]))
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL if quoting else csv.QUOTE_MINIMAL)
@@ -75,39 +75,38 @@ def test_a_header_is_understood_however_it_is_written(
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
-def test_a_header_that_begins_with_blank_labels_is_not_passed_over(delimiter: str) -> None:
-    """Its first line alone may look blank, under another delimiter."""
+def test_a_header_that_begins_with_blank_labels_is_not_skipped(delimiter: str) -> None:
+    """Under another delimiter, its first line alone would be blank."""
     header = _header(delimiter.join(["", '"\n"', *COLUMNS]) + "\n")
 
     assert header.labels == ("", "\n", *COLUMNS)
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
-def test_rows_of_blank_cells_before_the_header_are_passed_over(delimiter: str) -> None:
-    """As they are after it, quoted or not."""
+def test_rows_of_blank_cells_before_the_header_are_skipped(delimiter: str) -> None:
     blank = [delimiter.join(cells) + "\n" for cells in (["", " ", ""], ['""', '" "', '""'], ["", '"\n"', ""])]
 
     assert _header(*blank, delimiter.join(COLUMNS) + "\n").delimiter == delimiter
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
-def test_blank_labels_longer_than_a_record_may_be_are_refused(delimiter: str) -> None:
-    """What is left of them is no header."""
+def test_blank_labels_longer_than_a_record_are_refused(delimiter: str) -> None:
+    """The rest of such a record is not taken for a header."""
     labels = ["", *['"\n"'] * MIB, *COLUMNS]
 
     assert _fault(delimiter.join(labels) + f"\n{','.join(COLUMNS)}\n").code is Code.FORMAT_ERROR
 
 
-def test_a_label_may_stand_on_several_lines() -> None:
-    """Quoted, as Excel writes it."""
+def test_a_label_may_span_several_lines() -> None:
+    """Excel writes such labels in quotes."""
     header = _header('"Remark\n(if any)";"\r\nname";country;"age "\r\n')
 
     assert header.positions == (1, 2, 3)
     assert header.ignored == ("Remark\n(if any)",)
 
 
-def test_a_header_in_another_order_tells_where_each_cell_stands() -> None:
-    """And which columns nobody asked for, as they were written, in their order."""
+def test_a_header_in_another_order_gives_each_column_a_position() -> None:
+    """Ignored labels are reported as written, in their order."""
     header = _header("Note, AGE,name,Extra,country\n")
 
     assert header.positions == (2, 4, 1)
@@ -115,8 +114,8 @@ def test_a_header_in_another_order_tells_where_each_cell_stands() -> None:
 
 
 @pytest.mark.parametrize(("delimiter", "other"), [*itertools.permutations(DELIMITERS, 2)])
-def test_the_delimiter_is_the_one_under_which_all_labels_are_found(delimiter: str, other: str) -> None:
-    """Another may stand in a label that is ignored, quoted or not."""
+def test_the_delimiter_is_the_one_that_gives_all_labels(delimiter: str, other: str) -> None:
+    """An ignored label may contain another delimiter, quoted or not."""
     for label in (f"x{other}y{other}z{other}", f'"{other}"'):
         header = _header(delimiter.join(["name", label, "country", "age"]) + "\n")
 
@@ -124,23 +123,22 @@ def test_the_delimiter_is_the_one_under_which_all_labels_are_found(delimiter: st
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
-def test_a_quoted_header_is_understood_under_every_delimiter(delimiter: str) -> None:
-    """Though its quotes do not match under the others."""
+def test_a_quoted_header_is_read_with_every_delimiter(delimiter: str) -> None:
+    """Under the other delimiters its quotes do not match."""
     assert _header(delimiter.join(['"name"', '"country"', '"age"']) + "\n").delimiter == delimiter
 
 
 @pytest.mark.parametrize(
     ("line", "delimiter"), [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("sep=|", "|"), ("Sep=:", ":")]
 )
-def test_a_line_that_says_the_delimiter_is_obeyed(line: str, delimiter: str) -> None:
-    """Also one that nobody would guess."""
+def test_a_sep_line_sets_the_delimiter(line: str, delimiter: str) -> None:
+    """Also for a delimiter that is never guessed."""
     header = _header(f"{line}\r\n{delimiter.join(COLUMNS)}\r\n")
 
     assert (header.delimiter, header.separator_line) == (delimiter, True)
 
 
-def test_a_delimiter_that_was_said_is_not_guessed_again() -> None:
-    """What it leaves unsplit is reported."""
+def test_no_other_delimiter_is_tried_after_a_sep_line() -> None:
     assert _fault("sep=;\nname,country,age\n").code is Code.MISSING_LABEL
 
 
@@ -152,14 +150,14 @@ def test_a_delimiter_that_was_said_is_not_guessed_again() -> None:
     ],
 )
 def test_a_file_without_content_is_empty(text: str) -> None:
-    """Blank lines are no header."""
+    """Blank lines are not a header."""
     assert _fault(text).code is Code.EMPTY_FILE
 
 
 @pytest.mark.parametrize("blank", ["", " ", "{0}{0}", " {0} {0}\t", '{0}""', '" "'])
 @pytest.mark.parametrize("delimiter", [*DELIMITERS, "|"])
-def test_blank_rows_before_the_header_are_passed_over(delimiter: str, blank: str) -> None:
-    """Also those between it and the line that says the delimiter."""
+def test_blank_rows_before_the_header_are_skipped(delimiter: str, blank: str) -> None:
+    """Also between a `sep=` line and the header."""
     row = blank.format(delimiter)
     header = delimiter.join(COLUMNS)
     says = f"sep={delimiter}"
@@ -181,7 +179,7 @@ def test_many_blank_rows_before_the_header_cost_little(blank: str) -> None:
     assert splits.call_count <= 5
 
 
-def test_a_missing_label_is_named_beside_those_that_were_found() -> None:
+def test_a_missing_label_is_named_with_the_labels_found() -> None:
     """So that the uploader sees what was taken for the header."""
     fault = _fault("nmae,country,years old\n")
 
@@ -192,14 +190,13 @@ def test_a_missing_label_is_named_beside_those_that_were_found() -> None:
     )
 
 
-def test_the_message_speaks_of_the_likeliest_delimiter() -> None:
-    """The one that splits the line into most cells."""
+def test_the_message_uses_the_likeliest_delimiter() -> None:
+    """The likeliest delimiter splits the line into the most cells."""
     assert "has 'nmae', 'country', 'age' and" in _fault("nmae;country;age\n").message
     assert "has 'nmae', 'country', 'age' and" in _fault('"nmae"\t"country"\t"age"\n').message
 
 
-def test_a_wide_header_is_shown_in_part() -> None:
-    """A message stays short."""
+def test_a_wide_header_is_shortened_in_the_message() -> None:
     fault = _fault(",".join(f"column {number}" for number in range(5000)) + "\n")
 
     assert "'column 9' and 4,990 more and must name" in fault.message
@@ -209,8 +206,8 @@ def test_a_wide_header_is_shown_in_part() -> None:
 @pytest.mark.parametrize(
     "label", ["\uff4e\uff41\uff4d\uff45", "na\u200bme", "name\u200b", "\ufeffname", "namé", "#name"]
 )
-def test_a_label_that_only_looks_like_a_required_one_is_not(label: str) -> None:
-    """Nothing but white space and case is passed over."""
+def test_a_lookalike_of_a_required_label_is_not_accepted(label: str) -> None:
+    """Only white space and case are ignored."""
     assert _fault(f"{label},country,age\n").code is Code.MISSING_LABEL
 
 
@@ -225,8 +222,8 @@ def test_a_label_that_only_looks_like_a_required_one_is_not(label: str) -> None:
         ("PK\x05\x06\0\0\0\0", False),
     ],
 )
-def test_only_nuls_between_all_letters_look_like_utf_16(text: str, utf_16: bool) -> None:  # noqa: FBT001 - what varies
-    """For as UTF-8 such a file decodes without complaint; other NULs have other causes."""
+def test_only_nuls_between_all_letters_suggest_utf_16(text: str, utf_16: bool) -> None:  # noqa: FBT001 - what varies
+    """UTF-16 without a BOM is also valid UTF-8; other NULs have other causes."""
     fault = _fault(text)
 
     assert fault.code is Code.MISSING_LABEL
@@ -234,8 +231,8 @@ def test_only_nuls_between_all_letters_look_like_utf_16(text: str, utf_16: bool)
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
-def test_a_required_label_that_stands_twice_is_refused(delimiter: str) -> None:
-    """For either might be meant; of other labels there may be many."""
+def test_a_required_label_that_occurs_twice_is_refused(delimiter: str) -> None:
+    """Either column might be meant; other labels may occur several times."""
     fault = _fault(delimiter.join(["name", "x", "country", "Name", "age", "x", " NAME"]) + "\n")
 
     assert fault.code is Code.DUPLICATE_LABEL
@@ -246,8 +243,7 @@ def test_a_required_label_that_stands_twice_is_refused(delimiter: str) -> None:
 @pytest.mark.parametrize(
     "text", ['"name"x,country,age\n', 'name,country,"age\nAnn,Chile,30\n', '"name,country,age\n']
 )
-def test_a_header_whose_quotes_do_not_match_is_refused_with_an_example(text: str) -> None:
-    """Without a header no row can be understood."""
+def test_a_header_with_unmatched_quotes_is_refused(text: str) -> None:
     fault = _fault(text)
 
     assert fault.code is Code.FORMAT_ERROR
@@ -257,8 +253,8 @@ def test_a_header_whose_quotes_do_not_match_is_refused_with_an_example(text: str
 @pytest.mark.parametrize("says", ["", "sep=,\n"])
 @pytest.mark.parametrize("end", ["\n", ",name,country,age\n", "\nname,country,age\n", '"\n', ""])
 @pytest.mark.parametrize("junk", ["x", ",", '"'])
-def test_a_header_longer_than_a_record_may_be_is_refused(junk: str, end: str, says: str) -> None:
-    """Its end is never taken for a header of its own, however the pieces fall."""
+def test_a_header_longer_than_a_record_is_refused(junk: str, end: str, says: str) -> None:
+    """Its end is never read as a header, for any size of the pieces."""
     for pieces in ([says, junk * 65536] + [junk * 65536] * 17 + [end], [says + junk * (2 * MIB) + end]):
         fault = _fault(*pieces)
 

@@ -1,4 +1,4 @@
-"""What the documentation says of codes, settings and receipts is what the code does."""
+"""The documentation agrees with the code about codes, settings and receipts."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 
 
 def test_every_code_has_its_row_on_the_page_for_uploaders() -> None:
-    """And the page has none that does not exist."""
+    """And every row of the page has a code."""
     page = (DOCS / "csv.md").read_text(encoding="utf-8")
 
     rows = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
@@ -26,15 +26,15 @@ def test_every_code_has_its_row_on_the_page_for_uploaders() -> None:
 
 
 def test_the_published_schema_knows_every_code() -> None:
-    """And no other."""
+    """And no other code."""
     codes = [set(SCHEMA["$defs"][kind]["enum"]) for kind in ("row_code", "refusal_code", "skip_code")]
 
     assert {code.value for code in Code} == set.union(*codes, {Code.ROWS_REJECTED.value})
 
 
 @pytest.mark.parametrize("code", list(Code))
-def test_every_code_says_something(code: Code) -> None:
-    """Read after a label: "age is not a whole number"."""
+def test_every_code_has_a_sentence(code: Code) -> None:
+    """The sentence reads well after a label: "age is not a whole number"."""
     sentence = f"age {code.says}"
 
     assert re.fullmatch(r"age [a-z][\w ]+", sentence)
@@ -42,7 +42,7 @@ def test_every_code_says_something(code: Code) -> None:
 
 @pytest.mark.parametrize("field", attrs.fields(Settings))
 def test_every_setting_has_its_row_in_the_readme(field: "attrs.Attribute[object]") -> None:
-    """With its default, what it is for and what may be given, word for word."""
+    """With its default, its description and its allowed values, word for word."""
     default = f"`{field.default}`" if field.default else ""
     row = (
         f"| `{PREFIX}{field.name.upper()}` | {default} | {field.metadata['what']} | {field.metadata['allowed']} |"
@@ -52,7 +52,7 @@ def test_every_setting_has_its_row_in_the_readme(field: "attrs.Attribute[object]
 
 
 def test_every_test_that_the_threat_model_names_exists() -> None:
-    """A control whose test is gone or renamed is none."""
+    """A control without a test is no control."""
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
 
     assert len(named) > 20
@@ -61,7 +61,7 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
 
 
 def test_the_readme_names_every_column() -> None:
-    """The rules are told in words there, so that nobody has to read code to make a file."""
+    """An uploader must not have to read code."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     assert all(f"| `{column}` |" in readme for column in COLUMNS)

@@ -1,4 +1,4 @@
-"""A check judges as an import into an empty table would, and keeps nothing."""
+"""A check gives the verdict of an import into an empty table, and stores nothing."""
 
 import io
 import sqlite3
@@ -64,13 +64,13 @@ def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
 
 
 def _verdict(receipt: Receipt) -> Receipt:
-    # A check's rejected rows cannot be corrected where they are.
+    # A check stores no rejected rows that could be corrected.
     return attrs.evolve(receipt, import_id=None, rejected_rows=None, remedies=())
 
 
 @given(data=files, policy=policies)
-def test_a_check_gives_the_verdict_of_an_import_into_an_empty_table(data: bytes, policy: Policy) -> None:
-    """Whatever the file and the policy, duplicates within the file included."""
+def test_a_check_and_an_import_into_an_empty_table_agree(data: bytes, policy: Policy) -> None:
+    """For any file and policy, also with duplicates within the file."""
     desk = Desk()
     reference = desk.drop(data)
 
@@ -82,12 +82,12 @@ def test_a_check_gives_the_verdict_of_an_import_into_an_empty_table(data: bytes,
     mends=st.lists(st.tuples(cells, st.integers(2, 7)), max_size=8),
     policy=policies,
 )
-def test_mended_rows_are_checked_as_rows_that_can_be_corrected(
+def test_corrected_rows_are_checked_as_if_they_can_be_corrected(
     bad: list[str], mends: list[tuple[tuple[str, ...], int]], policy: Policy
 ) -> None:
-    """Whether they can is for the ledger to say; that a line is mended twice in one file is not."""
+    """Only the ledger knows which rows can be corrected; a line corrected twice in one file is always rejected."""
     desk = Desk()
-    # Somebody whom no mended row is like, so that the import is in force.
+    # This user equals no corrected row, so the import is in force.
     original = "\n".join(["name,country,age", *bad, "Zoë,Ö,99", ""]).encode()
     first = desk.load(desk.drop(original, "original.csv"))
     rejected = Verdict(first.import_id or 0, desk.users.entry(first.import_id or 0).secret)
@@ -103,8 +103,8 @@ def test_mended_rows_are_checked_as_rows_that_can_be_corrected(
     assert _verdict(_checked(desk, reference, policy)) == _verdict(desk.load(reference, policy))
 
 
-def test_rows_of_a_refused_correction_are_checked_as_rows_that_can_never_come_back() -> None:
-    """No ledger is needed to know that."""
+def test_a_check_rejects_rows_that_no_import_could_correct() -> None:
+    """This needs no ledger."""
     desk = Desk()
     labels = "name,country,age,rollcall_line,rollcall_import"
     provable, reserved = (token_of(verdict.origin(2)) for verdict in (Verdict(1, b"secret"), NO_VERDICT))
@@ -123,8 +123,8 @@ def test_rows_of_a_refused_correction_are_checked_as_rows_that_can_never_come_ba
         (OnDuplicate.REJECT, (2, 0, 0, 2)),
     ],
 )
-def test_a_check_minds_duplicates_within_a_file(on_duplicate: OnDuplicate, counts: tuple[int, ...]) -> None:
-    """Nobody is there before, so nobody is updated: the row of the same file that is overtaken is unchanged."""
+def test_a_check_counts_duplicates_within_a_file(on_duplicate: OnDuplicate, counts: tuple[int, ...]) -> None:
+    """Without existing users nothing is updated: an earlier row that a later one overrides is unchanged."""
     desk = Desk()
     reference = desk.drop(b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
 
@@ -133,8 +133,8 @@ def test_a_check_minds_duplicates_within_a_file(on_duplicate: OnDuplicate, count
     assert counts == (said.registered, said.updated, said.unchanged, said.rejected)
 
 
-def test_a_check_names_the_rows_that_are_there_already_within_the_file() -> None:
-    """So that they can be removed before anything is imported."""
+def test_a_check_names_the_duplicates_within_a_file() -> None:
+    """So the uploader can remove them before the import."""
     desk = Desk()
     reference = desk.drop(b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
 
@@ -148,13 +148,13 @@ def test_a_check_names_the_rows_that_are_there_already_within_the_file() -> None
 
 
 class _OnASmallDisk(sqlite3.Connection):
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever it takes
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - sqlite3's own arguments
         super().__init__(*arguments, **options)
         self.execute("pragma max_page_count = 10")
 
 
-def test_a_check_that_has_no_room_to_look_for_duplicates_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In words that show no row."""
+def test_a_check_without_disk_space_for_duplicates_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message shows no row."""
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_OnASmallDisk))
     desk = Desk()
     rows = "".join(f"Canary {number},X,1\n" for number in range(5000))

@@ -1,4 +1,4 @@
-"""Every encoding that may be set is one in which rejected rows come back as they went out."""
+"""Rejected rows keep their letters in every encoding that may be set."""
 
 import codecs
 import encodings
@@ -10,7 +10,7 @@ from rollcall.domain.receipt import Status
 from rollcall.settings import SettingError, read_settings
 from unit.desk import Desk
 
-# Letters of many scripts, what quoting is made of, and characters of two code points that some encodings have.
+# Letters of many scripts, characters of quoting, and characters that some encodings map to two code points.
 LETTERS = "éßñøþğžőșŷ€ΩπДжіאבعغไก山田日本한글中文か゚Ê̄~\\`|^{}[]#$@%\"'+-=&"
 
 
@@ -32,8 +32,8 @@ def _has(character: str, encoding: str) -> bool:
         return False
 
 
-def test_the_encodings_of_the_world_may_be_set() -> None:
-    """Those of Python that are encodings of text, by whatever standard."""
+def test_every_text_encoding_of_python_may_be_set() -> None:
+    """All text encodings of Python, of any standard."""
     assert len(STANDARD) > 100
     assert {"utf_8", "utf_16", "cp1252", "cp932", "shift_jis", "iso2022_jp", "hz", "gb18030", "cp500"} < {
         *STANDARD
@@ -41,8 +41,8 @@ def test_the_encodings_of_the_world_may_be_set() -> None:
 
 
 @pytest.mark.parametrize("encoding", STANDARD)
-def test_rejected_rows_come_back_in_the_encoding_of_the_upload(encoding: str) -> None:
-    """Read, refused, written, mended and read again: to the letter, whatever escapes and marks it has."""
+def test_rejected_rows_keep_the_encoding_of_the_upload(encoding: str) -> None:
+    """Read, rejected, written, corrected and read again, letter by letter, with escapes and BOM."""
     letters = "".join(letter for letter in LETTERS if _has(letter, encoding))
     name = f"x{letters}y"
     quoted = name.replace('"', '""')

@@ -1,4 +1,4 @@
-"""The import Lambda in memory: what is done with each delivery, and what is told of it."""
+"""The import Lambda in memory: the result of each delivery, and its log."""
 
 import hashlib
 import io
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 HEADER = b"name,country,age\n"
 GOOD = HEADER + b"Canary,Somewhere,1\n"
 ALSO_GOOD = HEADER + b"Canary,Elsewhere,2\n"
-SENT = datetime(2026, 1, 1, tzinfo=UTC)  # as every message of `announcements` says
+SENT = datetime(2026, 1, 1, tzinfo=UTC)  # the time that `announcements` gives every message
 
 
 @attrs.define
 class Lambda:
-    """The Lambda on a desk.
+    """The import Lambda with a desk.
 
     Attributes:
-        desk: Its stores, users and clock.
-        sent: What it put back: queue, body, attributes, delay.
-        log: What it logged.
-        settings: Where its reports go, as far as it knows.
+        desk: The stores, users and clock.
+        sent: The messages that it put back: queue, body, attributes, delay.
+        log: Its log.
+        settings: The settings that say where its reports are.
     """
 
     desk: Desk
@@ -55,7 +55,7 @@ class Lambda:
     queue: Callable[..., None] | None = None
 
     def __call__(self, event: Event, context: Context | None = None) -> list[str]:
-        """Invoke it; gives the messages to be delivered again."""
+        """Invoke it, and return the messages to deliver again."""
         function = ImportLambda(
             import_users=self.desk.importer(),
             is_report=partial(bootstrap.is_report, read_settings(self.settings)),
@@ -67,35 +67,35 @@ class Lambda:
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it logged, which has to be one JSON object a line, in ASCII and without a cell."""
+        """Return the log: one JSON object a line, in ASCII, without a cell."""
         text = self.log.getvalue()
         assert text.isascii()
         assert "Canary" not in text
         return [json.loads(line) for line in text.splitlines()]
 
     def said(self) -> list[str]:
-        """The messages of the log."""
+        """Return the messages of the log."""
         return [line["message"] for line in self.lines()]
 
     def drop(self, data: bytes = GOOD, key: str = "users.csv") -> Event:
-        """Upload something, and give the record that announces it."""
+        """Upload some bytes, and return the record that announces them."""
         reference = self.desk.drop(data, key)
         return s3_record(quote_plus(key), versionId=reference.version)
 
 
 @pytest.fixture
 def function() -> Iterator[Lambda]:
-    """The Lambda on a new desk."""
+    """The Lambda with a new desk."""
     with lambda_log() as log:
         yield Lambda(Desk(), log)
 
 
 def records(*announced: Event) -> Event:
-    """One event of S3's own, in which keys are encoded."""
+    """Return one event of S3, with encoded keys."""
     return {"Records": list(announced)}
 
 
-def test_what_is_announced_is_imported(function: Lambda) -> None:
+def test_announced_uploads_are_imported(function: Lambda) -> None:
     """Every record of every message."""
     one, two = function.drop(GOOD, "1.csv"), function.drop(ALSO_GOOD, "2.csv")
     three = function.drop(HEADER + b"Canary,Nowhere,3\n", "3.csv")
@@ -105,7 +105,7 @@ def test_what_is_announced_is_imported(function: Lambda) -> None:
 
 
 def test_each_upload_has_one_line_in_the_log(function: Lambda) -> None:
-    """With numbers, status, counts and duration."""
+    """With ids, status, counts and duration."""
     function(in_sqs(records(function.drop(GOOD + b"x,y,z\n"))))
 
     [line] = function.lines()
@@ -117,8 +117,8 @@ def test_each_upload_has_one_line_in_the_log(function: Lambda) -> None:
     assert line["seconds"] > 0
 
 
-def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows, imports by status, and how long they took."""
+def test_counts_are_published_as_metrics(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows, imports by status, and durations."""
     function(in_sqs(records(function.drop(GOOD + b"x,y,z\n")), records(function.drop(b"", "empty.csv"))))
 
     [line] = capsys.readouterr().out.splitlines()
@@ -132,20 +132,19 @@ def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureF
 
 
 def test_a_refused_upload_is_a_success(function: Lambda) -> None:
-    """Another try would refuse it again; its uploader has the receipt."""
+    """A retry would refuse it again, and its uploader has the receipt."""
     assert function(in_sqs(records(function.drop(b"Canary,Somewhere,1\n")))) == []
     assert function.said() == ["refused"]
     assert json.loads(function.desk.read("users.csv/1/receipt.json"))["code"] == "missing-label"
 
 
-def test_an_upload_that_is_gone_is_a_success(function: Lambda) -> None:
-    """Nobody can bring that version back."""
+def test_a_missing_upload_is_a_success(function: Lambda) -> None:
+    """No retry can bring that version back."""
     assert function(in_sqs(records(s3_record("gone.csv", versionId="1")))) == []
     assert [(line["message"], line["code"]) for line in function.lines()] == [("skipped", "source-gone")]
 
 
 def test_a_redelivery_registers_nobody_twice(function: Lambda) -> None:
-    """It is a success."""
     event = in_sqs(records(function.drop()))
 
     assert function(event) == function(event) == []
@@ -162,8 +161,8 @@ def test_a_redelivery_registers_nobody_twice(function: Lambda) -> None:
         records(),
     ],
 )
-def test_what_is_no_upload_is_left_alone(function: Lambda, event: Event) -> None:
-    """Acknowledged without a word: neither an import nor a receipt nor a line nor a figure."""
+def test_an_event_without_an_upload_is_ignored(function: Lambda, event: Event) -> None:
+    """Acknowledged without an import, a receipt, a log line or a metric."""
     function.settings = {"ROLLCALL_REPORTS": "s3://inbox/reports"}
 
     assert function(in_sqs(event)) == []
@@ -173,8 +172,8 @@ def test_what_is_no_upload_is_left_alone(function: Lambda, event: Event) -> None
 
 
 @pytest.mark.parametrize("key", ["reports/users.csv/1/receipt.json", "reports/users.csv"])
-def test_what_lies_among_the_reports_is_ignored_and_logged(function: Lambda, key: str) -> None:
-    """It may be a report, or an upload that somebody put there, which must not vanish without a line."""
+def test_an_object_among_the_reports_is_ignored_and_logged(function: Lambda, key: str) -> None:
+    """It may be a report, or an upload in the wrong place, which must not vanish without a log line."""
     function.settings = {"ROLLCALL_REPORTS": "s3://inbox/reports"}
 
     assert function(in_sqs(records(function.drop(key=key)))) == []
@@ -195,16 +194,15 @@ def test_what_lies_among_the_reports_is_ignored_and_logged(function: Lambda, key
         "users.csv.rollcall/1/rejected-0.csv",
     ],
 )
-def test_what_is_only_called_like_a_report_is_an_upload(function: Lambda, key: str) -> None:
-    """Reports lie in folders, and only those of local files in such as end in .rollcall."""
+def test_a_key_that_only_resembles_a_report_is_an_upload(function: Lambda, key: str) -> None:
+    """Reports are in folders; names that end in .rollcall mean something beside local files only."""
     function.settings = {"ROLLCALL_REPORTS": "s3://inbox/reports"}
     function(in_sqs(records(function.drop(key=key))))
 
     assert function.said() == ["loaded"]
 
 
-def test_the_same_key_in_another_bucket_than_the_reports_is_an_upload(function: Lambda) -> None:
-    """Where they cannot be confused."""
+def test_a_report_key_outside_the_reports_bucket_is_an_upload(function: Lambda) -> None:
     function.settings = {"ROLLCALL_REPORTS": "s3://outbox/reports"}
     function(in_sqs(records(function.drop(key="reports/users.csv"))))
 
@@ -219,8 +217,8 @@ def test_the_same_key_in_another_bucket_than_the_reports_is_an_upload(function: 
         ("s3://inbox", "s3://inbox"),
     ],
 )
-def test_nothing_is_imported_while_receipts_would_be_uploads(function: Lambda, uploads: str, reports: str) -> None:
-    """Each receipt would have a receipt, for ever, or each upload be taken for a report."""
+def test_nothing_is_imported_if_receipts_would_be_uploads(function: Lambda, uploads: str, reports: str) -> None:
+    """Otherwise each receipt would get a receipt, without end, or each upload would be taken for a report."""
     function.settings = {"ROLLCALL_UPLOADS": uploads, "ROLLCALL_REPORTS": reports}
 
     assert function(in_sqs(records(function.drop(key="march/new/users.csv")))) == ["m1"]
@@ -228,8 +226,8 @@ def test_nothing_is_imported_while_receipts_would_be_uploads(function: Lambda, u
     assert function.desk.stored() == {}
 
 
-def test_a_message_that_nobody_understands_fails_alone(function: Lambda) -> None:
-    """It ends in the dead-letter queue, whole, and is not shown before."""
+def test_a_message_of_unknown_shape_fails_alone(function: Lambda) -> None:
+    """It goes to the dead-letter queue unchanged, and the log does not show it."""
     event = {
         "Records": [
             message('{"name": "Canary"}', "poison"),
@@ -251,8 +249,8 @@ def test_a_message_that_nobody_understands_fails_alone(function: Lambda) -> None
         ConservationError("1 rows were read but 2 are accounted for"),
     ],
 )
-def test_what_another_try_can_mend_fails_alone(function: Lambda, error: Exception) -> None:
-    """The others of the batch are imported; then it is, once."""
+def test_a_temporary_failure_fails_its_message_alone(function: Lambda, error: Exception) -> None:
+    """The rest of the batch is imported; the failed message is imported once, at the retry."""
     failing = iter([error])
 
     def fail_once() -> None:
@@ -269,8 +267,8 @@ def test_what_another_try_can_mend_fails_alone(function: Lambda, error: Exceptio
     assert [row[2] for row in function.desk.rows()] == [2, 1]
 
 
-def test_a_message_fails_with_any_of_its_records(function: Lambda) -> None:
-    """All of them are tried; those that are done are skipped the next time."""
+def test_a_message_fails_if_one_of_its_records_fails(function: Lambda) -> None:
+    """All its records are tried; at the retry the finished ones are skipped."""
     failing = iter([RepositoryUnavailableError("the database is away")])
 
     def fail_once() -> None:
@@ -285,8 +283,8 @@ def test_a_message_fails_with_any_of_its_records(function: Lambda) -> None:
     assert function.said() == ["failed; it is to be delivered again", "loaded", "loaded", "skipped"]
 
 
-def test_an_error_of_ours_is_told_by_its_place_and_not_by_its_text(function: Lambda) -> None:
-    """Which might show a cell."""
+def test_an_internal_error_is_logged_by_place_without_its_text(function: Lambda) -> None:
+    """Its text might show a cell."""
 
     def stumble() -> None:
         raise ValueError("invalid literal: 'Canary'")
@@ -299,8 +297,8 @@ def test_an_error_of_ours_is_told_by_its_place_and_not_by_its_text(function: Lam
     assert line["stack"][-1].endswith(" stumble")
 
 
-def test_an_upload_that_is_imported_elsewhere_goes_back_for_later(function: Lambda) -> None:
-    """As a new message, which has all its tries, while the old one is done with."""
+def test_an_upload_in_progress_elsewhere_is_put_back(function: Lambda) -> None:
+    """As a new message with all its tries; the old message is acknowledged."""
     event = in_sqs(records(function.drop()))
     with _imported_elsewhere(function.desk):
         assert function(event) == []
@@ -313,8 +311,8 @@ def test_an_upload_that_is_imported_elsewhere_goes_back_for_later(function: Lamb
     assert len(function.desk.rows()) == 1
 
 
-def test_what_goes_back_again_and_again_fails_in_the_end(function: Lambda) -> None:
-    """Counted from when it was sent first, or it would go round for ever."""
+def test_a_message_that_is_put_back_for_hours_fails(function: Lambda) -> None:
+    """Six hours after it was first sent, otherwise it would be put back without end."""
     body = json.dumps(records(function.drop()))
     young, old = (
         {FIRST_SENT: str(round((SENT - timedelta(hours=hours)).timestamp() * 1000))} for hours in (5.9, 6.1)
@@ -326,8 +324,8 @@ def test_what_goes_back_again_and_again_fails_in_the_end(function: Lambda) -> No
     assert [attributes for _, _, attributes, _ in function.sent] == [young]
 
 
-def test_what_cannot_be_put_back_fails(function: Lambda) -> None:
-    """Nothing is lost with the queue away."""
+def test_a_message_that_cannot_be_put_back_fails(function: Lambda) -> None:
+    """No message is lost if the queue is unavailable."""
 
     def refuse(*_: object) -> None:
         raise StoreUnavailableError("arn:aws:sqs", "away")
@@ -337,8 +335,8 @@ def test_what_cannot_be_put_back_fails(function: Lambda) -> None:
         assert function(in_sqs(records(function.drop()))) == ["m1"]
 
 
-def test_a_message_of_which_one_upload_failed_does_not_go_back_for_another(function: Lambda) -> None:
-    """What failed uses up a try."""
+def test_a_message_with_a_failed_upload_is_not_put_back(function: Lambda) -> None:
+    """A failed upload must use up a try."""
 
     def fail() -> None:
         raise RepositoryUnavailableError("the database is away")
@@ -352,7 +350,7 @@ def test_a_message_of_which_one_upload_failed_does_not_go_back_for_another(funct
 
 @attrs.define
 class Stuck:
-    """A store that answers nothing about one key, and takes every failure of its own for one to try again."""
+    """A store that does not answer for one key, and retries after any exception."""
 
     desk: Desk
     key: str
@@ -360,7 +358,7 @@ class Stuck:
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
-        """Wait until somebody interrupts, so many times."""
+        """Block until an exception interrupts, for the given number of times."""
         if reference.key == self.key:
             self.times -= 1
         while reference.key == self.key and self.times >= 0:
@@ -372,23 +370,20 @@ class Stuck:
             yield found
 
     def fits(self, key: str) -> bool:  # noqa: ARG002 - the port's
-        """Take every key."""
         return True
 
     def require_writable(self, key: str) -> None:
-        """Find nothing in the way."""
+        """Accept every key."""
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Put nothing."""
         raise NotImplementedError(key, content)
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        """List nothing."""
         raise NotImplementedError(prefix, after)
 
 
-def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
-    """In time to roll back and to answer; it has had the whole of an invocation and so a try."""
+def test_an_import_that_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
+    """It rolls back and answers in time; a whole invocation counts as a try."""
     function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv"))
 
     assert function(in_sqs(records(function.drop(key="stuck.csv"))), Context(0.1)) == ["m1"]
@@ -397,8 +392,8 @@ def test_what_takes_too_long_is_interrupted_and_fails(function: Lambda) -> None:
 
 
 @pytest.mark.parametrize(("tries", "refused"), [(2, False), (3, True), (4, True)])
-def test_an_upload_that_takes_too_long_is_refused_at_last(function: Lambda, tries: int, refused: bool) -> None:  # noqa: FBT001 - what varies
-    """After its last try it would be retried by hand without end, and its uploader would never know."""
+def test_an_upload_too_slow_in_its_last_try_is_refused(function: Lambda, tries: int, refused: bool) -> None:  # noqa: FBT001 - what varies
+    """After the last try, an operator would retry it without end, and the uploader would never know."""
     function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv", times=1))
     event = in_sqs(records(function.drop(key="stuck.csv")))
     event["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(tries)
@@ -410,8 +405,8 @@ def test_an_upload_that_takes_too_long_is_refused_at_last(function: Lambda, trie
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0, -10])
-def test_what_has_no_time_left_behind_others_goes_back(function: Lambda, seconds: float) -> None:
-    """It has not had a try of its own, and the next time it may be first."""
+def test_a_message_without_time_after_others_is_put_back(function: Lambda, seconds: float) -> None:
+    """It had no try of its own, and may be the first of the next batch."""
     function.desk = attrs.evolve(function.desk, through=Stuck(function.desk, "stuck.csv"))
     event = in_sqs(records(function.drop(ALSO_GOOD)), records(function.drop(key="stuck.csv")))
 
@@ -420,8 +415,8 @@ def test_what_has_no_time_left_behind_others_goes_back(function: Lambda, seconds
     assert function.said() == ["loaded", "put off"]
 
 
-def test_nothing_is_begun_without_time(function: Lambda) -> None:
-    """Such as after a slow start."""
+def test_no_import_starts_without_time(function: Lambda) -> None:
+    """For example after a slow start."""
     event = in_sqs(records(function.drop()))
 
     assert function(event, Context(0)) == ["m1"]
@@ -430,13 +425,12 @@ def test_nothing_is_begun_without_time(function: Lambda) -> None:
 
 @attrs.define
 class Freezing(MemoryObjectStore):
-    """A store of reports before which an import is frozen while something else is done."""
+    """A store of reports that runs other work before the first report is stored, as if the import were frozen."""
 
     behind: MemoryObjectStore
     meanwhile: Callable[[], object]
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Let the others go first, once."""
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()
         return self.behind.put(key, content)
@@ -446,10 +440,10 @@ class Freezing(MemoryObjectStore):
     ("frozen_for", "said"),
     [(59, ["put off", "partially_loaded"]), (61, ["partially_loaded", "failed; it is to be delivered again"])],
 )
-def test_whose_invocation_is_over_gives_way_to_another_delivery_and_nobody_else_does(
+def test_only_an_import_past_its_deadline_yields_to_another_one(
     function: Lambda, frozen_for: float, said: list[str]
 ) -> None:
-    """AWS may freeze a function in the midst of an import, and later kill it, without a word to the database."""
+    """AWS may freeze a function during an import and kill it later, without closing its database connection."""
     time = [0.0]
     users = MemoryUserRepository(patience=0, clock=lambda: time[0])
     function.desk = attrs.evolve(function.desk, users=users)
@@ -467,8 +461,7 @@ def test_whose_invocation_is_over_gives_way_to_another_delivery_and_nobody_else_
     assert function.desk.rows() == [("Canary", "Somewhere", 1)]
 
 
-def test_nobody_is_interrupted_afterwards(function: Lambda) -> None:
-    """Neither the answer nor whoever comes next."""
+def test_no_alarm_is_left_after_an_invocation(function: Lambda) -> None:
     before = signal.getsignal(signal.SIGALRM)
     function(in_sqs(records(function.drop())))
 
@@ -476,10 +469,8 @@ def test_nobody_is_interrupted_afterwards(function: Lambda) -> None:
     assert signal.getsignal(signal.SIGALRM) is before
 
 
-def test_time_that_is_up_at_the_very_end_interrupts_nobody_afterwards(
-    function: Lambda, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The alarm may ring while it is being put off."""
+def test_an_alarm_at_the_very_end_leaves_no_alarm(function: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alarm may ring while it is being cancelled."""
     put = signal.setitimer
     rung: list[bool] = []
 
@@ -496,15 +487,15 @@ def test_time_that_is_up_at_the_very_end_interrupts_nobody_afterwards(
 
 
 def test_a_key_cannot_break_the_log(function: Lambda) -> None:
-    """Not even with what ends a line elsewhere or turns text around."""
+    """Not even one with line separators or bidirectional controls."""
     key = "a\u2028b\u202ec\x85.csv"
     function(records(function.drop(key=key)))
 
     assert [line["key"] for line in function.lines()] == [key]
 
 
-def test_what_comes_directly_is_imported(function: Lambda) -> None:
-    """From S3 itself or by EventBridge."""
+def test_an_event_without_a_queue_is_imported(function: Lambda) -> None:
+    """From S3 itself or from EventBridge."""
     function(records(function.drop(GOOD, "1.csv")))
     function.drop(ALSO_GOOD, "2.csv")
     function(by_eventbridge("2.csv", **{"version-id": "1"}))
@@ -512,8 +503,8 @@ def test_what_comes_directly_is_imported(function: Lambda) -> None:
     assert [row[2] for row in function.desk.rows()] == [1, 2]
 
 
-def test_what_comes_directly_and_fails_is_left_to_the_invoker(function: Lambda) -> None:
-    """After all of it was tried; there is no queue that it could go back to."""
+def test_a_failed_event_without_a_queue_raises(function: Lambda) -> None:
+    """After all records were tried; there is no queue to put it back into."""
     with _imported_elsewhere(function.desk):
         event = records(function.drop(), function.drop(ALSO_GOOD, "2.csv"))
         with pytest.raises(ImportFailedError):
@@ -523,8 +514,8 @@ def test_what_comes_directly_and_fails_is_left_to_the_invoker(function: Lambda) 
     assert function.sent == []
 
 
-def test_what_comes_directly_and_is_not_understood_is_left_to_the_invoker(function: Lambda) -> None:
-    """Without being shown."""
+def test_an_unknown_event_without_a_queue_raises(function: Lambda) -> None:
+    """The exception does not show it."""
     with pytest.raises(UnknownEventError) as error:
         function({"name": "Canary"})
 
@@ -538,8 +529,8 @@ def test_what_comes_directly_and_is_not_understood_is_left_to_the_invoker(functi
         ({"ROLLCALL_DATABASE_URL": "memory:"}, "ROLLCALL_REPORTS is ''; give s3://"),
     ],
 )
-def test_it_does_not_start_without_what_it_needs(settings: dict[str, str], sentence: str) -> None:
-    """There is no database of its own on AWS, nor a folder beside an upload."""
+def test_it_does_not_start_without_a_required_setting(settings: dict[str, str], sentence: str) -> None:
+    """On AWS there is no embedded database, and no folder beside an upload."""
     with ExitStack() as held, pytest.raises(SettingError) as error:
         wire(read_settings(settings), held)
 
@@ -548,7 +539,7 @@ def test_it_does_not_start_without_what_it_needs(settings: dict[str, str], sente
 
 @contextmanager
 def _imported_elsewhere(desk: Desk, key: str = "users.csv") -> Iterator[None]:
-    """Hold what somebody holds who is importing the first version of a key with the content of `GOOD`."""
+    """Hold the locks of an import of the first version of a key, with the content of `GOOD`."""
     desk.drop(GOOD, key)
     with desk.uploads.open(ObjectReference(key=key, version="1")) as found:
         upload = found.upload
