@@ -1,4 +1,4 @@
-"""The policies an import is judged by."""
+"""The policies of an import."""
 
 import itertools
 from datetime import UTC, datetime
@@ -68,8 +68,8 @@ def test_a_tolerance_is_all_or_a_count_or_a_percentage(text: str, normal: str) -
         *("%", "101%", "100.000001%", "1000%", "2.%", ".5%", "2,5%", "2 %", "٣%", "1%%", "all%"),
     ],
 )
-def test_any_other_tolerance_is_refused_with_what_is_allowed(text: str) -> None:
-    """A wrong setting must not pass for a lenient one."""
+def test_any_other_tolerance_is_refused_with_the_allowed_values(text: str) -> None:
+    """A wrong setting must not pass as a lenient one."""
     with pytest.raises(ValueError, match=r"^give all, a count such as 10, or a percentage such as 2\.5%$"):
         Tolerance.parse(text)
 
@@ -80,7 +80,7 @@ def test_any_other_tolerance_is_refused_with_what_is_allowed(text: str) -> None:
     data=st.data(),
 )
 def test_more_rejected_rows_than_tolerated_are_too_many(limit: object, read: int, data: st.DataObject) -> None:
-    """More than the count, a larger share than the percentage, or all of them."""
+    """More than the count, a larger share than the percentage, or all rows."""
     rejected = data.draw(st.integers(0, read) | st.just(read))
     if limit is None:
         text, too_many = "all", False
@@ -95,8 +95,8 @@ def test_more_rejected_rows_than_tolerated_are_too_many(limit: object, read: int
 
 
 @given(text=st.sampled_from(["all", "0", "3", "0%", "10%"]), rejected=st.integers(0, 9), more=st.integers(0, 99))
-def test_what_is_certainly_too_much_stays_too_much(text: str, rejected: int, more: int) -> None:
-    """Whatever good rows are still to come."""
+def test_a_tolerance_certainly_exceeded_stays_exceeded(text: str, rejected: int, more: int) -> None:
+    """Any number of good rows may follow."""
     tolerance = Tolerance.parse(text)
 
     assert tolerance.exceeded_by(rejected, rejected + more) or not tolerance.certainly_exceeded_by(rejected)
@@ -124,7 +124,7 @@ def test_the_ledger_decides_whether_an_upload_is_imported(
     on_new_version: OnNewVersion,
     again: bool,  # noqa: FBT001 - a dimension of the table
 ) -> None:
-    """Itself first, then its content, then its key; each may be overridden, a redelivery never."""
+    """The upload itself comes first, then its content, then its key; only a redelivery cannot be overridden."""
     history = History(same_upload=same_upload, same_content=same_content, same_key=same_key)
     decision = admit(UPLOAD, history, Policy(on_repeat=on_repeat, on_new_version=on_new_version), again=again)
     registered = same_upload is not None and same_upload.receipt.status in REGISTERING
@@ -145,7 +145,7 @@ def test_the_ledger_decides_whether_an_upload_is_imported(
 
 @pytest.mark.parametrize("rejected_rows", [None, "memory:rejected.csv"])
 def test_a_new_version_of_a_key_has_every_remedy(rejected_rows: str | None) -> None:
-    """Without a command in the message: terminal, notification and page word the remedies."""
+    """The message names no command: terminal, notification and page word the remedies."""
     loaded = _entry(7, Status.PARTIALLY_LOADED)
     loaded = attrs.evolve(loaded, receipt=attrs.evolve(loaded.receipt, rejected_rows=rejected_rows))
     decision = admit(UPLOAD, History(same_key=loaded), Policy())
@@ -166,8 +166,8 @@ def test_an_undone_upload_can_be_imported_again() -> None:
 @given(
     text=st.sampled_from(["all", "0", "3", "50%", "100%"]), read=st.integers(0, 12), rejected=st.integers(0, 12)
 )
-def test_an_upload_is_refused_if_its_tolerance_is_exceeded(text: str, read: int, rejected: int) -> None:
-    """And the sentence says how many rows were bad, and which fault to mend first."""
+def test_an_upload_is_refused_if_the_tolerance_is_exceeded(text: str, read: int, rejected: int) -> None:
+    """The message gives the number of rejected rows and the most frequent fault."""
     rejected = min(read, rejected)
     tolerance = Tolerance.parse(text)
     decision = judge(_tally(read, rejected), tolerance)
@@ -194,13 +194,13 @@ def test_an_upload_is_refused_if_its_tolerance_is_exceeded(text: str, read: int,
     ],
 )
 def test_only_an_import_in_force_can_be_undone(entry: LedgerEntry, reason: str | None) -> None:
-    """Any other says why not."""
+    """The others give the reason."""
     assert why_not_undone(entry, Followers()) == reason
     assert entry.in_force == (reason is None)
 
 
 def test_a_receipt_shows_the_policy_as_it_was_set() -> None:
-    """Under the names of the settings."""
+    """With the names of the settings."""
     policy = Policy(
         max_rejected=Tolerance.parse("2.5%"), on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT
     )

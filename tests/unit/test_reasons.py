@@ -1,4 +1,4 @@
-"""The reason of a rejected row: each fault behind its code, on one line."""
+"""The reason of a rejected row: each fault after its code, on one line."""
 
 import re
 
@@ -12,7 +12,7 @@ from rollcall.domain.user import User
 cells = st.text(max_size=6)
 
 
-def test_each_fault_stands_behind_its_code() -> None:
+def test_each_fault_follows_its_code() -> None:
     """In the order of the columns."""
     faults = (
         Fault(Code.BLANK_CELL, "name is blank; fill it in", "name"),
@@ -23,8 +23,8 @@ def test_each_fault_stands_behind_its_code() -> None:
 
 
 @given(row=st.tuples(cells, cells, cells))
-def test_the_faults_of_a_reason_can_be_told_apart(row: tuple[str, str, str]) -> None:
-    """Whatever a message shows of its cell, also where that looks like the beginning of a fault."""
+def test_the_faults_of_a_reason_can_be_separated(row: tuple[str, str, str]) -> None:
+    """Even if a message shows a cell that looks like the beginning of a fault."""
     judged = User.parse([f"[{cell}]\0 [blank-cell] {cell}" for cell in row])
     assert not isinstance(judged, User)
 

@@ -1,4 +1,4 @@
-"""The account of one import, and its form as JSON."""
+"""The receipt of an import, and its JSON."""
 
 import json
 from collections import Counter
@@ -70,7 +70,7 @@ policies = st.builds(
 
 
 def _counts(*fates: str, rejected: int = 0) -> st.SearchStrategy[Counts]:
-    """Counts in which rows met these fates, and at least so many were rejected."""
+    """Counts in which only these fates occur, with at least this many rejected rows."""
     least = {fate: rejected if fate == "rejected" else 0 for fate in (*fates, "blank")}
     return st.fixed_dictionaries({fate: st.integers(least[fate], 10**12) for fate in least}).map(
         lambda met: Counts(read=sum(met[fate] for fate in fates), **met)
@@ -121,8 +121,8 @@ def _receipt(registered: int) -> Receipt:
 
 
 @given(fates=st.fixed_dictionaries({fate: st.integers(0, 5) for fate in FATES}), read=st.integers(0, 25))
-def test_counts_balance_or_cannot_be_built(fates: dict[str, int], read: int) -> None:
-    """What was read is registered, updated, unchanged, rejected or withheld, and nothing else."""
+def test_counts_that_do_not_balance_cannot_be_built(fates: dict[str, int], read: int) -> None:
+    """Each row read is registered, updated, unchanged, rejected or withheld."""
     accounted = sum(fates.values())
     if read == accounted:
         assert Counts(read=read, **fates).read == accounted
@@ -131,14 +131,14 @@ def test_counts_balance_or_cannot_be_built(fates: dict[str, int], read: int) -> 
             Counts(read=read, **fates)
 
 
-def test_blank_rows_count_as_nothing() -> None:
-    """They are told apart and were not read."""
+def test_blank_rows_do_not_count_as_read() -> None:
+    """They are counted separately, and are not rows read."""
     assert Counts(read=1, registered=1, blank=9).blank == 9
 
 
 @given(refused=st.lists(rejections, max_size=200).map(lambda found: sorted(found, key=lambda each: each.line)))
-def test_a_tally_is_exact_and_shows_the_first(refused: list[Rejection]) -> None:
-    """Totals of all rows by code and column; the rows themselves only as many as a receipt shows."""
+def test_a_tally_has_exact_totals_and_the_first_rejections(refused: list[Rejection]) -> None:
+    """Totals count all rows by code and column; only the rejections that a receipt shows are kept."""
     tally = Tally(read=len(refused))
     for rejection in refused:
         tally.reject(rejection)
@@ -154,8 +154,8 @@ def test_a_tally_is_exact_and_shows_the_first(refused: list[Rejection]) -> None:
     assert [total.count for total in tally.totals] == sorted(expected.values(), reverse=True)
 
 
-def test_a_tally_stays_small_however_many_rows_are_bad() -> None:
-    """It holds as many rejections as are shown and one total for each kind."""
+def test_a_tally_stays_small_with_many_rejected_rows() -> None:
+    """It holds the rejections that a receipt shows, and one total for each kind."""
     tally = Tally(read=5000)
     for line in range(5000):
         tally.reject(Rejection(line + 2, line + 2, (Fault(Code.TYPE_ERROR, "age is bad", "age"),)))
@@ -164,8 +164,8 @@ def test_a_tally_stays_small_however_many_rows_are_bad() -> None:
     assert tally.totals == (FaultTotal(Code.TYPE_ERROR, "age", 5000, 2),)
 
 
-def test_the_headline_names_the_most_frequent_fault_and_an_example() -> None:
-    """Of several as frequent, the one that comes first."""
+def test_the_headline_names_the_most_frequent_fault() -> None:
+    """Of equally frequent faults, the first."""
     tally = Tally(read=1)
     tally.reject(Rejection(7, 7, (Fault(Code.MISSING_CELL, "the row has too few"),)))
 
@@ -182,14 +182,14 @@ def test_the_headline_names_the_most_frequent_fault_and_an_example() -> None:
 
 
 @given(receipt=receipts)
-def test_a_receipt_comes_back_from_json_as_it_was(receipt: Receipt) -> None:
-    """With all that is inside it, the first receipt of a redelivery included."""
+def test_a_receipt_survives_json(receipt: Receipt) -> None:
+    """With all its parts, including the first receipt of a redelivery."""
     assert from_dict(json.loads(to_json(receipt))) == receipt
 
 
 @given(receipt=receipts)
 def test_json_is_one_line_of_ascii(receipt: Receipt) -> None:
-    """No key and no cell can break the line, the screen, or the encoding."""
+    """No key or cell can break the line, the screen or the encoding."""
     text = to_json(receipt)
 
     assert text.isascii()
@@ -197,7 +197,7 @@ def test_json_is_one_line_of_ascii(receipt: Receipt) -> None:
 
 
 def test_a_receipt_shows_its_speed() -> None:
-    """Rows read in a second; none where no time passed."""
+    """In rows read a second; 0 if no time passed."""
     receipt = _receipt(9)
 
     assert receipt.rows_per_second == 4
@@ -205,8 +205,8 @@ def test_a_receipt_shows_its_speed() -> None:
     assert attrs.evolve(receipt, seconds=0.0).rows_per_second == 0
 
 
-def test_a_redelivery_carries_the_first_receipt_whole() -> None:
-    """So that whoever asks again gets the same account."""
+def test_a_redelivery_carries_the_whole_first_receipt() -> None:
+    """So every delivery returns the same receipt."""
     first = _receipt(2)
     again = attrs.evolve(a_receipt(UPLOAD, 1, status=Status.SKIPPED), code=Code.REDELIVERY, first_receipt=first)
 
@@ -216,12 +216,11 @@ def test_a_redelivery_carries_the_first_receipt_whole() -> None:
 
 @pytest.mark.parametrize("code", Code)
 def test_a_code_is_found_by_its_text(code: Code) -> None:
-    """And says what it means in words that can follow a label."""
+    """Its sentence can follow a label."""
     assert Code.of(str(code)) is code
     assert str(code) == code.value
     assert code.says
 
 
 def test_only_loaded_and_partially_loaded_register_users() -> None:
-    """The others leave the table as it was."""
     assert {status for status in Status if status.registers} == {Status.LOADED, Status.PARTIALLY_LOADED}
