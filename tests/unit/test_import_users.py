@@ -1,4 +1,4 @@
-"""The whole use case in memory: every upload exactly once or not at all, every row accounted for."""
+"""The whole use case in memory: each upload exactly once or not at all, each row registered or explained."""
 
 import csv
 import gzip
@@ -44,7 +44,7 @@ BAD = b"name,country,age\n,Chile,x\n"
 
 ANN_AND_BOB: list[tuple[str | int, ...]] = [("Ann", "Chile", 30), ("Bob", "Kenya", 41)]
 
-# What the lines of a file may be made of, to be judged by the oracles.
+# Pieces of a file for the oracles to judge.
 nasty_lines = st.lists(
     st.sampled_from(
         (
@@ -65,7 +65,7 @@ def _receipt_key(receipt: Receipt) -> str:
 
 
 def _stored_receipt(desk: Desk, receipt: Receipt) -> Receipt:
-    """What lies where a receipt belongs."""
+    """Return the receipt that is stored under a receipt's key."""
     return from_dict(json.loads(desk.stored()[_receipt_key(receipt)]))
 
 
@@ -77,7 +77,7 @@ def _verdict(upload: CsvUpload) -> tuple[Status, Code | None]:
 
 @given(upload=csv_uploads())
 def test_every_row_of_an_upload_is_registered_or_explained(upload: CsvUpload) -> None:
-    """Whatever its dialect, encoding and compression; what was read is all accounted for."""
+    """In any dialect, encoding and compression; the counts include every row read."""
     desk = Desk()
     receipt = desk.load(desk.drop(upload.data))
     kinds = Counter(kind for _, faults in upload.faults for kind in faults)
@@ -101,7 +101,7 @@ def test_every_row_of_an_upload_is_registered_or_explained(upload: CsvUpload) ->
 
 @given(lines=nasty_lines)
 def test_a_broken_file_is_judged_line_by_line(lines: str) -> None:
-    """Exactly the good records are registered, by the oracles' reading; the others are explained."""
+    """The oracles give the expected rows and rejections."""
     text = f"name,country,age\n{lines}"
     records = [
         record for record in read_records(text, ",")[1:] if record.fault or not all(map(is_blank, record.cells))
@@ -122,8 +122,8 @@ def test_a_broken_file_is_judged_line_by_line(lines: str) -> None:
 
 
 @given(refused=refused_uploads())
-def test_an_upload_that_is_no_good_csv_is_refused(refused: tuple[bytes, Code]) -> None:
-    """Nothing is registered, and the receipt says why in one line."""
+def test_an_upload_that_is_not_valid_csv_is_refused(refused: tuple[bytes, Code]) -> None:
+    """Nothing is registered, and the receipt gives the reason in one line."""
     data, code = refused
     desk = Desk()
     receipt = desk.load(desk.drop(data))
@@ -136,8 +136,8 @@ def test_an_upload_that_is_no_good_csv_is_refused(refused: tuple[bytes, Code]) -
 
 
 @pytest.mark.parametrize("data", [GOOD, MIXED, BAD, b"", gzip.compress(MIXED, mtime=0)])
-def test_the_receipt_is_in_the_ledger_and_beside_the_reports(data: bytes) -> None:
-    """The same in both, and as it was returned."""
+def test_the_receipt_is_in_the_ledger_and_among_the_reports(data: bytes) -> None:
+    """Both equal the returned receipt."""
     desk = Desk()
     receipt = desk.load(desk.drop(data, "in box/users.csv"))
     stored = desk.stored()[_receipt_key(receipt)]
@@ -150,8 +150,8 @@ def test_the_receipt_is_in_the_ledger_and_beside_the_reports(data: bytes) -> Non
 
 
 @given(upload=csv_uploads(max_rows=4))
-def test_the_rejected_rows_are_those_of_the_receipt(upload: CsvUpload) -> None:
-    """In a file of their own, which the receipt names; where no row was rejected, there is none."""
+def test_the_rejected_rows_file_matches_the_receipt(upload: CsvUpload) -> None:
+    """The receipt names their file; without rejected rows there is no file."""
     desk = Desk()
     receipt = desk.load(desk.drop(upload.data))
     files = {key: data for key, data in desk.stored().items() if not key.endswith("receipt.json")}
@@ -168,16 +168,14 @@ def test_the_rejected_rows_are_those_of_the_receipt(upload: CsvUpload) -> None:
 
 
 @given(uploads=st.lists(csv_uploads(max_rows=2), max_size=3), order=st.lists(st.integers(0, 2), max_size=8))
-def test_uploads_are_registered_once_however_often_and_in_whatever_order_they_are_delivered(
-    uploads: list[CsvUpload], order: list[int]
-) -> None:
-    """What is in the table is what was registered for the first of each content, and the receipts say so."""
+def test_uploads_are_registered_once_in_any_order_of_delivery(uploads: list[CsvUpload], order: list[int]) -> None:
+    """The table holds the rows of the first upload of each content, as the receipts say."""
     desk = Desk()
     references = [desk.drop(upload.data, f"{at}.csv") for at, upload in enumerate(uploads)]
     delivered = [at for at in order if at < len(uploads)]
     registered = [desk.load(references[at]).counts.registered for at in delivered]
     first = {uploads[at].data: at for at in reversed(delivered)}
-    # Plain or compressed, it is the same content.
+    # Plain or compressed, the content is the same.
     contents = {_inside(data): uploads[at].users for data, at in sorted(first.items(), key=lambda each: each[1])}
 
     assert sum(registered) == len(desk.rows())
@@ -188,8 +186,8 @@ def _inside(data: bytes) -> bytes:
     return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
-def test_a_redelivery_is_skipped_and_answered_with_the_first_receipt() -> None:
-    """Which stays as it is, in the ledger and beside the reports."""
+def test_a_redelivery_is_skipped_and_returns_the_first_receipt() -> None:
+    """The first receipt stays unchanged, in the ledger and among the reports."""
     desk = Desk()
     reference = desk.drop(MIXED)
     first = desk.load(reference)
@@ -206,8 +204,8 @@ def test_a_redelivery_is_skipped_and_answered_with_the_first_receipt() -> None:
     assert len(desk.rows()) == 2
 
 
-def test_a_receipt_that_is_missing_is_written_again_at_the_redelivery() -> None:
-    """From the ledger: the first one, not that of the redelivery."""
+def test_a_redelivery_stores_a_missing_receipt_again() -> None:
+    """The stored receipt is the first one, from the ledger, not that of the redelivery."""
     desk = Desk()
     reference = desk.drop(GOOD)
     first = desk.load(reference)
@@ -217,8 +215,8 @@ def test_a_receipt_that_is_missing_is_written_again_at_the_redelivery() -> None:
     assert from_dict(json.loads(lost.stored()[_receipt_key(first)])) == first
 
 
-def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_redelivery() -> None:
-    """Whoever loaded it afterwards ended before the receipt of that was stored."""
+def test_a_redelivery_replaces_the_receipt_of_an_earlier_refusal() -> None:
+    """The later import died before its receipt was stored."""
     desk = Desk()
     reference = desk.drop(MIXED)
     desk.load(reference, Policy(max_rejected=Tolerance("0")))
@@ -231,8 +229,8 @@ def test_a_receipt_of_an_earlier_refusal_gives_way_to_that_of_the_ledger_at_the_
     assert _stored_receipt(desk, again) == again.first_receipt
 
 
-def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_undone() -> None:
-    """The receipt of the refusal is of the published form, and neither stored nor taken down."""
+def test_an_undone_upload_whose_key_is_loaded_again_is_refused() -> None:
+    """The refusal's receipt matches the published schema, and neither reports nor ledger keep it."""
     desk = Desk()
     first, second = desk.drop(GOOD), desk.drop(OTHER)
     before = desk.load(first)
@@ -246,8 +244,7 @@ def test_an_undone_upload_that_may_not_be_imported_again_is_refused_and_stays_un
     assert desk.users.entry(before.import_id or 0).undone
 
 
-def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
-    """Whatever it is."""
+def test_a_redelivery_overwrites_a_damaged_receipt() -> None:
     desk = Desk()
     reference = desk.drop(GOOD)
     first = desk.load(reference)
@@ -260,7 +257,7 @@ def test_what_lies_there_in_place_of_a_receipt_gives_way_to_it() -> None:
 
 
 def test_the_same_content_under_another_key_is_skipped() -> None:
-    """Plain or compressed; the receipt names the import that counts."""
+    """Plain or compressed; the receipt names the first import."""
     desk = Desk()
     desk.load(desk.drop(GOOD, "a.csv"))
     repeat = desk.load(desk.drop(GOOD, "b.csv"))
@@ -273,8 +270,8 @@ def test_the_same_content_under_another_key_is_skipped() -> None:
     assert desk.rows() == ANN_AND_BOB
 
 
-def test_the_same_content_is_registered_again_where_that_is_wanted() -> None:
-    """By the policy."""
+def test_the_same_content_is_registered_again_if_allowed() -> None:
+    """The policy allows it."""
     desk = Desk()
     desk.load(desk.drop(GOOD, "a.csv"))
     repeat = desk.load(desk.drop(GOOD, "b.csv"), Policy(on_repeat=OnRepeat.IMPORT))
@@ -284,7 +281,7 @@ def test_the_same_content_is_registered_again_where_that_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("data", [BAD, b"nothing,here\n", MIXED])
-def test_content_that_is_not_in_force_is_no_reason_to_skip(data: bytes) -> None:
+def test_a_refused_or_undone_import_does_not_cause_a_skip(data: bytes) -> None:
     """It was refused, or undone."""
     desk = Desk()
     first = desk.load(desk.drop(data, "a.csv"))
@@ -296,7 +293,7 @@ def test_content_that_is_not_in_force_is_no_reason_to_skip(data: bytes) -> None:
 
 
 def test_a_new_version_of_a_loaded_key_is_refused() -> None:
-    """For most likely it is the same list, mended."""
+    """It is most likely the same list, corrected."""
     desk = Desk()
     desk.load(desk.drop(GOOD))
     version = desk.load(desk.drop(OTHER))
@@ -307,8 +304,8 @@ def test_a_new_version_of_a_loaded_key_is_refused() -> None:
     assert desk.rows() == ANN_AND_BOB
 
 
-def test_a_new_version_is_registered_where_it_is_a_list_of_its_own() -> None:
-    """By the policy, also when it was refused before."""
+def test_a_new_version_is_registered_if_allowed() -> None:
+    """The policy allows it, also after a refusal."""
     desk = Desk()
     desk.load(desk.drop(GOOD))
     second = desk.drop(OTHER)
@@ -321,7 +318,6 @@ def test_a_new_version_is_registered_where_it_is_a_list_of_its_own() -> None:
 
 
 def test_a_new_version_is_registered_after_the_first_is_undone() -> None:
-    """Nobody is registered twice then."""
     desk = Desk()
     desk.load(desk.drop(GOOD))
     desk.users.undo(1, datetime(2026, 1, 2, tzinfo=UTC))
@@ -331,8 +327,8 @@ def test_a_new_version_is_registered_after_the_first_is_undone() -> None:
     assert desk.rows() == [("Cem", "Japan", 52)]
 
 
-def test_an_older_version_can_still_be_imported_exactly() -> None:
-    """What was announced is read, not what lies there now."""
+def test_an_older_version_can_still_be_imported() -> None:
+    """The announced version is read, not the current one."""
     desk = Desk()
     first = desk.drop(GOOD)
     desk.drop(OTHER)
@@ -342,8 +338,8 @@ def test_an_older_version_can_still_be_imported_exactly() -> None:
     assert desk.rows() == ANN_AND_BOB
 
 
-def test_an_undone_upload_stays_undone_until_somebody_asks() -> None:
-    """However often it is delivered."""
+def test_an_undone_upload_stays_undone_until_imported_again() -> None:
+    """After any number of deliveries."""
     desk = Desk()
     reference = desk.drop(GOOD)
     first = desk.load(reference)
@@ -362,8 +358,8 @@ def test_an_undone_upload_stays_undone_until_somebody_asks() -> None:
     assert desk.load(reference).code is Code.REDELIVERY
 
 
-def test_to_ask_again_for_what_is_registered_registers_nothing() -> None:
-    """It is meant for what was undone."""
+def test_importing_a_registered_upload_again_is_a_redelivery() -> None:
+    """Importing again is for undone uploads."""
     desk = Desk()
     reference = desk.drop(GOOD)
     desk.load(reference)
@@ -373,7 +369,7 @@ def test_to_ask_again_for_what_is_registered_registers_nothing() -> None:
 
 
 def test_a_refused_upload_is_judged_again() -> None:
-    """Nothing was registered, and the policy may have changed; each verdict has an id of its own."""
+    """It registered nothing, and the policy may have changed; each verdict has its own import id."""
     desk = Desk()
     reference = desk.drop(MIXED)
     refused = desk.load(reference, Policy(max_rejected=Tolerance("0")))
@@ -392,8 +388,8 @@ def test_a_refused_upload_is_judged_again() -> None:
     upload=csv_uploads(max_rows=4),
     text=st.sampled_from(["all", "0", "1", "2", "0%", "25%", "50%", "99.9%"]),
 )
-def test_an_upload_beyond_the_tolerance_registers_nobody(upload: CsvUpload, text: str) -> None:
-    """Its good rows are withheld, yet every fault of it is told, so that it can be mended at once."""
+def test_an_upload_over_the_tolerance_registers_nobody(upload: CsvUpload, text: str) -> None:
+    """Its good rows are withheld, but every fault is reported, so that one correction is enough."""
     desk = Desk()
     tolerance = Tolerance(text)
     receipt = desk.load(desk.drop(upload.data), Policy(max_rejected=tolerance))
@@ -431,7 +427,7 @@ def test_rejected_rows_take_no_more_disk_than_allowed(
 
 
 def test_a_file_with_a_header_only_is_loaded() -> None:
-    """It holds nobody, and that is no fault."""
+    """A file without rows has no fault."""
     desk = Desk()
     receipt = desk.load(desk.drop(b"name,country,age\n"))
 
@@ -440,11 +436,11 @@ def test_a_file_with_a_header_only_is_loaded() -> None:
 
 @attrs.frozen
 class _Shaky:
-    """A stored object that is not what it was while it is read.
+    """A stored object that changes while it is read.
 
     Attributes:
-        stored: The object that is read.
-        steps: How many readings and checks go well before it is noticed.
+        stored: The object.
+        steps: An item for each read or check before the change is noticed.
     """
 
     stored: StoredObject
@@ -452,17 +448,16 @@ class _Shaky:
 
     @property
     def upload(self) -> Upload:
-        """The object's own."""
         return self.stored.upload
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        """Read it."""
+        """Read it; the change may be noticed."""
         stream = self.stored.fetch(watch)
         self.verify()
         return stream
 
     def verify(self) -> None:
-        """Notice, when it is time."""
+        """Raise once the steps are used up."""
         if next(self.steps, None) is None:
             raise ObjectChangedError(self.upload.key)
 
@@ -476,15 +471,14 @@ class _ShakyStore(MemoryObjectStore):
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[Any]:
-        """Open an object that will change."""
         with super().open(reference) as stored:
             yield _Shaky(stored, iter(range(self._steps)))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("data", [GOOD, MIXED])
-def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, steps: int) -> None:
-    """Whenever it is noticed: while it is brought here, before its rejected rows are stored, before the commit."""
+def test_an_upload_that_changes_during_the_import_is_skipped(data: bytes, steps: int) -> None:
+    """The change is noticed at the download, before the rejected rows are stored, or before the commit."""
     desk = Desk(uploads=_ShakyStore(steps))
     reference = desk.drop(data)
     receipt = desk.load(reference)
@@ -499,35 +493,33 @@ def test_an_upload_that_changes_while_it_is_read_registers_nobody(data: bytes, s
 
 @attrs.frozen
 class _Garbled:
-    """An object that is fetched well, and then holds what is no text any more."""
+    """An object whose content is no longer text when it is read after the download."""
 
     stored: StoredObject
 
     @property
     def upload(self) -> Upload:
-        """The object's own."""
         return self.stored.upload
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        """Show one thing and give another."""
+        """Check the good content, and return other content."""
         return io.BytesIO(self.stored.fetch(watch).read() + b"Canary,Chile,1\n\xff\n")
 
     def verify(self) -> None:
-        """Notice nothing."""
+        """Notice no change."""
 
 
 class _GarblingStore(MemoryObjectStore):
-    """A bucket of such objects."""
+    """A bucket of garbled objects."""
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[Any]:
-        """Open one."""
         with super().open(reference) as stored:
             yield _Garbled(stored)
 
 
-def test_what_an_upload_holds_that_changed_shows_in_nothing_that_is_raised() -> None:
-    """Some loggers follow an error to those it came from, hidden ones too."""
+def test_an_error_about_a_changed_upload_shows_no_cell() -> None:
+    """Some loggers follow an exception to its causes, including suppressed ones."""
     desk = Desk(uploads=_GarblingStore())
     desk.drop(GOOD)
     with pytest.raises(ObjectChangedError) as changed:
@@ -536,8 +528,8 @@ def test_what_an_upload_holds_that_changed_shows_in_nothing_that_is_raised() -> 
     require_quiet(changed.value)
 
 
-def test_an_upload_that_is_gone_is_skipped() -> None:
-    """If it was announced; whoever names a key that is not there is told so."""
+def test_an_announced_upload_that_is_missing_is_skipped() -> None:
+    """An announced upload; a key that a person named raises instead."""
     desk = Desk()
     receipt = desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="1"))
 
@@ -549,8 +541,8 @@ def test_an_upload_that_is_gone_is_skipped() -> None:
     assert [*desk.stored()] == ["gone.csv/1/receipt.json"]
 
 
-def test_a_version_that_others_replace_is_told_by_its_state() -> None:
-    """S3 calls each of them "null", and each has its own receipt."""
+def test_replaceable_versions_are_distinguished_by_etag() -> None:
+    """S3 calls each such version "null"; the ETag gives each its own receipt."""
     desk = Desk()
     desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="null", etag='"e1"'))
     desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="null", etag='"e2"'))
@@ -558,8 +550,8 @@ def test_a_version_that_others_replace_is_told_by_its_state() -> None:
     assert [*desk.stored()] == ["gone.csv/e1/receipt.json", "gone.csv/e2/receipt.json"]
 
 
-def test_an_upload_that_is_not_what_was_announced_is_skipped() -> None:
-    """Another state of it will have been announced as well."""
+def test_an_upload_in_another_state_than_announced_is_skipped() -> None:
+    """The other state has an announcement of its own."""
     desk = Desk()
     desk.drop(GOOD)
     receipt = desk.load(ObjectReference(bucket="inbox", key="users.csv", etag='"another"'))
@@ -570,7 +562,7 @@ def test_an_upload_that_is_not_what_was_announced_is_skipped() -> None:
 
 
 class _EmptiedStore(MemoryObjectStore):
-    """A bucket from which everything was removed since."""
+    """A bucket whose objects were removed."""
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[Any]:
@@ -579,8 +571,8 @@ class _EmptiedStore(MemoryObjectStore):
         yield
 
 
-def test_the_receipt_of_an_import_is_not_overwritten_when_its_upload_is_gone() -> None:
-    """A late delivery finds nothing any more, but what became of the upload stands."""
+def test_a_late_delivery_does_not_overwrite_the_receipt() -> None:
+    """The late delivery finds no upload, but the result of the import stays."""
     desk = Desk()
     reference = desk.drop(GOOD)
     first = desk.load(reference)
@@ -592,8 +584,8 @@ def test_the_receipt_of_an_import_is_not_overwritten_when_its_upload_is_gone() -
 
 
 @pytest.mark.parametrize("data", [GOOD, b""])
-def test_an_upload_that_is_gone_since_its_import_gets_the_receipt_of_that(data: bytes) -> None:
-    """Whoever imported it may have ended before its receipt was stored."""
+def test_a_late_delivery_stores_the_missing_receipt_of_an_import(data: bytes) -> None:
+    """The import may have died before its receipt was stored."""
     desk = Desk()
     reference = desk.drop(data)
     with pytest.raises(StoreUnavailableError):
@@ -606,8 +598,8 @@ def test_an_upload_that_is_gone_since_its_import_gets_the_receipt_of_that(data: 
     assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
-def test_an_upload_that_is_gone_since_its_second_verdict_gets_the_receipt_of_that() -> None:
-    """That of the first lies there, and is the ledger's no more."""
+def test_a_late_delivery_stores_the_receipt_of_the_last_verdict() -> None:
+    """The stored receipt is that of the first verdict, which the ledger no longer holds."""
     desk = Desk()
     reference = desk.drop(MIXED)
     desk.load(reference, Policy(max_rejected=Tolerance("0")))
@@ -622,7 +614,7 @@ def test_an_upload_that_is_gone_since_its_second_verdict_gets_the_receipt_of_tha
 
 
 class _SlowStore(MemoryObjectStore):
-    """A bucket of reports in which something happens just before a receipt is stored."""
+    """A store of reports that runs other work just before a receipt is stored."""
 
     def __init__(self, inner: MemoryObjectStore, meanwhile: Callable[[], object]) -> None:
         super().__init__("reports", Clock())
@@ -630,18 +622,17 @@ class _SlowStore(MemoryObjectStore):
         self.waiting = [meanwhile]
 
     def open(self, reference: ObjectReference) -> Any:  # noqa: ANN401 - as the inner one
-        """Open it."""
         return self.inner.open(reference)
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Store it, late."""
+        """Run the other work, then store the report."""
         while self.waiting:
             self.waiting.pop()()
         return self.inner.put(key, content)
 
 
-def test_the_receipt_of_a_rival_that_still_found_the_upload_stands() -> None:
-    """It may be stored between the look at the ledger and the receipt that says that the upload is gone."""
+def test_a_missing_upload_does_not_overwrite_a_rivals_receipt() -> None:
+    """The rival may store its receipt after this delivery read the ledger and before it stores its own."""
     desk = Desk()
     reference = desk.drop(GOOD)
     into = _SlowStore(desk.reports, meanwhile=lambda: desk.load(reference))
@@ -652,8 +643,8 @@ def test_the_receipt_of_a_rival_that_still_found_the_upload_stands() -> None:
     assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
-def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> None:
-    """Its key may be relative to some folder, and reports must not lie anywhere."""
+def test_nothing_is_stored_for_a_missing_key_without_a_bucket() -> None:
+    """The key may be relative to any folder, and reports must not be stored in an unknown place."""
     desk = Desk()
     receipt = desk.load(ObjectReference(key="gone.csv", version="1"))
 
@@ -661,15 +652,15 @@ def test_nothing_is_stored_for_what_is_gone_from_no_bucket_that_was_named() -> N
     assert desk.stored() == {}
 
 
-def test_a_receipt_of_what_is_gone_that_cannot_be_stored_is_tried_again() -> None:
-    """Whoever delivered it is told that the store failed."""
+def test_a_missing_upload_whose_receipt_cannot_be_stored_fails() -> None:
+    """The delivery fails with the store's error."""
     desk = Desk(into=_FullStore("receipt"))
     with pytest.raises(StoreUnavailableError):
         desk.load(ObjectReference(bucket="inbox", key="gone.csv", version="1"))
 
 
-def test_whoever_names_a_key_is_told_when_it_changes() -> None:
-    """To try again when it is complete."""
+def test_a_named_key_that_changes_during_the_import_raises() -> None:
+    """The person can try again when the upload is complete."""
     desk = Desk(uploads=_ShakyStore(1))
     desk.drop(GOOD)
     with pytest.raises(ObjectChangedError):
@@ -678,8 +669,8 @@ def test_whoever_names_a_key_is_told_when_it_changes() -> None:
     assert desk.rows() == []
 
 
-def test_an_upload_that_is_too_large_is_refused_unread() -> None:
-    """Its size is known before."""
+def test_an_upload_over_the_size_limit_is_refused_unread() -> None:
+    """Its size is known beforehand."""
     desk = Desk()
     seen: list[Progress] = []
     reference = desk.drop(GOOD)
@@ -695,8 +686,8 @@ def test_an_upload_that_is_too_large_is_refused_unread() -> None:
     assert desk.importer(max_upload_bytes=len(GOOD))(reference).status is Status.LOADED
 
 
-def test_an_upload_that_is_too_large_inside_is_refused() -> None:
-    """Though it is small as stored."""
+def test_an_upload_too_large_after_decompression_is_refused() -> None:
+    """Its stored size is below the limit."""
     desk = Desk()
     reference = desk.drop(gzip.compress(GOOD * 1000))
     receipt = desk.importer(max_upload_bytes=10_000, max_csv_bytes=10_000)(reference)
@@ -710,13 +701,13 @@ class _UnversionedStore(MemoryObjectStore):
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[Any]:
-        """Open an object whose content alone tells it from what was there before."""
+        """Open an object that only its content identifies."""
         with super().open(reference) as stored:
             yield attrs.evolve(stored, upload=attrs.evolve(stored.upload, version=None))
 
 
 def test_without_versions_the_content_is_the_version() -> None:
-    """The same bytes in the same place are the same upload, and others are a new version."""
+    """The same bytes under the same key are the same upload; other bytes are a new version."""
     desk = Desk(uploads=_UnversionedStore("inbox", Clock()))
     reference = ObjectReference(key="users.csv")
     codes = []
@@ -728,8 +719,8 @@ def test_without_versions_the_content_is_the_version() -> None:
     assert desk.users.entry(1).receipt.source.version == hashlib.sha256(GOOD).hexdigest()
 
 
-def test_without_versions_an_upload_too_large_to_be_read_is_known_by_size_and_time() -> None:
-    """It has its receipt like any other, and is judged again once it may be read."""
+def test_without_versions_an_unread_upload_has_size_and_time() -> None:
+    """Its refusal has a receipt, and it is judged again once the limit allows it."""
     desk = Desk(uploads=_UnversionedStore("inbox", Clock()))
     desk.drop(GOOD)
     refused = desk.importer(max_upload_bytes=1)(ObjectReference(key="users.csv"))
@@ -740,8 +731,8 @@ def test_without_versions_an_upload_too_large_to_be_read_is_known_by_size_and_ti
     assert desk.load(ObjectReference(key="users.csv")).status is Status.LOADED
 
 
-def test_an_upload_in_another_encoding_gets_its_rejected_rows_in_it() -> None:
-    """Where that encoding is listed."""
+def test_rejected_rows_are_in_the_encoding_of_the_upload() -> None:
+    """If that encoding is listed."""
     desk = Desk()
     reference = desk.drop("name,country,age\n山田,日本,29\n鈴木,日本,二十\n".encode("cp932"))
     receipt = desk.importer(encodings=("utf-8", "cp932"))(reference)
@@ -752,8 +743,8 @@ def test_an_upload_in_another_encoding_gets_its_rejected_rows_in_it() -> None:
     assert "\r\n鈴木,日本,二十,3," in rejected.decode("cp932")
 
 
-def test_lone_surrogates_cost_their_rows_and_nothing_else() -> None:
-    """UTF-7, of all encodings, gives them without complaint."""
+def test_lone_surrogates_reject_only_their_rows() -> None:
+    """UTF-7 decodes to lone surrogates without an error."""
     desk = Desk()
     reference = desk.drop(b"name,country,age\n+2AA-,Chile,30\n+2AA-,x\nAnn,Chile,30\n")
     receipt = desk.importer(encodings=("utf-7",))(reference)
@@ -764,7 +755,7 @@ def test_lone_surrogates_cost_their_rows_and_nothing_else() -> None:
 
 @attrs.define
 class _WatchedStore(MemoryObjectStore):
-    """A bucket that takes down what is registered whenever something is put into it."""
+    """A store of reports that counts users and imports whenever a report is stored."""
 
     users: MemoryUserRepository
     seen: list[tuple[str, int, int]] = attrs.Factory(list)
@@ -773,14 +764,14 @@ class _WatchedStore(MemoryObjectStore):
         super().__init__("reports", Clock())
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Store it, and take down its name, and how many users and imports there are."""
+        """Record the report's name and the numbers of users and imports, then store it."""
         name = key.rsplit("/", 1)[-1][:8]
         self.seen.append((name, len(list(self.users.users())), len(list(self.users.entries()))))
         return super().put(key, content)
 
 
-def test_rejected_rows_are_stored_before_the_commit_and_the_receipt_after_it() -> None:
-    """So that whatever the ledger names is there, and no receipt promises what is not."""
+def test_rejected_rows_are_stored_before_the_commit() -> None:
+    """So every file that the ledger names exists, and no receipt promises what is not committed."""
     desk = Desk()
     into = _WatchedStore(desk.users)
     attrs.evolve(desk, into=into).load(desk.drop(MIXED))
@@ -789,21 +780,20 @@ def test_rejected_rows_are_stored_before_the_commit_and_the_receipt_after_it() -
 
 
 class _FullStore(MemoryObjectStore):
-    """A bucket that does not take keys with some word in them."""
+    """A store that fails for keys that contain a word."""
 
     def __init__(self, word: str) -> None:
         super().__init__("reports", Clock())
         self.word = word
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Take it or not."""
         if self.word in key:
             raise StoreUnavailableError(key, "it is full")
         return super().put(key, content)
 
 
-def test_nothing_is_registered_if_the_rejected_rows_cannot_be_stored() -> None:
-    """The next delivery finds all as it was."""
+def test_nothing_is_registered_if_rejected_rows_cannot_be_stored() -> None:
+    """The next delivery starts from the same state."""
     desk = Desk()
     reference = desk.drop(MIXED)
     with pytest.raises(ReportNotStoredError, match="nothing is registered, and the reports could not be stored: "):
@@ -814,8 +804,8 @@ def test_nothing_is_registered_if_the_rejected_rows_cannot_be_stored() -> None:
     assert desk.load(reference).status is Status.PARTIALLY_LOADED
 
 
-def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
-    """The users are registered by then, and not once more; each delivery until then says so."""
+def test_a_redelivery_stores_a_receipt_that_could_not_be_stored() -> None:
+    """The users are registered only once; each delivery before it fails with a message that says so."""
     desk = Desk()
     reference = desk.drop(MIXED)
     for _ in range(2):
@@ -839,18 +829,18 @@ def test_a_receipt_that_cannot_be_stored_is_stored_at_the_redelivery() -> None:
 
 @attrs.define
 class _FrozenStore(MemoryObjectStore):
-    """A bucket before which a worker is frozen when it would store a receipt, while others go on.
+    """A store of reports that lets other work finish before the first receipt, as if the worker were frozen.
 
     Attributes:
-        behind: Where everything ends up.
-        meanwhile: What the others do.
+        behind: The store that gets every report.
+        meanwhile: The other work.
     """
 
     behind: MemoryObjectStore
     meanwhile: Callable[[], object]
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Let the others go first, once."""
+        """Do the other work before the first receipt, then store the report."""
         if key.endswith("receipt.json"):
             meanwhile, self.meanwhile = self.meanwhile, lambda: None
             meanwhile()
@@ -858,7 +848,7 @@ class _FrozenStore(MemoryObjectStore):
 
 
 @pytest.mark.parametrize("first", [Policy(), Policy(max_rejected=Tolerance("0"))], ids=["loaded", "refused"])
-def test_who_is_frozen_after_its_commit_puts_no_old_receipt_over_a_newer_one(first: Policy) -> None:
+def test_a_worker_frozen_after_its_commit_keeps_newer_receipts(first: Policy) -> None:
     """Meanwhile the upload was undone and imported again, or judged again by another policy."""
     desk = Desk()
     reference = desk.drop(MIXED)
@@ -875,8 +865,8 @@ def test_who_is_frozen_after_its_commit_puts_no_old_receipt_over_a_newer_one(fir
     assert _stored_receipt(desk, entry.receipt) == entry.receipt
 
 
-def test_no_receipt_is_stored_for_an_import_that_could_not_be_committed() -> None:
-    """Nor is anybody registered; the next delivery finds all as it was."""
+def test_no_receipt_is_stored_if_the_commit_fails() -> None:
+    """Nobody is registered either, and the next delivery starts from the same state."""
     failing = [RepositoryUnavailableError("the connection was lost")]
 
     def fail_once() -> None:
@@ -914,8 +904,8 @@ def test_progress_is_reported_in_both_steps() -> None:
     )
 
 
-def test_a_receipt_tells_when_the_import_began_and_how_long_it_took() -> None:
-    """By the clock that it was given."""
+def test_a_receipt_has_the_start_and_duration_of_the_import() -> None:
+    """By the clock of the use case."""
     desk = Desk()
     receipt = desk.load(desk.drop(GOOD))
 
@@ -923,8 +913,8 @@ def test_a_receipt_tells_when_the_import_began_and_how_long_it_took() -> None:
     assert receipt.seconds == 1.0
 
 
-def test_a_clock_that_is_put_back_meanwhile_makes_no_import_shorter_than_nothing() -> None:
-    """Nobody's receipt may break the published schema because of it."""
+def test_a_clock_set_back_gives_no_negative_duration() -> None:
+    """A negative duration would break the published schema."""
     times = [datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 11, tzinfo=UTC)]
     desk = Desk()
     reference = desk.drop(GOOD)
@@ -938,10 +928,10 @@ def test_a_clock_that_is_put_back_meanwhile_makes_no_import_shorter_than_nothing
     lines=st.lists(nasty_lines, max_size=4),
     policy=st.sampled_from([Policy(), Policy(max_rejected=Tolerance("0"))]),
 )
-def test_no_report_shows_a_cell_of_a_row_that_is_good(lines: list[str], policy: Policy) -> None:
-    """Whatever else is in the file, whatever is said of it, registered or withheld, first time or again."""
+def test_no_report_shows_a_cell_of_a_good_row(lines: list[str], policy: Policy) -> None:
+    """With any other rows and any policy, in the first receipt and in that of a redelivery."""
     canary = "\nC4NARY,C4NARY,30\n"
-    # An open quote before it would make it part of a bad cell.
+    # An open quote before the canary would make it part of a bad cell.
     text = "name,country,age" + canary + canary.join(line.replace('"', "") for line in lines) + canary
     desk = Desk()
     reference = desk.drop(text.encode())

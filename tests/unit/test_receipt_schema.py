@@ -1,4 +1,4 @@
-"""The published schema refuses whatever is no receipt, so that it means something that every receipt passes it."""
+"""The published schema refuses everything that is not a receipt, so passing it means something."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ MIXED = b"name,country,age,note\nAnn,Norway,41,\nBen,,x,\nCem,Norway\n"
 
 
 def _receipts() -> dict[str, Any]:
-    """One of each status, as JSON, made by imports."""
+    """Return a receipt of each status as JSON, made by imports."""
     desk = Desk()
     delivered = desk.drop(MIXED, "mixed.csv")
     made = {
@@ -42,7 +42,7 @@ statuses = pytest.mark.parametrize("status", list(Status))
 
 
 def _paths(shown: Any, so_far: Place = ()) -> Iterator[Place]:  # noqa: ANN401 - any JSON
-    """Tell where everything stands that is inside."""
+    """Yield the path of every value in JSON."""
     inside = shown.items() if isinstance(shown, dict) else enumerate(shown) if isinstance(shown, list) else ()
     for name, value in inside:
         yield (*so_far, name)
@@ -62,8 +62,8 @@ def _with(shown: Any, path: Place, value: Any) -> Any:  # noqa: ANN401 - any JSO
 
 
 @statuses
-def test_there_is_a_receipt_of_each_status_and_it_passes(status: Status) -> None:
-    """With its parts filled; otherwise the tests below would say little."""
+def test_a_receipt_of_each_status_passes(status: Status) -> None:
+    """With every part filled, so that the tests below cover it."""
     assert RECEIPTS[status]["status"] == status
     assert is_as_published(RECEIPTS[status])
     assert RECEIPTS["skipped"]["first_receipt"] == PARTLY
@@ -71,8 +71,8 @@ def test_there_is_a_receipt_of_each_status_and_it_passes(status: Status) -> None
 
 
 @statuses
-def test_a_receipt_that_lacks_anything_is_refused(status: Status) -> None:
-    """Whichever field of whichever part it is."""
+def test_a_receipt_without_one_of_its_fields_is_refused(status: Status) -> None:
+    """Any field of any part."""
     for path in _paths(RECEIPTS[status]):
         if isinstance(path[-1], str):
             lacking = copy.deepcopy(RECEIPTS[status])
@@ -82,8 +82,8 @@ def test_a_receipt_that_lacks_anything_is_refused(status: Status) -> None:
 
 
 @statuses
-def test_a_receipt_that_has_anything_more_is_refused(status: Status) -> None:
-    """In whichever part it stands."""
+def test_a_receipt_with_another_field_is_refused(status: Status) -> None:
+    """In any part."""
     for path in [(), *_paths(RECEIPTS[status])]:
         if isinstance(_at(RECEIPTS[status], path), dict):
             assert not is_as_published(_with(RECEIPTS[status], (*path, "more"), None)), path
@@ -91,8 +91,8 @@ def test_a_receipt_that_has_anything_more_is_refused(status: Status) -> None:
 
 @statuses
 @pytest.mark.parametrize("wrong", [{"no": "such thing"}, [[]], True, -1, 0.5, "", "no such thing"], ids=repr)
-def test_a_value_of_the_wrong_kind_is_refused(status: Status, wrong: object) -> None:
-    """Nowhere does a receipt hold just anything; texts of the uploader are texts."""
+def test_a_value_of_the_wrong_type_is_refused(status: Status, wrong: object) -> None:
+    """Every field of a receipt has a type; texts of the uploader are texts."""
     texts = {"bucket", "key", "version", "encoding", "message", "rejected_rows", "unique_by", "column"}
     for path in _paths(RECEIPTS[status]):
         name = path[-2] if isinstance(path[-1], int) else path[-1]
@@ -106,7 +106,7 @@ def test_a_value_of_the_wrong_kind_is_refused(status: Status, wrong: object) -> 
 @statuses
 @pytest.mark.parametrize("code", [None, *Code])
 def test_each_status_has_codes_of_its_own(status: Status, code: Code | None) -> None:
-    """One that does not go with the status is refused, and so is a message that is there or missing for it."""
+    """A code of another status is refused, and so is a missing or an extra message."""
     kind = {"refused": "refusal_code", "skipped": "skip_code"}.get(status)
     its_own = set(SCHEMA["$defs"][kind]["enum"]) if kind else {None if status == "loaded" else "rows-rejected"}
     shown = _with(RECEIPTS[status], ("code",), code)
@@ -117,7 +117,7 @@ def test_each_status_has_codes_of_its_own(status: Status, code: Code | None) -> 
 
 @given(status=st.sampled_from(list(Status)), other=st.sampled_from(list(Status)))
 def test_a_receipt_under_another_status_is_refused(status: Status, other: Status) -> None:
-    """For what else it says contradicts that."""
+    """Its other fields contradict that status."""
     assert is_as_published(_with(RECEIPTS[status], ("status",), other)) == (status is other)
 
 
@@ -148,18 +148,18 @@ def test_a_receipt_under_another_status_is_refused(status: Status, other: Status
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_is_refused(path: Place, wrong: object) -> None:
-    """Though it is of the right kind."""
+def test_an_impossible_value_is_refused(path: Place, wrong: object) -> None:
+    """Its type is right."""
     assert not is_as_published(_with(PARTLY, path, wrong))
 
 
 @pytest.mark.parametrize("first", ["refused", "skipped"])
-def test_the_first_receipt_of_a_redelivery_is_of_an_import_that_counts(first: str) -> None:
-    """What registered nobody is judged again."""
+def test_the_first_receipt_of_a_redelivery_registered_users(first: str) -> None:
+    """A refused or skipped upload is judged again."""
     assert not is_as_published(_with(RECEIPTS["skipped"], ("first_receipt",), RECEIPTS[first]))
 
 
-def test_no_test_can_come_by_a_receipt_that_is_not_as_published(tmp_path: Path) -> None:
+def test_a_receipt_that_is_not_as_published_fails_its_test(tmp_path: Path) -> None:
     """Made in a test or found in a file, it fails that test."""
     desk = Desk()
     receipt = desk.load(desk.drop(MIXED))

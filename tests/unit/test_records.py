@@ -1,4 +1,4 @@
-"""From text to records: quoting, line numbers, limits, and memory that stays flat."""
+"""From text to records: quoting, line numbers, limits, and flat memory use."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ TINY = Limits(quoted_bytes=12, quoted_line_ends=3, record_bytes=40)
 
 delimiters = st.sampled_from(",;\t")
 piece_sizes = st.lists(st.integers(1, 3) | st.integers(1, 60), min_size=1, max_size=4)
-# Quotes and line ends are what it is about, so there are more of them than of anything else.
+# Quotes and line ends are more frequent than other characters, because the tests are about them.
 nasty_texts = st.lists(
     st.sampled_from(
         ('"', '"', '""', ',"', '",', '";', ",", ";", "\t", "\r", "\n", "\n", "\r\n", "a", "b c", "é", "👍")
@@ -33,7 +33,7 @@ nasty_texts = st.lists(
 
 
 def _cut(text: str, sizes: Iterable[int]) -> Iterator[str]:
-    """A text in pieces of these sizes, over and over."""
+    """Cut a text into pieces of these sizes, in turn."""
     at = 0
     for size in itertools.cycle(sizes):
         if at >= len(text):
@@ -61,7 +61,7 @@ def _read(text: str, delimiter: str = ",") -> list[Record]:
 
 
 def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int = BEGINNING_CHARACTERS) -> bool:
-    """Whether the records are the expected ones; of one too long, only the beginning is known."""
+    """Compare records with the expected ones; of a record that is too long, only the beginning is known."""
     return [
         (record.line, record.last_line, record.fault, record.text, () if record.fault else tuple(record.cells))
         for record in found
@@ -79,7 +79,7 @@ def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int
 
 @given(text=nasty_texts, delimiter=delimiters, sizes=piece_sizes)
 def test_records_are_those_of_the_contract(text: str, delimiter: str, sizes: list[int]) -> None:
-    """Cells, line numbers and faults, whatever the text, and in whatever pieces it comes."""
+    """Cells, line numbers and faults, in any text and in pieces of any size."""
     expected = read_records(text, delimiter)
 
     assert _agree(_batched(_cut(text, sizes), delimiter), expected)
@@ -99,10 +99,10 @@ def test_records_are_those_of_the_contract(text: str, delimiter: str, sizes: lis
     | st.just(TINY),
     characters=st.integers(1, 200),
 )
-def test_records_are_those_of_the_contract_where_the_limits_bite(
+def test_records_are_those_of_the_contract_at_the_limits(
     text: str, delimiter: str, sizes: list[int], limits: Limits, characters: int
 ) -> None:
-    """The same with limits so small that nearly every record meets them."""
+    """The limits are so small that nearly every record reaches them."""
     expected = read_records(text, delimiter, limits)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "MAX_QUOTED_BYTES", limits.quoted_bytes)
@@ -116,8 +116,8 @@ def test_records_are_those_of_the_contract_where_the_limits_bite(
     assert _agree(one_by_one, expected, 4)
 
 
-def test_a_record_may_hold_what_utf_8_cannot() -> None:
-    """There are encodings that give lone surrogates; a cell of it will be refused, and no other."""
+def test_a_record_may_hold_lone_surrogates() -> None:
+    """Some encodings decode to lone surrogates; only the cell that holds one is rejected, later."""
     long = "\ud800" * (300 * KIB)
     found = _read(f'\ud800,b\n"{long[: 20 * KIB]}",c\n{long},d\n')
 
@@ -127,10 +127,10 @@ def test_a_record_may_hold_what_utf_8_cannot() -> None:
 
 @pytest.mark.parametrize("length", range(36, 46))
 @pytest.mark.parametrize("end", ['"', ',"', '"\n"', ',"\n"', '""', '"a"b'])
-def test_a_quote_where_a_record_is_let_go_is_what_it_was(
+def test_a_quote_keeps_its_meaning_where_a_record_is_discarded(
     length: int, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Literal inside a cell, and the beginning of a quoted one after a delimiter."""
+    """Inside a cell it is literal; after a delimiter it opens a quoted cell."""
     text = f"{'x' * length}{end}\na,b\nc,d\n"
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", TINY.quoted_bytes)
     monkeypatch.setattr(records, "MAX_QUOTED_LINE_ENDS", TINY.quoted_line_ends)
@@ -146,12 +146,12 @@ def test_a_quote_where_a_record_is_let_go_is_what_it_was(
     line_end=st.sampled_from(("\n", "\r\n", "\r")),
     sizes=piece_sizes,
 )
-def test_what_python_writes_is_read_as_python_reads_it(
+def test_csv_written_by_python_is_read_as_python_reads_it(
     rows: list[list[str]], delimiter: str, line_end: str, sizes: list[int]
 ) -> None:
-    """With `csv.reader(strict=True)`; only that a blank line is a record of one empty cell here."""
+    """As with `csv.reader(strict=True)`, except that a blank line is a record of one empty cell."""
     text = io.StringIO(newline="")
-    # It quotes only the line ends that it writes itself, unless it quotes everything.
+    # The writer quotes only its own line end, unless it quotes everything.
     writer = csv.writer(
         text,
         delimiter=delimiter,
@@ -167,7 +167,7 @@ def test_what_python_writes_is_read_as_python_reads_it(
 
 
 @given(text=nasty_texts, delimiter=delimiters)
-def test_a_text_that_python_refuses_has_a_fault_and_no_other_has(text: str, delimiter: str) -> None:
+def test_only_text_that_python_refuses_has_a_fault(text: str, delimiter: str) -> None:
     """Within the limits, `malformed-quoting` is what `strict=True` raises for."""
     try:
         expected = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -180,8 +180,8 @@ def test_a_text_that_python_refuses_has_a_fault_and_no_other_has(text: str, deli
 
 
 @given(text=nasty_texts, delimiter=delimiters, sizes=piece_sizes)
-def test_to_peek_is_to_see_what_will_be_taken(text: str, delimiter: str, sizes: list[int]) -> None:
-    """As often as one likes, under other delimiters in between."""
+def test_peek_returns_the_record_that_take_returns(text: str, delimiter: str, sizes: list[int]) -> None:
+    """Any number of times, with other delimiters in between."""
     reader = RecordReader(_cut(text, sizes))
     while True:
         reader.peek(";")
@@ -198,8 +198,8 @@ def test_to_peek_is_to_see_what_will_be_taken(text: str, delimiter: str, sizes: 
     rest=st.sampled_from(("", "a,b", " \n", '"\n",\r')),
     sizes=piece_sizes,
 )
-def test_empty_lines_may_be_taken_at_once(ends: list[str], rest: str, sizes: list[int]) -> None:
-    """However they end, all of them; what follows is what it was."""
+def test_all_empty_lines_are_taken_at_once(ends: list[str], rest: str, sizes: list[int]) -> None:
+    """All of them, with any line ends; the rest of the text is unchanged."""
     text = "".join(ends) + rest
     expected = list(itertools.dropwhile(lambda record: record.text == "", read_records(text, ",")))
     reader = RecordReader(_cut(text, sizes))
@@ -229,19 +229,19 @@ def test_empty_lines_may_be_taken_at_once(ends: list[str], rest: str, sizes: lis
     ],
 )
 def test_quoting_is_that_of_rfc_4180(text: str, cells: list[list[str]]) -> None:
-    """With the liberties that Python's reader takes."""
+    """With the exceptions that Python's reader makes."""
     assert [record.cells for record in _read(text)] == cells
 
 
-def test_a_record_over_several_lines_gives_its_first_and_last() -> None:
-    """Physical lines, whichever way they end."""
+def test_a_record_over_several_lines_has_a_first_and_last_line() -> None:
+    """Physical lines, with any line end."""
     found = _read('h\n"a\r\nb\rc\nd",1\n"x",2\n')
 
     assert [(record.line, record.last_line) for record in found] == [(1, 1), (2, 5), (6, 6)]
 
 
-def test_text_after_a_closing_quote_costs_its_record_and_nothing_else() -> None:
-    """It ends where it would have ended: the line end inside its next quoted cell is no line end of its own."""
+def test_text_after_a_closing_quote_rejects_only_its_record() -> None:
+    """The record ends where it would have ended: a line end in its next quoted cell does not end it."""
     found = _read('"a"x,"b\nc",1\nd,e,2\n')
 
     assert [(record.line, record.last_line, record.fault) for record in found] == [
@@ -253,16 +253,16 @@ def test_text_after_a_closing_quote_costs_its_record_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("cell", ["a", '""', '"a""b"', '"a\nb"', 'a"b', '"a"b'], ids=ascii)
 @pytest.mark.parametrize("size", [7, 10 * MIB])
-def test_a_record_of_thousands_of_cells_is_read_like_any_other(cell: str, size: int) -> None:
-    """Of whatever kind they are, and an odd one among them."""
+def test_a_record_of_thousands_of_cells_is_read_correctly(cell: str, size: int) -> None:
+    """Cells of each kind, with one other cell among them."""
     for odd in ("b", '"b"c', 'b"c', f'"{"x" * 200}"', '"' + "\n" * 99 + '"', '"' + "\n" * 100 + '"'):
         text = ",".join([*[cell] * 1500, odd, *[cell] * 1500]) + "\nd,e\n"
 
         assert _agree(_batched(_cut(text, [size]), ","), read_records(text, ","))
 
 
-def test_a_quote_never_closed_costs_its_line_and_nothing_else() -> None:
-    """Reading goes on at the line after it."""
+def test_a_quote_that_is_never_closed_rejects_only_its_line() -> None:
+    """Reading continues on the next line."""
     found = _read('a,b,1\nc,"d,2\ne,f,3\n')
 
     assert [(record.line, record.last_line, record.fault) for record in found] == [
@@ -272,8 +272,8 @@ def test_a_quote_never_closed_costs_its_line_and_nothing_else() -> None:
     ]
 
 
-def test_a_runaway_quote_takes_the_lines_of_its_record_before_it_along() -> None:
-    """The record goes from its start to the end of the line on which the quote opened."""
+def test_a_runaway_quote_rejects_its_record_from_the_start() -> None:
+    """The record reaches from its start to the end of the line on which the quote opened."""
     found = _read('"a\nb","c,2\nd,3\n')
 
     assert [(record.line, record.last_line, record.text) for record in found[:1]] == [(1, 2, '"a\nb","c,2')]
@@ -289,7 +289,7 @@ def test_a_cell_runs_away_at_its_hundredth_line_end(
     line_ends: int,
     runs_away: bool,  # noqa: FBT001 - the verdict
 ) -> None:
-    """Still open there, it is taken for a quote that nobody meant."""
+    """A cell that is still open there has a runaway quote."""
     text = f'"{line_end * line_ends}",1{line_end}'
     found = _batched(_cut(text, [size]), ",")
 
@@ -314,7 +314,7 @@ def test_a_cell_runs_away_at_64_kib(inside: str, size: int) -> None:
 
 @pytest.mark.parametrize(("inside", "size"), [("x", 64 * KIB), ("x", 10 * MIB), ("é", 100_003), ("👍", 64 * KIB)])
 def test_a_record_of_more_than_1_mib_is_too_long(inside: str, size: int) -> None:
-    """Counted in UTF-8, to the byte; the next record is whole."""
+    """Counted in UTF-8, to the byte; the next record is complete."""
     fitting = inside * (MIB // len(inside.encode()))
     for line, too_long in ((fitting, False), (fitting + "x", True), (fitting + "x" * MIB, True)):
         found = _batched(_cut(f"{line}\na,2\n", [size]), ",")
@@ -325,8 +325,8 @@ def test_a_record_of_more_than_1_mib_is_too_long(inside: str, size: int) -> None
 
 
 def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, int]:
-    """How many records there were, and how many bytes were held at the most."""
-    _one_by_one(['"a"'], ",")  # patterns are made once, and kept
+    """Return the number of records, and the peak of memory in bytes."""
+    _one_by_one(['"a"'], ",")  # compile the cached patterns first
     tracemalloc.start()
     number = sum(len(batch) for batch in _batches(pieces, ",", characters))
     _, peak = tracemalloc.get_traced_memory()
@@ -343,8 +343,8 @@ def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, i
         pytest.param('"', "x", 64, id="a cell that never ends"),
     ],
 )
-def test_memory_is_flat_however_long_a_record_is(start: str, piece: str, mebibytes: int) -> None:
-    """It is given up at 1 MiB, and what follows is only looked at."""
+def test_memory_is_flat_in_a_record_of_any_length(start: str, piece: str, mebibytes: int) -> None:
+    """It is rejected at 1 MiB, and the rest is only scanned."""
     number, peak = _peak_of(itertools.chain([start], itertools.repeat(piece * 64 * KIB, mebibytes * 16)))
 
     assert number == 1
@@ -352,8 +352,8 @@ def test_memory_is_flat_however_long_a_record_is(start: str, piece: str, mebibyt
 
 
 @pytest.mark.parametrize("piece", ['"a"b,', '"a\n",', 'a"'], ids=ascii)
-def test_memory_is_flat_in_a_record_of_ever_more_quotes(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of which is looked at, so a lower limit makes do."""
+def test_memory_is_flat_in_a_record_of_many_quotes(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each quote is examined, so a lower limit keeps the test fast."""
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", 4 * KIB)
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
     number, peak = _peak_of(itertools.repeat(piece * (KIB // len(piece)), 48))
@@ -367,10 +367,8 @@ def test_memory_is_flat_in_a_record_of_ever_more_quotes(piece: str, monkeypatch:
     [("", "\n"), ('"', "\n"), ("", ",\n"), ("", "a,b,1\n"), ("", '"a"b,c,1\n'), ("", '"\n')],
     ids=ascii,
 )
-def test_memory_is_flat_however_many_records_there_are(
-    start: str, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Good, blank or bad, or after a quote that runs away: they come a few at a time."""
+def test_memory_is_flat_with_any_number_of_records(start: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good, blank or bad records, or records after a runaway quote: each batch is small."""
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
     pieces = itertools.chain([start], itertools.repeat(line * (KIB // len(line)), 24))
     number, peak = _peak_of(pieces, characters=KIB)
@@ -379,8 +377,8 @@ def test_memory_is_flat_however_many_records_there_are(
     assert peak < MIB
 
 
-def test_lines_are_looked_at_without_taking_them() -> None:
-    """As many as are asked for, but none with a quote, none without its end, and none that is too long."""
+def test_plain_lines_are_peeked_at_without_taking_them() -> None:
+    """The requested number, but no line with a quote, without its end, or over the limit."""
     reader = RecordReader(iter(['a,1\nb,2\r\nc,3\n"d",4\ne,5\nf,6']))
 
     assert reader.plain_lines(1) == "a,1\n"
