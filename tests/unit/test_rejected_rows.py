@@ -1,4 +1,4 @@
-"""The file of rejected rows: for reading in a spreadsheet, mending, and dropping back."""
+"""The rejected-rows file, for a person to read in a spreadsheet, correct and upload again."""
 
 import codecs
 import csv
@@ -49,7 +49,7 @@ def _file(
     verdict: Verdict = VERDICT,
     tried_before: Sequence[str] = (),
 ) -> tuple[str, bytes]:
-    """The name and the bytes of the file of these rows."""
+    """Return the name and the bytes of the file of these rows."""
     rejected = RejectedRows(io.BytesIO(), header, encoding, verdict, tried_before)
     for row in rows:
         rejected.add(row)
@@ -58,18 +58,18 @@ def _file(
 
 
 def _read(data: bytes, *, encoding: str = "utf-8", delimiter: str = ",") -> list[list[str]]:
-    """What Python reads from it, header included."""
+    """Read the file with Python's reader, including the header."""
     text = data.removeprefix(_MARKS.get(encoding, b"")).decode(encoding)
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
 def _unescaped(cell: str) -> str:
-    """What the contract does on the way back."""
+    """Restore a cell as a correction does."""
     return restored_text(cell, ",")
 
 
-def test_the_file_is_the_uploaders_own_with_four_columns_more() -> None:
-    """Labels and cells as they were, then the line, the reason, the import, and the record as it was written."""
+def test_the_file_has_the_uploaded_columns_and_four_more() -> None:
+    """Labels and cells as uploaded, then the line, the reason, the record as written, and the import."""
     _, data = _file([_refused(["Ann", " Chile", "thirty", "x, y"]), _refused(["a"], line=9, text='a,"b')])
 
     assert data == (
@@ -82,7 +82,7 @@ def test_the_file_is_the_uploaders_own_with_four_columns_more() -> None:
 
 @given(rows=st.lists(st.lists(cells, min_size=4, max_size=4), max_size=5))
 def test_a_whole_row_keeps_every_cell(rows: list[list[str]]) -> None:
-    """Whatever it holds: one quote taken away where a quote precedes a formula gives back the original."""
+    """Any cell: without the quote that precedes a formula, it is the original."""
     _, data = _file([_refused(row) for row in rows])
     found = _read(data)[1:]
 
@@ -91,8 +91,8 @@ def test_a_whole_row_keeps_every_cell(rows: list[list[str]]) -> None:
 
 
 @given(cell=cells)
-def test_no_cell_runs_in_a_spreadsheet(cell: str) -> None:
-    """None begins as a formula, whatever column it stands in, and nothing else is changed."""
+def test_no_cell_is_a_formula_in_a_spreadsheet(cell: str) -> None:
+    """No cell begins as a formula, in any column, and nothing else is changed."""
     header = attrs.evolve(HEADER, labels=("Name", " country", "AGE", cell))
     _, data = _file([_refused(["Ann", "Chile", "30", cell]), _refused([], text=cell)], header=header)
     found = _read(data)
@@ -121,8 +121,8 @@ def test_no_cell_runs_in_a_spreadsheet(cell: str) -> None:
         ("", ""),
     ],
 )
-def test_a_cell_that_would_run_gets_a_quote_before_it(cell: str, written: str) -> None:
-    """One more than it has."""
+def test_a_cell_that_would_be_a_formula_gets_a_quote(cell: str, written: str) -> None:
+    """In addition to the quotes that it has."""
     _, data = _file([_refused([cell, "", "", ""])])
 
     assert _read(data)[1][0] == written
@@ -136,7 +136,7 @@ def test_the_file_has_the_dialect_of_the_upload(
     says: bool,  # noqa: FBT001 - what varies
     delimiter: str,
 ) -> None:
-    """Its delimiter, encoding, mark, and the line that says the delimiter; UTF-8 always has a mark, for Excel."""
+    """Its delimiter, encoding, BOM and `sep=` line; UTF-8 always has a BOM, for Excel."""
     header = attrs.evolve(HEADER, delimiter=delimiter, separator_line=says)
     row = ["山田", f"a{delimiter}b", "é" if encoding != "cp932" else "e", ""]
     _, data = _file([_refused(row)], header=header, encoding=encoding)
@@ -161,8 +161,8 @@ def test_the_file_has_the_dialect_of_the_upload(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "iso2022_jp", "utf-7", "cp500"])
-def test_any_encoding_that_an_upload_was_read_in_can_be_written(encoding: str) -> None:
-    """With one mark at the beginning if that is its way, and none between the rows."""
+def test_the_file_can_be_in_every_encoding_of_an_upload(encoding: str) -> None:
+    """With one BOM at the beginning if the encoding has one, and none between the rows."""
     rows = [["Ann", "Chile", "x", ""], ["Bob", "Kenya", "y", ""]]
     _, data = _file([_refused(row) for row in rows], encoding=encoding)
     text = data.decode(encoding)
@@ -175,10 +175,8 @@ def test_any_encoding_that_an_upload_was_read_in_can_be_written(encoding: str) -
     ("name", "encoding", "tried_before"),
     [("Ann", "cp932", "utf-8"), ("山", "cp932", "utf-8"), ("é", "cp1252", "utf-8"), ("", "cp1252", "cp932")],
 )
-def test_rows_that_are_no_other_text_before_stay_in_the_encoding_of_the_upload(
-    name: str, encoding: str, tried_before: str
-) -> None:
-    """Without a mark: in the encodings that are tried before they are the same text, or none."""
+def test_unambiguous_rows_keep_the_encoding_of_the_upload(name: str, encoding: str, tried_before: str) -> None:
+    """Without a BOM: in the encodings tried before, the rows are the same text or invalid."""
     _, data = _file([_refused([name, "Chile", "x", ""])], encoding=encoding, tried_before=[tried_before])
 
     assert data.startswith(b"Name")
@@ -189,16 +187,16 @@ def test_rows_that_are_no_other_text_before_stay_in_the_encoding_of_the_upload(
     ("name", "encoding", "tried_before"),
     [("ﾆｼ", "cp932", "utf-8"), ("Ã©", "cp1252", "utf-8"), ("éa", "cp1252", "cp932")],
 )
-def test_rows_that_may_be_another_text_before_go_out_in_utf_8(name: str, encoding: str, tried_before: str) -> None:
-    """With its mark, which leaves no doubt."""
+def test_ambiguous_rows_are_written_in_utf_8(name: str, encoding: str, tried_before: str) -> None:
+    """With a BOM, which decides the encoding."""
     _, data = _file([_refused([name, "Chile", "x", ""])], encoding=encoding, tried_before=[tried_before])
 
     assert data.startswith(codecs.BOM_UTF8)
     assert _read(data)[1][:4] == [name, "Chile", "x", ""]
 
 
-def test_a_delimiter_may_be_half_a_character_of_an_encoding_tried_before() -> None:
-    """Only one that the upload says itself: in cp932, é and the bar behind it are one."""
+def test_a_delimiter_may_make_rows_ambiguous() -> None:
+    """In cp932, é and the bar after it are one character; only a `sep=` line allows a bar."""
     header = attrs.evolve(HEADER, delimiter="|", separator_line=True)
     _, data = _file(
         [_refused(["René", "Chile", "x", ""])], header=header, encoding="cp1252", tried_before=["cp932"]
@@ -209,8 +207,8 @@ def test_a_delimiter_may_be_half_a_character_of_an_encoding_tried_before() -> No
 
 
 @given(row=st.lists(cells, max_size=6).filter(lambda row: len(row) != 4), text=cells)
-def test_a_row_of_another_number_of_cells_stands_with_its_raw_text(row: list[str], text: str) -> None:
-    """And with empty cells, to be filled."""
+def test_a_row_with_missing_or_extra_cells_has_its_raw_text(row: list[str], text: str) -> None:
+    """Its cells are empty, for the uploader to fill."""
     _, data = _file([_refused(row, text=text)])
     found = _read(data)[1]
 
@@ -219,8 +217,8 @@ def test_a_row_of_another_number_of_cells_stands_with_its_raw_text(row: list[str
 
 
 @pytest.mark.parametrize("fault", [Code.MALFORMED_QUOTING, Code.RECORD_TOO_LONG])
-def test_a_row_that_could_not_be_split_stands_with_its_raw_text(fault: Code) -> None:
-    """Whatever its reader put into the cells."""
+def test_a_row_that_could_not_be_split_has_its_raw_text(fault: Code) -> None:
+    """Its cells are empty, for any cells that the reader found."""
     _, data = _file([_refused(["a", "b", "c", "d"], text='"a"b,"c', fault=fault)])
     found = _read(data)[1]
 
@@ -229,8 +227,8 @@ def test_a_row_that_could_not_be_split_stands_with_its_raw_text(fault: Code) -> 
 
 
 @pytest.mark.parametrize("character", ["x", '"', "é", "山", "👍"])
-def test_raw_text_is_cut_before_64_kib_and_says_so(character: str) -> None:
-    """Counted as it is written, in UTF-8 and with quotes doubled, and never inside a character."""
+def test_raw_text_is_cut_before_64_kib_and_marked(character: str) -> None:
+    """Counted as written, in UTF-8 and with doubled quotes, and never inside a character."""
     octets = len(character.replace('"', '""').encode())
     fitting = character * (MAX_RAW_BYTES // octets)
     _, data = _file([_refused([], text=fitting), _refused([], text=fitting + character)])
@@ -242,22 +240,22 @@ def test_raw_text_is_cut_before_64_kib_and_says_so(character: str) -> None:
     assert cut == fitting + CUT_MARK
 
 
-def test_a_record_too_long_to_be_held_is_marked_as_cut() -> None:
-    """For only its beginning is known."""
+def test_a_record_that_is_too_long_is_marked_as_cut() -> None:
+    """Only its beginning is known."""
     _, data = _file([_refused([], text="x" * BEGINNING_CHARACTERS, fault=Code.RECORD_TOO_LONG)])
 
     assert _read(data)[1][6] == "x" * MAX_RAW_BYTES + CUT_MARK
 
 
-def test_raw_text_may_hold_what_utf_8_cannot() -> None:
-    """There are encodings that give lone surrogates, and their rows must be told of as well."""
+def test_raw_text_may_hold_lone_surrogates() -> None:
+    """Some encodings decode to lone surrogates, and their rows must be reported too."""
     _, data = _file([_refused([], text="\ud800,x")], encoding="utf-7")
 
     assert "\ud800,x" in data.decode("utf-7") or r"\ud800,x" in data.decode("utf-7")
 
 
-def test_the_reason_is_ascii_and_gives_every_fault() -> None:
-    """So that a spreadsheet shows it whatever it takes the encoding for."""
+def test_the_reason_is_ascii_and_has_every_fault() -> None:
+    """So a spreadsheet shows it correctly in any encoding that it assumes."""
     row = RejectedRow(
         Record(2, 3, "raw", ["é", "山", "x", ""]),
         Rejection(
@@ -269,15 +267,15 @@ def test_the_reason_is_ascii_and_gives_every_fault() -> None:
     assert _read(data)[1][5] == r"[type-error] age is '\xe9' [blank-cell] name is blank"
 
 
-def test_rows_of_a_check_carry_an_import_that_no_ledger_has() -> None:
+def test_rows_of_a_check_name_an_import_that_no_ledger_has() -> None:
     _, data = _file([_refused(["a", "b", "c", "d"])], verdict=NO_VERDICT)
 
     assert _read(data)[1][7].startswith("i0-2-")
 
 
 @given(one=st.lists(cells, min_size=4, max_size=4), other=st.lists(cells, min_size=4, max_size=4))
-def test_the_name_carries_the_hash_of_the_file(one: list[str], other: list[str]) -> None:
-    """Equal files have equal names, and others have others."""
+def test_the_name_contains_the_hash_of_the_file(one: list[str], other: list[str]) -> None:
+    """Equal files have equal names, and different files have different names."""
     first, data = _file([_refused(one)])
     second, _ = _file([_refused(other)])
 

@@ -1,4 +1,4 @@
-"""Whatever an announcement comes wrapped in, the same objects are found in it, and nothing else."""
+"""Every envelope of an event gives the same objects, and no others."""
 
 import json
 from collections.abc import Callable
@@ -42,22 +42,22 @@ ENVELOPES: list[Callable[[str], Event]] = [
 
 
 @given(key=keys, wrap=st.sampled_from(ENVELOPES))
-def test_every_key_comes_out_of_every_envelope_as_it_was(key: str, wrap: Callable[[str], Event]) -> None:
-    """Decoded once where it was encoded, and not at all where it was not."""
+def test_every_key_is_read_from_every_envelope(key: str, wrap: Callable[[str], Event]) -> None:
+    """Decoded once if it was encoded, otherwise not at all."""
     assert created_objects(wrap(key)) == [ObjectReference(bucket="inbox", key=key, etag='"e1"')]
 
 
 @pytest.mark.parametrize("wrap", ENVELOPES)
 @pytest.mark.parametrize("key", ["a+b.csv", "a%2Bb.csv", "a b.csv", "100%.csv", "%252F.csv", "é/山田 太郎.csv"])
-def test_keys_that_have_been_decoded_twice_before(wrap: Callable[[str], Event], key: str) -> None:
-    """By others: each of these is another object then, or none."""
+def test_keys_are_not_decoded_twice(wrap: Callable[[str], Event], key: str) -> None:
+    """Decoded twice, as other programs did, each of these names another object, or none."""
     [reference] = created_objects(wrap(key))
 
     assert reference.key == key
 
 
 @given(keys=st.lists(st.lists(keys, max_size=3), max_size=3))
-def test_every_record_of_every_message_counts(keys: list[list[str]]) -> None:
+def test_every_record_of_every_message_is_read(keys: list[list[str]]) -> None:
     """In their order."""
     event = in_sqs(*({"Records": [s3_record(quote_plus(key)) for key in message]} for message in keys))
 
@@ -65,7 +65,7 @@ def test_every_record_of_every_message_counts(keys: list[list[str]]) -> None:
 
 
 def test_text_is_read_as_json() -> None:
-    """The body of a message, for whoever has it alone."""
+    """A caller may have only the body of a message."""
     assert created_objects(json.dumps(by_s3("a b"))) == created_objects(by_s3("a b"))
 
 
@@ -83,10 +83,8 @@ def test_text_is_read_as_json() -> None:
         ({"eTag": None}, None, None),
     ],
 )
-def test_the_very_state_that_was_announced_is_wanted(
-    described: Event, version: str | None, etag: str | None
-) -> None:
-    """By its version, or where there is none by its ETag, in the quotes that the event leaves out."""
+def test_a_reference_names_the_announced_state(described: Event, version: str | None, etag: str | None) -> None:
+    """By its version, or else by its ETag, in the quotes that the event omits."""
     event = {"Records": [s3_record("a", **described)]}
 
     assert created_objects(event) == [ObjectReference(bucket="inbox", key="a", version=version, etag=etag)]
@@ -103,10 +101,8 @@ def test_eventbridge_has_another_name_for_the_version() -> None:
     ("sequencer", "understood"),
     [("0C0F6F405D6ED209E1", "0C0F6F405D6ED209E1"), ("Happy Sequencer", None), ("", None), (None, None), (1, None)],
 )
-def test_the_order_of_what_happened_to_a_key_is_told_by_its_sequencer(
-    sequencer: object, understood: str | None
-) -> None:
-    """Where it is a number in hexadecimal digits."""
+def test_a_valid_sequencer_is_read(sequencer: object, understood: str | None) -> None:
+    """If it is a hexadecimal number."""
     by_s3_itself = {"Records": [s3_record("a", versionId="v1", sequencer=sequencer)]}
 
     for event in (by_s3_itself, by_eventbridge("a", **{"version-id": "v1"}, sequencer=sequencer)):
@@ -114,8 +110,8 @@ def test_the_order_of_what_happened_to_a_key_is_told_by_its_sequencer(
 
 
 @pytest.mark.parametrize("described", [{}, {"versionId": "null"}, {"eTag": None}])
-def test_no_sequencer_is_taken_for_that_of_a_state_that_others_replace(described: Event) -> None:
-    """By the time that it is read, it may be one with the same content that came later."""
+def test_a_state_that_may_be_replaced_has_no_sequencer(described: Event) -> None:
+    """The object that is read may be a later one with the same content."""
     [found] = created_objects({"Records": [s3_record("a", sequencer="0A", **described)]})
 
     assert found.sequencer is None
@@ -126,10 +122,10 @@ def test_no_sequencer_is_taken_for_that_of_a_state_that_others_replace(described
     state=st.sampled_from([("v1", None), (None, '"e1"'), ("null", '"e1"')]),
     wrap=st.sampled_from([json.loads, lambda text: in_sqs(json.loads(text))]),
 )
-def test_what_is_announced_by_ourselves_is_found_as_what_s3_announces(
+def test_rollcalls_own_announcements_are_read_like_those_of_s3(
     key: str, state: tuple[str | None, str | None], wrap: Callable[[str], Event]
 ) -> None:
-    """The very version, whatever its key."""
+    """The announced version, for any key."""
     reference = ObjectReference(bucket="inbox", key=key, version=state[0], etag=state[1])
     upload = Upload(bucket="inbox", key=key, version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -163,8 +159,8 @@ def test_what_is_announced_by_ourselves_is_found_as_what_s3_announces(
         ),
     ],
 )
-def test_events_as_they_come(file: str, reference: ObjectReference) -> None:
-    """With all that AWS puts into them besides."""
+def test_events_from_the_documentation_of_aws_are_read(file: str, reference: ObjectReference) -> None:
+    """With all the other fields that AWS includes."""
     assert created_objects(json.loads((EVENTS / file).read_text())) == [reference]
 
 
@@ -197,13 +193,12 @@ LEFT_ALONE: list[Event] = [
 
 @pytest.mark.parametrize("event", LEFT_ALONE)
 @pytest.mark.parametrize("wrap", [dict, in_sqs, lambda event: in_sqs(in_sns(event))])
-def test_what_creates_no_upload_is_left_alone(event: Event, wrap: Callable[[Event], Event]) -> None:
-    """However it comes; it is no error."""
+def test_an_event_that_creates_no_object_is_ignored(event: Event, wrap: Callable[[Event], Event]) -> None:
+    """In any envelope, and without an error."""
     assert created_objects(wrap(event)) == []
 
 
-def test_what_creates_no_upload_does_not_hide_what_does() -> None:
-    """Beside it."""
+def test_ignored_events_do_not_hide_created_objects() -> None:
     event = in_sqs(
         *LEFT_ALONE, by_s3("a"), {"Records": [s3_record("x", name="ObjectRemoved:Delete"), s3_record("b")]}
     )
@@ -211,8 +206,8 @@ def test_what_creates_no_upload_does_not_hide_what_does() -> None:
     assert [found.key for found in created_objects(event)] == ["a", "b"]
 
 
-def test_an_object_with_something_in_it_is_an_upload_even_if_it_is_called_like_a_folder() -> None:
-    """Only an empty one stands for a folder."""
+def test_an_object_named_like_a_folder_with_content_is_an_upload() -> None:
+    """Only an empty object stands for a folder."""
     [reference] = created_objects({"Records": [s3_record("folder/", size=1)]})
 
     assert reference.key == "folder/"
@@ -248,8 +243,8 @@ CANARY = "Taro Canary"
         ({"Records": [s3_record("Canary%FF")]}, "Records[0].s3.object.key is not in UTF-8"),
     ],
 )
-def test_anything_else_is_refused_by_its_place_and_not_shown(event: object, where: str) -> None:
-    """Whoever wrote it may have written a user into it."""
+def test_another_event_is_refused_by_place_and_not_shown(event: object, where: str) -> None:
+    """It may contain a person's data."""
     with pytest.raises(UnknownEventError) as error:
         created_objects(event)
 
@@ -258,7 +253,7 @@ def test_anything_else_is_refused_by_its_place_and_not_shown(event: object, wher
     assert (error.value.__cause__, error.value.__context__) == (None, None)
 
 
-def test_a_notification_that_s3_did_not_write_is_refused() -> None:
-    """As it comes from AWS."""
+def test_a_notification_of_another_service_is_refused() -> None:
+    """In the envelope of AWS."""
     with pytest.raises(UnknownEventError, match=r"Records\[0\]\.body\.Message is neither"):
         created_objects(json.loads((EVENTS / "snsSqsEvent.json").read_text()))

@@ -1,4 +1,4 @@
-"""From records to users: every row is judged, and none is lost."""
+"""From records to users: every row is judged, and no row is lost."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ batches = st.lists(st.tuples(row_cells, faults, st.integers(0, 2)), max_size=8).
 
 
 def _screened(records: Sequence[Record], header: Header = HEADER) -> Screened:
-    """What becomes of records, judged one by one."""
+    """Judge records one by one."""
     screening = Screening(header)
     for record in records:
         screening.judge(record)
@@ -45,14 +45,14 @@ def _screened(records: Sequence[Record], header: Header = HEADER) -> Screened:
 
 
 def _users_of(result: Screened) -> list[User]:
-    """What the table will read from a block."""
+    """Parse a block as the table will read it."""
     text = io.StringIO(result.accepted.csv.decode(), newline="")
     parsed = [User.parse(cells) for cells in csv.reader(text, strict=True)]
     return [user for user in parsed if isinstance(user, User)]
 
 
 def _expected(record: Record) -> tuple[str | int | Code, ...] | None:
-    """What becomes of a record: its values and codes, the one code of its fault, or None if it is blank."""
+    """Return the values and codes of a record, the code of its fault, or None for a blank row."""
     if record.fault:
         return (record.fault,)
     if all(map(is_blank, record.cells)):
@@ -64,7 +64,7 @@ def _expected(record: Record) -> tuple[str | int | Code, ...] | None:
 
 @given(records=batches)
 def test_every_record_is_accepted_rejected_or_blank(records: list[Record]) -> None:
-    """As the contract says of it, in the order of the file, with its line."""
+    """As the contract says, in the order of the file, with its line."""
     result = _screened(records)
     verdicts = {record.line: _expected(record) for record in records}
     judged = {line: verdict for line, verdict in verdicts.items() if verdict}
@@ -85,7 +85,7 @@ def test_every_record_is_accepted_rejected_or_blank(records: list[Record]) -> No
 
 @given(batch=st.lists(users(), max_size=8))
 def test_a_block_holds_the_users_as_csv(batch: list[User]) -> None:
-    """RFC 4180 in UTF-8, in the order of the columns, each row ended by a line feed."""
+    """RFC 4180 in UTF-8, in the order of the columns, with a line feed after each row."""
     records = [
         Record(line, line, "", [str(user.age), "", user.name, user.country]) for line, user in enumerate(batch, 2)
     ]
@@ -103,8 +103,8 @@ def _messages(cells: Sequence[str], fault: Code | None = None) -> list[str]:
     return [fault.message for row in result.rejected for fault in row.rejection.faults]
 
 
-def test_a_row_with_another_number_of_cells_says_how_many_it_has() -> None:
-    """And what to do about it; no cell of it is judged, for none may be where it belongs."""
+def test_a_row_with_missing_or_extra_cells_says_how_many() -> None:
+    """And how to correct it; no cell is judged, because cells may be in the wrong column."""
     assert _messages(["30"]) == ["the row has 1 cell where the header has 4; add what is missing"]
     assert _messages(["30", "", ""]) == ["the row has 3 cells where the header has 4; add what is missing"]
     assert _messages(["x"] * 1005) == [
@@ -113,7 +113,7 @@ def test_a_row_with_another_number_of_cells_says_how_many_it_has() -> None:
 
 
 def test_a_row_that_could_not_be_split_says_why() -> None:
-    """With an example of how to write it."""
+    """With an example of correct quoting."""
     (message,) = _messages([], Code.MALFORMED_QUOTING)
 
     assert message == (
@@ -126,12 +126,11 @@ def test_a_row_that_could_not_be_split_says_why() -> None:
 
 
 def test_ignored_cells_are_not_judged() -> None:
-    """Whatever they hold."""
     assert _messages(["30", "\0" * 500, "Ann", "Chile"]) == []
 
 
-def test_a_row_of_blank_cells_is_passed_over_whatever_their_number() -> None:
-    """Like a blank line; one with anything visible, even in a column that is ignored, is a row."""
+def test_a_row_of_any_number_of_blank_cells_is_skipped() -> None:
+    """Like a blank line; a row with a visible character, even in an ignored column, is judged."""
     blank = [["", "", "", ""], [""], [" ", "\u200b"], [""] * 9]
     result = _screened([Record(line, line, "", cells) for line, cells in enumerate(blank, 2)])
 
@@ -140,8 +139,8 @@ def test_a_row_of_blank_cells_is_passed_over_whatever_their_number() -> None:
 
 
 @given(records=batches, size=st.integers(1, 5))
-def test_it_does_not_matter_how_records_are_batched(records: list[Record], size: int) -> None:
-    """Each is judged by itself."""
+def test_batches_of_any_size_give_the_same_result(records: list[Record], size: int) -> None:
+    """Each record is judged by itself."""
     whole = _screened(records)
     parts = [_screened(records[at : at + size]) for at in range(0, len(records), size)]
 
@@ -151,8 +150,8 @@ def test_it_does_not_matter_how_records_are_batched(records: list[Record], size:
     assert sum(part.blank for part in parts) == whole.blank
 
 
-def test_a_batch_holds_few_rows_however_short_they_are() -> None:
-    """What is made of a row, with the reason why it is refused, is many times as long as a row of one letter."""
+def test_a_batch_of_very_short_rows_holds_few_rows() -> None:
+    """A rejected row with its reason takes many times the memory of a row of one letter."""
     batches = list(screen(RecordReader(iter(["a\n" * 100_000])), HEADER))
 
     assert sum(batch.read for batch in batches) == 100_000
@@ -160,8 +159,8 @@ def test_a_batch_holds_few_rows_however_short_they_are() -> None:
 
 
 @given(batch=st.lists(users(), max_size=5))
-def test_what_is_accepted_is_accepted_again(batch: list[User]) -> None:
-    """A block read as an upload of its own gives the same block."""
+def test_accepted_rows_are_accepted_again(batch: list[User]) -> None:
+    """A block that is read as an upload gives the same block."""
     header = Header(delimiter=",", labels=COLUMNS, positions=(0, 1, 2))
     records = [
         Record(line, line, "", [str(value) for value in user.values()]) for line, user in enumerate(batch, 1)

@@ -1,4 +1,4 @@
-"""The environment, read once: what may be set, and what is said of anything else."""
+"""The environment, read once: allowed values, and the messages about other values."""
 
 import re
 from datetime import timedelta
@@ -18,8 +18,8 @@ SECRETS = (
 _NAMES = [field.name for field in attrs.fields(Settings)]
 
 
-def test_everything_has_a_default() -> None:
-    """On a machine nothing needs to be set."""
+def test_every_setting_has_a_default() -> None:
+    """A machine needs no setting."""
     settings = read_settings({})
 
     assert settings.uploads is None
@@ -78,7 +78,7 @@ def test_everything_has_a_default() -> None:
     ],
 )
 def test_a_setting_is_read(name: str, text: str, value: object) -> None:
-    """From the environment, under its name with the prefix."""
+    """From the environment, by its name with the prefix."""
     settings = read_settings({f"ROLLCALL_{name}": text})
 
     assert getattr(settings, name.lower()) == value
@@ -167,8 +167,8 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
-    """So that whoever set it can mend it without reading the code."""
+def test_a_wrong_value_is_refused_with_the_allowed_values(name: str, text: str, allowed: str) -> None:
+    """So an operator can correct it without reading the code."""
     with pytest.raises(SettingError) as error:
         read_settings({f"ROLLCALL_{name}": text})
 
@@ -178,8 +178,8 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(name: str, t
 
 
 @pytest.mark.parametrize("text", ["mysql://u:S3CRET@h/d", "S3CRET", "host=h password=S3CRET", "postgresql:S3CRET"])
-def test_a_wrong_database_is_refused_without_being_shown(text: str) -> None:
-    """It may hold a password."""
+def test_a_wrong_database_url_is_refused_and_not_shown(text: str) -> None:
+    """It may contain a password."""
     with pytest.raises(SettingError, match=r"^ROLLCALL_DATABASE_URL is .*; give postgresql://\.\.\. .*") as error:
         read_settings({"ROLLCALL_DATABASE_URL": text})
 
@@ -188,8 +188,8 @@ def test_a_wrong_database_is_refused_without_being_shown(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ROLLCALL_MAX_REJECT", "ROLLCALL_", "ROLLCALL_POLICY", "ROLLCALL_uploads"])
-def test_a_name_that_no_setting_has_is_refused(name: str) -> None:
-    """A misspelt setting must not be taken for one that is not set."""
+def test_an_unknown_setting_is_refused(name: str) -> None:
+    """A misspelt setting must not count as unset."""
     with pytest.raises(SettingError, match=re.escape(name)) as error:
         read_settings({name: "10"})
 
@@ -207,19 +207,18 @@ def test_the_value_of_an_unknown_name_is_not_shown() -> None:
 
 @pytest.mark.parametrize("name", _NAMES)
 def test_an_empty_value_counts_as_not_set(name: str) -> None:
-    """As everywhere in the shell."""
+    """As in the shell."""
     assert read_settings({f"ROLLCALL_{name.upper()}": ""}) == read_settings({})
 
 
-def test_names_without_the_prefix_are_left_alone() -> None:
-    """The environment is full of them."""
+def test_names_without_the_prefix_are_ignored() -> None:
+    """The environment has many other variables."""
     assert read_settings({"UPLOADS": "x", "rollcall_uploads": "x", "MY_ROLLCALL_UPLOADS": "x"}) == read_settings(
         {}
     )
 
 
-def test_the_policy_is_what_of_the_settings_decides_about_imports() -> None:
-    """All of it."""
+def test_the_policy_is_read_from_the_settings() -> None:
     settings = read_settings(
         {
             "ROLLCALL_MAX_REJECTED": "5%",
@@ -233,8 +232,8 @@ def test_the_policy_is_what_of_the_settings_decides_about_imports() -> None:
     )
 
 
-def test_everything_of_the_policy_can_be_set() -> None:
-    """A field of the policy that no setting reaches would be ignored in silence."""
+def test_every_field_of_the_policy_has_a_setting() -> None:
+    """A field of the policy without a setting would silently keep its default."""
     values = {"max_rejected": "1", "unique_by": "name", "on_duplicate": "update", "on_repeat": "import"}
     values |= {"on_new_version": "import"}
     policy = read_settings({f"ROLLCALL_{name.upper()}": value for name, value in values.items()}).policy
@@ -244,7 +243,6 @@ def test_everything_of_the_policy_can_be_set() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Read once, and the same for all that follows."""
     settings = read_settings({})
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        settings.max_csv_bytes = 1  # type: ignore[misc]  # which is what it is about
+        settings.max_csv_bytes = 1  # type: ignore[misc]  # freezing is what this tests

@@ -1,4 +1,4 @@
-"""The shortcuts through the screen save time and change nothing: whole imports into memory."""
+"""The screen's fast path saves time and changes nothing: whole imports into memory."""
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,8 @@ from shortcuts import EVERY_TRAP, FIRST, POLICIES, WHOLE, anything, every_trap, 
 
 
 @pytest.mark.parametrize(("header", "end", "policy"), EVERY_TRAP)
-def test_a_trap_in_a_row_that_is_clean_otherwise_changes_nothing(header: str, end: str, policy: Policy) -> None:
-    """Nor in the rows around it."""
+def test_a_trap_in_a_clean_row_changes_nothing(header: str, end: str, policy: Policy) -> None:
+    """Nor the rows around it."""
     require_the_same(every_trap(header, end), policy)
 
 
@@ -21,15 +21,15 @@ def test_a_trap_in_a_row_that_is_clean_otherwise_changes_nothing(header: str, en
     piece_bytes=st.sampled_from([1, 3, 100, 10_000]),
     batch=st.sampled_from([1, 50, 10_000]),
 )
-def test_with_shortcuts_or_without_an_import_comes_to_the_same(
+def test_an_import_with_and_without_the_fast_path_is_the_same(
     data: bytes, policy: Policy, piece_bytes: int, batch: int
 ) -> None:
-    """Receipts, rejected rows to the byte, and users, in whatever pieces the file comes."""
+    """Receipts, rejected rows to the byte, and users, for pieces of any size."""
     require_the_same(data, policy, piece_bytes=piece_bytes, batch=batch)
 
 
 def require_the_same(data: bytes, policy: Policy, *, piece_bytes: int = WHOLE, batch: int = WHOLE) -> None:
-    """Import into an empty memory, twice."""
+    """Import into an empty memory with and without the fast path, and compare."""
     uploads = [FIRST, data]
     with without_shortcuts():
         precise = what_comes_of(

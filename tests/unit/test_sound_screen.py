@@ -1,4 +1,4 @@
-"""The fast way and the precise way give the same, whatever the file."""
+"""The fast path and the precise path of the screen give the same result for any file."""
 
 import csv
 import inspect
@@ -24,10 +24,10 @@ from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
 from shortcuts import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_shortcuts
 
-# What a pattern that is a little too lax would let through.
+# Text that a slightly too lax pattern would accept.
 TRAPS = (*BARE_TRAPS, "\r", "\n", "\r\n")
 
-# What stands around a cell that is padded or quoted, rightly or not.
+# Padding and quotes around a cell, valid or not.
 WRAPPINGS = ('"{}"', " {} ", "\t{}", ' "{}"', '"{}" ', '" {} "', '"{}"x', '"{}', '{}"', '""{}""', "{}\u00a0")
 
 bare_cells = st.lists(st.sampled_from([*TRAPS, "a", "B", "7", " ", "_"]), max_size=4).map("".join)
@@ -39,7 +39,7 @@ line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
 
 @attrs.frozen
 class Judged:
-    """All that comes of an upload behind its header."""
+    """Result of screening the rows of an upload."""
 
     rows: list[list[str]]
     lines: list[int]
@@ -49,7 +49,7 @@ class Judged:
 
 
 def judged(pieces: Iterable[str], turned_down: Iterable[int] = ()) -> Judged | None:
-    """Screen an upload, of which some lines are turned down; None if its header is not understood."""
+    """Screen an upload in which some lines are rejected as duplicates; return None if its header has a fault."""
     reader = RecordReader(iter(pieces))
     header = read_header(reader)
     if not isinstance(header, Header):
@@ -72,7 +72,7 @@ def judged(pieces: Iterable[str], turned_down: Iterable[int] = ()) -> Judged | N
 
 @st.composite
 def uploads(draw: st.DrawFn) -> str:
-    """Files that are nearly clean, under every header that the fast way takes."""
+    """Files that are nearly clean, under every header that the fast path accepts."""
     labels = draw(st.permutations([*COLUMNS, *draw(st.lists(st.sampled_from(["id", "note"]), max_size=2))]))
     delimiter = draw(st.sampled_from([",", ";", "\t", "|", " ", "^", "-"]))
     end = draw(line_ends)
@@ -90,7 +90,7 @@ def uploads(draw: st.DrawFn) -> str:
 
 
 def one_trap_each() -> Iterable[str]:
-    """Yield files of one row that is clean but for one trap in its name, or for its age."""
+    """Yield files with one row that is clean except for one trap in its name, or for its age."""
     for trap in TRAPS:
         for bare in (trap, f"{trap}a", f"a{trap}", f"a{trap}a"):
             for name in (bare, f'"{bare}"', f" {bare} "):
@@ -109,14 +109,14 @@ def one_trap_each() -> Iterable[str]:
 
 
 @pytest.mark.parametrize("text", list(one_trap_each()))
-def test_one_trap_alone_is_not_taken_for_clean(text: str) -> None:
-    """However clean the rest of the row is."""
+def test_a_single_trap_is_not_taken_for_clean(text: str) -> None:
+    """In a row that is otherwise clean."""
     assert_sound(text)
 
 
 @given(text=uploads(), size=st.sampled_from([1, 3, 1000]), turned_down=st.sets(st.integers(2, 9), max_size=4))
-def test_screened_or_not_a_file_gives_the_same(text: str, size: int, turned_down: set[int]) -> None:
-    """Rows, lines, rejections and blank rows, wherever the text is cut and whichever lines are turned down."""
+def test_the_fast_path_and_the_precise_path_agree(text: str, size: int, turned_down: set[int]) -> None:
+    """Rows, lines, rejections and blank rows, for pieces of any size and any lines rejected as duplicates."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
     with without_shortcuts():
@@ -126,13 +126,13 @@ def test_screened_or_not_a_file_gives_the_same(text: str, size: int, turned_down
 
 
 @given(text=uploads())
-def test_what_is_taken_for_clean_parses_to_itself(text: str) -> None:
-    """Every cell that the pattern lets through is the value that `User` makes of it."""
+def test_a_clean_cell_parses_to_itself(text: str) -> None:
+    """Every cell that the pattern accepts is the value that `User` parses from it."""
     assert_sound(text)
 
 
 def clean_runs(text: str) -> Iterable[tuple[Header, str, str]]:
-    """Yield each kind of clean run that an upload begins with, as it stands there and as it goes on."""
+    """Yield each kind of clean run at the beginning of an upload, as uploaded and as passed on."""
     header = read_header(RecordReader(iter([text])))
     if not isinstance(header, Header):
         return
@@ -144,7 +144,7 @@ def clean_runs(text: str) -> Iterable[tuple[Header, str, str]]:
 
 
 def _lines(text: str, first: int, end: int) -> str:
-    """Give the lines from one on and before another, as they stand in a text."""
+    """Return the lines of a text from `first` up to, but not including, `end`."""
     return "".join(re.findall(r"[^\r\n]*(?:\r\n|\r|\n)", text)[first - 1 : end - 1])
 
 
@@ -188,8 +188,8 @@ def as_copy_reads(rows: str) -> Iterator[list[str]]:
         ('"', ""),
     ],
 )
-def test_a_laxer_rule_is_found_out(strict: str, lax: str) -> None:
-    """The checks above bite: take one thing away from a rule's clean pattern, and a file shows it."""
+def test_a_laxer_rule_is_noticed(strict: str, lax: str) -> None:
+    """The checks above notice it if a rule's clean pattern loses one of its parts."""
 
     def laxer(rule: Text, without: str = "") -> str:
         return clean(rule, without).replace(strict, lax)
@@ -208,8 +208,8 @@ def test_a_laxer_rule_is_found_out(strict: str, lax: str) -> None:
         (r"\r?\n", r"\r?\n?"),
     ],
 )
-def test_a_laxer_frame_is_found_out(strict: str, lax: str) -> None:
-    """So they do when it is taken away from what stands around the cells."""
+def test_a_laxer_frame_is_noticed(strict: str, lax: str) -> None:
+    """The same for the pattern around the cells."""
 
     def laxer(pattern: str) -> re.Pattern[str]:
         assert isinstance(pattern, str)
@@ -232,8 +232,8 @@ def test_a_laxer_frame_is_found_out(strict: str, lax: str) -> None:
         (RecordReader, "plain_lines", "stop if quote < 0 else quote", "stop"),
     ],
 )
-def test_a_laxer_way_to_split_is_found_out(owner: type, name: str, strict: str, lax: str) -> None:
-    """So they do when the code that splits lines forgets one thing."""
+def test_a_laxer_split_is_noticed(owner: type, name: str, strict: str, lax: str) -> None:
+    """The same for the code that splits lines."""
     code = textwrap.dedent(inspect.getsource(getattr(owner, name)))
     assert code.count(strict) == 1
     laxer: dict[str, Any] = {}
@@ -244,7 +244,7 @@ def test_a_laxer_way_to_split_is_found_out(owner: type, name: str, strict: str, 
 
 
 def assert_found_out() -> None:
-    """Expect that a file of one trap shows what is unsound."""
+    """Check that a file with one trap shows the unsoundness."""
 
     def unsound(text: str) -> bool:
         try:
@@ -258,7 +258,7 @@ def assert_found_out() -> None:
 
 @given(text=cells | ages)
 def test_clean_text_is_its_own_value(text: str) -> None:
-    """For every rule by itself, too."""
+    """For each rule by itself."""
     for rule in RULES:
         if re.fullmatch(rule.clean(), text):
             value = rule.parse(text)
@@ -268,8 +268,8 @@ def test_clean_text_is_its_own_value(text: str) -> None:
 
 
 @pytest.mark.parametrize("label_line", ["name,country,age", "age;country;name", "id\tname\tcountry\tage"])
-def test_what_people_write_is_clean(label_line: str) -> None:
-    """A screen that lets nothing through would be sound, and slow."""
+def test_ordinary_rows_are_clean(label_line: str) -> None:
+    """A screen that accepts nothing would be sound, but slow."""
     reader = RecordReader(iter([label_line + "\n"]))
     header = read_header(reader)
     assert isinstance(header, Header)

@@ -1,4 +1,4 @@
-"""What a spreadsheet may run is made safe, and comes back as it was."""
+"""Cells that a spreadsheet may run as formulas are made safe, and can be restored."""
 
 import re
 
@@ -16,7 +16,7 @@ cells = st.text(st.sampled_from(" '\"=+-@＝＋－＠,;|\t\r\n_:.ab山"), max_si
 
 
 def _marked(text: str, delimiter: str) -> str:
-    """What the contract says, one character after the other."""
+    """Mark a cell as the contract says, character by character."""
     marked = ""
     for place, character in enumerate(text):
         starts_a_piece = place == 0 or text[place - 1] in SEPARATORS + delimiter
@@ -32,7 +32,7 @@ def test_each_piece_that_may_run_gets_one_mark(cell: str, delimiter: str) -> Non
 
 
 @given(cell=cells, delimiter=delimiters)
-def test_no_piece_starts_a_formula_wherever_it_is_split(cell: str, delimiter: str) -> None:
+def test_no_piece_of_a_split_cell_starts_a_formula(cell: str, delimiter: str) -> None:
     for separator in SEPARATORS + delimiter:
         for piece in safe_text(cell, delimiter).split(separator):
             assert not re.match(r"\s*[=+\-@＝＋－＠]|[\t\r\n]", piece)  # noqa: RUF001 - as above
@@ -44,10 +44,10 @@ def test_a_row_is_made_safe_cell_by_cell(row: list[str], delimiter: str) -> None
 
 
 @given(cell=cells, delimiter=delimiters)
-def test_restoring_gives_every_cell_back(cell: str, delimiter: str) -> None:
+def test_a_safe_cell_can_be_restored(cell: str, delimiter: str) -> None:
     assert restored_text(safe_text(cell, delimiter), delimiter) == cell
 
 
 @pytest.mark.parametrize("text", ["x", "O'Brien", "a-b", "don't; won't", "12:30", "'t Hooft", "x = y"])
-def test_other_text_stays_as_it_is(text: str) -> None:
+def test_other_text_stays_unchanged(text: str) -> None:
     assert safe_text(text, ",") == restored_text(text, ",") == text

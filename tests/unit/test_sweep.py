@@ -1,4 +1,4 @@
-"""The sweep in memory: what it finds, what it leaves alone, and that it never queues too much."""
+"""The sweep in memory: which uploads it queues, which it ignores, and how often."""
 
 import io
 from collections import Counter
@@ -21,17 +21,17 @@ from rollcall.domain.upload import Upload
 HOUR = timedelta(hours=1)
 VISIBLE_AGAIN = timedelta(minutes=90)
 DAYS = timedelta(days=7)
-# As old as an upload that is looked after can be, and as one that is not any more; and the other end.
+# Ages below, within and above the range that the sweep queues.
 AGES = {"fresh": VISIBLE_AGAIN - HOUR, "due": VISIBLE_AGAIN + HOUR, "old": DAYS + HOUR}
 
 
 @attrs.define
 class Bucket:
-    """A bucket, a ledger and a queue, and a clock that stands still unless it is told.
+    """A bucket, a ledger and a queue, and a clock that only the test advances.
 
     Attributes:
-        queued: The keys and versions of what was queued, in order.
-        told: What was told of lost uploads.
+        queued: The keys and versions that were queued, in order.
+        told: The actions on lost uploads that were reported.
     """
 
     time: datetime = datetime(2026, 1, 15, tzinfo=UTC)
@@ -42,23 +42,23 @@ class Bucket:
     _uploads: MemoryObjectStore = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Let the bucket look at the same clock."""
+        """Make the bucket, with the same clock."""
         self._uploads = MemoryObjectStore("inbox", lambda: self.time, version_suffix="")
 
     def drop(self, key: str, data: bytes = b"data", *, age: timedelta = AGES["due"]) -> Upload:
-        """Upload something some time ago."""
+        """Upload some bytes at an earlier time."""
         self.time -= age
         self._uploads.put(key, io.BytesIO(data))
         self.time += age
         return next(self._uploads.list(key)).upload
 
     def know(self, upload: Upload) -> None:
-        """Enter an upload into the ledger."""
+        """Write an upload into the ledger."""
         with self.users.importing(upload, None) as importing:
             importing.commit(a_receipt(upload, importing.verdict.import_id))
 
     def sweep(self, batch: int = 500) -> Sweep:
-        """The use case as it is wired here."""
+        """Return the use case, connected to this bucket."""
         return Sweep(
             uploads=self._uploads,
             users=self.users,
@@ -79,12 +79,12 @@ class Bucket:
 
 @pytest.fixture
 def bucket() -> Bucket:
-    """An empty one."""
+    """An empty bucket."""
     return Bucket()
 
 
-def test_what_nobody_was_told_of_is_queued(bucket: Bucket) -> None:
-    """By its very version, whether or not others came after it."""
+def test_an_upload_without_an_entry_is_queued(bucket: Bucket) -> None:
+    """Each version is queued, also one that a later version replaced."""
     for _ in range(2):
         bucket.drop("lost.csv")
 
@@ -93,8 +93,8 @@ def test_what_nobody_was_told_of_is_queued(bucket: Bucket) -> None:
     assert bucket.told == [("lost.csv", Fate.QUEUED)] * 2
 
 
-def test_what_the_ledger_knows_is_left_alone(bucket: Bucket) -> None:
-    """Of a key, only the version that it does not know is queued."""
+def test_an_upload_in_the_ledger_is_not_queued(bucket: Bucket) -> None:
+    """Only the version without an entry is queued."""
     bucket.know(bucket.drop("users.csv"))
     bucket.drop("users.csv")
 
@@ -102,15 +102,15 @@ def test_what_the_ledger_knows_is_left_alone(bucket: Bucket) -> None:
     assert bucket.queued == [("users.csv", "2")]
 
 
-def test_what_is_being_imported_is_left_alone(bucket: Bucket) -> None:
-    """It will have its entry; and if not, the next sweep finds it."""
+def test_an_upload_in_progress_is_not_queued(bucket: Bucket) -> None:
+    """It will have an entry; otherwise the next sweep finds it."""
     with bucket.users.importing(bucket.drop("users.csv"), None):
         assert bucket.sweep()().queued == 0
     assert bucket.sweep()().queued == 1
 
 
-def test_what_is_no_upload_is_left_alone(bucket: Bucket) -> None:
-    """Our own reports, and what stands for a folder; but a file of no bytes is an upload."""
+def test_reports_and_folders_are_not_queued(bucket: Bucket) -> None:
+    """Reports and folder markers are not uploads; an empty file is."""
     bucket.drop("reports/users.csv/1/receipt.json")
     bucket.drop("folder/", b"")
     bucket.drop("empty.csv", b"")
@@ -131,15 +131,15 @@ def test_what_is_no_upload_is_left_alone(bucket: Bucket) -> None:
         (timedelta(days=3650), 0),
     ],
 )
-def test_what_is_too_young_or_too_old_is_left_alone(bucket: Bucket, age: timedelta, queued: int) -> None:
-    """The message of the one may be at work; the other is the archive of a bucket that was there before us."""
+def test_an_upload_too_young_or_too_old_is_not_queued(bucket: Bucket, age: timedelta, queued: int) -> None:
+    """A young upload may still have its message; an old one may be older than Rollcall in this bucket."""
     bucket.drop("users.csv", age=age)
 
     assert bucket.sweep()() == Swept(seen=1, queued=queued, given_up=0, stopped_at=None)
 
 
-def test_a_poison_upload_is_queued_twice_and_given_up(bucket: Bucket) -> None:
-    """From then on somebody is told, in every sweep, until it is in the ledger or too old."""
+def test_an_upload_queued_twice_is_given_up(bucket: Bucket) -> None:
+    """Each later sweep reports it, until it is in the ledger or too old."""
     poison = bucket.drop("poison.csv")
     came = []
     for _ in range(4):
@@ -152,8 +152,8 @@ def test_a_poison_upload_is_queued_twice_and_given_up(bucket: Bucket) -> None:
     assert bucket.sweep()().given_up == 0
 
 
-def test_what_was_queued_just_now_has_its_time(bucket: Bucket) -> None:
-    """A schedule that is faster than the queue must not give up what was hardly tried."""
+def test_an_upload_just_queued_is_not_queued_again(bucket: Bucket) -> None:
+    """A schedule that is faster than the queue must not give up too early."""
     bucket.drop("users.csv")
     for _ in range(10):
         bucket.sweep()()
@@ -163,7 +163,7 @@ def test_what_was_queued_just_now_has_its_time(bucket: Bucket) -> None:
 
 
 def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
-    """What was to be queued counts as queued, for nobody knows whether it was; it is queued once more."""
+    """The uploads count as queued, because they may have been; they are queued once more."""
     bucket.drop("users.csv")
     bucket.queue_fails = True
     with pytest.raises(StoreUnavailableError):
@@ -177,8 +177,8 @@ def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
     assert bucket.sweep()().given_up == 1
 
 
-def test_it_goes_on_where_it_stopped(bucket: Bucket) -> None:
-    """Batch by batch if it must; what one batch holds is looked at however little time there is."""
+def test_a_sweep_continues_where_it_stopped(bucket: Bucket) -> None:
+    """Batch by batch if necessary; each invocation finishes one batch, with any time left."""
     for number in range(5):
         bucket.drop(f"{number}.csv")
     sweep = bucket.sweep(batch=2)
@@ -190,8 +190,8 @@ def test_it_goes_on_where_it_stopped(bucket: Bucket) -> None:
     assert [key for key, _ in bucket.queued] == [f"{number}.csv" for number in range(5)]
 
 
-def test_a_sweep_that_is_at_its_end_does_not_stop_there(bucket: Bucket) -> None:
-    """Or the next would have nothing to do but to notice."""
+def test_a_sweep_does_not_stop_after_the_last_batch(bucket: Bucket) -> None:
+    """Otherwise the next invocation would have nothing to do."""
     bucket.drop("users.csv")
 
     assert bucket.sweep()(out_of_time=lambda: True).stopped_at is None
@@ -199,7 +199,7 @@ def test_a_sweep_that_is_at_its_end_does_not_stop_there(bucket: Bucket) -> None:
 
 @attrs.frozen
 class Dropped:
-    """Something in the bucket: what it is, and its age as a name in `AGES`."""
+    """An object in the bucket: its kind, and its age as a name in `AGES`."""
 
     kind: str
     age: str
@@ -207,12 +207,12 @@ class Dropped:
 
     @property
     def version(self) -> tuple[str, str | None]:
-        """How the queue would name it."""
+        """Key and version, as `Bucket.queued` has them."""
         return self.upload.key, self.upload.version
 
 
 dropped = st.tuples(
-    # What is in progress has keys of its own, for of each key there is one import at a time.
+    # Uploads in progress have keys of their own, because a key has one import at a time.
     st.sampled_from(("lost", "lost", "lost", "known", "in progress", "report", "folder")),
     st.sampled_from(list(AGES)),
     st.sampled_from("abc"),
@@ -220,7 +220,7 @@ dropped = st.tuples(
 
 
 def drop_all(bucket: Bucket, what: Sequence[tuple[str, str, str]]) -> list[Dropped]:
-    """Fill a bucket."""
+    """Upload some objects."""
     keys = {"report": "reports/r", "folder": "f/"}
     return [
         Dropped(
@@ -242,16 +242,16 @@ def drop_all(bucket: Bucket, what: Sequence[tuple[str, str, str]]) -> list[Dropp
     stops=st.lists(st.booleans(), max_size=40),
     imported=st.sets(st.integers(0, 11)),
 )
-def test_whatever_there_is_and_wherever_it_stops_each_is_queued_once_a_sweep_and_twice_in_all(
+def test_a_lost_upload_is_queued_once_a_sweep_and_twice_in_all(
     what: list[tuple[str, str, str]], batch: int, stops: list[bool], imported: set[int]
 ) -> None:
-    """All that is lost and due, and nothing else; what the import was told of and registered no more."""
+    """All that is lost and due, and nothing else; an upload that was imported is not queued again."""
     bucket = Bucket()
     uploads = drop_all(bucket, what)
     stopping = iter(stops)
 
     def whole_sweep() -> tuple[int, int]:
-        """Sweep in however many invocations it takes, and tell how many were seen and given up."""
+        """Sweep in as many invocations as necessary, and return how many were seen and given up."""
         sweep = bucket.sweep(batch)
         came = [sweep(out_of_time=lambda: next(stopping, False))]
         while place := came[-1].stopped_at:
@@ -276,7 +276,7 @@ def test_whatever_there_is_and_wherever_it_stops_each_is_queued_once_a_sweep_and
         for one in known:
             bucket.know(one.upload)
         poison = [one for one in lost if one not in known]
-        # What was too young at first is due by now.
+        # Uploads that were too young at first are due now.
         for _ in range(QUEUED_AT_MOST):
             whole_sweep()
         queued = Counter(one.version for one in known + poison * QUEUED_AT_MOST)
@@ -286,13 +286,12 @@ def test_whatever_there_is_and_wherever_it_stops_each_is_queued_once_a_sweep_and
 
 
 def test_a_database_that_fails_stops_the_sweep(bucket: Bucket) -> None:
-    """Nothing is queued that could not be noted."""
+    """An upload is not queued unless that is recorded."""
 
     class Away(MemoryUserRepository):
-        """Answers nothing."""
+        """A ledger that does not answer."""
 
         def note_lost(self, *_: object, **__: object) -> NoReturn:
-            """Fail."""
             raise RepositoryUnavailableError("the database is away")
 
     bucket.users = Away()

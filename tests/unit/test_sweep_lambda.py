@@ -1,4 +1,4 @@
-"""The sweep Lambda in memory: where it goes on, and what it tells."""
+"""The sweep Lambda in memory: where it continues, and what it logs."""
 
 import io
 import json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SHORT = (900, 900, 39)  # seconds left: at first, when the sweep begins, and from then on
+SHORT = (900, 900, 39)  # seconds left: at first, when the sweep begins, and then at every call
 
 
 @attrs.define
@@ -33,8 +33,8 @@ class Lambda:
     """The Lambda with its stores and a ledger.
 
     Attributes:
-        sent: The messages it sent.
-        log: What it logged.
+        sent: The messages that it sent.
+        log: Its log.
     """
 
     log: io.StringIO
@@ -45,7 +45,7 @@ class Lambda:
     later: timedelta = timedelta()
 
     def __call__(self, *seconds: float) -> dict[str, Any]:
-        """Invoke it; of an upload a batch."""
+        """Invoke it with batches of one upload."""
         function = SweepLambda(
             sweep=Sweep(
                 uploads=self.uploads,
@@ -64,16 +64,16 @@ class Lambda:
         return function(cast("LambdaContext", Context(*seconds)))
 
     def drop(self, *keys: str) -> None:
-        """Upload something under each of some keys."""
+        """Upload a file under each of some keys."""
         for key in keys:
             self.uploads.put(key, io.BytesIO(b"name,country,age\nCanary,Somewhere,1\n"))
 
     def queued(self) -> list[ObjectReference]:
-        """What the import Lambda will make of the messages."""
+        """Return the references that the import Lambda reads from the messages."""
         return [reference for message in self.sent for reference in created_objects(message)]
 
     def kept(self) -> list[bytes]:
-        """Every place to go on from that was kept, the newest first."""
+        """Return every stored position, the newest first."""
         found = []
         for listed in self.reports.list():
             with self.reports.open(listed.reference) as report:
@@ -81,7 +81,7 @@ class Lambda:
         return found
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it logged, which has to be one JSON object a line, in ASCII and without a cell."""
+        """Return the log: one JSON object a line, in ASCII, without a cell."""
         text = self.log.getvalue()
         assert text.isascii()
         assert "Canary" not in text
@@ -90,13 +90,13 @@ class Lambda:
 
 @pytest.fixture
 def function() -> Iterator[Lambda]:
-    """The Lambda with nothing in its stores."""
+    """The Lambda with empty stores."""
     with lambda_log() as log:
         yield Lambda(log)
 
 
-def test_what_is_lost_is_announced_as_s3_does(function: Lambda) -> None:
-    """By its very version."""
+def test_a_lost_upload_is_announced_like_one_of_s3(function: Lambda) -> None:
+    """Each version by its own message."""
     function.drop("a b+c.csv", "a b+c.csv")
 
     assert function() == {"seen": 2, "queued": 2, "given_up": 0, "complete": True}
@@ -106,7 +106,7 @@ def test_what_is_lost_is_announced_as_s3_does(function: Lambda) -> None:
 
 
 def test_each_lost_upload_has_one_line_in_the_log(function: Lambda) -> None:
-    """Somebody has to look for one that is given up; and the sweep has a line of its own."""
+    """An upload that is given up is an error; the sweep has a line of its own."""
     function.drop("a.csv")
     for hours in range(3):
         function.later = hours * HOUR
@@ -127,8 +127,8 @@ def test_each_lost_upload_has_one_line_in_the_log(function: Lambda) -> None:
     assert (lines[5]["seen"], lines[5]["queued"], lines[5]["given_up"], lines[5]["complete"]) == (1, 0, 1, True)
 
 
-def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
-    """Zeros too, so that an alarm comes to rest."""
+def test_counts_are_published_as_metrics(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros too, so that an alarm can end."""
     function.drop("a.csv")
     function()
     function()
@@ -140,8 +140,8 @@ def test_what_was_counted_is_published(function: Lambda, capsys: pytest.CaptureF
     assert (second["UploadsSeen"], second["UploadsQueued"], second["UploadsGivenUp"]) == ([1], [0], [0])
 
 
-def test_what_there_is_no_time_for_the_next_invocation_does(function: Lambda) -> None:
-    """From there on, and after the last of it from the beginning."""
+def test_the_next_invocation_continues_an_unfinished_sweep(function: Lambda) -> None:
+    """From the position where the last one stopped; after the end, from the beginning."""
     function.drop("a", "b", "c")
     came = [function(*SHORT), function(*SHORT), function(), function()]
 
@@ -154,8 +154,8 @@ def test_what_there_is_no_time_for_the_next_invocation_does(function: Lambda) ->
     assert [reference.key for reference in function.queued()] == ["a", "b", "c"]
 
 
-def test_nothing_is_kept_where_there_is_nothing_to_keep(function: Lambda) -> None:
-    """Neither an object nor a version of it for every sweep that comes to its end."""
+def test_a_position_is_stored_only_if_a_sweep_stops(function: Lambda) -> None:
+    """A finished sweep adds neither an object nor a version."""
     function.drop("a", "b")
     for _ in range(3):
         function()
@@ -185,8 +185,8 @@ def test_nothing_is_kept_where_there_is_nothing_to_keep(function: Lambda) -> Non
         b'{"bucket": "inbox", "key": "b", "version": "never there", "etag": null}',
     ],
 )
-def test_a_place_that_is_damaged_or_elsewhere_begins_anew(function: Lambda, damaged: bytes) -> None:
-    """Nothing is left out because of it, and it is mended."""
+def test_a_sweep_with_a_damaged_position_starts_again(function: Lambda, damaged: bytes) -> None:
+    """No upload is left out because of it, and the stored position is reset."""
     function.drop("a", "b", "c")
     function.reports.put(POSITION_KEY, io.BytesIO(damaged))
 
@@ -195,8 +195,8 @@ def test_a_place_that_is_damaged_or_elsewhere_begins_anew(function: Lambda, dama
     assert function.lines()[0]["message"] == "the sweep begins anew"
 
 
-def test_a_sweep_that_fails_says_so_without_a_cell(function: Lambda) -> None:
-    """By its place where the text might show one; and goes on from where the last one stopped."""
+def test_a_failed_sweep_is_logged_without_a_cell(function: Lambda) -> None:
+    """An internal error is logged by its place; the next invocation continues from the stored position."""
     function.drop("a", "b", "c")
     function(*SHORT)
     users = function.users
@@ -219,7 +219,7 @@ class Away(MemoryUserRepository):
     """A database that fails.
 
     Args:
-        error: In this way.
+        error: The error of every call.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -227,12 +227,11 @@ class Away(MemoryUserRepository):
         self._error = error
 
     def note_lost(self, *_: object, **__: object) -> NoReturn:
-        """Fail."""
         raise self._error
 
 
-def test_what_does_not_answer_is_interrupted(function: Lambda) -> None:
-    """In time to say so, and before AWS kills the function with claims in its hand."""
+def test_a_database_that_does_not_answer_is_interrupted(function: Lambda) -> None:
+    """In time to log it, before AWS kills the function with locks held."""
     function.drop("a")
     function.users = Stuck()
     with pytest.raises(SweepFailedError):
@@ -243,10 +242,10 @@ def test_what_does_not_answer_is_interrupted(function: Lambda) -> None:
 
 
 class Stuck(MemoryUserRepository):
-    """A database that does not answer, and takes every failure for one to try again."""
+    """A database that does not answer, and retries after any exception."""
 
     def note_lost(self, *_: object, **__: object) -> NoReturn:
-        """Wait, for ever if nobody interrupts."""
+        """Block without end."""
         while True:
             with suppress(Exception):
                 signal.pause()
@@ -261,14 +260,14 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_it_does_not_start_without_what_it_needs(name: str) -> None:
-    """Each setting is asked for by its name."""
+def test_it_does_not_start_without_a_required_setting(name: str) -> None:
+    """The message names the setting."""
     with ExitStack() as held, pytest.raises(SettingError, match=f"{name} is ''; give "):
         wire(read_settings({**WHOLE, name: ""}), held)
 
 
 @pytest.mark.parametrize("elsewhere", ["memory:", "file:///inbox"])
-def test_it_sweeps_buckets_of_s3_only(elsewhere: str) -> None:
-    """Nobody announces uploads that lie elsewhere."""
+def test_it_sweeps_only_s3_buckets(elsewhere: str) -> None:
+    """Only S3 announces uploads."""
     with ExitStack() as held, pytest.raises(SettingError, match=r"ROLLCALL_UPLOADS is .*; give s3://"):
         wire(read_settings({**WHOLE, "ROLLCALL_UPLOADS": elsewhere}), held)

@@ -1,4 +1,4 @@
-"""What makes an upload the same upload again."""
+"""The identity of an upload."""
 
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -19,16 +19,16 @@ def _upload(bucket: str, key: str, version: str | None) -> Upload:
 
 
 @given(one=st.tuples(parts, parts, versions), other=st.tuples(parts, parts, versions))
-def test_two_uploads_are_the_same_if_bucket_key_and_version_are(
+def test_uploads_with_equal_bucket_key_and_version_are_the_same(
     one: tuple[str, str, str | None], other: tuple[str, str, str | None]
 ) -> None:
-    """No others ever share an identity, whatever characters their parts have."""
+    """Different uploads never share an identity, for any characters in their parts."""
     assert (_upload(*one).identity == _upload(*other).identity) == (one == other)
     assert (_upload(*one).key_identity == _upload(*other).key_identity) == (one[:2] == other[:2])
 
 
-def test_parts_do_not_run_into_each_other() -> None:
-    """Where one ends and the next begins belongs to the identity."""
+def test_the_parts_of_an_identity_are_separated() -> None:
+    """The boundaries between the parts belong to the identity."""
     assert _upload("a", "bc", "1").identity != _upload("ab", "c", "1").identity
     assert _upload("a", "b", "c1").identity != _upload("a", "bc", "1").identity
     assert _upload("a", "b", None).identity != _upload("a", "b", "None").identity
@@ -37,16 +37,16 @@ def test_parts_do_not_run_into_each_other() -> None:
 
 @given(one=st.tuples(parts, parts, versions))
 def test_an_identity_fits_an_index(one: tuple[str, str, str | None]) -> None:
-    """It is always 64 hexadecimal digits."""
+    """It always has 64 hexadecimal digits."""
     assert len(bytes.fromhex(_upload(*one).identity)) == 32
     assert len(bytes.fromhex(_upload(*one).key_identity)) == 32
 
 
 @given(parts, parts, versions, st.none() | st.just('"e1"'))
-def test_a_reference_tells_the_identity_where_its_version_does(
+def test_a_reference_with_a_lasting_version_has_an_identity(
     bucket: str, key: str, version: str | None, etag: str | None
 ) -> None:
-    """A version that others replace is told by its state, and what that is only the store knows."""
+    """For a version that may be replaced, only the store knows the identity."""
     reference = ObjectReference(bucket=bucket, key=key, version=version, etag=etag)
     told = version is not None and etag is None
 
@@ -54,8 +54,8 @@ def test_a_reference_tells_the_identity_where_its_version_does(
 
 
 @given(one=sequencers, other=sequencers)
-def test_sequencers_are_compared_as_digits_behind_a_point(one: str, other: str) -> None:
-    """The shorter is filled up with zeros on its right."""
+def test_sequencers_are_compared_like_decimal_places(one: str, other: str) -> None:
+    """The shorter one is padded with zeros on the right."""
 
     def value(sequencer: str) -> Fraction:
         return Fraction(int(sequencer, 16), 16 ** len(sequencer))
@@ -63,26 +63,26 @@ def test_sequencers_are_compared_as_digits_behind_a_point(one: str, other: str) 
     assert is_earlier(one, other) == (value(one) < value(other))
 
 
-def test_size_and_time_are_no_part_of_the_identity() -> None:
-    """Every way in computes the same one, whatever else it was told."""
+def test_size_and_time_do_not_change_the_identity() -> None:
+    """Every entry point computes the same identity."""
     upload = _upload("b", "k", "1")
     later = attrs.evolve(upload, size=2, last_modified=datetime(2027, 1, 1, tzinfo=UTC))
 
     assert upload.identity == later.identity
 
 
-def test_content_is_the_version_where_the_store_has_none() -> None:
-    """A local file is the same upload as long as its bytes are."""
+def test_without_a_version_the_content_is_the_version() -> None:
+    """A local file is the same upload while its bytes are the same."""
     assert _upload("file:", "/a.csv", None).with_content("abc").version == "abc"
 
 
-def test_a_version_that_the_store_gave_stays() -> None:
-    """Content does not override it."""
+def test_a_version_of_the_store_is_kept() -> None:
+    """Content does not replace it."""
     assert _upload("b", "k", "1").with_content("abc") == _upload("b", "k", "1")
 
 
-def test_a_reference_is_announced_if_it_names_a_state_of_the_object() -> None:
-    """A version or an ETag; a key alone is a person's."""
+def test_a_reference_with_a_version_or_etag_is_announced() -> None:
+    """A version or an ETag; a key alone was named by a person."""
     assert not ObjectReference(key="k").announced
     assert ObjectReference(key="k", version="1").announced
     assert ObjectReference(key="k", etag="e").announced

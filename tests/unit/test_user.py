@@ -1,4 +1,4 @@
-"""The one rule of each field of a user."""
+"""The rule of each field of a user."""
 
 import sys
 import unicodedata
@@ -23,7 +23,7 @@ ages = st.integers(0, 150)
 
 
 def _judged(column: str, cell: str) -> str | int | Fault:
-    """What `User` makes of one cell beside others that are good."""
+    """Parse one cell in a row whose other cells are good."""
     good = {"name": "Ann", "country": "Chile", "age": "30"}
     judged = User.parse([{**good, column: cell}[name] for name in COLUMNS])
     if isinstance(judged, User):
@@ -38,18 +38,18 @@ def _code(judged: str | int | Fault) -> str | int:
 
 @given(cell=cells)
 def test_text_is_judged_as_the_contract_says(cell: str) -> None:
-    """Trimmed, then blank, too long, forbidden, or the value as it stands."""
+    """Trimmed, then blank, too long, forbidden, or the value as uploaded."""
     assert _code(_judged("name", cell)) == text_verdict(cell)
     assert _code(_judged("country", cell)) == text_verdict(cell)
 
 
 @given(cell=cells | st.text("0123456789", max_size=6) | st.from_regex(r"\s*[-+]?0*[0-9]{1,4}(\.0|e2)?\s*"))
 def test_age_is_judged_as_the_contract_says(cell: str) -> None:
-    """Trimmed, then blank, no whole number, out of range, or the number."""
+    """Trimmed, then blank, not a whole number, out of range, or the number."""
     assert _code(_judged("age", cell)) == age_verdict(cell)
 
 
-def test_every_character_of_the_special_categories_is_judged_as_the_contract_says() -> None:
+def test_every_special_character_is_judged_as_the_contract_says() -> None:
     """Inside a text, at its end, and alone: controls, formats, separators, surrogates, marks."""
     special = [
         chr(point)
@@ -69,28 +69,28 @@ def test_every_character_of_the_special_categories_is_judged_as_the_contract_say
 
 @given(text=cells)
 def test_blank_is_what_shows_nothing(text: str) -> None:
-    """Only white space and format characters, or nothing at all."""
+    """White space and format characters, or nothing at all."""
     assert is_blank(text) == looks_blank(text)
 
 
 @given(before=padding, after=padding)
 def test_white_space_around_a_value_is_trimmed(before: str, after: str) -> None:
-    """All of Unicode's, at both ends."""
+    """All of Unicode's white space, at both ends."""
     assert _judged("name", f"{before}Ann Lee{after}") == "Ann Lee"
     assert _judged("age", f"{before}30{after}") == 30
 
 
 @pytest.mark.parametrize("control", ["\x1c", "\x1d", "\x1e", "\x1f"])
 def test_information_separators_are_controls_and_not_white_space(control: str) -> None:
-    """Though `str.strip` would take them."""
+    """Though `str.strip` would remove them."""
     assert _code(_judged("name", f"Ann{control}")) == Code.FORBIDDEN_VALUE
     assert _code(_judged("name", control)) == Code.FORBIDDEN_VALUE
     assert _code(_judged("age", f"30{control}")) == Code.TYPE_ERROR
 
 
 @pytest.mark.parametrize("cell", ["", " ", "\t", "\u3000", "\u200b", "\ufeff", " \u200b\u00a0\u2060 ", "\u202e"])
-def test_a_cell_with_nothing_to_see_is_blank(cell: str) -> None:
-    """In a text and in a number alike."""
+def test_a_cell_without_a_visible_character_is_blank(cell: str) -> None:
+    """In a text and in a number."""
     assert _code(_judged("name", cell)) == Code.BLANK_CELL
     assert _code(_judged("age", cell)) == Code.BLANK_CELL
 
@@ -109,13 +109,13 @@ def test_a_cell_with_nothing_to_see_is_blank(cell: str) -> None:
     ],
 )
 def test_a_text_has_1_to_200_code_points_after_trimming(cell: str, verdict: str | Code) -> None:
-    """Counted as code points: neither bytes nor what looks like one letter."""
+    """Counted in code points, not in bytes or graphemes."""
     assert _code(_judged("name", cell)) == verdict
 
 
 @pytest.mark.parametrize("character", [*"\0\n\r\t\x85\u2028\u2029\ud800", *BIDI_CONTROLS])
-def test_a_forbidden_character_inside_a_text_is_refused_and_named(character: str) -> None:
-    """By its code point, for nobody can see it."""
+def test_a_forbidden_character_inside_a_text_is_named(character: str) -> None:
+    """By its code point, because it is invisible."""
     judged = _judged("name", f"Ann{character}Lee")
 
     assert is_forbidden(character)
@@ -165,7 +165,7 @@ def test_a_text_is_stored_as_uploaded(text: str) -> None:
         ("1_0", Code.TYPE_ERROR),
         ("0x1f", Code.TYPE_ERROR),
         ("5 5", Code.TYPE_ERROR),
-        ("３０", Code.TYPE_ERROR),  # noqa: RUF001 - fullwidth digits, as a Japanese keyboard types them
+        ("３０", Code.TYPE_ERROR),  # noqa: RUF001 - full-width digits, as a Japanese keyboard types them
         ("٣٠", Code.TYPE_ERROR),
         ("²", Code.TYPE_ERROR),
         ("thirty", Code.TYPE_ERROR),
@@ -174,7 +174,7 @@ def test_a_text_is_stored_as_uploaded(text: str) -> None:
     ],
 )
 def test_an_age_is_ascii_digits_from_0_to_150(cell: str, verdict: int | Code) -> None:
-    """Leading zeros do not matter, however many; signs, points and other digits do."""
+    """Any number of leading zeros is ignored; signs, points and other digits are not."""
     assert _code(_judged("age", cell)) == verdict
 
 
@@ -191,13 +191,13 @@ def test_an_age_is_ascii_digits_from_0_to_150(cell: str, verdict: int | Code) ->
     ],
 )
 def test_digits_of_other_forms_are_given_in_half_width(cell: str, message: str) -> None:
-    """To give digits only would be no help: they are digits."""
+    """The advice "give digits only" would not help: they are digits."""
     assert _judged("age", cell) == Fault(Code.TYPE_ERROR, message, "age")
 
 
 @given(row=st.tuples(cells, cells, cells | ages.map(str)))
 def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
-    """One fault for each, in the order of the fields, under the name of its column."""
+    """One fault for each, in the order of the fields, with the name of its column."""
     expected = [
         (column, verdict)
         for column, verdict in zip(COLUMNS, row_verdict(row), strict=True)
@@ -211,34 +211,34 @@ def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
 
 
 @given(name=cells, country=cells, age=ages)
-def test_the_text_of_a_value_is_the_value_again(name: str, country: str, age: int) -> None:
-    """Whatever is once accepted is accepted unchanged ever after."""
+def test_the_text_of_a_value_parses_to_the_value(name: str, country: str, age: int) -> None:
+    """An accepted value is accepted unchanged again."""
     user = User.parse([name, country, str(age)])
 
     assert not isinstance(user, User) or User.parse([str(value) for value in user.values()]) == user
 
 
 @given(column=st.sampled_from(COLUMNS), cell=cells, times=st.integers(1, 400))
-def test_a_message_is_one_short_line_however_long_the_cell(column: str, cell: str, times: int) -> None:
-    """It can stand in a table, a terminal or a log without breaking it."""
+def test_a_message_about_a_long_cell_is_one_short_line(column: str, cell: str, times: int) -> None:
+    """It fits in a table, a terminal or a log line."""
     judged = _judged(column, cell * times)
 
     assert not isinstance(judged, Fault) or judged.message.isprintable()
     assert not isinstance(judged, Fault) or len(judged.message) <= 200
 
 
-def test_a_cell_full_of_invisible_characters_is_shown_briefly() -> None:
-    """Even though each is shown by its ten-character escape."""
+def test_a_cell_of_invisible_characters_is_shown_briefly() -> None:
+    """Though each is shown as an escape of ten characters."""
     assert len(shown("\U000e0001" * 500)) <= 50
 
 
 def test_a_number_of_things_is_written_with_its_noun() -> None:
-    """In the singular for one alone, and with commas."""
+    """In the singular for one, and with commas."""
     assert [counted(number, "row") for number in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
 
 
 def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:
-    """So that a person can recognise it."""
+    """So a person can recognise it."""
     assert shown("thirty") == "'thirty'"
     assert shown("x" * 40) == f"'{'x' * 40}'"
     assert shown("x" * 41) == f"'{'x' * 40}...'"
@@ -262,11 +262,11 @@ def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:
         {"age": None},
     ],
 )
-def test_a_user_that_no_cell_could_give_cannot_be_built(values: dict[str, object]) -> None:
-    """And what it would have held is not shown, since exceptions are logged."""
+def test_an_invalid_user_cannot_be_built(values: dict[str, object]) -> None:
+    """The message does not show the value, because exceptions are logged."""
     good: dict[str, object] = {"name": "Ann", "country": "Chile", "age": 30}
     with pytest.raises(ValueError, match=r"^User\.(name|country|age) breaks its rule$"):
-        User(**{**good, **values})  # type: ignore[arg-type]  # that they are wrong is the point
+        User(**{**good, **values})  # type: ignore[arg-type]  # wrong types are what this tests
 
 
 def test_the_columns_are_the_attributes() -> None:
@@ -275,7 +275,7 @@ def test_the_columns_are_the_attributes() -> None:
     assert COLUMNS == ("name", "country", "age")
 
 
-def test_a_row_with_another_number_of_cells_is_a_mistake_of_the_caller() -> None:
-    """Never a silent shift of cells into the wrong column."""
+def test_a_row_with_missing_or_extra_cells_raises() -> None:
+    """Otherwise cells could shift silently into the wrong column."""
     with pytest.raises(ValueError, match="zip"):
         User.parse(["Ann", "Chile"])
