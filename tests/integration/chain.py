@@ -1,6 +1,6 @@
-"""S3 to SQS to the Lambdas, as far as moto plays AWS over HTTP.
+"""S3 to SQS to the Lambdas, with moto in place of AWS, over HTTP.
 
-moto runs no Lambda, so a poller stands for what AWS does between queue and function.
+moto runs no Lambda, so the tests poll the queue and invoke the function, as AWS does.
 """
 
 import json
@@ -34,12 +34,12 @@ Wire = Callable[[Mapping[str, str]], ImportLambda]
 
 @attrs.frozen
 class Chain:
-    """A bucket that tells a queue, which has a dead-letter queue.
+    """A bucket that notifies a queue, which has a dead-letter queue.
 
     Attributes:
-        bucket: The bucket's name.
-        url: The queue's.
-        arn: The queue's name in full.
+        bucket: The name of the bucket.
+        url: The URL of the queue.
+        arn: The ARN of the queue.
         dead: The URL of the dead-letter queue.
     """
 
@@ -51,11 +51,11 @@ class Chain:
     dead: str
 
     def drop(self, data: bytes, key: str = KEY) -> None:
-        """Upload something."""
+        """Upload a file."""
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
 
     def receive(self, url: str = "") -> Event:
-        """Take from the queue what is there, as the event that AWS makes of it."""
+        """Receive messages from a queue, as the event that AWS passes to a function."""
         answer = self.sqs.receive_message(
             QueueUrl=url or self.url,
             MaxNumberOfMessages=10,
@@ -82,11 +82,11 @@ class Chain:
         }
 
     def deliver(self, function: ImportLambda, context: Context | None = None) -> list[str]:
-        """Invoke the function with what is in the queue, and give the bodies of what has to come again."""
+        """Invoke the function with the messages of the queue, and return the bodies to deliver again."""
         return self.hand_over(lambda event: function(event, cast("LambdaContext", context or Context())))
 
     def hand_over(self, invoke: "Callable[[Event], PartialItemFailureResponse | None]") -> list[str]:
-        """Do the same with whatever answers invocations."""
+        """Pass the messages of the queue to `invoke`, and return the bodies to deliver again."""
         event = self.receive()
         answer = invoke(event)
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]} if answer else set()
@@ -99,14 +99,14 @@ class Chain:
         return [record["body"] for record in event["Records"] if record["messageId"] in failed]
 
     def reports(self) -> dict[str, bytes]:
-        """What lies under the prefix of the reports."""
+        """Return the objects under the prefix of the reports."""
         listed = self.s3.list_objects_v2(Bucket=self.bucket, Prefix="reports/").get("Contents", [])
         return {
             item["Key"]: self.s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed
         }
 
     def lose(self) -> Event:
-        """Lose every message that is in the queue; gives the event that they would have been."""
+        """Delete every message in the queue, and return the event that they would have been."""
         lost: Event = {"Records": []}
         while records := self.receive()["Records"]:
             for record in records:
@@ -115,7 +115,7 @@ class Chain:
         return lost
 
     def settings(self, database_url: str) -> dict[str, str]:
-        """What the functions are told."""
+        """Return the settings of the functions."""
         return {
             "ROLLCALL_REPORTS": f"s3://{self.bucket}/reports",
             "ROLLCALL_DATABASE_URL": acting_as(IMPORTER, database_url),
@@ -125,7 +125,7 @@ class Chain:
 
 
 def chained(s3: "S3Client", bucket: str) -> Chain:
-    """Let a bucket tell new queues."""
+    """Let a bucket notify new queues."""
     sqs = client()
 
     def arn(url: str) -> str:
@@ -145,7 +145,7 @@ def chained(s3: "S3Client", bucket: str) -> Chain:
 
 @contextmanager
 def imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
-    """Hold the claims that another import of the same upload would hold."""
+    """Hold the locks of another import of the same upload."""
     head = chain.s3.head_object(Bucket=chain.bucket, Key=KEY)
     upload = Upload(
         bucket=chain.bucket, key=KEY, version=head["VersionId"], size=len(GOOD), last_modified=head["LastModified"]
@@ -157,7 +157,7 @@ def imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
 
 
 def invoke(function: str, event: Event, settings: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
-    """Invoke a function by its handler, in a process of its own that is wired by its environment."""
+    """Invoke a function by its handler, in a process of its own with these settings."""
     program = (
         "import json, sys; from announcements import Context;"
         f"from rollcall.entrypoints.{function} import handler;"

@@ -1,4 +1,4 @@
-"""The command line as people and scripts start it: in a process of its own, judged by what it leaves."""
+"""The command line in a process of its own, as people and scripts start it."""
 
 import fcntl
 import json
@@ -22,23 +22,23 @@ import psycopg
 
 from receipts import require_as_published
 
-LARGE = 40_000  # rows of a file that takes a second or so to import
+LARGE = 40_000  # rows of a file that takes about a second to import
 
-# Warnings are errors in the process as they are here, and whatever fails at exit is told as a traceback.
+# As in the tests, warnings are errors in the process, and a failure at exit shows a traceback.
 _START = (sys.executable, "-W", "error", "-c", "from rollcall.entrypoints.__main__ import main; main()")
-# What a developer may have set, and what would change the output.
+# A developer's variables that would change the output.
 _OURS_ALONE = re.compile(r"ROLLCALL_|PG[A-Z]+$|(COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_\w+|PYTHONWARNINGS)$")
 _PATIENCE_SECONDS = 60.0
 
 
 @attrs.frozen
 class Outcome:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
-        code: Its exit code.
-        out: What it wrote to its standard output.
-        err: What it wrote to its standard error.
+        code: The exit code.
+        out: The standard output.
+        err: The standard error.
     """
 
     code: int
@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The output, which has to be one JSON object a line and nothing else."""
+        """The output, which must have one JSON object a line and nothing else."""
         records = [json.loads(line) for line in self.out.splitlines()]
         for record in records:
             assert isinstance(record, dict)
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """What it complained of, which has to be in one line; an interrupted one begins a new line for it."""
+        """The complaint, which must be one line; after an interrupt it starts on a new line."""
         [line] = self.err.removeprefix("\n").splitlines()
         prefix, sentence = line[: len("rollcall: ")], line[len("rollcall: ") :]
         assert prefix == "rollcall: "
@@ -66,13 +66,13 @@ class Outcome:
 
 @attrs.frozen
 class CommandLine:
-    """A shell, as it were.
+    """A shell.
 
     Attributes:
-        folder: Where it stands.
-        environment: What is set in it, beside what every process needs.
-        before: A program that starts the command, as `env` would, with its arguments.
-        started: All the commands that were started.
+        folder: The current folder.
+        environment: Variables of the commands, in addition to inherited ones.
+        before: A program that starts the command, like `env`, with its arguments.
+        started: All started commands.
     """
 
     folder: Path
@@ -95,16 +95,16 @@ class CommandLine:
         """Start `rollcall`.
 
         Args:
-            arguments: Its arguments.
-            environment: What else is set for it.
-            out: Its standard output.
-            err: Its standard error.
-            program: What is started in its place.
+            arguments: The arguments.
+            environment: Further variables.
+            out: The standard output.
+            err: The standard error.
+            program: The program to start instead of `rollcall`.
         """
         inherited = {name: value for name, value in os.environ.items() if not _OURS_ALONE.match(name)}
         process = Popen(  # noqa: S603 - the tests' own words
             [*self.before, *program, *arguments],
-            bufsize=0,  # so that whoever reads one line leaves the next for `ended`
+            bufsize=0,  # so that reading one line leaves the next for `ended`
             stdin=PIPE,
             stdout=out,
             stderr=err,
@@ -115,7 +115,7 @@ class CommandLine:
         return process
 
     def end_all(self) -> None:
-        """Leave nothing running, nor frozen, of a test that failed."""
+        """Kill every command that a failed test left running or frozen."""
         for process in self.started:
             with process:
                 process.kill()
@@ -129,12 +129,12 @@ class CommandLine:
         """Run `rollcall` on a terminal of 80 columns.
 
         Args:
-            arguments: Its arguments.
-            meanwhile: What happens to the process before it ends.
-            environment: What else is set for it.
+            arguments: The arguments.
+            meanwhile: Called with the process before it ends.
+            environment: Further variables.
 
         Returns:
-            Its exit code, and all that it sent to the terminal.
+            The exit code, and everything that was sent to the terminal.
         """
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -151,7 +151,7 @@ class CommandLine:
 
 
 def ended(process: Popen[bytes]) -> Outcome:
-    """Wait for the end of a command."""
+    """Wait for the end of a command, and return its result."""
     with process:
         try:
             out, err = process.communicate(timeout=_PATIENCE_SECONDS)
@@ -162,7 +162,7 @@ def ended(process: Popen[bytes]) -> Outcome:
 
 
 def screen(sent: str) -> list[str]:
-    """Tell what stands on a terminal after all that was sent to it, without colours."""
+    """Return the lines on a terminal after everything that was sent to it, without colours."""
     lines, row, column = [""], 0, 0
     for control, value, letter, text in re.findall(r"(\x1b\[(\??[0-9;]*)([A-Za-z])|\r|\n)|([^\x1b\r\n]+)", sent):
         if control == "\r":
@@ -183,7 +183,7 @@ def screen(sent: str) -> list[str]:
 
 
 def wait_until(true: Callable[[], object], *, seconds: float = 30) -> None:
-    """Wait for something that happens soon."""
+    """Wait for a condition that is true soon."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
@@ -191,10 +191,10 @@ def wait_until(true: Callable[[], object], *, seconds: float = 30) -> None:
 
 
 def stop_midway(process: Popen[bytes], database_url: str) -> int:
-    """Let an import go on until users of it are on their way into the table, and freeze it there.
+    """Freeze an import while it copies users into the table.
 
     Returns:
-        The id of the server's process that serves it.
+        The id of the server process of the import's connection.
     """
     query = "select pid from pg_stat_progress_copy where datname = current_database() and tuples_processed > 0"
     found: list[Any] = []
@@ -211,13 +211,13 @@ def stop_midway(process: Popen[bytes], database_url: str) -> int:
 
 
 def go_on_with(process: Popen[bytes], *signals: signal.Signals) -> None:
-    """Let a frozen process go on, and first of all receive signals."""
+    """Continue a frozen process, with signals to receive first."""
     for number in (*signals, signal.SIGCONT):
         process.send_signal(number)
 
 
 def users(database_url: str) -> list[tuple[str, str, int]]:
-    """The users in a database, in their order, once it is sure that all are accounted for."""
+    """Return the users in a database, in order, after checking the counts of the ledger."""
     assert (
         _rows(
             database_url,
@@ -233,12 +233,12 @@ def users(database_url: str) -> list[tuple[str, str, int]]:
 
 
 def imports(database_url: str) -> list[tuple[str, int]]:
-    """What stands in the ledger, oldest first: how each import went and how many users it registered."""
+    """Return the status and the number of registered users of each import in the ledger, oldest first."""
     return [tuple(row) for row in _rows(database_url, "select status, registered from imports order by id")]
 
 
 def _read(terminal: int) -> bytes:
-    """Read what was sent to a terminal, until nobody is at its other end: Linux calls that an error."""
+    """Read what was sent to a terminal; Linux raises an error once the other end is closed."""
     with suppress(OSError):
         return os.read(terminal, 65536)
     return b""

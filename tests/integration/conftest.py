@@ -1,4 +1,4 @@
-"""The command line and the files that it is given; the Lambdas and what is around them."""
+"""Fixtures: the command line with its files, and the Lambdas with their bucket and queues."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def rollcall(tmp_path: Path, database_url: str) -> Iterator[CommandLine]:
-    """`rollcall` in an empty folder and with a database in which nothing is registered."""
+    """`rollcall` in an empty folder, with a database without users."""
     command_line = CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": database_url})
     yield command_line
     command_line.end_all()
@@ -36,13 +36,13 @@ def sample(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    """A file of four good rows and four bad ones."""
+    """A file of four good and four bad rows."""
     return _copy(EXAMPLES / "messy_users.csv", tmp_path)
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file that takes a second or so to import, so that there is a middle of it."""
+    """A file that takes about a second to import, so that an import can be stopped midway."""
     path = tmp_path / "large.csv"
     with path.open("w", encoding="ascii") as file:
         file.write("name,country,age\n")
@@ -57,14 +57,14 @@ def chain(
     new_bucket: Callable[[bool], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Chain:
-    """A new bucket, with versions as it is to be deployed, and new queues."""
+    """A new bucket with versioning, as deployed, and new queues."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
     return chained(s3_client, new_bucket(True))  # noqa: FBT003 - with versions
 
 
 @pytest.fixture
 def wired() -> Iterator[Wire]:
-    """Wire the import Lambda to what its settings name."""
+    """Make the import Lambda for some settings."""
     with ExitStack() as held:
         yield lambda settings: import_lambda.wire(read_settings(settings), held)
 

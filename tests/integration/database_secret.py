@@ -1,4 +1,4 @@
-"""A secret in Secrets Manager that tells the way into a database, as far as moto plays it over HTTP."""
+"""A secret in Secrets Manager with access to a database, with moto in place of AWS, over HTTP."""
 
 import json
 import secrets
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 USER = "importer"
-PASSWORD = "The First Password"  # noqa: S105 - of a server that lives as long as a test
+PASSWORD = "The First Password"  # noqa: S105 - of a server that only a test uses
 
 
 @attrs.frozen
 class Secret:
-    """A secret.
+    """A secret in Secrets Manager.
 
     Attributes:
-        arn: Its name in full.
+        arn: The ARN of the secret.
     """
 
     arn: str
     _secrets: "SecretsManagerClient"
 
     def holds(self, text: str) -> None:
-        """Put something into it."""
+        """Store a text in the secret."""
         self._secrets.put_secret_value(SecretId=self.arn, SecretString=text)
 
     def tells(self, password: str, **further: object) -> None:
-        """Put what Amazon RDS does into it."""
+        """Store what Amazon RDS stores in a secret."""
         self.holds(json.dumps({"engine": "postgres", "username": USER, "password": password, **further}))
 
     def is_gone(self) -> None:
-        """Delete it."""
+        """Delete the secret."""
         self._secrets.delete_secret(SecretId=self.arn, ForceDeleteWithoutRecovery=True)
 
 
 @contextmanager
 def made_secret(endpoint: str) -> Iterator[Secret]:
-    """Make one that tells `USER` and `PASSWORD`, at which every client looks as long as it is there."""
+    """Make a secret with `USER` and `PASSWORD`, and point every client at this endpoint meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint)
         manager = client()

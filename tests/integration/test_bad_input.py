@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence and the right exit code, never a traceback, and registers nobody."""
+"""Bad input gives one clear sentence and the right exit code, no traceback, and registers nobody."""
 
 import gzip
 import os
@@ -18,10 +18,8 @@ NOBODY = 65534
 HEADER = b"name,country,age\n"
 
 
-def test_files_that_are_no_lists_of_users_are_refused_with_what_was_found(
-    rollcall: CommandLine, database_url: str
-) -> None:
-    """A refusal is a verdict and no failure: it is printed and remembered like any other."""
+def test_files_that_are_not_lists_of_users_are_refused(rollcall: CommandLine, database_url: str) -> None:
+    """A refusal is a verdict, not a failure: it is printed and stored in the ledger."""
     files = {
         "empty": (b"", "empty-file", "the file is empty; the first line must name the columns"),
         "blank": (b" \n\n,,\n", "empty-file", "the file holds nothing; the first line must name the columns"),
@@ -62,8 +60,8 @@ def test_files_that_are_no_lists_of_users_are_refused_with_what_was_found(
     assert imports(database_url) == [("refused", 0)] * len(files)
 
 
-def test_a_refusal_tells_a_person_the_same(rollcall: CommandLine) -> None:
-    """What became of the file, and why."""
+def test_a_refusal_gives_a_person_the_reason(rollcall: CommandLine) -> None:
+    """The verdict on the file, and the reason."""
     (rollcall.folder / "users.csv").write_text("name;land;age\nAnn;Chile;30\n")
 
     outcome = rollcall("import", "users.csv")
@@ -74,8 +72,8 @@ def test_a_refusal_tells_a_person_the_same(rollcall: CommandLine) -> None:
     assert reason.startswith("  no column is called country; the first line has 'name', 'land', 'age' and must")
 
 
-def test_a_header_alone_is_a_list_of_nobody(rollcall: CommandLine, database_url: str) -> None:
-    """There is nothing wrong with it."""
+def test_a_file_with_only_a_header_is_loaded(rollcall: CommandLine, database_url: str) -> None:
+    """An empty list has no fault."""
     (rollcall.folder / "users.csv").write_bytes(HEADER)
 
     outcome = rollcall("import", "users.csv")
@@ -85,8 +83,8 @@ def test_a_header_alone_is_a_list_of_nobody(rollcall: CommandLine, database_url:
     assert imports(database_url) == [("loaded", 0)]
 
 
-def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> None:
-    """No such file, a folder, a pipe, a file taken for a folder, a name too long to be one."""
+def test_a_path_that_is_not_a_file_is_named(rollcall: CommandLine, database_url: str) -> None:
+    """A missing file, a folder, a pipe, a file used as a folder, a name that is too long."""
     here = rollcall.folder
     (here / "file").touch()
     (here / "folder").mkdir()
@@ -106,10 +104,10 @@ def test_what_is_no_file_is_named(rollcall: CommandLine, database_url: str) -> N
     assert imports(database_url) == []
 
 
-def test_a_folder_that_takes_no_reports_stops_the_import(
+def test_a_folder_without_write_access_stops_the_import(
     rollcall: CommandLine, sample: Path, database_url: str
 ) -> None:
-    """Nothing is registered without a receipt; the message says how to go on, and that works."""
+    """Nothing is registered without a receipt; the command that the message advises works."""
     sample.with_name(f"{sample.name}.rollcall").touch()
 
     outcome = rollcall("import", sample)
@@ -123,8 +121,8 @@ def test_a_folder_that_takes_no_reports_stops_the_import(
     assert rollcall("import", sample, "--reports", "elsewhere").code == 0
 
 
-def test_a_file_that_may_not_be_read_is_named(rollcall: CommandLine, sample: Path) -> None:
-    """Root may read everything, so it opens files as somebody else; it loads its modules as root."""
+def test_an_unreadable_file_is_named(rollcall: CommandLine, sample: Path) -> None:
+    """Root may read everything, so the process opens files as another user; it loads its modules as root."""
     sample.chmod(0)
     script = f"""
 import os
@@ -162,7 +160,7 @@ main()
     ],
 )
 def test_wrong_usage_is_explained(rollcall: CommandLine, arguments: list[str], sentence: str) -> None:
-    """With what was given, what is allowed, and where to read on."""
+    """With the given value, the allowed values, and the command that gives help."""
     outcome = rollcall(*arguments)
 
     assert (outcome.code, outcome.out) == (2, "")
@@ -185,7 +183,7 @@ def test_wrong_usage_is_explained(rollcall: CommandLine, arguments: list[str], s
     ],
 )
 def test_a_wrong_setting_stops_the_start(rollcall: CommandLine, name: str, value: str, told: str) -> None:
-    """With its name, its value unless that is a secret, and what is allowed."""
+    """With its name, its value unless that is a secret, and the allowed values."""
     outcome = rollcall("imports", **{name: value})
 
     assert (outcome.code, outcome.out) == (2, "")
@@ -193,16 +191,15 @@ def test_a_wrong_setting_stops_the_start(rollcall: CommandLine, name: str, value
 
 
 @pytest.mark.parametrize("command", ["import", "check", "watch", "imports", "users", "undo", "migrate"])
-def test_help_comes_whatever_is_set(rollcall: CommandLine, command: str) -> None:
-    """For it is what somebody reads whose settings are wrong."""
+def test_help_works_with_wrong_settings(rollcall: CommandLine, command: str) -> None:
+    """Help is for people whose settings are wrong."""
     outcome = rollcall(command, "--help", ROLLCALL_MAX_REJECTED="many", ROLLCALL_WHAT="1")
 
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(f"Usage: rollcall {command} ")
 
 
-def test_the_version_comes_whatever_is_set(rollcall: CommandLine) -> None:
-    """It too."""
+def test_the_version_works_with_wrong_settings(rollcall: CommandLine) -> None:
     outcome = rollcall("--version", ROLLCALL_MAX_REJECTED="many")
 
     assert (outcome.code, outcome.err) == (0, "")
@@ -219,7 +216,7 @@ def test_the_version_comes_whatever_is_set(rollcall: CommandLine) -> None:
     ],
 )
 def test_a_password_is_never_shown(rollcall: CommandLine, command: str, address: str, code: int) -> None:
-    """Neither by the settings nor by whoever tries to connect, however wrong the address is."""
+    """Neither the settings nor a failed connection shows it, with any fault in the address."""
     outcome = rollcall(command, ROLLCALL_DATABASE_URL=address)
 
     assert (outcome.code, outcome.out) == (code, "")
@@ -227,8 +224,8 @@ def test_a_password_is_never_shown(rollcall: CommandLine, command: str, address:
     assert "s3cret" not in outcome.err
 
 
-def test_a_database_that_is_not_there_is_named(rollcall: CommandLine, sample: Path) -> None:
-    """By host and port; the file is left as it was, with nothing beside it."""
+def test_an_unreachable_database_is_named(rollcall: CommandLine, sample: Path) -> None:
+    """By host and port; the file stays unchanged, with no reports beside it."""
     outcome = rollcall("import", sample, ROLLCALL_DATABASE_URL="postgresql://127.0.0.1:1/users")
 
     assert (outcome.code, outcome.out) == (1, "")
@@ -237,13 +234,13 @@ def test_a_database_that_is_not_there_is_named(rollcall: CommandLine, sample: Pa
     assert list(rollcall.folder.iterdir()) == [sample]
 
 
-def test_a_database_without_utf_8_is_declined(
+def test_a_database_without_utf_8_is_refused(
     rollcall: CommandLine,
     sample: Path,
     database_server: str,
     new_database: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    """It could not hold every name, so none is tried."""
+    """Such a database could not store every name."""
     with new_database() as url:
         name = urlsplit(url).path.removeprefix("/")
         with psycopg.connect(database_server, autocommit=True) as connection:

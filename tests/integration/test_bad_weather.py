@@ -1,4 +1,4 @@
-"""Whatever breaks midway: one clear sentence, nothing half done, and the next run imports it whole, once."""
+"""After any failure midway: one clear sentence, nothing half done, and the next run imports the file once."""
 
 import os
 import signal
@@ -30,14 +30,14 @@ INTERRUPTED = "interrupted; the same command does what is left to do, and regist
 
 
 def _nothing_was_done(database_url: str, file: Path) -> None:
-    """Neither a user nor an entry, nor anything beside the file."""
+    """Check that there is no user, no entry, and no report beside the file."""
     assert users(database_url) == []
     assert imports(database_url) == []
     assert not Path(f"{file}.rollcall").exists()
 
 
 def _the_next_run_imports_all(rollcall: CommandLine, database_url: str, file: Path) -> None:
-    """Whole, and once."""
+    """Check that the next run imports the whole file once."""
     outcome = rollcall("import", file)
 
     assert (outcome.code, outcome.err) == (0, "")
@@ -46,14 +46,14 @@ def _the_next_run_imports_all(rollcall: CommandLine, database_url: str, file: Pa
 
 
 def _failed(outcome: Outcome) -> str:
-    """The one sentence of a command that failed, which never shows a row."""
+    """Return the sentence of a failed command, which never shows a row."""
     assert (outcome.code, outcome.out) == (1, "")
     assert "Canary" not in outcome.err
     return outcome.sentence
 
 
 def test_an_import_that_is_killed_leaves_nothing(rollcall: CommandLine, large: Path, database_url: str) -> None:
-    """As by kill -9 or a power cut: nobody had the time to tidy up."""
+    """By kill -9, as in a power cut: the process has no time to clean up."""
     process = rollcall.start("import", large)
     stop_midway(process, database_url)
     process.kill()
@@ -68,7 +68,7 @@ def test_an_import_that_is_killed_leaves_nothing(rollcall: CommandLine, large: P
 def test_an_import_that_is_interrupted_leaves_nothing(
     rollcall: CommandLine, large: Path, database_url: str, by: signal.Signals
 ) -> None:
-    """By Ctrl-C, or by whoever shuts the machine down."""
+    """By Ctrl-C, a shutdown, or a closed terminal."""
     process = rollcall.start("import", large)
     stop_midway(process, database_url)
     go_on_with(process, by)
@@ -81,7 +81,7 @@ def test_an_import_that_is_interrupted_leaves_nothing(
 def test_an_import_whose_connection_is_cut_leaves_nothing(
     rollcall: CommandLine, large: Path, database_url: str
 ) -> None:
-    """As when the database fails over."""
+    """As in a failover of the database."""
     process = rollcall.start("import", large)
     server = stop_midway(process, database_url)
     with psycopg.connect(database_url) as connection:
@@ -93,10 +93,10 @@ def test_an_import_whose_connection_is_cut_leaves_nothing(
     _the_next_run_imports_all(rollcall, database_url, large)
 
 
-def test_two_imports_of_one_file_at_the_same_moment_register_it_once(
+def test_two_imports_of_one_file_at_once_register_it_once(
     rollcall: CommandLine, large: Path, database_url: str
 ) -> None:
-    """One imports it; the other waits for a while and finds it done, or says that it is being done."""
+    """One imports it; the other waits and finds it imported, or says that it is in progress."""
     rivals = [rollcall.start("import", large, "--json") for _ in range(2)]
     outcomes = [ended(rival) for rival in rivals]
 
@@ -107,8 +107,10 @@ def test_two_imports_of_one_file_at_the_same_moment_register_it_once(
     assert imports(database_url) == [("loaded", LARGE)]
 
 
-def test_nobody_waits_long_for_a_rival_that_hangs(rollcall: CommandLine, large: Path, database_url: str) -> None:
-    """The other is told in time; the one that hung is not disturbed when it goes on."""
+def test_an_import_does_not_wait_long_for_a_frozen_rival(
+    rollcall: CommandLine, large: Path, database_url: str
+) -> None:
+    """The second import gives up in time; the frozen one continues undisturbed."""
     hanging = rollcall.start("import", large)
     stop_midway(hanging, database_url)
     other = rollcall("import", large)
@@ -128,7 +130,7 @@ def test_nobody_waits_long_for_a_rival_that_hangs(rollcall: CommandLine, large: 
 def database_of_ones_own(
     new_database: Callable[[], AbstractContextManager[str]], rollcall: CommandLine
 ) -> Iterator[tuple[str, CommandLine]]:
-    """A database whose tables a test may change, and the command line that works on it."""
+    """A database whose tables a test may change, and a command line that uses it."""
     with new_database() as url:
         migrate(url)
         yield url, attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
@@ -159,7 +161,7 @@ def database_of_ones_own(
         ),
     ],
 )
-def test_a_database_that_refuses_is_told_without_a_row(
+def test_an_error_of_the_database_is_shown_without_a_row(
     database_of_ones_own: tuple[str, CommandLine], tmp_path: Path, change: str, sentence: str
 ) -> None:
     """PostgreSQL's own messages quote the rows that failed."""
@@ -176,10 +178,10 @@ def test_a_database_that_refuses_is_told_without_a_row(
         assert connection.execute("select * from users").fetchall() == []
 
 
-def test_a_report_for_which_there_is_no_room_stops_the_import(
+def test_a_report_without_disk_space_stops_the_import(
     rollcall: CommandLine, database_url: str, tmp_path: Path
 ) -> None:
-    """Rows that were rejected and could not be set aside would be lost, so the good ones wait for them."""
+    """Rejected rows must not be lost, so the good rows are not registered without them."""
     rows = "".join(f"Canary {number},Chile,{'x' if number % 2 else 1}\n" for number in range(10_000))
     (tmp_path / "users.csv").write_text(f"name,country,age\n{rows}")
     no_room = attrs.evolve(rollcall, before=["/bin/sh", "-c", 'ulimit -f 64; exec "$@"', "sh"])
@@ -193,10 +195,10 @@ def test_a_report_for_which_there_is_no_room_stops_the_import(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it, macOS does not")
-def test_an_output_for_which_there_is_no_room_is_no_reason_to_import_twice(
+def test_a_failed_output_does_not_repeat_the_import(
     rollcall: CommandLine, sample: Path, database_url: str
 ) -> None:
-    """What was imported stays so, though nobody could be told."""
+    """The import stays committed, though its result could not be printed."""
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - no path on all systems
         outcome = ended(rollcall.start("import", sample, out=full.fileno()))
 
@@ -210,13 +212,13 @@ def test_an_output_for_which_there_is_no_room_is_no_reason_to_import_twice(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an embedded database that several tests use in turn."""
+    """The data folder of an embedded database that several tests use in turn."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
 def embedded(tmp_path: Path, data: Path) -> Iterator[CommandLine]:
-    """`rollcall` with the database that comes with it, in which nothing is registered."""
+    """`rollcall` with the embedded database, without users."""
     with running(data) as url:
         migrate(url)
         with psycopg.connect(url) as connection:
@@ -228,7 +230,7 @@ def embedded(tmp_path: Path, data: Path) -> Iterator[CommandLine]:
 
 @contextmanager
 def _importing(rollcall: CommandLine, file: Path, data: Path) -> Iterator[tuple[Popen[bytes], list[int]]]:
-    """An import into the embedded database, frozen midway, and the server's first process and the one at work."""
+    """Freeze an import into the embedded database midway; yield it with the server's main process and its own."""
     url = f"postgresql://rollcall@/rollcall?host={data / 'postgres'}&port=5432"
     with rollcall.start("import", file) as process:
         wait_until(lambda: _reachable(url))
@@ -250,7 +252,7 @@ def _reachable(url: str) -> bool:
 def test_an_interrupted_import_stops_the_server_that_it_started(
     embedded: CommandLine, large: Path, data: Path, by: tuple[signal.Signals, ...]
 ) -> None:
-    """Nothing is left running; a terminal that is closed may send more than one signal."""
+    """No process is left; a closed terminal may send more than one signal."""
     with _importing(embedded, large, data) as (process, servers):
         go_on_with(process, *by)
         outcome = ended(process)
@@ -264,10 +266,10 @@ def test_an_interrupted_import_stops_the_server_that_it_started(
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["all of it", "the process at work"])
-def test_a_database_that_is_killed_midway_starts_again_and_takes_it_whole(
+def test_a_database_killed_midway_recovers_and_imports_the_file(
     embedded: CommandLine, large: Path, data: Path, which: int
 ) -> None:
-    """PostgreSQL recovers, and nobody of the lost import is there."""
+    """PostgreSQL recovers, without a user of the lost import."""
     with _importing(embedded, large, data) as (process, servers):
         os.kill(servers[which], signal.SIGKILL)
         go_on_with(process)
@@ -279,8 +281,8 @@ def test_a_database_that_is_killed_midway_starts_again_and_takes_it_whole(
         _the_next_run_imports_all(embedded, url, large)
 
 
-def test_a_wrong_password_is_told_and_not_shown(embedded: CommandLine, sample: Path, data: Path) -> None:
-    """Whose it is, but not what was tried."""
+def test_a_wrong_password_is_reported_and_not_shown(embedded: CommandLine, sample: Path, data: Path) -> None:
+    """The message names the user, but not the password that was tried."""
     with running(data) as url:
         rules = data / "postgres" / "pg_hba.conf"
         before = rules.read_text()

@@ -1,4 +1,4 @@
-"""The round trip on the page for uploaders, played again."""
+"""The round trip on the page for uploaders is what the command line does."""
 
 import json
 import re
@@ -14,7 +14,7 @@ FILE_NAME = re.compile(r"rejected-[0-9a-f]{12}\.csv")
 TIME = re.compile(r"\d+\.\d\d s, [\d,]+ rows/s")
 
 
-def test_the_round_trip_that_is_recorded_is_what_happens(rollcall: CommandLine) -> None:
+def test_the_recorded_round_trip_is_what_happens(rollcall: CommandLine) -> None:
     """From a messy file to no rejection, to the letter but for the time it took and what proves the rows."""
     section = PAGE.read_text(encoding="utf-8").split("## A round trip\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
@@ -37,7 +37,7 @@ def test_the_round_trip_that_is_recorded_is_what_happens(rollcall: CommandLine) 
 
 
 def _played(rollcall: CommandLine, recorded: str) -> str:
-    """Give the same commands, and record what they say."""
+    """Run the recorded commands, and record their output."""
     commands = re.findall(r"^\$ rollcall (.*)$", recorded, re.MULTILINE)
     said = [f"$ rollcall {command}\n{rollcall(*command.split()).out}" for command in commands]
     return _comparable("\n".join(said))

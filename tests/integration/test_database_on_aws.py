@@ -1,4 +1,4 @@
-"""The way into a database on AWS: known by its certificate, with a secret that is rotated, or by IAM."""
+"""Access to a database on AWS: TLS with its certificate, a rotated secret, or IAM."""
 
 import os
 import socket
@@ -23,13 +23,13 @@ from rollcall.settings import SettingError, read_settings
 NOWHERE = Path("/nowhere")
 WRONG = "Not The Password"
 
-# The state of a socket and the kind of its timer, as proc_net_tcp(5) has them.
+# The state of a socket and the kind of its timer, by proc_net_tcp(5).
 _ESTABLISHED, _KEEPALIVE = "01", "02"
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TlsPostgres]:
-    """One that nobody comes into without TLS and a password."""
+    """A server that requires TLS and a password."""
     with tls_postgres() as started:
         started.let_in(USER, PASSWORD)
         bootstrap.migrate(read_settings({"ROLLCALL_DATABASE_URL": started.behind}), NOWHERE)
@@ -38,7 +38,7 @@ def server() -> Iterator[TlsPostgres]:
 
 @pytest.fixture
 def secret(s3_endpoint: str) -> Iterator[Secret]:
-    """A secret that tells the server's first password."""
+    """A secret with the server's first password."""
     with made_secret(s3_endpoint) as made:
         yield made
 
@@ -51,20 +51,20 @@ def opened(server: TlsPostgres, **settings: str) -> AbstractContextManager[UserR
 
 
 def comes_in(repository: UserRepository) -> None:
-    """Use a repository, whatever is in it."""
+    """Use a repository, with or without entries."""
     next(repository.entries(), None)
 
 
 def refused(entering: AbstractContextManager[UserRepository]) -> str:
-    """Give the sentence with which somebody is not let in."""
+    """Return the sentence of a failed connection."""
     with pytest.raises(RepositoryUnavailableError) as caught, entering as repository:
         comes_in(repository)
     assert "Password" not in repr(caught.getrepr())
     return str(caught.value)
 
 
-def test_users_are_registered_by_tls_with_what_the_secret_says(server: TlsPostgres, secret: Secret) -> None:
-    """The address alone says neither user nor password, nor that the certificate is to be looked at."""
+def test_users_are_registered_over_tls_with_the_secret(server: TlsPostgres, secret: Secret) -> None:
+    """The address alone has no user, no password and no setting for TLS."""
     with opened(server, database_secret_arn=secret.arn) as repository:
         load(repository, [ANN])
         encrypted = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where usename = %s"
@@ -74,19 +74,17 @@ def test_users_are_registered_by_tls_with_what_the_secret_says(server: TlsPostgr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about its sockets")
-def test_the_server_soon_asks_whether_the_machine_of_whoever_imports_is_still_there(
-    server: TlsPostgres, secret: Secret
-) -> None:
-    """One that lost its power says no word, and its claims would be held for two hours."""
+def test_the_server_soon_probes_a_silent_importer(server: TlsPostgres, secret: Secret) -> None:
+    """A machine without power closes no connection, so its locks would be held for two hours."""
     with opened(server, database_secret_arn=secret.arn) as repository:
         with repository.importing(an_upload(), "sha"):
             assert eventually(lambda: any(seconds <= 30 for seconds in _seconds_until_asked(server.port)))
-        # Only while something is claimed.
+        # Only while locks are held.
         assert eventually(lambda: min(_seconds_until_asked(server.port), default=0) > 30)
 
 
 def _seconds_until_asked(port: int) -> list[float]:
-    """How long the server will wait before it asks, on each connection that is quiet, by proc_net_tcp(5)."""
+    """Return the seconds until the server probes each silent connection, by proc_net_tcp(5)."""
     sockets = [path.read_text("ascii").splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
     timers = [
         fields[5].split(":")
@@ -96,22 +94,22 @@ def _seconds_until_asked(port: int) -> list[float]:
     return [int(ticks, 16) / os.sysconf("SC_CLK_TCK") for timer, ticks in timers if timer == _KEEPALIVE]
 
 
-def test_the_secret_alone_tells_the_whole_way(server: TlsPostgres, secret: Secret) -> None:
-    """As that of a database which Amazon RDS does not manage the password of: host, port and name are in it."""
+def test_the_secret_alone_is_enough_to_connect(server: TlsPostgres, secret: Secret) -> None:
+    """Without Amazon RDS, a secret may hold host, port and database name as well."""
     secret.tells(PASSWORD, host="localhost", port=server.port, dbname="postgres")
     with opened(server, database_url="", database_secret_arn=secret.arn) as repository:
         comes_in(repository)
 
 
-def test_what_the_address_says_stands_whatever_the_secret_says(server: TlsPostgres, secret: Secret) -> None:
-    """A proxy before the database has another host than the secret knows."""
+def test_the_address_overrides_the_secret(server: TlsPostgres, secret: Secret) -> None:
+    """A proxy in front of the database has another host than the secret."""
     secret.tells(PASSWORD, host="nowhere.invalid", port=1, dbname="nothing")
     with opened(server, database_secret_arn=secret.arn) as repository:
         comes_in(repository)
 
 
 @pytest.mark.parametrize("says", [{}, {"database_secret_arn": "the secret's"}], ids=["password", "secret"])
-def test_a_server_of_another_name_is_not_trusted(
+def test_a_server_with_another_name_is_not_trusted(
     server: TlsPostgres, secret: Secret, says: dict[str, str]
 ) -> None:
     """Its certificate is for `localhost`."""
@@ -121,10 +119,10 @@ def test_a_server_of_another_name_is_not_trusted(
     assert 'server certificate for "localhost" does not match host name "127.0.0.1"' in sentence
 
 
-def test_a_server_that_somebody_else_vouches_for_is_not_trusted(
+def test_a_certificate_of_another_authority_is_not_trusted(
     server: TlsPostgres, secret: Secret, tmp_path: Path
 ) -> None:
-    """Whoever stands between us and the database can have a certificate, too."""
+    """An attacker between client and database can have a certificate of another authority."""
     another = tmp_path / "another.pem"
     trustme.CA().cert_pem.write_to_path(another)
 
@@ -133,8 +131,8 @@ def test_a_server_that_somebody_else_vouches_for_is_not_trusted(
     )
 
 
-def test_a_server_without_tls_is_told_nothing() -> None:
-    """Not even a user's name."""
+def test_a_server_without_tls_learns_nothing() -> None:
+    """Not even the name of a user is sent."""
     with serving(lambda connection: _say(connection, b"N")) as port:
         url = f"postgresql://{USER}:The%20Password@localhost:{port}/postgres"
         settings = read_settings({"ROLLCALL_DATABASE_URL": url})
@@ -142,8 +140,8 @@ def test_a_server_without_tls_is_told_nothing() -> None:
         assert "server does not support SSL" in refused(bootstrap.repository(settings, NOWHERE, on_aws=True))
 
 
-def test_a_file_of_certificates_that_is_not_there_stops_the_start(server: TlsPostgres) -> None:
-    """Whoever deploys it forgot to put it there."""
+def test_a_missing_ca_bundle_stops_the_start(server: TlsPostgres) -> None:
+    """A deployment may have left it out."""
     with (
         pytest.raises(
             SettingError, match=r"^ROLLCALL_DATABASE_CA is '/nowhere/ca.pem'; give the path of a PEM file"
@@ -153,15 +151,15 @@ def test_a_file_of_certificates_that_is_not_there_stops_the_start(server: TlsPos
         pass
 
 
-def test_on_a_machine_the_address_alone_says_whether_there_is_tls(server: TlsPostgres) -> None:
-    """Where nothing speaks of AWS, libpq's own rules hold."""
+def test_on_a_machine_the_address_alone_decides_about_tls(server: TlsPostgres) -> None:
+    """Without a setting for AWS, libpq's own rules apply."""
     url = server.url("127.0.0.1").replace("//", f"//{USER}:The%20First%20Password@")
     with bootstrap.repository(read_settings({"ROLLCALL_DATABASE_URL": url}), NOWHERE) as repository:
         comes_in(repository)
 
 
 def test_the_secret_is_fetched_once(server: TlsPostgres, secret: Secret) -> None:
-    """Connections come and go; what is kept serves all of them, even when the secret is out of reach."""
+    """The cached secret serves every later connection, even if Secrets Manager is unreachable."""
     with opened(server, database_secret_arn=secret.arn) as repository:
         comes_in(repository)
         secret.is_gone()
@@ -170,7 +168,7 @@ def test_the_secret_is_fetched_once(server: TlsPostgres, secret: Secret) -> None
 
 
 def test_a_rotated_password_is_fetched_again(server: TlsPostgres, secret: Secret) -> None:
-    """The next connection that is turned down says that it was."""
+    """After the server rejected the old password."""
     with opened(server, database_secret_arn=secret.arn) as repository:
         comes_in(repository)
         server.let_in(USER, "The Next Password")
@@ -180,8 +178,8 @@ def test_a_rotated_password_is_fetched_again(server: TlsPostgres, secret: Secret
     server.let_in(USER, PASSWORD)
 
 
-def test_a_wrong_password_is_told_without_being_shown(server: TlsPostgres, secret: Secret) -> None:
-    """And works with the same repository once it is mended, as a warm function has to."""
+def test_a_wrong_password_is_reported_and_not_shown(server: TlsPostgres, secret: Secret) -> None:
+    """The same repository works once the secret is corrected, as a warm function needs."""
     secret.tells(WRONG)
     with opened(server, database_secret_arn=secret.arn) as repository:
         with pytest.raises(RepositoryUnavailableError, match="password authentication failed") as caught:
@@ -194,8 +192,8 @@ def test_a_wrong_password_is_told_without_being_shown(server: TlsPostgres, secre
 @pytest.mark.parametrize(
     "text", ["{", "[]", '"S3CRET"', '{"username": "u"}', '{"password": "S3CRET"}', "S3CRET", "null"]
 )
-def test_a_secret_of_another_kind_is_not_shown(server: TlsPostgres, secret: Secret, text: str) -> None:
-    """It holds whatever somebody put there."""
+def test_a_secret_in_another_format_is_not_shown(server: TlsPostgres, secret: Secret, text: str) -> None:
+    """It may hold any text."""
     secret.holds(text)
     sentence = refused(opened(server, database_secret_arn=secret.arn))
 
@@ -203,8 +201,8 @@ def test_a_secret_of_another_kind_is_not_shown(server: TlsPostgres, secret: Secr
     assert "S3CRET" not in sentence
 
 
-def test_a_secret_that_is_not_there_is_called_by_its_name(server: TlsPostgres, s3_endpoint: str) -> None:
-    """Whoever set it mistyped it, or may not read it."""
+def test_a_missing_secret_is_named(server: TlsPostgres, s3_endpoint: str) -> None:
+    """The ARN may be mistyped, or reading it may be forbidden."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", s3_endpoint)
         arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:nothing"
@@ -214,8 +212,8 @@ def test_a_secret_that_is_not_there_is_called_by_its_name(server: TlsPostgres, s
         )
 
 
-def test_the_schema_is_migrated_the_same_way(secret: Secret) -> None:
-    """By `rollcall migrate` on a machine, which is told no more than the Lambda is."""
+def test_rollcall_migrate_uses_the_secret(secret: Secret) -> None:
+    """`rollcall migrate` on a machine needs no more settings than the Lambda."""
     with tls_postgres() as server:
         server.let_in(USER, PASSWORD)
         settings = {
@@ -229,8 +227,8 @@ def test_the_schema_is_migrated_the_same_way(secret: Secret) -> None:
         assert asked(server.behind, "select count(*) from _yoyo_migration") == [(len(applied),)]
 
 
-def test_iam_signs_a_password_for_the_user_and_host_of_the_address() -> None:
-    """A new one for each connection."""
+def test_iam_signs_a_password_for_the_user_and_host() -> None:
+    """Each connection gets a new password."""
     told: list[str] = []
 
     @contextmanager
@@ -256,8 +254,8 @@ def test_iam_signs_a_password_for_the_user_and_host_of_the_address() -> None:
 @pytest.mark.parametrize(
     "url", ["", "postgresql://", "postgresql://host/db", "postgresql://user@/db", "postgresql://u@h:x/d"]
 )
-def test_without_user_and_host_iam_can_sign_nothing(url: str) -> None:
-    """It stops the start."""
+def test_iam_without_a_user_and_a_host_stops_the_start(url: str) -> None:
+    """The start fails."""
     settings = read_settings({"ROLLCALL_DATABASE_URL": url or "postgresql://", "ROLLCALL_DATABASE_AUTH": "iam"})
 
     with (
@@ -279,7 +277,7 @@ def _say(connection: socket.socket, answer: bytes) -> None:
 
 
 def _password_of(connection: socket.socket) -> str:
-    """Ask whoever connects for a password in clear, and hang up."""
+    """Ask a client for its password in clear text, and return it."""
     length, _ = struct.unpack("!II", connection.recv(8))
     connection.recv(length - 8)
     connection.sendall(b"R" + struct.pack("!II", 8, 3))

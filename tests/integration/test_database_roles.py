@@ -1,4 +1,4 @@
-"""What each role of docs/roles.sql is for it can do, and nothing else."""
+"""Each role of docs/roles.sql can do its job, and nothing else."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from integration.command_line import CommandLine, imports, users
 
 EVERYBODY = (MIGRATOR, IMPORTER, OPERATOR)
 
-# Whatever the role: other people's data, the server, and other roles.
+# Forbidden to every role: other people's data, the server, and other roles.
 NOT_OURS = (
     "select * from theirs.secrets",
     "select rolpassword from pg_authid",
@@ -70,7 +70,7 @@ OF_OPERATOR = (
 
 @pytest.fixture(scope="module")
 def bare(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """A database that gives everybody nothing, beside whose tables there is something of somebody else's."""
+    """A database without rights for the public, with a table of another owner beside Rollcall's."""
     with new_database() as url, psycopg.connect(url, autocommit=True) as theirs:
         name = sql.Identifier(urlsplit(url).path.removeprefix("/"))
         theirs.execute(sql.SQL("revoke all on database {} from public").format(name))
@@ -85,7 +85,7 @@ def bare(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[st
 
 @pytest.fixture
 def url(bare: str) -> str:
-    """That database with nothing registered in it."""
+    """The same database without users."""
     with psycopg.connect(bare, autocommit=True) as connection:
         connection.execute("truncate users, imports, corrections restart identity")
     return bare
@@ -101,34 +101,34 @@ def _refused(url: str, role: str, statement: str) -> None:
 
 @pytest.mark.parametrize("statement", NOT_OURS)
 @pytest.mark.parametrize("role", EVERYBODY)
-def test_no_role_gets_at_what_is_not_rollcalls(bare: str, role: str, statement: str) -> None:
-    """Whoever steals a password of Rollcall's has Rollcall's tables at most."""
+def test_no_role_has_access_beyond_rollcalls_tables(bare: str, role: str, statement: str) -> None:
+    """A stolen password of Rollcall gives access to Rollcall's tables at most."""
     _refused(bare, role, statement)
 
 
 @pytest.mark.parametrize("statement", SCHEMA)
 @pytest.mark.parametrize("role", [IMPORTER, OPERATOR])
 def test_only_the_migrator_changes_the_schema(bare: str, role: str, statement: str) -> None:
-    """Nor does anybody else empty a table at one blow, or touch the note of what was migrated."""
+    """No other role can truncate a table or change the record of migrations."""
     _refused(bare, role, statement)
 
 
 @pytest.mark.parametrize("statement", OF_IMPORTER)
-def test_the_importer_takes_nothing_away(bare: str, statement: str) -> None:
-    """It reads what strangers uploaded, so it is the last that should be able to."""
+def test_the_importer_cannot_delete(bare: str, statement: str) -> None:
+    """The importer reads files of strangers, so it must not be able to delete."""
     _refused(bare, IMPORTER, statement)
 
 
 @pytest.mark.parametrize("statement", OF_OPERATOR)
-def test_the_operator_adds_nobody_and_leaves_the_ledger_as_it_stands(bare: str, statement: str) -> None:
-    """But for the mark that an import was undone."""
+def test_the_operator_cannot_add_users_or_change_the_ledger(bare: str, statement: str) -> None:
+    """Except for the mark of an undone import."""
     _refused(bare, OPERATOR, statement)
 
 
 def test_each_role_can_do_its_job_from_the_command_line(
     url: str, tmp_path: Path, sample: Path, messy: Path
 ) -> None:
-    """An import, its mended rows, a look, and an undo, in a database that gives everybody nothing."""
+    """An import, its corrected rows, lists, and an undo, in a database without rights for the public."""
     importer, operator, migrator = (
         CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": acting_as(role, url)})
         for role in (IMPORTER, OPERATOR, MIGRATOR)
@@ -150,8 +150,8 @@ def test_each_role_can_do_its_job_from_the_command_line(
     assert len(users(url)) == 9
 
 
-def test_users_are_told_apart_and_updated_by_the_importer(url: str, tmp_path: Path) -> None:
-    """For which the migrator makes the index, and takes it away again."""
+def test_the_importer_updates_duplicates(url: str, tmp_path: Path) -> None:
+    """The migrator makes the index before, and drops it afterwards."""
     by_name = {"ROLLCALL_UNIQUE_BY": "name", "ROLLCALL_ON_DUPLICATE": "update"}
     file = tmp_path / "list.csv"
     try:
@@ -174,10 +174,10 @@ def test_users_are_told_apart_and_updated_by_the_importer(url: str, tmp_path: Pa
     ("role", "command"),
     [(IMPORTER, ("undo", "1")), (OPERATOR, ("import", "another.csv")), (OPERATOR, ("migrate",))],
 )
-def test_the_wrong_role_is_told_so_in_one_sentence(
+def test_the_wrong_role_gets_one_sentence(
     url: str, tmp_path: Path, sample: Path, role: str, command: tuple[str, ...]
 ) -> None:
-    """It fails before anything is changed, and says what it may not do."""
+    """The command fails before it changes anything, and names the missing right."""
     assert CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": acting_as(IMPORTER, url)})("import", sample).code == 0
     another = tmp_path / "another.csv"
     another.write_text("name,country,age\nAnn,Norway,41\n", encoding="ascii")
@@ -189,8 +189,8 @@ def test_the_wrong_role_is_told_so_in_one_sentence(
     assert len(users(url)) == 5
 
 
-def test_every_table_is_spoken_of_in_the_grants(bare: str) -> None:
-    """Whoever adds a table says who may do what with it."""
+def test_every_table_has_grants(bare: str) -> None:
+    """A new table must say which role may do what with it."""
     with psycopg.connect(bare) as connection:
         tables = connection.execute(
             "select tablename from pg_tables where schemaname = 'public' and tablename !~ '^_?yoyo'"
@@ -199,6 +199,6 @@ def test_every_table_is_spoken_of_in_the_grants(bare: str) -> None:
     assert {f" on {table} to " in GRANTS for (table,) in tables} == {True}
 
 
-def test_the_roles_can_be_made_and_granted_again(bare: str) -> None:
-    """After every migration, and for another database of the same server."""
+def test_the_roles_can_be_created_and_granted_again(bare: str) -> None:
+    """After each migration, and for another database of the same server."""
     migrate_as_documented(bare)
