@@ -4,12 +4,12 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.steps import asked
+from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.uniqueness import make_unique_index
 from rollcall.domain.policy import Policy
@@ -57,7 +57,8 @@ def require_the_same(emptied: Callable[[], str], data: bytes, policy: Policy, *,
 
 
 def _what_comes_of(url: str, data: bytes, policy: Policy, *, batch: int = WHOLE) -> tuple[Came, list[Any]]:
-    with psycopg.connect(url) as connection:
+    with Database.connect(url) as connection:
+        connection.schema = "public"
         make_unique_index(connection, policy)
     with closing(PostgresUserRepository(url, new_secret=lambda: b"secret")) as users:
         came = what_comes_of([FIRST, data], users, policy, batch=batch)

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from psycopg import Connection, sql
+from psycopg import sql
 
 from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
 from database_roles import EachJobAsItsRole
@@ -27,6 +27,7 @@ from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.connecting import claim_free, migration_ids
 from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     Block,
@@ -1059,7 +1060,7 @@ class TestPostgresConnections:
         """First at the ledger and then at the claims, of which the last is given back just now."""
         finder, rival = PostgresUserRepository(database_url), PostgresUserRepository(database_url)
 
-        def commit_first(connection: Connection[tuple[object, ...]], names: Iterable[str]) -> list[str]:
+        def commit_first(connection: Database, names: Iterable[str]) -> list[str]:
             load(rival, [ANN])
             return claim_free(connection, names)
 

@@ -196,6 +196,24 @@ class RepositoryUnavailableError(RuntimeError):
     """
 
 
+class TableLockedError(RepositoryUnavailableError):
+    """Somebody else holds a lock that an import needs; another try goes well once it is released.
+
+    Args:
+        reason: Which table is locked, and by whom, as a sentence.
+    """
+
+
+class TableConstraintError(RepositoryUnavailableError):
+    """The database does not let the rows in: a constraint that is not Rollcall's own, or row-level security.
+
+    Another try would not go better.
+
+    Args:
+        reason: The names of constraint, column and table, as a sentence that shows no row.
+    """
+
+
 class SchemaError(RuntimeError):
     """The database is not prepared for this version of Rollcall.
 

@@ -1,13 +1,15 @@
 """Connections to PostgreSQL, and its errors in words that show no row."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 
 import psycopg
-from psycopg import Connection, IsolationLevel, errors
+from psycopg import IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rollcall.adapters.postgres.failures import first_line
+from rollcall.adapters.postgres.naming import Database, find_schema
 from rollcall.application.ports import (
     ImportInProgressError,
     RepositoryUnavailableError,
@@ -33,9 +35,16 @@ _OURS: Mapping[str, str | int] = {
     "tcp_user_timeout": _SILENCE_SECONDS * 1000,
 }
 
-# By default a server asks a silent client after two hours whether it is there, and repeats for a quarter of an
-# hour what it does not take. In `options` these would last for the session, and poolers let none in.
-_WHILE_CLAIMED: Mapping[str, str] = {
+# What a transaction needs, whatever the settings of role, database and pooled connection. In `options` these
+# would last for the session, and poolers let none in. A COPY takes as long as its upload is read, and a
+# transaction is idle as long as only bad rows come, so no timeout ends either: a client that is gone is noticed
+# by TCP, and one that is frozen is ended by a rival, see `claim`. By default a server asks a silent client after
+# two hours whether it is there, and repeats for a quarter of an hour what it does not take.
+_TRANSACTION: Mapping[str, str] = {
+    "synchronous_commit": "on",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",
     "tcp_keepalives_idle": f"{_SILENCE_SECONDS}s",
     "tcp_keepalives_interval": f"{_SILENCE_SECONDS // 3}s",
     "tcp_keepalives_count": "3",
@@ -52,15 +61,12 @@ def nothing_more() -> Iterable[Mapping[str, str]]:
     return [{}]
 
 
-def connect(
-    conninfo: str, credentials: Credentials = nothing_more, *, autocommit: bool = False
-) -> "Connection[tuple[object, ...]]":
+def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
     """Open a connection that gives up on a dead peer.
 
     Args:
         conninfo: A libpq connection string or URL.
         credentials: Fill what it leaves out; `PG*` variables fill what is left out then.
-        autocommit: Whether each statement is a transaction of its own.
 
     Raises:
         RepositoryUnavailableError: There is no way in, and why.
@@ -69,7 +75,6 @@ def connect(
     try:
         address = conninfo_to_dict(conninfo)
         connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
-        connection.autocommit = autocommit
     except psycopg.ProgrammingError:
         # What libpq cannot make out it quotes, and it may be the password.
         raise_alone(
@@ -93,7 +98,7 @@ def connect(
     return connection
 
 
-def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Connection[tuple[object, ...]]":
+def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> Database:
     """Try one address after the other.
 
     Raises:
@@ -104,7 +109,7 @@ def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Conne
         try:
             # A statement that the server keeps prepared outlives its transaction; behind a proxy, the next one may
             # run on another connection.
-            return psycopg.connect(make_conninfo("", **address), prepare_threshold=None)
+            return Database.connect(make_conninfo("", **address), prepare_threshold=None)
         except psycopg.OperationalError as error:
             turned_down = error
     raise turned_down
@@ -112,24 +117,48 @@ def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> "Conne
 
 # As text, because that can be compared without being read: whatever anybody calls himself, no query fails by it.
 _UNTIL = f"""
-'{_APPLICATION} until ' || to_char(
-    (clock_timestamp() + make_interval(secs => %(seconds_left)s)) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
-)
+('{_APPLICATION} until '::pg_catalog.text {{concat}} pg_catalog.to_char(
+    pg_catalog.timezone(
+        'UTC'::pg_catalog.text,
+        pg_catalog.clock_timestamp() {{plus}} pg_catalog.make_interval(secs => %(seconds_left)s::double precision)
+    ),
+    'YYYY-MM-DD"T"HH24:MI:SS"Z"'::pg_catalog.text
+))
 """
-_END_OVERDUE = f"""
-select pg_terminate_backend(pid, %(milliseconds)s)
-from pg_locks join pg_stat_activity using (pid)
-where locktype = 'advisory' and granted and objsubid = 1
-    and database = (select oid from pg_database where datname = current_database())
-    and (classid::bigint << 32) | objid::bigint
-        in (select hashtextextended(name, 0) from unnest(%(names)s::text[]) as name)
-    and usename = current_user and pid <> pg_backend_pid()
-    and application_name like '{_APPLICATION} until %%' and application_name collate "C" < {_UNTIL}
-group by pid
+_PUBLISH_DEADLINE = f"select pg_catalog.set_config('application_name', {_UNTIL}, true)"
+_HASH = "pg_catalog.hashtextextended({}, 0::bigint)"
+_TERMINATE_EXPIRED = f"""
+select pg_catalog.pg_terminate_backend(locks.pid, %(milliseconds)s::bigint)
+from pg_catalog.pg_locks as locks join pg_catalog.pg_stat_activity as activity on activity.pid {{eq}} locks.pid
+where locks.locktype {{eq}} 'advisory' and locks.granted and locks.objsubid {{eq}} 1
+    and locks.database {{eq}} (
+        select oid from pg_catalog.pg_database where datname {{eq}} pg_catalog.current_database()
+    )
+    and ((locks.classid::bigint {{shift}} 32) {{bit_or}} locks.objid::bigint) {{eq}} any (
+        select {_HASH.format("name")} from pg_catalog.unnest(%(names)s::pg_catalog.text[]) as asked (name)
+    )
+    and activity.usename {{eq}} current_user and locks.pid {{ne}} pg_catalog.pg_backend_pid()
+    and pg_catalog.starts_with(activity.application_name, '{_APPLICATION} until '::pg_catalog.text)
+    and (activity.application_name collate pg_catalog."C") {{lt}} {_UNTIL}
+group by locks.pid
 """  # noqa: S608 - put together from our own words
+_LOCK = f"select pg_catalog.pg_advisory_xact_lock({_HASH.format('%s::pg_catalog.text')})"
+_TRY_LOCKS = f"""
+select lock from pg_catalog.unnest(%s::pg_catalog.text[]) as asked (lock)
+where pg_catalog.pg_try_advisory_xact_lock({_HASH.format("lock")})
+"""  # noqa: S608 - as above
 
 
-def say_until(connection: "Connection[tuple[object, ...]]", seconds_left: float) -> None:
+def begin(connection: Database) -> None:
+    """Begin a transaction that holds until it is ended here, and is durable once its commit is acknowledged.
+
+    Raises:
+        psycopg.Error: The connection is broken.
+    """
+    _set(connection, {**_TRANSACTION, "lock_timeout": _milliseconds(LOCK_SECONDS)})
+
+
+def say_until(connection: Database, seconds_left: float) -> None:
     """Tell rivals, by the name of the connection, when the owner of this transaction is frozen or dead.
 
     It is said by the server's clock and until the transaction ends, so it needs no session of its own.
@@ -138,68 +167,87 @@ def say_until(connection: "Connection[tuple[object, ...]]", seconds_left: float)
         connection: In a transaction, before it claims anything.
         seconds_left: How long its owner may still live.
     """
-    connection.execute(f"select set_config('application_name', {_UNTIL}, true)", {"seconds_left": seconds_left})
+    connection.run(_PUBLISH_DEADLINE, {"seconds_left": seconds_left})
 
 
-def claim(connection: "Connection[tuple[object, ...]]", *names: str) -> None:
+def claim(connection: Database, *names: str, wait_seconds: float | None = None) -> None:
     """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
 
     They are free again a minute after the holder's machine is gone without a word.
     A holder of our own role that is overdue is ended, see `say_until`: the server does not notice by itself that
     a client is frozen.
 
+    Args:
+        connection: In a transaction, see `begin`.
+        names: What is locked.
+        wait_seconds: How long to wait; None for `LOCK_SECONDS`.
+
     Raises:
-        psycopg.errors.LockNotAvailable: One was not to be had within `LOCK_SECONDS`.
+        ImportInProgressError: Somebody else held one of them for that long.
     """
     locks = [_lock_of(name) for name in sorted(set(names))]
-    _set(connection, {**_WHILE_CLAIMED, "lock_timeout": f"{LOCK_SECONDS}s"})
+    give_up_at = time.monotonic() + (LOCK_SECONDS if wait_seconds is None else wait_seconds)
+    endings_left = _MOST_ENDINGS
+    seconds = LOCK_SECONDS if wait_seconds is None else min(LOCK_SECONDS, wait_seconds)
+    while not _taken(connection, locks, seconds):
+        seconds = min(LOCK_SECONDS, give_up_at - time.monotonic())
+        if endings_left and _end_overdue_holders(connection, locks):
+            endings_left -= 1
+            seconds = LOCK_SECONDS
+        elif seconds <= 0:
+            raise_alone(ImportInProgressError())
+
+
+def _taken(connection: Database, locks: list[str], seconds: float) -> bool:
+    """Take all of some locks or none, and return whether that was possible in time."""
     connection.execute("savepoint claiming")
-    for endings_left in reversed(range(_MOST_ENDINGS + 1)):
-        try:
-            for lock in locks:
-                connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [lock])
-            break
-        except errors.LockNotAvailable:
-            connection.execute("rollback to savepoint claiming")
-            if not endings_left or not _end_overdue_holders(connection, locks):
-                raise
+    try:
+        _set(connection, {"lock_timeout": _milliseconds(seconds)})
+        for lock in locks:
+            connection.run(_LOCK, [lock])
+    except errors.LockNotAvailable:
+        connection.execute("rollback to savepoint claiming")
+        return False
+    _set(connection, {"lock_timeout": _milliseconds(LOCK_SECONDS)})
     connection.execute("release savepoint claiming")
+    return True
 
 
-def _set(connection: "Connection[tuple[object, ...]]", settings: Mapping[str, str]) -> None:
-    """Set what holds until the transaction ends."""
-    connection.execute(
-        "select set_config(name, setting, true) from unnest(%s::text[], %s::text[]) as said (name, setting)",
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"  # 0 would be without end
+
+
+def _set(connection: Database, settings: Mapping[str, str]) -> None:
+    """Set what holds until the transaction ends, as far as the server knows it."""
+    connection.run(
+        "select pg_catalog.set_config(name, setting, true) "
+        "from rows from (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) "
+        "as said (name, setting) "
+        "where pg_catalog.current_setting(name, true) is not null",
         [list(settings), list(settings.values())],
     )
 
 
-def _end_overdue_holders(connection: "Connection[tuple[object, ...]]", locks: list[str]) -> int:
+def _end_overdue_holders(connection: Database, locks: list[str]) -> int:
     """End whoever of our role holds one of these locks for longer than it said that it can live.
 
     Returns:
         How many there were.
     """
-    found = connection.execute(
-        _END_OVERDUE, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
+    found = connection.run(
+        _TERMINATE_EXPIRED, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
     )
     return found.rowcount
 
 
-def claim_free(connection: "Connection[tuple[object, ...]]", names: Iterable[str]) -> list[str]:
+def claim_free(connection: Database, names: Iterable[str]) -> list[str]:
     """Take the same locks without waiting.
 
     Returns:
         The names of those that nobody held.
     """
-    _set(connection, _WHILE_CLAIMED)
     names_of = {_lock_of(name): name for name in names}
-    taken = connection.execute(
-        "select lock from unnest(%s::text[]) as asked (lock) "
-        "where pg_try_advisory_xact_lock(hashtextextended(lock, 0))",
-        [list(names_of)],
-    )
-    return [names_of[str(lock)] for (lock,) in taken]
+    return [names_of[str(lock)] for (lock,) in connection.run(_TRY_LOCKS, [list(names_of)])]
 
 
 def _lock_of(name: str) -> str:
@@ -212,59 +260,20 @@ def migration_ids() -> list[str]:
     return sorted(path.name.removesuffix(".sql") for path in folder.iterdir() if path.name.endswith(".sql"))
 
 
-def require_schema(connection: "Connection[tuple[object, ...]]") -> None:
-    """Make sure that the database is migrated as far as this version needs.
+def require_schema(connection: Database) -> None:
+    """Find the schema of the tables, and make sure that it is migrated as far as this version needs.
 
     Raises:
         SchemaError: It is not.
     """
-    try:
-        applied = {row[0] for row in connection.execute("select migration_id from _yoyo_migration")}
-    except errors.UndefinedTable as error:
+    connection.schema = find_schema(connection)
+    if not connection.schema:
         raise SchemaError(
             f"the database {connection.info.dbname} has no tables of Rollcall yet; run: rollcall migrate"
-        ) from error
+        )
+    applied = {row[0] for row in connection.run("select migration_id from {_yoyo_migration}")}
     missing = [migration for migration in migration_ids() if migration not in applied]
     if missing:
         raise SchemaError(
             f"the database {connection.info.dbname} lacks {', '.join(missing)}; run: rollcall migrate"
         )
-
-
-@contextmanager
-def told_by() -> Iterator[None]:
-    """Turn psycopg's errors into the port's, without their texts: those may hold whole rows.
-
-    The cause is left out for the same reason: whoever logs a traceback would log the row.
-    """
-    try:
-        yield
-    except psycopg.Error as error:
-        raise_alone(_in_our_words(error))
-
-
-def _in_our_words(error: psycopg.Error) -> ImportInProgressError | RepositoryUnavailableError:
-    if isinstance(error, errors.LockNotAvailable) or _is_ledgers(error):
-        return ImportInProgressError()
-    if isinstance(error, errors.InsufficientPrivilege):
-        return RepositoryUnavailableError(
-            f"the database user may not do this ({first_line(error)}); grant it what README.md lists"
-        )
-    if isinstance(error, errors.DiskFull):
-        return RepositoryUnavailableError("the disk of the database is full; nothing was registered")
-    kind = type(error).__name__
-    return RepositoryUnavailableError(
-        f"the database failed ({kind}, SQLSTATE {error.sqlstate})"
-        if error.sqlstate
-        else f"the connection to the database was lost ({kind})"
-    )
-
-
-def _is_ledgers(error: psycopg.Error) -> bool:
-    """Tell whether a constraint of the ledger was violated: a rival was faster."""
-    return isinstance(error, errors.UniqueViolation) and error.diag.table_name in {"imports", "corrections"}
-
-
-def first_line(error: psycopg.Error) -> str:
-    """Give the beginning of a message, which shows no row where no row was sent."""
-    return str(error).strip().partition("\n")[0]

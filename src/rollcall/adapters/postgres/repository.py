@@ -6,21 +6,23 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, LiteralString
 
-from psycopg import Connection, Copy, Cursor, Error, sql
+from psycopg import Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
 from rollcall.adapters.postgres.connecting import (
     Credentials,
+    begin,
     claim,
     claim_free,
     connect,
     nothing_more,
     require_schema,
     say_until,
-    told_by,
 )
+from rollcall.adapters.postgres.failures import told_by
+from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.staging import SETTLING, Staging
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
@@ -44,48 +46,52 @@ _USERS_FETCHED_AT_ONCE = 5000
 _ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_COPY = sql.SQL("copy users ({}) from stdin (format csv, encoding 'UTF8')").format(_COLUMNS)
-_USERS = sql.SQL("select id, {} from users order by id").format(_COLUMNS)
+_COPY = "copy {users} ({columns}) from stdin (format csv, encoding 'UTF8')"
+_USERS = "select id, {columns} from {users} order by id"
 # Materialized, or a cursor would make the planner walk the whole table in the order of the key.
-_USERS_OF_IMPORT = sql.SQL(
-    "with found as materialized (select id, {0} from users where import_id = %s) "
-    "select id, {0} from found order by id"
-).format(_COLUMNS)
-_ENTRY = "select id, receipt, undone_at is not null, secret from imports "
+_USERS_OF_IMPORT = """
+with found as materialized (select id, {columns} from {users} where import_id {eq} %s)
+select id, {columns} from found order by id
+"""
+_ENTRY = "select id, receipt, undone_at is not null, secret from {imports} "
 
-_ENTRIES = sql.SQL(_ENTRY + "order by id desc")
+_ENTRIES = _ENTRY + "order by id desc"
 
 # Who compares holds the claim to do so from before it to the commit, so by the server's clock it is known who came
 # after whom; by the time at which the transaction began, as by the number, it is not.
-_ADD_ENTRY = sql.SQL("insert into imports ({columns}, committed_at) values ({values}, clock_timestamp())")
+_ADD_ENTRY = """
+insert into {imports} ({columns}, committed_at) values ({values}, pg_catalog.clock_timestamp())
+"""
 # Only the entry that this import read, and only while it is not in force: then no rival has registered users.
-_REPLACE_ENTRY = sql.SQL(
-    "update imports set ({columns}, committed_at, undone_at) = row ({values}, clock_timestamp(), null) "
-    "where id = {replaced} and identity = %(identity)s and not in_force"
-)
+_REPLACE_ENTRY = """
+update {imports} set ({columns}, committed_at, undone_at) = row ({values}, pg_catalog.clock_timestamp(), null)
+where id {eq} {replaced} and identity {eq} %(identity)s and not in_force
+"""
 
 _WITHOUT_ENTRY = """
-select identity from unnest(%s::text[]) as asked (identity)
-where not exists (select from imports where imports.identity = asked.identity)
+select asked.identity from pg_catalog.unnest(%s::pg_catalog.text[]) as asked (identity)
+where not exists (select from {imports} as imports where imports.identity {eq} asked.identity)
 """
 
 _NOTE_LOST = """
 with lost as (
-    select identity from unnest(%(free)s::text[]) as asked (identity)
-    where not exists (select from imports where imports.identity = asked.identity)
+    select asked.identity from pg_catalog.unnest(%(free)s::pg_catalog.text[]) as asked (identity)
+    where not exists (select from {imports} as imports where imports.identity {eq} asked.identity)
 ),
 noted as (
-    insert into lost_uploads as known (identity, times_queued, last_queued_at)
+    insert into {lost_uploads} as known (identity, times_queued, last_queued_at)
     select identity, 1, %(at)s from lost
     on conflict (identity) do update
-        set times_queued = known.times_queued + 1, last_queued_at = excluded.last_queued_at
-        where known.times_queued < %(at_most)s and known.last_queued_at <= %(before)s
+        set times_queued = known.times_queued {plus} 1, last_queued_at = excluded.last_queued_at
+        where known.times_queued {lt} %(at_most)s and known.last_queued_at {le} %(before)s
     returning identity
 )
-select identity, noted.identity is not null
-from lost left join noted using (identity) left join lost_uploads using (identity)
+select lost.identity, noted.identity is not null
+from lost
+left join noted on noted.identity {eq} lost.identity
+left join {lost_uploads} as known on known.identity {eq} lost.identity
 where noted.identity is not null
-    or (lost_uploads.times_queued >= %(at_most)s and lost_uploads.last_queued_at <= %(before)s)
+    or (known.times_queued {ge} %(at_most)s and known.last_queued_at {le} %(before)s)
 """
 
 
@@ -109,7 +115,7 @@ class PostgresUserRepository:
         self._new_secret = new_secret
         self._conninfo = conninfo
         self._credentials = credentials
-        self._idle: list[Connection[Any]] = []
+        self._idle: list[Database] = []
 
     def close(self) -> None:
         """Close the idle connection."""
@@ -128,7 +134,7 @@ class PostgresUserRepository:
     ) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         with self._transaction() as connection:
-            with told_by():
+            with told_by(connection):
                 if seconds_left is not None:
                     say_until(connection, seconds_left)
                 claim(connection, *claims_of(upload, sha256, policy))
@@ -137,7 +143,7 @@ class PostgresUserRepository:
             try:
                 yield opened
                 if not opened.committed:
-                    with told_by():
+                    with told_by(connection):
                         opened.abandon()
             except BaseException:
                 # The server rolls back when the connection goes; only then can nothing wait for the COPY any more.
@@ -148,35 +154,36 @@ class PostgresUserRepository:
 
     def undo(self, import_id: int, at: datetime) -> int:
         """Delete and mark in one transaction, while no delivery of the same upload is open."""
-        with self._transaction() as connection, told_by():
-            found = connection.execute("select identity from imports where id = %s", [import_id]).fetchone()
+        with self._transaction() as connection, told_by(connection):
+            found = connection.run("select identity from {imports} where id {eq} %s", [import_id]).fetchone()
             if not found:
                 raise UnknownImportError(import_id)
             claim(connection, found[0], SETTLING)
             # No import can correct it from now on: its rows are read `for share`.
-            entry = _entry(connection.execute(_ENTRY + "where id = %s for update", [import_id]))
+            entry = _entry(connection.run(_ENTRY + "where id {eq} %s for update", [import_id]))
             if not entry:
                 raise UnknownImportError(import_id)  # the upload was judged again meanwhile
             if reason := why_not_undone(entry, _followers(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
-            removed = connection.execute("delete from users where import_id = %s", [import_id]).rowcount
-            connection.execute("delete from corrections where corrected_by = %s", [import_id])
-            connection.execute("update imports set undone_at = %s where id = %s", [at, import_id])
+            removed = connection.run("delete from {users} where import_id {eq} %s", [import_id]).rowcount
+            connection.run("delete from {corrections} where corrected_by {eq} %s", [import_id])
+            connection.run("update {imports} set undone_at = %s where id {eq} %s", [at, import_id])
             connection.commit()
             return removed
 
     def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
         """Hold the claims of what may be lost meanwhile, so that nobody can begin to import or to queue it."""
-        with self._transaction() as connection, told_by():
-            unknown = connection.execute(_WITHOUT_ENTRY, [list(identities)]).fetchall()
+        with self._transaction() as connection, told_by(connection):
+            unknown = connection.run(_WITHOUT_ENTRY, [list(identities)]).fetchall()
             if not unknown:
                 return Lost()
             # Who held one of these until now may have committed since the first look: hence the second.
             free = claim_free(connection, (identity for (identity,) in unknown))
             parameters = {"free": free, "at": at, "at_most": at_most, "before": at - patience}
-            found = connection.execute(_NOTE_LOST, parameters).fetchall()
-            connection.execute(
-                "delete from lost_uploads using imports where imports.identity = lost_uploads.identity"
+            found = connection.run(_NOTE_LOST, parameters).fetchall()
+            connection.run(
+                "delete from {lost_uploads} as lost using {imports} as imports "
+                "where imports.identity {eq} lost.identity"
             )
             connection.commit()
             return Lost(
@@ -186,16 +193,16 @@ class PostgresUserRepository:
 
     def entry(self, import_id: int) -> LedgerEntry:
         """Look one up by its primary key."""
-        with self._transaction() as connection, told_by():
-            entry = _entry(connection.execute(_ENTRY + "where id = %s", [import_id]))
+        with self._transaction() as connection, told_by(connection):
+            entry = _entry(connection.run(_ENTRY + "where id {eq} %s", [import_id]))
             if not entry:
                 raise UnknownImportError(import_id)
             return entry
 
     def entry_of(self, identity: str) -> LedgerEntry | None:
         """Look one up by the key that every delivery of it has."""
-        with self._transaction() as connection, told_by():
-            return _entry(connection.execute(_ENTRY + "where identity = %s", [identity]))
+        with self._transaction() as connection, told_by(connection):
+            return _entry(connection.run(_ENTRY + "where identity {eq} %s", [identity]))
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
         """Stream them through a cursor of the server."""
@@ -216,20 +223,20 @@ class PostgresUserRepository:
             yield user
 
     def _stream(
-        self, query: sql.SQL | sql.Composed, parameters: list[int], fetched_at_once: int
+        self, query: LiteralString, parameters: list[int], fetched_at_once: int
     ) -> Generator[tuple[Any, ...], None, None]:
-        with self._transaction() as connection, told_by(), connection.cursor("stream") as cursor:
+        with self._transaction() as connection, told_by(connection), connection.cursor("stream") as cursor:
             cursor.itersize = fetched_at_once
-            cursor.execute(query, parameters)
+            cursor.execute(connection.composed(query, columns=_COLUMNS), parameters)
             yield from cursor
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection[Any]]:
+    def _transaction(self) -> Iterator[Database]:
         """Lend a connection; what is not committed when it comes back is rolled back."""
-        connection = self._healthy()
+        connection = self._begun()
         try:
             yield connection
-            with told_by():
+            with told_by(connection):
                 connection.rollback()
         except BaseException:
             # Whatever state it is in, the server rolls back when it goes.
@@ -240,21 +247,23 @@ class PostgresUserRepository:
         else:
             self._idle.append(connection)
 
-    def _healthy(self) -> Connection[Any]:
+    def _begun(self) -> Database:
+        """Begin a transaction on the idle connection, or on a new one if that broke meanwhile."""
         with contextlib.suppress(IndexError):
             connection = self._idle.pop()
             try:
-                connection.execute("select 1")
-                connection.rollback()
+                begin(connection)
             except Error:
-                connection.close()  # it broke while it was idle
+                connection.close()
             else:
                 return connection
         connection = connect(self._conninfo, self._credentials)
         try:
-            with told_by():
+            with told_by(connection):
+                begin(connection)
                 require_schema(connection)
                 connection.rollback()
+                begin(connection)
         except BaseException:
             connection.close()
             raise
@@ -266,7 +275,7 @@ class _PostgresImport:
 
     def __init__(
         self,
-        connection: Connection[Any],
+        connection: Database,
         upload: Upload,
         sha256: str | None,
         policy: Policy,
@@ -292,43 +301,48 @@ class _PostgresImport:
     @cached_property
     def verdict(self) -> Verdict:
         """Draw the number from the ledger's sequence."""
-        with told_by():
-            [import_id] = self._connection.execute(
-                "select nextval(pg_get_serial_sequence('imports', 'id'))"
+        with told_by(self._connection):
+            [import_id] = self._connection.run(
+                "select pg_catalog.nextval("
+                "pg_catalog.pg_get_serial_sequence(%s::pg_catalog.text, 'id'::pg_catalog.text)"
+                "::pg_catalog.regclass)",
+                [self._connection.name_of("imports")],
             ).fetchone() or [NO_IMPORT]
         return Verdict(import_id, self._new_secret())
 
     def register(self, block: Block) -> None:
         """Send a block on; the server works on it while the next is read."""
-        with told_by():
+        with told_by(self._connection):
             if not self._copy:
                 # For the transaction only, and rolled back with it: see the default of users.import_id.
-                self._connection.execute(
-                    "select set_config('rollcall.import_id', %s, true)", [str(self.verdict.import_id)]
+                self._connection.run(
+                    "select pg_catalog.set_config('rollcall.import_id', %s, true)", [str(self.verdict.import_id)]
                 )
-                copy = self._staging.copy() if self._staging else _COPY
+                copy = (
+                    self._staging.copy() if self._staging else self._connection.composed(_COPY, columns=_COLUMNS)
+                )
                 self._copy = self._copying.enter_context(self._connection.cursor().copy(copy))
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
 
     def settle(self) -> Settlement:
         """Let the server count, or compare."""
-        with told_by():
+        with told_by(self._connection):
             copied = self._end_copy()
             self._settlement = (
-                self._staging.settle(self.verdict.import_id) if self._staging else Settlement(registered=copied)
+                self._staging.settle(self.verdict.import_id, 5) if self._staging else Settlement(registered=copied)
             )
             return self._settlement
 
     def withhold(self) -> None:
         """End the COPY and roll back to before it."""
-        with told_by():
+        with told_by(self._connection):
             self._end_copy()
             self._connection.execute("rollback to savepoint nobody_registered")
             self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
         """Write the ledger and commit."""
-        with told_by():
+        with told_by(self._connection):
             (self._settlement or self.settle()).require(receipt)
             values = {
                 "id": self.verdict.import_id,
@@ -351,12 +365,14 @@ class _PostgresImport:
                 "secret": self.verdict.secret,
             }
             replaced = self.history.same_upload
-            statement = (_REPLACE_ENTRY if replaced else _ADD_ENTRY).format(
+            written = self._connection.run(
+                _REPLACE_ENTRY if replaced else _ADD_ENTRY,
+                values,
                 columns=sql.SQL(", ").join(map(sql.Identifier, values)),
                 values=sql.SQL(", ").join(map(sql.Placeholder, values)),
-                replaced=replaced and replaced.import_id,
+                replaced=sql.Literal(replaced and replaced.import_id),
             )
-            if self._connection.execute(statement, values).rowcount != 1:
+            if written.rowcount != 1:
                 raise ImportInProgressError
             self._connection.commit()
             self.committed = True
@@ -374,32 +390,34 @@ class _PostgresImport:
         return copy.cursor.rowcount
 
     def _look_back(self, corrects: int | None) -> History:
-        def find(condition: str, *parameters: str | int | None) -> LedgerEntry | None:
-            return _entry(self._connection.execute(_ENTRY + condition, parameters))
+        def find(condition: LiteralString, *parameters: str | int | None) -> LedgerEntry | None:
+            return _entry(self._connection.run(_ENTRY + condition, parameters))
 
         identity = self._upload.identity
         return History(
-            same_upload=find("where identity = %s", identity),
+            same_upload=find("where identity {eq} %s", identity),
             same_content=find(
-                "where in_force and sha256 = %s and identity <> %s order by id limit 1", self._sha256, identity
+                "where in_force and sha256 {eq} %s and identity {ne} %s order by id limit 1",
+                self._sha256,
+                identity,
             ),
             same_key=find(
-                "where in_force and key_identity = %s and identity <> %s order by committed_at desc limit 1",
+                "where in_force and key_identity {eq} %s and identity {ne} %s order by committed_at desc limit 1",
                 self._upload.key_identity,
                 identity,
             ),
-            corrected=find("where id = %s", corrects),
+            corrected=find("where id {eq} %s", corrects),
         )
 
 
-def _followers(connection: Connection[Any], import_id: int) -> Followers:
-    row = connection.execute(
+def _followers(connection: Database, import_id: int) -> Followers:
+    row = connection.run(
         """
         select
-            (select min(corrected_by) from corrections where import_id = %(id)s),
-            (select min(id) from imports
-                where in_force and committed_at > (select committed_at from imports where id = %(id)s)
-                and receipt -> 'policy' ->> 'unique_by' <> '')
+            (select pg_catalog.min(corrected_by) from {corrections} where import_id {eq} %(id)s),
+            (select pg_catalog.min(id) from {imports}
+                where in_force and committed_at {gt} (select committed_at from {imports} where id {eq} %(id)s)
+                and ((receipt {json} 'policy'::pg_catalog.text) {json_text} 'unique_by'::pg_catalog.text) {ne} '')
         """,
         {"id": import_id},
     ).fetchone()

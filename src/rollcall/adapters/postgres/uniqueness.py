@@ -1,17 +1,15 @@
 """The unique index by which users are told apart, where the settings say that they are."""
 
-from typing import Any
+from psycopg import sql
 
-from psycopg import Connection, sql
-
+from rollcall.adapters.postgres.naming import UNIQUE_INDEX, Database
 from rollcall.application.ports import SchemaError
 from rollcall.domain.policy import Policy
 
-_PREFIX = "users_unique_by_"
 _MANY = 10
 
 
-def require_unique_index(connection: Connection[Any], policy: Policy) -> None:
+def require_unique_index(connection: Database, policy: Policy) -> None:
     """Make sure that the table tells users apart just as the policy does.
 
     Raises:
@@ -27,7 +25,7 @@ def require_unique_index(connection: Connection[Any], policy: Policy) -> None:
     )
 
 
-def make_unique_index(connection: Connection[Any], policy: Policy) -> list[str]:
+def make_unique_index(connection: Database, policy: Policy) -> list[str]:
     """Make the index of the present policy, and remove one of a former policy.
 
     Returns:
@@ -40,24 +38,25 @@ def make_unique_index(connection: Connection[Any], policy: Policy) -> list[str]:
     found = _present(connection)
     done = []
     for name in found - {wanted}:
-        connection.execute(sql.SQL("drop index {}").format(sql.Identifier(name)))
+        connection.run("drop index {index}", index=sql.Identifier(connection.schema, name))
         done.append(f"removed {name}")
     if wanted and wanted not in found:
         columns = sql.SQL(", ").join(map(sql.Identifier, policy.unique_by))
         _refuse_duplicates(connection, columns, policy)
-        connection.execute(sql.SQL("create unique index {} on users ({})").format(sql.Identifier(wanted), columns))
+        connection.run(
+            "create unique index {index} on {users} ({columns})", index=sql.Identifier(wanted), columns=columns
+        )
         done.append(f"made {wanted}")
     return done
 
 
-def _refuse_duplicates(connection: Connection[Any], columns: sql.Composed, policy: Policy) -> None:
+def _refuse_duplicates(connection: Database, columns: sql.Composed, policy: Policy) -> None:
     """Tell how many users are one to the policy, and the numbers of some, but not their names."""
-    groups = connection.execute(
-        sql.SQL(
-            "select array_agg(id order by id), count(*) over () from users group by {} having count(*) > 1 "
-            "order by min(id) limit %s"
-        ).format(columns),
+    groups = connection.run(
+        "select pg_catalog.array_agg(id order by id), pg_catalog.count(*) over () from {users} group by {columns} "
+        "having pg_catalog.count(*) {gt} 1 order by pg_catalog.min(id) limit %s",
         [_MANY],
+        columns=columns,
     ).fetchall()
     if groups:
         examples = "; ".join(", ".join(map(str, ids[:_MANY])) for ids, _ in groups)
@@ -67,18 +66,20 @@ def _refuse_duplicates(connection: Connection[Any], columns: sql.Composed, polic
         )
 
 
-def _present(connection: Connection[Any]) -> set[str]:
-    rows = connection.execute(
-        "select relname from pg_index join pg_class on pg_class.oid = indexrelid "
-        "where indrelid = 'users'::regclass and starts_with(relname, %s)",
-        [_PREFIX],
+def _present(connection: Database) -> set[str]:
+    rows = connection.run(
+        "select index.relname from pg_catalog.pg_index as known "
+        "join pg_catalog.pg_class as index on index.oid {eq} known.indexrelid "
+        "where known.indrelid {eq} %s::pg_catalog.regclass "
+        "and pg_catalog.starts_with(index.relname::pg_catalog.text, %s::pg_catalog.text)",
+        [connection.name_of("users"), UNIQUE_INDEX],
     )
     return {name for (name,) in rows}
 
 
 def _name(policy: Policy) -> str:
-    return _PREFIX + "_".join(policy.unique_by) if policy.unique_by else ""
+    return UNIQUE_INDEX + "_".join(policy.unique_by) if policy.unique_by else ""
 
 
 def _said(names: set[str]) -> str:
-    return ", ".join(sorted(name.removeprefix(_PREFIX).replace("_", ",") for name in names)) or "nothing"
+    return ", ".join(sorted(name.removeprefix(UNIQUE_INDEX).replace("_", ",") for name in names)) or "nothing"
