@@ -13,12 +13,14 @@ from psycopg import sql
 
 from receipts import a_receipt
 from rollcall.application.ports import Block, UserRepository
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import User
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 SOON_SECONDS = 20
+ANYTHING = Policy(on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT)
 
 ANN = User(name="Ann", country="Norway", age=41)
 BEN = User(name="Ben", country="日本", age=0)
@@ -61,12 +63,13 @@ def load(
     registered: Sequence[User],
     upload: Upload | None = None,
     sha256: str | None = None,
+    policy: Policy = ANYTHING,
     *,
     seconds_left: float | None = None,
 ) -> int:
     """Import some users whatever the history says, and tell the import's number."""
     upload = upload or an_upload()
-    with repository.importing(upload, sha256, seconds_left=seconds_left) as importing:
+    with repository.importing(upload, sha256, policy, seconds_left=seconds_left) as importing:
         if registered:
             importing.register(a_block(registered))
         counts = Counts(read=len(registered), registered=len(registered))

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NoReturn
@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from contracts.steps import ANN, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
+from contracts.steps import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
 from database_roles import EachJobAsItsRole
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
@@ -40,7 +40,7 @@ from rollcall.application.ports import (
     UnknownImportError,
     UserRepository,
 )
-from rollcall.domain.policy import History, LedgerEntry
+from rollcall.domain.policy import History, LedgerEntry, OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
@@ -818,6 +818,61 @@ class TestRivals:
 
             assert sorted(outcomes, key=str) == sorted([2, *[UndoRefusedError] * 3], key=str)
             assert harness.contents() == []
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everybody in at once, whoever else is there."""
+    for module in "repository", "staging":
+        monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
+    monkeypatch.setattr(MemoryUserRepository, "_claiming", lambda *_, **__: nullcontext())
+
+
+@pytest.mark.usefixtures("without_locks")
+class TestWithoutLocks:
+    """Locks only make rivals wait: what a policy forbids, the ledger itself refuses."""
+
+    ANEW = Policy(on_new_version=OnNewVersion.IMPORT)
+
+    @pytest.mark.parametrize(
+        ("upload", "sha256", "policy", "both"),
+        [
+            (an_upload(), "other", Policy(), False),
+            (an_upload("other"), "sha", Policy(), False),
+            (an_upload(version="2"), "other", Policy(), False),
+            (an_upload(version="2"), "other", ANEW, True),
+            (an_upload("other"), "sha", ANYTHING, True),
+            (an_upload("other"), "other", Policy(), True),
+        ],
+        ids=["upload", "content", "key", "key, as a new list", "content, repeated", "nothing in common"],
+    )
+    def test_of_two_at_once_the_ledger_takes_what_is_allowed(
+        self, stored: Stored, upload: Upload, sha256: str, policy: Policy, *, both: bool
+    ) -> None:
+        """And refused or undone, nothing is in the way of anything."""
+
+        def load_both() -> None:
+            with harness.repository.importing(an_upload(), "sha", policy) as first:
+                with harness.rival().importing(upload, sha256, policy) as second:
+                    second.register(a_block([BEN]))
+                    second.commit(a_receipt(upload, second.verdict.import_id, Counts(read=1, registered=1)))
+                refuse(harness.rival(), an_upload("refused"), "sha")
+                first.register(a_block([ANN]))
+                first.commit(a_receipt(an_upload(), first.verdict.import_id, Counts(read=1, registered=1)))
+
+        with stored() as harness:
+            with nullcontext() if both else pytest.raises(ImportInProgressError):
+                load_both()
+
+            assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"][not both :]
+
+    def test_what_was_undone_is_not_in_the_way(self, stored: Stored) -> None:
+        """Neither its content nor its key."""
+        with stored() as harness:
+            harness.repository.undo(load(harness.repository, [ANN], sha256="sha", policy=Policy()), NOON)
+            load(harness.repository, [BEN], an_upload(version="2"), "sha", Policy())
+
+            assert harness.contents() == [BEN]
 
 
 class TestOverdue:

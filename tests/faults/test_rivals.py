@@ -12,7 +12,7 @@ import pytest
 
 from faults.campaigns import Campaign
 from faults.desk import Desk
-from faults.uploads import made_upload
+from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import ImportInProgressError, UndoRefusedError, UnknownImportError
@@ -33,6 +33,19 @@ def workers(migrated_database: str) -> Iterator[list[PostgresUserRepository]]:
     """As many as there are deliveries, each with a connection of its own."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(PostgresUserRepository(migrated_database))) for _ in range(DELIVERIES)]
+
+
+@pytest.fixture(params=[True, False], ids=["locks", "no locks"])
+def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether imports lock anything; the constraints of the ledger alone have to give the same."""
+    if not request.param:
+        for module in "repository", "staging":
+            monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
+    return bool(request.param)
+
+
+def _named(fault: str, *, locks: bool) -> str:
+    return fault if locks else f"{fault}, without locks"
 
 
 def _at_once(workers: list[PostgresUserRepository], attempts: list[Attempt]) -> list[Outcome]:
@@ -82,13 +95,13 @@ def _registering(outcomes: list[Outcome]) -> list[Receipt]:
 
 
 def test_of_64_deliveries_of_one_upload_one_imports_it(
-    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
     """The others are told that it is imported, or to come back, and then they are told."""
     chance = random.Random(f"{campaign.seed} one upload")  # noqa: S311 - to be repeated
-    with campaign.line(f"{DELIVERIES} deliveries of one upload at once") as line:
+    with campaign.line(_named(f"{DELIVERIES} deliveries of one upload at once", locks=locks)) as line:
         line.points = DELIVERIES
-        for _ in range(campaign.choose(2, 200)):
+        for _ in range(campaign.choose(1 + locks, 200)):
             desk, upload = Desk(emptied()), made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             reference = desk.drop(upload)
 
@@ -103,13 +116,13 @@ def test_of_64_deliveries_of_one_upload_one_imports_it(
 
 
 def test_of_different_uploads_with_one_content_one_is_imported(
-    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
     """As when people drop the same list under several names."""
     chance = random.Random(f"{campaign.seed} one content")  # noqa: S311 - to be repeated
-    with campaign.line("16 uploads with one content at once") as line:
+    with campaign.line(_named("16 uploads with one content at once", locks=locks)) as line:
         line.points = 16
-        for _ in range(campaign.choose(2, 50)):
+        for _ in range(campaign.choose(1 + locks, 50)):
             upload = made_upload("0.csv", rows=300, seed=chance.randrange(10**9))
             uploads = [attrs.evolve(upload, key=f"{number}.csv") for number in range(16)]
             desk = Desk(emptied())
@@ -124,13 +137,13 @@ def test_of_different_uploads_with_one_content_one_is_imported(
 
 
 def test_of_versions_of_one_key_one_is_imported(
-    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository]
+    campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
     """The others are refused with the ways on, or told to come back and then refused."""
     chance = random.Random(f"{campaign.seed} one key")  # noqa: S311 - to be repeated
-    with campaign.line("8 versions of one key at once") as line:
+    with campaign.line(_named("8 versions of one key at once", locks=locks)) as line:
         line.points = 8
-        for _ in range(campaign.choose(2, 50)):
+        for _ in range(campaign.choose(1 + locks, 50)):
             desk = Desk(emptied())
             versions = [made_upload("a.csv", rows=300, seed=chance.randrange(10**9)) for _ in range(8)]
             for version in versions:
@@ -153,13 +166,16 @@ def test_an_undo_beside_imports_of_the_same_upload_is_whole(
     emptied: Callable[[], str],
     workers: list[PostgresUserRepository],
     unique_by: tuple[str, ...],
+    *,
+    locks: bool,
 ) -> None:
     """Whichever comes first: afterwards the users are all there or none of them, as the ledger says."""
     policy = Policy(unique_by=unique_by)
     chance = random.Random(f"{campaign.seed} undo")  # noqa: S311 - to be repeated
-    with campaign.line(f"undo beside imports of the same upload{', told apart' if unique_by else ''}") as line:
+    fault = f"undo beside imports of the same upload{', told apart' if unique_by else ''}"
+    with campaign.line(_named(fault, locks=locks)) as line:
         line.points = 8
-        for _ in range(campaign.choose(2, 50)):
+        for _ in range(campaign.choose(1 + locks, 50)):
             upload = made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             url = emptied()
             migrate(url, policy)
@@ -174,3 +190,46 @@ def test_an_undo_beside_imports_of_the_same_upload_is_whole(
 
             line.add(desk.oracle.found([upload]))
             desk.oracle.require_all_settled([upload])
+
+
+@pytest.mark.parametrize("what", ["corrected rows", "users told apart"])
+def test_of_files_of_the_same_rows_one_registers_each_row(
+    campaign: Campaign,
+    emptied: Callable[[], str],
+    workers: list[PostgresUserRepository],
+    what: str,
+    *,
+    locks: bool,
+) -> None:
+    """Whether the rows correct those of one import, or users are told apart by their names."""
+    policy = Policy(unique_by=("name",) if what == "users told apart" else ())
+    with campaign.line(_named(f"8 files of the same {what} at once", locks=locks)) as line:
+        line.points = 8
+        for _ in range(campaign.choose(1 + locks, 50)):
+            url = emptied()
+            migrate(url, policy)
+            desk = Desk(url, policy)
+            first = desk.settle(_drop(desk, "a.csv", ["name,country,age", "own,X,0", *["{n},X,x"] * 50]))
+            header, *rows = desk.oracle.read_report(first.rejected_rows or "").decode("utf-8-sig").splitlines()
+            again = [header, *rows] if what == "corrected rows" else ["name,country,age", *["{n},X,x"] * 50]
+            references = [
+                # Blank lines are no rows, and make the contents differ.
+                _drop(desk, f"{number}.csv", [line.replace(",x", ",7", 1) for line in again] + [""] * number)
+                for number in range(8)
+            ]
+
+            _at_once(workers, [_delivery(desk, reference) for reference in references])
+            for reference in references:
+                desk.settle(reference)
+
+            query = "select count(*), count(distinct name) from users where age = 7"
+            [(there, different)] = desk.oracle.asked(url, query)
+            line.repetitions += 1
+            line.duplicated += there - different
+            line.lost += 50 - different
+            assert (there, different) == (50, 50)
+
+
+def _drop(desk: Desk, key: str, lines: list[str]) -> ObjectReference:
+    numbered = [line.replace("{n}", f"n{number}") for number, line in enumerate(lines)]
+    return desk.drop(FaultyUpload(key, "\n".join(numbered).encode(), {}, frozenset()))

@@ -16,6 +16,7 @@ from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.ports import Listed, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.sweep import QUEUED_AT_MOST, Fate, Sweep, Swept
+from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.upload import Upload
 
 HOUR = timedelta(hours=1)
@@ -54,7 +55,7 @@ class Bucket:
 
     def know(self, upload: Upload) -> None:
         """Write an upload into the ledger."""
-        with self.users.importing(upload, None) as importing:
+        with self.users.importing(upload, None, Policy(on_new_version=OnNewVersion.IMPORT)) as importing:
             importing.commit(a_receipt(upload, importing.verdict.import_id))
 
     def sweep(self, batch: int = 500) -> Sweep:

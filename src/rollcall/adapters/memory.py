@@ -25,6 +25,8 @@ from rollcall.application.ports import (
     UndoRefusedError,
     UnknownImportError,
     claims_of,
+    forbids_new_version,
+    forbids_repeat,
 )
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
@@ -158,20 +160,37 @@ class _Queued:
     last: datetime
 
 
+@attrs.frozen
+class _Imported:
+    """What was imported, and what its policy forbids a second import in force."""
+
+    upload: Upload
+    sha256: str | None
+    forbids_repeat: bool
+    forbids_new_version: bool
+
+    def excludes(self, other: "_Imported") -> bool:
+        return (self.forbids_repeat and other.forbids_repeat and None is not self.sha256 == other.sha256) or (
+            self.forbids_new_version
+            and other.forbids_new_version
+            and self.upload.key_identity == other.upload.key_identity
+        )
+
+
 @attrs.define
 class _Tables:
     """All that is committed.
 
     Attributes:
         ledger: The entries by the identities of their uploads, in the order in which they were committed.
-        uploads: The upload and SHA-256 of each entry, by the same.
+        uploads: What was imported, by the same.
         users: By their numbers, in the order in which they were registered.
         corrections: For each rejected row that was corrected, the import that corrected it.
         queued: The lost uploads, by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
-    uploads: dict[str, tuple[Upload, str | None]] = attrs.Factory(dict)
+    uploads: dict[str, _Imported] = attrs.Factory(dict)
     users: dict[int, _Registered] = attrs.Factory(dict)
     corrections: dict[Origin, int] = attrs.Factory(dict)
     queued: dict[str, _Queued] = attrs.Factory(dict)
@@ -181,17 +200,28 @@ class _Tables:
 
     def history(self, upload: Upload, sha256: str | None, corrects: int | None) -> History:
         others = [
-            (entry, *self.uploads[identity])
+            (entry, self.uploads[identity])
             for identity, entry in self.ledger.items()
             if identity != upload.identity and entry.in_force
         ]
-        same_content = [entry for entry, _, content in others if content is not None and content == sha256]
-        same_key = [entry for entry, other, _ in others if other.key_identity == upload.key_identity]
+        same_content = [entry for entry, other in others if None is not other.sha256 == sha256]
+        same_key = [entry for entry, other in others if other.upload.key_identity == upload.key_identity]
         return History(
             same_upload=self.ledger.get(upload.identity),
             same_content=min(same_content, key=lambda entry: entry.import_id, default=None),
             same_key=same_key[-1] if same_key else None,
             corrected=self.entry(corrects),
+        )
+
+    def exclude(self, imported: _Imported, opened: "_MemoryImport") -> bool:
+        """Return whether a rival was faster, which no lock has prevented."""
+        in_force = (self.uploads[identity] for identity, entry in self.ledger.items() if entry.in_force)
+        known = {opened.key(row.user) for row in self.users.values()} - {()}
+        return (
+            any(map(imported.excludes, in_force))
+            or any(map(opened.not_correctable, opened.corrected))
+            or not known.isdisjoint(map(opened.key, opened.new))
+            or not opened.changed.keys() <= self.users.keys()
         )
 
     def followers(self, import_id: int) -> Followers:
@@ -268,14 +298,15 @@ class _MemoryImport:
         minds = bool(self._policy.unique_by)
         if minds or self._corrects is not None:
             self._claim(_SETTLING)
-        there = {self._key(row.user): number for number, row in self._tables.users.items()} if minds else {}
+        users = dict(self._tables.users)
+        there = {self.key(row.user): number for number, row in users.items()} if minds else {}
         here: dict[tuple[object, ...], int] = {}
         mentioned: set[Origin] = set()
         turned_down: list[tuple[int, Code]] = []
         for row in self._rows:
-            key = self._key(row.user) if minds else ()
+            key = self.key(row.user) if minds else ()
             known = minds and (key in there or key in here)
-            code = self._not_correctable(row.origin, mentioned) if row.origin else None
+            code = self._why_not_corrected(row.origin, mentioned)
             if not code and known and self._policy.turns_down:
                 code = Code.DUPLICATE_ROW
             if row.origin:
@@ -292,9 +323,7 @@ class _MemoryImport:
                 self.new[here[key]] = row.user
             elif self._policy.updates:
                 self.changed[there[key]] = row.user
-        self.changed = {
-            number: user for number, user in self.changed.items() if user != self._tables.users[number].user
-        }
+        self.changed = {number: user for number, user in self.changed.items() if user != users[number].user}
         self._settlement = Settlement(
             registered=len(self.new),
             updated=len(self.changed),
@@ -315,15 +344,24 @@ class _MemoryImport:
         (self._settlement or self.settle()).require(receipt)
         self._make_permanent(self, receipt)
 
-    def _key(self, user: User) -> tuple[object, ...]:
+    def imports(self, upload: Upload, sha256: str | None) -> _Imported:
+        return _Imported(
+            upload, sha256, forbids_repeat(self._policy), forbids_new_version(self._policy, self._corrects)
+        )
+
+    def key(self, user: User) -> tuple[object, ...]:
         return tuple(getattr(user, column) for column in self._policy.unique_by)
 
-    def _not_correctable(self, origin: Origin, mentioned: set[Origin]) -> Code | None:
+    def _why_not_corrected(self, origin: Origin | None, mentioned: set[Origin]) -> Code | None:
+        if not origin:
+            return None
+        return self.not_correctable(origin) or (Code.ALREADY_CORRECTED if origin in mentioned else None)
+
+    def not_correctable(self, origin: Origin) -> Code | None:
         corrected = self._tables.entry(origin.import_id)
         if not corrected or not corrected.in_force or not corrected.rejected(origin):
             return Code.NOTHING_TO_CORRECT
-        before = origin in self._tables.corrections or origin in mentioned
-        return Code.ALREADY_CORRECTED if before else None
+        return Code.ALREADY_CORRECTED if origin in self._tables.corrections else None
 
 
 def _read(block: Block) -> list[User] | None:
@@ -458,7 +496,10 @@ class MemoryUserRepository:
         with self._changing:
             holder.require_not_ended()
             read, now = opened.history.same_upload, self._tables.ledger.get(upload.identity)
-            if now and (now.in_force or not read or now.import_id != read.import_id):
+            imported = opened.imports(upload, sha256)
+            if (now and (now.in_force or not read or now.import_id != read.import_id)) or (
+                receipt.status.registers and self._tables.exclude(imported, opened)
+            ):
                 raise ImportInProgressError
             verdict = opened.verdict
             for user in opened.new:
@@ -471,7 +512,7 @@ class MemoryUserRepository:
             self._tables.ledger[upload.identity] = LedgerEntry(
                 import_id=verdict.import_id, receipt=receipt, secret=verdict.secret
             )
-            self._tables.uploads[upload.identity] = (upload, sha256)
+            self._tables.uploads[upload.identity] = imported
 
     @contextmanager
     def _claiming(self, names: set[str], holder: _Holder) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn, Protocol
 import attrs
 
 from rollcall.domain.correction import Origin, Verdict
-from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.policy import History, LedgerEntry, OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import ConservationError, Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -177,6 +177,21 @@ def claims_of(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
     """Name what nobody else may import while an upload is: itself, its content, and where that matters its key."""
     claims = {upload.identity, sha256 or upload.identity}
     return claims | {upload.key_identity} if policy.orders_versions else claims
+
+
+def forbids_repeat(policy: Policy) -> bool:
+    """Whether no two imports in force with such a policy may have the same content."""
+    return policy.on_repeat is OnRepeat.SKIP and not policy.updates
+
+
+def forbids_new_version(policy: Policy, corrects: int | None) -> bool:
+    """Whether no two imports in force with such a policy may be versions of the same key.
+
+    Args:
+        policy: Their policy.
+        corrects: The import whose rejected rows they correct; None for files of users.
+    """
+    return corrects is None and not policy.unique_by and policy.on_new_version is OnNewVersion.REFUSE
 
 
 class ImportInProgressError(RuntimeError):

@@ -102,11 +102,14 @@ def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailab
 
 
 def _is_rivals(error: psycopg.Error) -> bool:
-    """Tell whether a constraint was violated that says that a rival was faster."""
+    """Tell whether a rival was faster: the constraints of the ledger, the index of users or a deadlock say so."""
     diag = error.diag
-    return isinstance(error, errors.UniqueViolation) and (
-        diag.table_name in {"imports", "corrections"}
-        or (diag.table_name == "users" and (diag.constraint_name or "").startswith(UNIQUE_INDEX))
+    return isinstance(error, errors.DeadlockDetected) or (
+        isinstance(error, errors.UniqueViolation)
+        and (
+            diag.table_name in {"imports", "corrections"}
+            or (diag.table_name == "users" and (diag.constraint_name or "").startswith(UNIQUE_INDEX))
+        )
     )
 
 

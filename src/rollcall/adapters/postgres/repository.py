@@ -34,6 +34,8 @@ from rollcall.application.ports import (
     UndoRefusedError,
     UnknownImportError,
     claims_of,
+    forbids_new_version,
+    forbids_repeat,
 )
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
@@ -287,10 +289,12 @@ class _PostgresImport:
         self._connection = connection
         self._upload = upload
         self._sha256 = sha256
+        self._policy = policy
+        self._corrects = corrects
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
         self._settlement: Settlement | None = None
-        self.history = self._look_back(corrects)
+        self.history = self._look_back()
         # Ids left over from an earlier import on this connection may be lower than those of a later one elsewhere.
         connection.execute("discard sequences")
         # Rows that may be there already, in whatever sense, are compared with what is before they join it.
@@ -363,6 +367,8 @@ class _PostgresImport:
                 "started_at": receipt.started,
                 "receipt": Jsonb(to_dict(receipt)),
                 "secret": self.verdict.secret,
+                "forbids_repeat": forbids_repeat(self._policy),
+                "forbids_new_version": forbids_new_version(self._policy, self._corrects),
             }
             replaced = self.history.same_upload
             written = self._connection.run(
@@ -389,7 +395,7 @@ class _PostgresImport:
         self._copying.close()
         return copy.cursor.rowcount
 
-    def _look_back(self, corrects: int | None) -> History:
+    def _look_back(self) -> History:
         def find(condition: LiteralString, *parameters: str | int | None) -> LedgerEntry | None:
             return _entry(self._connection.run(_ENTRY + condition, parameters))
 
@@ -406,7 +412,7 @@ class _PostgresImport:
                 self._upload.key_identity,
                 identity,
             ),
-            corrected=find("where id {eq} %s", corrects),
+            corrected=find("where id {eq} %s", self._corrects),
         )
 
 

@@ -1,0 +1,8 @@
+-- The ledger itself refuses a second import in force where the policy of an import forbids one; locks only make rivals
+-- wait. Imports before this migration are left outside, because there may be legal duplicates among them.
+-- depends: 0005.verdicts
+alter table imports
+    add column forbids_repeat boolean not null default false,
+    add column forbids_new_version boolean not null default false;
+create unique index imports_one_of_content on imports (sha256) where in_force and forbids_repeat;
+create unique index imports_one_of_key on imports (key_identity) where in_force and forbids_new_version;
