@@ -2,26 +2,30 @@
 
 import csv
 import io
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from itertools import cycle, product
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+import psycopg
 import pytest
+from psycopg import sql
 
-from contracts.steps import NOON, asked
+from contracts.steps import BEN, CEM, NOON, a_block, an_upload, asked
 from faults.campaigns import Campaign
 from faults.desk import Desk
 from faults.oracle import Found
 from faults.uploads import FaultyUpload, made_upload
+from receipts import a_receipt
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import Lost
 from rollcall.domain.policy import OnDuplicate, Policy
-from rollcall.domain.receipt import Receipt
+from rollcall.domain.receipt import Counts, Receipt
 from rollcall.domain.rejection import Code
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
@@ -195,3 +199,85 @@ def test_the_operators_schema_and_triggers_work_as_before(new_database: NewDatab
         live_through_everything(Desk(url), url)
 
         assert asked(plain, 'select count(*) from "The ""App""".audit') == [(21,)]
+
+
+PAUSE_SECONDS = 0.3
+SETTINGS = {
+    "application_name": "rollcall until 2000-01-01T00:00:00Z",
+    "array_nulls": "off",
+    "bytea_output": "escape",
+    "client_encoding": "latin1",
+    "client_min_messages": "error",
+    "datestyle": "German",
+    "debug_parallel_query": "on",
+    "default_transaction_deferrable": "on",
+    "default_transaction_isolation": "serializable",
+    "enable_hashjoin": "off",
+    "extra_float_digits": "-15",
+    "idle_in_transaction_session_timeout": "100ms",
+    "intervalstyle": "sql_standard",
+    "lock_timeout": "100ms",
+    "plan_cache_mode": "force_generic_plan",
+    "rollcall.import_id": "77",
+    "row_security": "off",
+    "standard_conforming_strings": "off",
+    "statement_timeout": "100ms",
+    "synchronous_commit": "off",
+    "timezone": "Asia/Tokyo",
+    "transaction_timeout": "100ms",
+    "transform_null_equals": "on",
+    "work_mem": "64kB",
+}
+# Says which way the commit goes, and takes longer than a statement may by the settings.
+WATCH_COMMIT = """
+create function watched() returns trigger language plpgsql as $$
+begin
+    if current_setting('synchronous_commit') <> 'on' then
+        raise exception 'not durable';
+    end if;
+    perform pg_sleep(0.2);
+    return new;
+end
+$$;
+create trigger watched after insert or update on imports for each row execute function watched()
+"""
+
+
+def _slow_import(url: str, policy: Policy) -> None:
+    """Import two users, and pause where an upload may let the database wait."""
+    upload = an_upload()
+    with closing(PostgresUserRepository(url)) as users, users.importing(upload, "sha", policy) as importing:
+        time.sleep(PAUSE_SECONDS)
+        importing.register(a_block([BEN]))
+        time.sleep(PAUSE_SECONDS)
+        importing.register(a_block([CEM]))
+        importing.settle()
+        time.sleep(PAUSE_SECONDS)
+        counts = Counts(read=2, registered=2)
+        importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
+
+
+def test_settings_of_role_and_database_change_nothing(campaign: Campaign, new_database: NewDatabase) -> None:
+    """All at once or one by one: an import takes its time, is durable, and waits for a rival as long as ever."""
+    known = "select name from pg_settings"
+    with new_database() as url, campaign.line("settings of role and database") as line:
+        migrate(url)
+        asked(url, WATCH_COMMIT)
+        there = {"rollcall.import_id", *(name.lower() for (name,) in asked(url, known))}
+        settings = {name: value for name, value in SETTINGS.items() if name in there}
+        line.points = len(settings)
+        database = sql.Identifier(urlsplit(url).path.removeprefix("/"))
+        for policy, names in product(
+            (PLAIN, UPDATE), campaign.choose([list(settings)], [[one] for one in settings])
+        ):
+            _emptied(url, policy)
+            with psycopg.connect(url, autocommit=True) as behind:
+                behind.execute(sql.SQL("alter database {} reset all").format(database))
+                for name in names:
+                    alter = sql.SQL("alter database {} set {} = {}")
+                    behind.execute(alter.format(database, sql.SQL(name), sql.Literal(settings[name])))
+                _slow_import(url, policy)
+                behind.execute(sql.SQL("alter database {} reset all").format(database))
+            [(registered,)] = asked(url, "select count(*) from users join imports on imports.id = import_id")
+            line.add(Found(lost=2 - registered))
+            assert registered == 2
