@@ -56,8 +56,8 @@ class EachJobAsItsRole(PostgresUserRepository):
         super().__init__(acting_as(IMPORTER, url), **options)
         self._operator = PostgresUserRepository(acting_as(OPERATOR, url))
 
-    def undo(self, import_id: int, at: datetime) -> int:
-        return self._operator.undo(import_id, at)
+    def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
+        return self._operator.undo(import_id, at, confirmed=confirmed)
 
     def close(self) -> None:
         super().close()

@@ -37,6 +37,7 @@ from rollcall.application.ports import (
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
     UserRepository,
 )
@@ -61,6 +62,7 @@ class Harness:
         contents: Gives all users there are, in the order in which they were registered.
         commits_fail: Makes every commit of an import fail in its context.
         waits: Tells whether somebody waits for a claim of somebody else.
+        remove: Removes a user from behind, by the name.
         noted: Gives the identities of the uploads that are noted as lost.
     """
 
@@ -70,6 +72,7 @@ class Harness:
     contents: Callable[[], list[User]]
     commits_fail: Callable[[], AbstractContextManager[None]]
     waits: Callable[[], bool]
+    remove: Callable[[str], object]
     noted: Callable[[], set[str]]
 
 
@@ -92,6 +95,12 @@ def in_memory() -> Iterator[Harness]:
         failing.clear()
 
     repository = MemoryUserRepository(PATIENCE_SECONDS, before_commit)
+    tables = repository._tables  # noqa: SLF001 - the only look from behind there is
+
+    def remove(name: str) -> None:
+        for number in [number for number, row in tables.users.items() if row.user.name == name]:
+            del tables.users[number]
+
     yield Harness(
         repository=repository,
         rival=lambda: repository,
@@ -99,7 +108,8 @@ def in_memory() -> Iterator[Harness]:
         contents=lambda: list(repository.users()),
         commits_fail=commits_fail,
         waits=lambda: True,
-        noted=lambda: set(repository._tables.queued),  # noqa: SLF001 - the only look from behind there is
+        remove=remove,
+        noted=lambda: set(tables.queued),
     )
 
 
@@ -140,6 +150,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
+            remove=partial(asked, url, "delete from users where name = %s"),
             noted=lambda: {identity for (identity,) in asked(url, "select identity from lost_uploads")},
         )
         require_ledger_as_published(url)
@@ -687,6 +698,20 @@ class TestUndoing:
                 assert harness.contents() == [ANN, BEN]
                 assert harness.repository.undo(import_id, NOON) == 2
                 assert harness.contents() == []
+
+    def test_users_that_are_gone_are_named_before_an_undo(self, stored: Stored) -> None:
+        """By both numbers, and nothing changes until somebody confirms."""
+        with stored() as harness:
+            import_id = load(harness.repository, [ANN, BEN, CEM])
+            harness.remove("Ben")
+            with pytest.raises(UndoUnconfirmedError, match="registered 3 users, of which 2 are left"):
+                harness.repository.undo(import_id, NOON)
+
+            assert harness.contents() == [ANN, CEM]
+            assert not harness.repository.entry(import_id).undone
+            assert harness.repository.undo(import_id, NOON, confirmed=True) == 2
+            assert harness.contents() == []
+            assert harness.repository.entry(import_id).undone
 
     def test_nobody_undoes_an_upload_that_is_being_delivered(self, stored: Stored) -> None:
         """Whoever tries is told so in seconds; afterwards it goes."""
@@ -1302,6 +1327,35 @@ class TestPostgresConnections:
         strict.close()
 
         assert [entry and entry.import_id for entry in told] == [importing.verdict.import_id]
+
+
+class TestPostgresUndo:
+    """What the database does not let go stays, and the ledger does not say otherwise."""
+
+    @pytest.mark.parametrize(
+        ("theirs", "reason"),
+        [
+            ("create rule kept as on delete to users do instead nothing", "the table kept 2 of its users"),
+            (
+                "create table notes (id bigint references users (id)); insert into notes select id from users",
+                "violate constraint notes_id_fkey of table notes",
+            ),
+        ],
+        ids=["a rule", "a reference"],
+    )
+    def test_users_that_are_protected_cannot_be_undone(
+        self, new_database: Callable[[], AbstractContextManager[str]], theirs: str, reason: str
+    ) -> None:
+        """By whatever the operator has on the table."""
+        with new_database() as url, closing(PostgresUserRepository(url)) as repository:
+            migrate(url)
+            import_id = load(repository, [ANN, BEN])
+            asked(url, theirs)
+            with pytest.raises(UndoRefusedError, match=reason):
+                repository.undo(import_id, NOON, confirmed=True)
+
+            assert list(repository.users()) == [ANN, BEN]
+            assert not repository.entry(import_id).undone
 
 
 def refusing_password(connection: socket.socket) -> None:

@@ -223,9 +223,9 @@ class WatchedUsers:
     inner: UserRepository
     delivery: Delivery
 
-    def undo(self, import_id: int, at: datetime) -> int:
+    def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         """As it is."""
-        return self.inner.undo(import_id, at)
+        return self.inner.undo(import_id, at, confirmed=confirmed)
 
     def entry(self, import_id: int) -> LedgerEntry:
         """As it is."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -15,17 +16,18 @@ import pytest
 from psycopg import sql
 
 from contracts.steps import BEN, CEM, NOON, a_block, an_upload, asked
+from database_roles import IMPORTER, MIGRATOR, acting_as, migrate_as_documented
 from faults.campaigns import Campaign
-from faults.desk import Desk
+from faults.desk import Desk, require_quiet
 from faults.oracle import Found
-from faults.uploads import FaultyUpload, made_upload
+from faults.uploads import CANARY, FaultyUpload, made_upload
 from receipts import a_receipt
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import Lost
+from rollcall.application.ports import Lost, RepositoryUnavailableError, TableConstraintError
 from rollcall.domain.policy import OnDuplicate, Policy
-from rollcall.domain.receipt import Counts, Receipt
+from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
@@ -281,3 +283,162 @@ def test_settings_of_role_and_database_change_nothing(campaign: Campaign, new_da
             [(registered,)] = asked(url, "select count(*) from users join imports on imports.id = import_id")
             line.add(Found(lost=2 - registered))
             assert registered == 2
+
+
+REFUSED, FAILED, MISCOUNTED = TableConstraintError, RepositoryUnavailableError, ConservationError
+
+
+def _trigger(body: str, kind: str = "before") -> str:
+    return (
+        f"create function theirs() returns trigger language plpgsql as $$begin {body}; return new; end$$;"
+        f"create trigger theirs {kind} insert on users for each row execute function theirs()"
+    )
+
+
+# What the operator has on the table of users, what comes of an import, and what the message names.
+THEIRS: dict[str, tuple[str, type[Exception] | None, str]] = {
+    "check": (
+        "alter table users add constraint c check (age < 9) not valid",
+        REFUSED,
+        "constraint c of table users",
+    ),
+    "not null": (
+        "alter table users add email text not null default ''; alter table users alter email drop default",
+        REFUSED,
+        "of column email of table users",
+    ),
+    "unique": ("create unique index c on users (country)", REFUSED, "constraint c of table users"),
+    "unique, deferred": (
+        "alter table users add constraint c unique (country) deferrable initially deferred",
+        REFUSED,
+        "constraint c of table users",
+    ),
+    "exclusion": (
+        "alter table users add constraint c exclude using hash (country with =)",
+        REFUSED,
+        "constraint c",
+    ),
+    "foreign key": (
+        """
+        create table countries (name text primary key);
+        alter table users add constraint c foreign key (country) references countries not valid
+        """,
+        REFUSED,
+        "constraint c of table users",
+    ),
+    "domain": (
+        """
+        create domain short as text constraint c check (length(value) < 9);
+        alter table users alter name type short
+        """,
+        REFUSED,
+        "constraint c of type short",
+    ),
+    "narrow column": ("alter table users alter name type varchar(9)", REFUSED, r"character varying\(9\)"),
+    "trigger, check": (_trigger("raise check_violation using message = new.name"), REFUSED, "trigger"),
+    "trigger, check at the end": (
+        """
+        create function theirs() returns trigger language plpgsql as
+            $$begin raise check_violation using message = new.name, constraint = new.name; end$$;
+        create constraint trigger theirs after insert on users deferrable initially deferred
+            for each row execute function theirs()
+        """,
+        REFUSED,
+        "trigger",
+    ),
+    "row-level security": ("alter table users enable row level security", REFUSED, "row-level security"),
+    "row-level security, with a policy": (
+        "alter table users enable row level security; create policy p on users using (true) with check (age < 9)",
+        REFUSED,
+        "row-level security.*users",
+    ),
+    "trigger, error": (_trigger("raise exception '%', new.name"), FAILED, "RaiseException, SQLSTATE P0001"),
+    "trigger, privilege": (
+        _trigger("raise insufficient_privilege using message = new.name"),
+        FAILED,
+        "InsufficientPrivilege, SQLSTATE 42501",
+    ),
+    "trigger, no right": (
+        _trigger("insert into corrections values (0, 0, 0); delete from imports"),
+        FAILED,
+        "permission denied for table imports",
+    ),
+    "trigger, lock": (
+        _trigger("raise lock_not_available using message = new.name"),
+        FAILED,
+        "not released in time",
+    ),
+    "generated column": (
+        "alter table users add c int generated always as (1 / (length(country) - 5)) stored",
+        FAILED,
+        "DivisionByZero",
+    ),
+    "trigger, row left out": (
+        _trigger("if new.age > 9 then return null; end if"),
+        MISCOUNTED,
+        "a trigger or a rule",
+    ),
+    "trigger, all left out": (_trigger("return null"), MISCOUNTED, "the table took 0 of"),
+    "rule": ("create rule theirs as on insert to users do instead nothing", MISCOUNTED, "the table took 0 of"),
+    "trigger, row changed": (_trigger("new.age := 7"), None, ""),
+    "trigger, statement": (
+        """
+        create function theirs() returns trigger language plpgsql as $$begin return null; end$$;
+        create trigger theirs after insert on users execute function theirs()
+        """,
+        None,
+        "",
+    ),
+}
+
+
+AS_IT_WAS = """
+drop table users cascade;
+drop function if exists theirs;
+drop domain if exists short;
+drop table if exists countries;
+truncate imports, corrections;
+set role rollcall_migrator;
+create table users (like untouched including all)
+"""
+
+
+def test_what_the_table_does_not_take_is_refused_or_reported(
+    campaign: Campaign, new_database: NewDatabase
+) -> None:
+    """With the names that an operator needs and no cell; nothing is registered."""
+    chosen = campaign.choose(zip(THEIRS, cycle(POLICIES)), product(THEIRS, POLICIES))
+    with new_database() as url, campaign.line("triggers, rules and constraints of others") as line:
+        migrate_as_documented(url)
+        asked(acting_as(MIGRATOR, url), "create table untouched (like users including all)")
+        for line.points, (name, policy) in enumerate(chosen, 1):
+            asked(url, AS_IT_WAS)
+            line.add(_met(url, policy, name))
+
+
+def _met(url: str, policy: Policy, name: str) -> Found:
+    definition, expected, named = THEIRS[name]
+    migrate(acting_as(MIGRATOR, url), policy)
+    upload, desk = made_upload("a.csv", rows=20, bad_share=0.2), Desk(url, policy)
+    asked(url, definition)
+    reference = desk.drop(upload)
+    if name == "rule" and not policy.unique_by:
+        expected = None  # a COPY minds no rule
+    if expected in {FAILED, MISCOUNTED}:
+        with pytest.raises(expected, match=named) as caught:
+            desk.deliver(reference, acting_as(IMPORTER, url))
+        require_quiet(caught.value)
+        assert asked(url, "select from imports") == []
+    else:
+        receipt = desk.deliver(reference, acting_as(IMPORTER, url))
+        assert receipt.counts.rejected == len(upload.bad), name
+        if expected:
+            assert (receipt.status, receipt.code) == (Status.REFUSED, Code.TABLE_CONSTRAINT), name
+            assert re.search(named, receipt.message or ""), (name, receipt.message)
+            assert CANARY not in (receipt.message or "")
+            assert receipt.counts.withheld == len(upload.good)
+            assert desk.oracle.read_report(receipt.rejected_rows or "")
+        else:
+            assert receipt.counts.registered == len(upload.good), name
+    [(there,)] = asked(url, "select count(*) from users where import_id is not null")
+    return Found(duplicated=there if expected else there - len(upload.good))

@@ -26,6 +26,7 @@ from rollcall.application.ports import (
     RepositoryUnavailableError,
     StoredObject,
     StoreUnavailableError,
+    TableConstraintError,
     UnknownImportError,
 )
 from rollcall.application.receipts import from_dict, to_json
@@ -227,6 +228,33 @@ def test_a_redelivery_replaces_the_receipt_of_an_earlier_refusal() -> None:
     assert again.first_receipt
     assert again.first_receipt.status is Status.PARTIALLY_LOADED
     assert _stored_receipt(desk, again) == again.first_receipt
+
+
+@pytest.mark.parametrize(
+    ("data", "counts"),
+    [(GOOD, (0, 0, 2)), (MIXED, (0, 2, 2))],
+)
+def test_what_the_table_does_not_take_is_refused_with_exact_counts(
+    data: bytes, counts: tuple[int, int, int]
+) -> None:
+    """And judged again when it is delivered again: the constraint may be gone."""
+    reasons = ["the rows violate constraint c of table users"]
+
+    def refuse() -> None:
+        if reasons:
+            raise TableConstraintError(reasons.pop())
+
+    desk = Desk(users=MemoryUserRepository(patience=0, before_commit=refuse))
+    reference = desk.drop(data)
+    refused = desk.load(reference)
+
+    assert (refused.status, refused.code) == (Status.REFUSED, Code.TABLE_CONSTRAINT)
+    assert refused.message == "the rows violate constraint c of table users"
+    assert _counts(refused) == counts
+    assert bool(refused.rejected_rows) == bool(counts[1])
+    assert _stored_receipt(desk, refused) == refused == desk.users.entry(refused.import_id or 0).receipt
+    assert desk.rows() == []
+    assert _counts(desk.load(reference)) == (counts[2], counts[1], 0)
 
 
 def test_an_undone_upload_whose_key_is_loaded_again_is_refused() -> None:

@@ -165,7 +165,7 @@ class DryRunUserRepository:
         with ExitStack() as stack:
             yield _DryImport(policy, stack)
 
-    def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - the port's
+    def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:  # noqa: ARG002 - the port's
         """Raise, because there is no import."""
         raise UnknownImportError(import_id)
 

@@ -23,6 +23,7 @@ from rollcall.application.ports import (
     RepositoryUnavailableError,
     Settlement,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
     claims_of,
     forbids_new_version,
@@ -433,7 +434,13 @@ class MemoryUserRepository:
                 history, self._draw_verdict, self._tables, policy, holder, corrects, claim, make_permanent
             )
 
-    def undo(self, import_id: int, at: datetime) -> int:  # noqa: ARG002 - memory has no column to remember it in
+    def undo(
+        self,
+        import_id: int,
+        at: datetime,  # noqa: ARG002 - memory has no column to remember it in
+        *,
+        confirmed: bool = False,
+    ) -> int:
         with self._changing:
             identity = self._identity(import_id)
         with self._claiming({identity, _SETTLING}, _Holder()), self._changing:
@@ -443,6 +450,9 @@ class MemoryUserRepository:
             if reason := why_not_undone(entry, self._tables.followers(import_id)):
                 raise UndoRefusedError(import_id, reason)
             theirs = [number for number, row in self._tables.users.items() if row.import_id == import_id]
+            registered = entry.receipt.counts.registered
+            if len(theirs) < registered and not confirmed:
+                raise UndoUnconfirmedError(import_id, registered, len(theirs))
             for number in theirs:
                 del self._tables.users[number]
             for origin in [origin for origin, by in self._tables.corrections.items() if by == import_id]:

@@ -22,6 +22,7 @@ from rollcall.application.ports import (
     Settlement,
     StoredObject,
     StoreUnavailableError,
+    TableConstraintError,
     UserRepository,
     raise_alone,
 )
@@ -335,6 +336,36 @@ class _Import:
         stream = None if unread else self._fetch()
         if stream and not self._content.fault:
             self._corrects = self._find_corrected(stream)
+        refusal = None
+        try:
+            answer = self._judge(stream, again=again)
+        except TableConstraintError as error:
+            refusal = _refused(Fault(Code.TABLE_CONSTRAINT, str(error)))
+        if refusal:
+            # Nothing of that import is left. Another one registers nobody, and keeps the verdict.
+            answer = self._judge(stream, again=again, refusal=refusal)
+        # From here on this import holds no connection, so the ledger can be asked on the same one.
+        if not isinstance(answer, Receipt):
+            return self._answer_again(*answer)
+        self._case.store_committed(answer, self._upload.identity)
+        return answer
+
+    def _judge(
+        self, stream: BinaryIO | None, *, again: bool, refusal: Decision | None = None
+    ) -> Receipt | tuple[Decision, LedgerEntry]:
+        """Reach a verdict and commit it.
+
+        Args:
+            stream: The upload; None if it is too large.
+            again: See `ImportUsers`.
+            refusal: Why no row of the upload may be registered, whatever else is wrong with it; None if they may.
+
+        Returns:
+            The receipt that was committed; or the decision, and the entry of this upload that stands.
+
+        Raises:
+            TableConstraintError: The database does not let the rows in; nothing was committed.
+        """
         with self._case.users.importing(
             self._upload,
             self._content.sha256,
@@ -346,17 +377,16 @@ class _Import:
             self._remember_sequencer(history.same_upload)
             decision = admit(self._upload, history, self._case.policy, corrects=self._corrects, again=again)
             if decision and history.same_upload and history.settled:
-                return self._answer_again(decision, history.same_upload)
+                return decision, history.same_upload
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
             self._case.require_reports(self._source)
             if decision or not stream:
                 receipt = self._receipt(decision, importing.verdict.import_id)
             else:
-                receipt = self._load(stream, importing)
+                receipt = self._load(stream, importing, refusal)
             self._stored.verify()
             importing.commit(receipt)
-        self._case.store_committed(receipt, self._upload.identity)
         return receipt
 
     def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
@@ -432,21 +462,28 @@ class _Import:
                     first = first or origin
         return first
 
-    def _load(self, stream: BinaryIO, importing: Importing) -> Receipt:
+    def _load(self, stream: BinaryIO, importing: Importing, refusal: Decision | None) -> Receipt:
         with self._rereading():
             reader, header = self._read_from_start(stream)
             if isinstance(header, Fault):
                 return self._receipt(_refused(header), importing.verdict.import_id)
             self._header = header
             with self._case.spool() as spool:
-                return self._load_rows(stream, reader, header, importing, spool)
+                return self._load_rows(stream, reader, header, importing, spool, refusal)
 
     def _load_rows(
-        self, stream: BinaryIO, reader: RecordReader, header: Header, importing: Importing, spool: BinaryIO
+        self,
+        stream: BinaryIO,
+        reader: RecordReader,
+        header: Header,
+        importing: Importing,
+        spool: BinaryIO,
+        refusal: Decision | None,
     ) -> Receipt:
+        self._tally = Tally()
         tolerance = self._case.policy.max_rejected
         rejected = self._new_rejected_rows(spool, importing.verdict)
-        registering = True
+        registering = refusal is None
         for screened in screen(reader, header):
             self._count(screened)
             for row in screened.rejected:
@@ -474,12 +511,14 @@ class _Import:
             registering = False
             importing.withhold()
         settlement = importing.settle() if registering else Settlement(registered=0)
-        refused = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
+        refused = bool(refusal) or tolerance.exceeded_by(
+            self._tally.rejected + settlement.turned_down, self._tally.read
+        )
         keep_origins = not (refused and header.corrects)
         if settlement.turned_down or (rejected.holds_origins and not keep_origins):
             rejected = self._new_rejected_rows(spool, importing.verdict)
             self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=keep_origins)
-        decision = judge(self._tally, tolerance, overflowed=rejected.overflowed)
+        decision = judge(self._tally, tolerance, overflowed=rejected.overflowed) or refusal
         if decision and registering:
             importing.withhold()
         # Rejected rows are only worth storing for an upload that did not change meanwhile.

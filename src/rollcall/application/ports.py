@@ -251,6 +251,25 @@ class UndoRefusedError(RuntimeError):
         super().__init__(f"import {import_id} cannot be undone: {reason}")
 
 
+class UndoUnconfirmedError(UndoRefusedError):
+    """An import that lost users since; it can be undone once somebody confirms that.
+
+    Args:
+        import_id: Which import.
+        registered: How many users it registered.
+        found: How many of them are still there.
+    """
+
+    def __init__(self, import_id: int, registered: int, found: int) -> None:
+        super().__init__(
+            import_id,
+            f"it registered {registered:,} users, of which {found:,} are left in the table; "
+            "undo it only if that is as it should be",
+        )
+        self.registered = registered
+        self.found = found
+
+
 @attrs.frozen
 class Block:
     """Accepted rows on their way to the table.
@@ -338,6 +357,8 @@ class Importing(Protocol):
         """Add users. Nobody else sees them before the commit.
 
         Raises:
+            TableConstraintError: The database does not let them in; the import is lost and must be left. It may be
+                `settle` or `commit` that says so.
             RepositoryUnavailableError: They could not be added; the import is lost and must be left.
         """
         ...
@@ -422,12 +443,13 @@ class UserRepository(Protocol):
         """
         ...
 
-    def undo(self, import_id: int, at: datetime, /) -> int:
-        """Remove the users of an import and mark it undone, both or neither.
+    def undo(self, import_id: int, at: datetime, /, *, confirmed: bool = False) -> int:
+        """Remove the users that still carry the number of an import, and mark it undone, both or neither.
 
         Args:
             import_id: Which import.
             at: The time to remember.
+            confirmed: Whether somebody knows that fewer users are left than were registered.
 
         Returns:
             How many users were removed.
@@ -435,6 +457,7 @@ class UserRepository(Protocol):
         Raises:
             UnknownImportError: There is no such import.
             UndoRefusedError: It cannot be undone, and why.
+            UndoUnconfirmedError: Fewer users are left than were registered, and nobody confirmed it.
             ImportInProgressError: A delivery of the same upload is open.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.

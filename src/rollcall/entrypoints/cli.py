@@ -32,6 +32,7 @@ from rollcall.application.ports import (
     SchemaError,
     StoreUnavailableError,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
     UserRepository,
 )
@@ -383,11 +384,19 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
 
 @cli.command(short_help="Take an import back.", epilog=_examples("rollcall undo 3"))
 @click.argument("import_id", metavar="ID", type=int)
+@click.option("--yes", is_flag=True, help="Also if fewer of its users are left than it registered.")
 @pass_settings
-def undo(settings: Settings, import_id: int) -> None:
+def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
     """Take an import back: remove the users it registered."""
     with _users(settings) as repository:
-        removed = repository.undo(import_id, bootstrap.now())
+        try:
+            removed = repository.undo(import_id, bootstrap.now(), confirmed=yes)
+        except UndoUnconfirmedError as error:
+            if not sys.stdin.isatty():
+                _leave(f"{error}: then give --yes", FAILED)
+            if not click.confirm(f"{error}. Undo it?", err=True):
+                _leave("nothing was changed", FAILED)
+            removed = repository.undo(import_id, bootstrap.now(), confirmed=True)
     terminal.say(f"import {import_id} is undone: {counted(removed, 'user')} removed")
 
 

@@ -122,14 +122,10 @@ def _constraint(error: psycopg.Error) -> str | None:
             return f"a trigger does not let the rows in ({type(error).__name__})"
         if diag.table_name in {"imports", "corrections", "lost_uploads"}:
             return None
-        names = (
-            ("constraint", diag.constraint_name),
-            ("column", diag.column_name),
-            ("type", diag.datatype_name),
-            ("table", diag.table_name),
-        )
-        named = ", ".join(f"{kind} {name}" for kind, name in names if name)
-        return f"the rows violate a constraint of the database ({type(error).__name__}: {named or 'not named'})"
+        violated = f"constraint {diag.constraint_name}" if diag.constraint_name else "a constraint"
+        places = ("column", diag.column_name), ("type", diag.datatype_name), ("table", diag.table_name)
+        where = "".join(f" of {kind} {name}" for kind, name in places if name)
+        return f"the rows violate {violated}{where} ({type(error).__name__})"
     if diag.source_function in _ROW_SECURITY:
         return f"row-level security does not let the rows in ({first_line(error)})"
     if isinstance(error, errors.StringDataRightTruncation) and diag.source_file == _TEXT_LENGTH:

@@ -23,7 +23,7 @@ from rollcall.adapters.postgres.connecting import (
 )
 from rollcall.adapters.postgres.failures import told_by
 from rollcall.adapters.postgres.naming import Database
-from rollcall.adapters.postgres.staging import SETTLING, Staging
+from rollcall.adapters.postgres.staging import SETTLING, Staging, require_all
 from rollcall.adapters.postgres.uniqueness import require_unique_index
 from rollcall.application.ports import (
     Block,
@@ -31,7 +31,9 @@ from rollcall.application.ports import (
     Lost,
     SchemaError,
     Settlement,
+    TableConstraintError,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
     claims_of,
     forbids_new_version,
@@ -154,7 +156,7 @@ class PostgresUserRepository:
                     opened.abandon()
                 raise
 
-    def undo(self, import_id: int, at: datetime) -> int:
+    def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         """Delete and mark in one transaction, while no delivery of the same upload is open."""
         with self._transaction() as connection, told_by(connection):
             found = connection.run("select identity from {imports} where id {eq} %s", [import_id]).fetchone()
@@ -167,7 +169,21 @@ class PostgresUserRepository:
                 raise UnknownImportError(import_id)  # the upload was judged again meanwhile
             if reason := why_not_undone(entry, _followers(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
-            removed = connection.run("delete from {users} where import_id {eq} %s", [import_id]).rowcount
+            try:
+                with told_by(connection):
+                    removed = connection.run("delete from {users} where import_id {eq} %s", [import_id]).rowcount
+            except TableConstraintError as error:
+                raise UndoRefusedError(import_id, str(error)) from None
+            [kept] = connection.run(
+                "select pg_catalog.count(*) from {users} where import_id {eq} %s", [import_id]
+            ).fetchone() or [0]
+            if kept:
+                raise UndoRefusedError(
+                    import_id, f"the table kept {kept:,} of its users, because a trigger or a rule protects them"
+                )
+            registered = entry.receipt.counts.registered
+            if removed < registered and not confirmed:
+                raise UndoUnconfirmedError(import_id, registered, removed)
             connection.run("delete from {corrections} where corrected_by {eq} %s", [import_id])
             connection.run("update {imports} set undone_at = %s where id {eq} %s", [at, import_id])
             connection.commit()
@@ -293,6 +309,7 @@ class _PostgresImport:
         self._corrects = corrects
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
+        self._sent = 0
         self._settlement: Settlement | None = None
         self.history = self._look_back()
         # Ids left over from an earlier import on this connection may be lower than those of a later one elsewhere.
@@ -319,19 +336,25 @@ class _PostgresImport:
         with told_by(self._connection):
             if not self._copy:
                 # For the transaction only, and rolled back with it: see the default of users.import_id.
-                self._connection.run(
-                    "select pg_catalog.set_config('rollcall.import_id', %s, true)", [str(self.verdict.import_id)]
-                )
+                [_, secured] = self._connection.run(
+                    "select pg_catalog.set_config('rollcall.import_id', %s, true), "
+                    "pg_catalog.row_security_active(%s::pg_catalog.regclass)",
+                    [str(self.verdict.import_id), self._connection.name_of("users")],
+                ).fetchone() or [None, False]
+                if secured and not self._staging:
+                    raise TableConstraintError("row-level security of the table users does not let a COPY in")
                 copy = (
                     self._staging.copy() if self._staging else self._connection.composed(_COPY, columns=_COLUMNS)
                 )
                 self._copy = self._copying.enter_context(self._connection.cursor().copy(copy))
+            self._sent += block.rows
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
 
     def settle(self) -> Settlement:
         """Let the server count, or compare."""
         with told_by(self._connection):
             copied = self._end_copy()
+            require_all(self._sent, copied)
             self._settlement = (
                 self._staging.settle(self.verdict.import_id, 5) if self._staging else Settlement(registered=copied)
             )
@@ -340,8 +363,10 @@ class _PostgresImport:
     def withhold(self) -> None:
         """End the COPY and roll back to before it."""
         with told_by(self._connection):
-            self._end_copy()
+            with contextlib.suppress(Error):
+                self._end_copy()  # what is wrong with these rows does not matter any more
             self._connection.execute("rollback to savepoint nobody_registered")
+            self._sent = 0
             self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
