@@ -511,9 +511,8 @@ class _Import:
             registering = False
             importing.withhold()
         settlement = importing.settle() if registering else Settlement(registered=0)
-        refused = bool(refusal) or tolerance.exceeded_by(
-            self._tally.rejected + settlement.turned_down, self._tally.read
-        )
+        too_many = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
+        refused = bool(refusal) or rejected.overflowed or too_many
         keep_origins = not (refused and header.corrects)
         if settlement.turned_down or (rejected.holds_origins and not keep_origins):
             rejected = self._new_rejected_rows(spool, importing.verdict)
