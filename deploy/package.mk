@@ -1,6 +1,6 @@
 # The package of the three functions, as `sam build` asks for it. docs/adr/0012 says why it is made here.
 #
-# SAM runs the Makefile of package/RUNTIME-ARCHITECTURE, in the root of the project, and tells where the package goes.
+# SAM runs the Makefile of package/RUNTIME-ARCHITECTURE, in the root of the project, and passes the target folder.
 # Nothing is compiled but Python, so any machine with make, pip and cyclonedx-bom can build for any Lambda.
 
 target := $(notdir $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
@@ -39,7 +39,7 @@ build-ImportFunction build-SweepFunction build-MigrateFunction:
 	$(PYTHON) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
 	    --output-file "$(package)/rollcall.cdx.json" "$(package)/.environment"
 	rm -rf "$(package)/.environment"
-	@# Lambda cannot keep what it compiles, so without this every cold start compiles everything anew.
+	@# Lambda cannot keep what it compiles, so without this every cold start compiles everything again.
 	if $(RUNTIME_PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null; then \
 	    $(RUNTIME_PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s "$(package)" -p /var/task "$(package)"; \
 	else \

@@ -6,7 +6,7 @@
 grant select (migration_id) on _yoyo_migration to rollcall_importer, rollcall_operator;
 
 -- An import adds, and under ROLLCALL_ON_DUPLICATE=update changes; it looks for users who are there, and for lines that
--- were mended. It deletes no user, not even one it registered itself: a transaction that fails is rolled back.
+-- were corrected. It deletes no user, not even one it registered itself: a transaction that fails is rolled back.
 grant select, insert, update on users to rollcall_importer;
 grant select, insert, update on imports to rollcall_importer;
 grant select, insert on corrections to rollcall_importer;
@@ -24,7 +24,7 @@ begin
 end
 $$;
 
--- An undo deletes users and what is known of mended lines, and marks the import. What the ledger says of it stands.
+-- An undo deletes users and the corrections, and marks the import. Its ledger entry stays.
 grant select, delete on users to rollcall_operator;
 grant select, update (undone_at) on imports to rollcall_operator;
 grant select, delete on corrections to rollcall_operator;

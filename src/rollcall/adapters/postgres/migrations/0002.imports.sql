@@ -20,7 +20,7 @@ create table imports (
     committed_at timestamptz not null default now(),
     undone_at timestamptz,
     receipt jsonb not null,
-    -- The application says this too; here it holds whoever writes.
+    -- The application checks this too; here it holds for every client.
     constraint imports_conserve_rows
         check (rows_read = registered + updated + unchanged + rejected + withheld),
     in_force boolean not null

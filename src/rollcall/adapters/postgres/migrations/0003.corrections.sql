@@ -1,4 +1,4 @@
--- Which rejected rows were mended, and by which import: each once.
+-- Which rejected rows were corrected, and by which import: each once.
 -- depends: 0002.imports
 create table corrections (
     import_id bigint not null,
