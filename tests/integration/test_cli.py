@@ -1,4 +1,4 @@
-"""What the command line does with files that are fine, or fine for the most part."""
+"""The command line with good files, and with files that are mostly good."""
 
 import json
 import os
@@ -53,9 +53,9 @@ GOOD_OF_MESSY = [
 ]
 COMMANDS = ("import", "check", "watch", "imports", "users", "undo", "migrate")
 NOWHERE = "postgresql://127.0.0.1:1/nowhere"
-# A locale without UTF-8, as a machine with Latin-1 or a bare cron has; Python would repair it unasked.
+# A locale without UTF-8, such as Latin-1 or that of a bare cron; Python would correct it by default.
 PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-# All the examples, and a zoo of files from other projects' test suites, each with its own oddity.
+# All the examples, and files from other projects' test suites.
 FILES = [
     *sorted((Path(__file__).parents[2] / "examples").glob("*.csv")),
     *sorted(CASES.glob("*.csv")),
@@ -63,17 +63,17 @@ FILES = [
 
 
 def _tree(folder: Path) -> list[str]:
-    """All that lies in a folder."""
+    """Return every path in a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def _words(outcome: Outcome) -> str:
-    """The output on one line, as the width of a terminal does not matter."""
+    """Return the output on one line, independent of the width of the terminal."""
     return " ".join(outcome.out.split())
 
 
-def test_an_upload_is_registered_and_summed_up(rollcall: CommandLine, sample: Path, database_url: str) -> None:
-    """The sample gives five users, and two lines that say so."""
+def test_an_upload_is_registered_with_a_summary(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """The sample registers five users, and two lines say so."""
     outcome = rollcall("import", sample)
 
     assert (outcome.code, outcome.err) == (0, "")
@@ -85,10 +85,10 @@ def test_an_upload_is_registered_and_summed_up(rollcall: CommandLine, sample: Pa
     assert users(database_url) == SAMPLE
 
 
-def test_bad_rows_are_listed_and_set_aside_and_the_good_ones_registered(
+def test_bad_rows_are_listed_and_good_rows_registered(
     rollcall: CommandLine, messy: Path, database_url: str
 ) -> None:
-    """Each has its line and reason; the last line is the command that registers them when they are mended."""
+    """Each has its line and reason; the last line of the output is the command that imports the corrected rows."""
     outcome = rollcall("import", messy)
 
     assert outcome.code == 3
@@ -111,10 +111,8 @@ def test_bad_rows_are_listed_and_set_aside_and_the_good_ones_registered(
     assert "thirty" in rejected.read_text(encoding="utf-8-sig")
 
 
-def test_rejected_rows_that_were_mended_are_registered(
-    rollcall: CommandLine, messy: Path, database_url: str
-) -> None:
-    """The command that the summary ends with does what it says."""
+def test_corrected_rows_are_registered(rollcall: CommandLine, messy: Path, database_url: str) -> None:
+    """The command at the end of the summary registers them."""
     command = rollcall("import", messy).out.splitlines()[-1].split()[-1]
     rejected = rollcall.folder / command
     rows = rejected.read_text(encoding="utf-8-sig").splitlines()
@@ -128,7 +126,7 @@ def test_rejected_rows_that_were_mended_are_registered(
 
 
 def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
-    """Nobody reads a thousand lines: the first of them stand for the rest, which are counted exactly."""
+    """Only the first rows are listed; the totals are exact."""
     rows = "".join(f"Ann,Chile,{'x' if number < 30 else 999}\n" for number in range(1000))
     (rollcall.folder / "users.csv").write_text(f"name,country,age\nAnn,Chile,1\n{rows}")
 
@@ -146,7 +144,7 @@ def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
 
 
 def test_the_same_upload_is_imported_once(rollcall: CommandLine, sample: Path, database_url: str) -> None:
-    """Whoever runs the same command again is told so, and that is no failure."""
+    """The second run says so, and is not a failure."""
     first = rollcall("import", sample)
     again = rollcall("import", sample)
 
@@ -159,7 +157,7 @@ def test_the_same_upload_is_imported_once(rollcall: CommandLine, sample: Path, d
 
 
 def test_the_same_content_is_imported_once(rollcall: CommandLine, sample: Path, database_url: str) -> None:
-    """Another name does not make other users of them; the import that did register them is named."""
+    """Another name does not register the users again; the message names the first import."""
     copy = sample.with_name("copy.csv")
     copy.write_bytes(sample.read_bytes())
     rollcall("import", sample)
@@ -173,10 +171,10 @@ def test_the_same_content_is_imported_once(rollcall: CommandLine, sample: Path, 
     assert users(database_url) == SAMPLE
 
 
-def test_a_loaded_file_that_was_edited_is_refused_until_somebody_decides(
+def test_an_edited_loaded_file_is_refused_without_as_new(
     rollcall: CommandLine, sample: Path, database_url: str
 ) -> None:
-    """The likeliest mistake would register everybody twice; the sentence names all the ways on."""
+    """Importing it would most likely register everyone twice; the message gives every next step."""
     rollcall("import", sample)
     sample.write_text(sample.read_text() + "Zoë,France,41\n", encoding="utf-8")
 
@@ -198,10 +196,8 @@ def test_a_loaded_file_that_was_edited_is_refused_until_somebody_decides(
     assert users(database_url) == [*SAMPLE, *SAMPLE, ("Zoë", "France", 41)]
 
 
-def test_what_was_undone_stays_so_until_somebody_says_again(
-    rollcall: CommandLine, sample: Path, database_url: str
-) -> None:
-    """Undo takes the users away; the same file comes back only by `--again`."""
+def test_an_undone_file_is_skipped_without_again(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """Undo removes the users; only `--again` imports the same file once more."""
     rollcall("import", sample)
     undone = rollcall("undo", "1")
 
@@ -239,10 +235,10 @@ def test_what_was_undone_stays_so_until_somebody_says_again(
     ],
     ids=["memory", "named", "in libpq's variables"],
 )
-def test_what_is_not_found_names_the_database(
+def test_a_message_that_nothing_was_found_names_the_database(
     rollcall: CommandLine, settings: dict[str, str], asked: str, database_url: str
 ) -> None:
-    """The likeliest reason is that another one was asked; its password is not shown."""
+    """The most likely cause is the wrong database; its password is not shown."""
     address = urlsplit(database_url)
     known = {
         "name": address.path.removeprefix("/"),
@@ -262,8 +258,8 @@ def test_what_is_not_found_names_the_database(
     assert nothing == Outcome(0, f"no imports yet{asked}\n", "")
 
 
-def test_a_correction_that_is_not_known_names_the_database(rollcall: CommandLine) -> None:
-    """It was rejected in another one."""
+def test_an_unknown_correction_names_the_database(rollcall: CommandLine) -> None:
+    """The row may have been rejected in another database."""
     (rollcall.folder / "a.csv").write_text("name,country,age,rollcall_line,rollcall_import\nAnn,Chile,1,2,7\n")
 
     outcome = rollcall("import", "a.csv", ROLLCALL_DATABASE_URL="memory:")
@@ -272,8 +268,8 @@ def test_a_correction_that_is_not_known_names_the_database(rollcall: CommandLine
     assert "  asked: a database in memory\n" in outcome.out
 
 
-def test_programs_get_json_and_nothing_else(rollcall: CommandLine, sample: Path, messy: Path) -> None:
-    """One receipt a line, in the order of the arguments, the same that lies beside the file."""
+def test_json_output_is_only_receipts(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """One receipt a line, in the order of the arguments, equal to the stored receipt."""
     outcome = rollcall("import", "--json", sample, messy)
 
     assert (outcome.code, outcome.err) == (3, "")
@@ -291,8 +287,8 @@ def test_programs_get_json_and_nothing_else(rollcall: CommandLine, sample: Path,
     assert rollcall("imports", "2", "--json").records == listed.records[:1]
 
 
-def test_the_history_tells_what_became_of_each_import(rollcall: CommandLine, sample: Path, messy: Path) -> None:
-    """The newest first; one of them with all that was said when it was made."""
+def test_the_history_lists_the_result_of_each_import(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """The newest first; a single import with the whole summary of its run."""
     told = rollcall("import", sample, messy)
     listed = rollcall("imports")
     one = rollcall("imports", "2")
@@ -308,7 +304,7 @@ def test_the_history_tells_what_became_of_each_import(rollcall: CommandLine, sam
 
 
 def test_users_are_listed_in_the_order_of_their_files(rollcall: CommandLine, sample: Path, messy: Path) -> None:
-    """All, those of one import, or the first few: for programs one a line, for people a table."""
+    """All, those of one import, or the first few; as a table or as JSON lines."""
     rollcall("import", sample, messy)
     everybody = rollcall("users", "--json")
     some = rollcall("users", "--import", "2", "--limit", "2", "--json")
@@ -326,10 +322,10 @@ def test_users_are_listed_in_the_order_of_their_files(rollcall: CommandLine, sam
     ]
 
 
-def test_each_of_several_files_is_dealt_with_and_the_worst_counts(
+def test_several_files_give_the_worst_exit_code(
     rollcall: CommandLine, sample: Path, messy: Path, database_url: str
 ) -> None:
-    """A file that is missing or refused keeps no other from being imported."""
+    """A missing or refused file does not stop the import of the others."""
     (rollcall.folder / "wrong.csv").write_text("vorname,land\nAnn,Chile\n")
 
     with_refused = rollcall("import", "wrong.csv", messy, "--json")
@@ -343,8 +339,8 @@ def test_each_of_several_files_is_dealt_with_and_the_worst_counts(
     assert users(database_url) == [*GOOD_OF_MESSY, *SAMPLE]
 
 
-def test_a_check_gives_the_verdict_of_an_import_and_keeps_nothing(rollcall: CommandLine, tmp_path: Path) -> None:
-    """Of every file there is, the receipts agree but for time, number and place; no database is needed."""
+def test_a_check_gives_the_verdict_of_an_import(rollcall: CommandLine, tmp_path: Path) -> None:
+    """For every file, the receipts agree except for time, id and place; a check needs no database."""
 
     def verdict(receipt: dict[str, Any]) -> dict[str, Any]:
         of_this_run = {"started", "seconds", "rows_per_second", "import_id", "rejected_rows", "remedies"}
@@ -366,8 +362,8 @@ def test_a_check_gives_the_verdict_of_an_import_and_keeps_nothing(rollcall: Comm
 
 
 @pytest.mark.parametrize(("status", "code"), [("loaded", 0), ("partially_loaded", 3), ("refused", 4)])
-def test_a_check_says_of_every_case_what_is_expected(rollcall: CommandLine, status: str, code: int) -> None:
-    """In the words of tests/cases/expected.json, and by the exit code."""
+def test_a_check_gives_the_expected_verdict_on_every_case(rollcall: CommandLine, status: str, code: int) -> None:
+    """The verdict of tests/cases/expected.json, and the exit code."""
     names = [name for name, expected in EXPECTED.items() if expected["status"] == status]
 
     outcome = rollcall("check", "--json", *map(path_of, names), ROLLCALL_DATABASE_URL=NOWHERE)
@@ -378,7 +374,7 @@ def test_a_check_says_of_every_case_what_is_expected(rollcall: CommandLine, stat
 
 
 def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path) -> None:
-    """Only the database knows what came before."""
+    """Only the database knows earlier imports."""
     outcome = rollcall("check", sample, ROLLCALL_DATABASE_URL=NOWHERE)
 
     assert outcome.code == 0
@@ -388,8 +384,8 @@ def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path)
     assert _tree(rollcall.folder) == ["sample_users.csv"]
 
 
-def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: CommandLine) -> None:
-    """What comes twice in the file it finds itself; what came before only the database knows."""
+def test_a_check_names_unchecked_users_and_corrections(rollcall: CommandLine) -> None:
+    """A check finds duplicates within the file; only the database knows earlier users and corrections."""
     (rollcall.folder / "users.csv").write_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n")
     two, three = (token_of(Verdict(1, b"secret").origin(line)) for line in (2, 3))
     mended = (
@@ -408,8 +404,8 @@ def test_a_check_says_of_users_and_mended_rows_what_it_did_not_check(rollcall: C
     assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were corrected before"
 
 
-def test_reports_go_where_they_are_sent(rollcall: CommandLine, messy: Path) -> None:
-    """By option or by setting; then nothing lies beside the file."""
+def test_reports_go_to_the_given_folder(rollcall: CommandLine, messy: Path) -> None:
+    """By option or by setting; then there are no reports beside the file."""
     outcome = rollcall("import", messy, "--reports", "here/and/there")
     by_setting = (rollcall.folder / "sét").as_uri()
     rollcall("import", messy, "--as-new", ROLLCALL_REPORTS=by_setting, **PLAIN_C)
@@ -429,7 +425,7 @@ def test_an_upload_in_s3_is_imported_with_its_reports_in_s3(
     s3_client: "S3Client",
     new_bucket: "Callable[[bool], str]",
 ) -> None:
-    """The same as of a file, and skipped the second time; one that is not there is named."""
+    """As from a file, and skipped the second time; a missing object is named."""
     incoming, reports = new_bucket(True), new_bucket(False)  # noqa: FBT003 - with versions and without
     s3_client.put_object(Bucket=incoming, Key="march/users 1.csv", Body=messy.read_bytes())
     command = "import", f"s3://{incoming}/march/users 1.csv", "--reports", f"s3://{reports}/from", "--json"
@@ -453,7 +449,7 @@ def test_an_upload_in_s3_is_imported_with_its_reports_in_s3(
 
 
 def test_an_upload_in_s3_needs_a_place_for_its_reports(rollcall: CommandLine) -> None:
-    """There is no folder beside it that could be told from uploads."""
+    """S3 has no folder beside an upload that differs from uploads."""
     outcome = rollcall("import", "s3://incoming/users.csv")
 
     assert outcome.code == 2
@@ -462,8 +458,8 @@ def test_an_upload_in_s3_needs_a_place_for_its_reports(rollcall: CommandLine) ->
     )
 
 
-def test_a_database_in_memory_serves_for_trying_out(rollcall: CommandLine, sample: Path) -> None:
-    """It is empty every time."""
+def test_a_database_in_memory_can_be_used_for_a_trial(rollcall: CommandLine, sample: Path) -> None:
+    """It is empty in every run."""
     for _ in range(2):
         outcome = rollcall("import", sample, "--json", ROLLCALL_DATABASE_URL="memory:")
 
@@ -471,10 +467,10 @@ def test_a_database_in_memory_serves_for_trying_out(rollcall: CommandLine, sampl
         assert outcome.records[0]["status"] == "loaded"
 
 
-def test_a_database_of_ones_own_is_migrated_by_command_and_only_so(
+def test_only_migrate_creates_the_tables_of_your_own_database(
     rollcall: CommandLine, sample: Path, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:
-    """Until then a sentence says what to run; a second time there is nothing to do."""
+    """Before that, the message names the command; a second migration changes nothing."""
     with new_database() as url:
         there = attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
         too_early = there("import", sample)
@@ -492,8 +488,8 @@ def test_a_database_of_ones_own_is_migrated_by_command_and_only_so(
         assert users(url) == SAMPLE
 
 
-def test_without_a_database_one_is_made_kept_and_stopped(rollcall: CommandLine, sample: Path, messy: Path) -> None:
-    """Nobody has to install, start or migrate anything; what was registered is there the next time."""
+def test_without_a_setting_the_embedded_database_is_used(rollcall: CommandLine, sample: Path, messy: Path) -> None:
+    """Nobody has to install, start or migrate a database, and later runs find the users."""
     data = rollcall.folder / "data"
     alone = CommandLine(rollcall.folder, {"ROLLCALL_DATA": str(data)})
     imported, again, unknown = alone("import", sample), alone("import", sample), alone("undo", "7")
@@ -513,8 +509,8 @@ def test_without_a_database_one_is_made_kept_and_stopped(rollcall: CommandLine, 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each example is a line of its own that starts like one."""
+def test_the_help_of_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each example is a line of its own that begins with the command."""
     code = cli.main([command, "--help"], prog_name="rollcall", standalone_mode=False)
 
     told = capsys.readouterr().out
@@ -525,7 +521,7 @@ def test_every_command_explains_itself_with_examples(command: str, capsys: pytes
     assert "\\b" not in told
 
 
-def test_alone_it_tells_what_there_is_and_that_this_was_not_enough(rollcall: CommandLine) -> None:
+def test_without_a_command_the_help_is_shown(rollcall: CommandLine) -> None:
     """The same help, but with the exit code of wrong usage."""
     asked, alone = rollcall("--help"), rollcall()
 
@@ -535,8 +531,8 @@ def test_alone_it_tells_what_there_is_and_that_this_was_not_enough(rollcall: Com
         assert re.search(rf"^  {command} +\w.+\.$", asked.out, re.MULTILINE)
 
 
-def test_it_knows_its_version(rollcall: CommandLine) -> None:
-    """The one that is installed, under the name that was installed."""
+def test_the_version_is_shown(rollcall: CommandLine) -> None:
+    """The installed version, by the installed script."""
     script = Path(sys.executable).with_name("rollcall")
     outcome = ended(rollcall.start("--version", program=[str(script)]))
 
@@ -544,7 +540,7 @@ def test_it_knows_its_version(rollcall: CommandLine) -> None:
 
 
 def test_a_pipe_gets_plain_text(rollcall: CommandLine, messy: Path) -> None:
-    """No colours, no bar, no spaces at the ends of lines, no line cut."""
+    """No colours, no progress bar, no trailing spaces, no cut line."""
     outcome = rollcall("import", messy, FORCE_COLOR="1", COLUMNS="20")
 
     assert outcome.err == ""
@@ -554,8 +550,8 @@ def test_a_pipe_gets_plain_text(rollcall: CommandLine, messy: Path) -> None:
     assert len(outcome.out.splitlines()) == 10
 
 
-def test_a_terminal_shows_how_far_it_has_come_and_is_left_clean(rollcall: CommandLine, large: Path) -> None:
-    """The bar has bytes, rows and time left; when it has gone, only the summary stands there."""
+def test_a_terminal_shows_progress_and_is_left_clean(rollcall: CommandLine, large: Path) -> None:
+    """The bar shows bytes, rows and remaining time; at the end, only the summary is left."""
     code, sent = rollcall.on_a_terminal("import", large)
 
     assert code == 0
@@ -567,10 +563,8 @@ def test_a_terminal_shows_how_far_it_has_come_and_is_left_clean(rollcall: Comman
     assert len(rest) <= 1  # of a line too long for 80 columns
 
 
-def test_what_is_interrupted_on_a_terminal_leaves_it_clean(
-    rollcall: CommandLine, large: Path, database_url: str
-) -> None:
-    """No bar, no hidden cursor: one sentence stands there."""
+def test_an_interrupt_leaves_the_terminal_clean(rollcall: CommandLine, large: Path, database_url: str) -> None:
+    """No bar and no hidden cursor, only one sentence."""
 
     def interrupt(process: Popen[bytes]) -> None:
         stop_midway(process, database_url)
@@ -583,8 +577,8 @@ def test_what_is_interrupted_on_a_terminal_leaves_it_clean(
     assert " ".join(screen(sent)).strip().startswith("rollcall: interrupted; ")
 
 
-def test_whoever_stops_reading_hears_no_complaint(rollcall: CommandLine) -> None:
-    """As `head` does after its first lines."""
+def test_a_closed_pipe_causes_no_complaint(rollcall: CommandLine) -> None:
+    """As after `head`, which reads only the first lines."""
     many = "".join(f"Somebody {number},Somewhere,1\n" for number in range(5_000))
     (rollcall.folder / "users.csv").write_text(f"name,country,age\n{many}")
     rollcall("import", "users.csv")
@@ -599,10 +593,10 @@ def test_whoever_stops_reading_hears_no_complaint(rollcall: CommandLine) -> None
 
 
 @pytest.mark.parametrize("locale", [{}, PLAIN_C], ids=["UTF-8", "C"])
-def test_names_of_files_are_no_commands_to_the_terminal(
+def test_file_names_cannot_control_the_terminal(
     rollcall: CommandLine, locale: dict[str, str], database_url: str
 ) -> None:
-    """Whatever bytes they are made of, they are imported, and shown on one line without effect."""
+    """Files with names of any bytes are imported, and their names are shown escaped on one line."""
     names = [b"with  spaces.csv", b"new\nline.csv", b"esc\x1b[31m.csv", b"[red]x :smile:.csv", b"'\".csv"]
     names += [b"-dash.csv", "café 日本.csv".encode(), b"caf\\xe9.csv", b"\\x5c.csv", b"\\xc3\\xa9.csv"]
     if sys.platform == "linux":
@@ -628,14 +622,14 @@ def test_names_of_files_are_no_commands_to_the_terminal(
         assert [line.split(maxsplit=7)[-1] for line in listed.out.splitlines()[:0:-1]] == shown
     assert [age for _, _, age in users(database_url)] == list(range(len(names)))
     assert imports(database_url) == [("partially_loaded", 1)] * len(names)
-    # The reports of each file lie beside it: the same bytes, and nothing else was made.
+    # The reports of each file are beside it, under the same bytes, and no other file was made.
     assert sorted(os.fsencode(path.name) for path in rollcall.folder.iterdir()) == sorted(
         [*names, *(name + b".rollcall" for name in names)]
     )
     assert again.code == 0
     assert [receipt["code"] for receipt in again.records] == ["redelivery"] * len(names)
 
-    # Each command that was printed finds its file when it is pasted.
+    # Each printed command finds its file when it is pasted.
     commands = [
         line.removeprefix("    rollcall import ") for line in outcome.out.splitlines() if line[:4] == "    "
     ]
@@ -652,8 +646,8 @@ def test_names_of_files_are_no_commands_to_the_terminal(
     ]
 
 
-def test_folders_of_reports_are_left_out(rollcall: CommandLine, messy: Path) -> None:
-    """`*` names them, too, once the files beside them are imported."""
+def test_folders_of_reports_are_skipped(rollcall: CommandLine, messy: Path) -> None:
+    """`*` matches them too, after the files beside them are imported."""
     rollcall("import", messy)
     names = sorted(path.name for path in rollcall.folder.iterdir())
 
@@ -670,7 +664,7 @@ def test_folders_of_reports_are_left_out(rollcall: CommandLine, messy: Path) -> 
 
 @pytest.mark.parametrize("columns", ["0", "²"])
 def test_a_terminal_without_a_width_shows_all(rollcall: CommandLine, columns: str) -> None:
-    """Results as well as errors."""
+    """Results and errors."""
     code, sent = rollcall.on_a_terminal("check", "missing.csv", COLUMNS=columns, LINES=columns)
 
     assert code == 1
@@ -687,7 +681,7 @@ def test_a_terminal_without_a_width_shows_all(rollcall: CommandLine, columns: st
         ),
     ],
 )
-def test_what_ends_it_while_it_loads_is_one_sentence(rollcall: CommandLine, event: str, sentence: str) -> None:
+def test_an_end_while_modules_load_is_one_sentence(rollcall: CommandLine, event: str, sentence: str) -> None:
     """Ctrl-C, or a package that is not installed."""
     loading = f"""
 import sys
@@ -706,10 +700,10 @@ script.load()()
     assert outcome.sentence == sentence
 
 
-def test_users_are_told_apart_as_it_is_set(
+def test_duplicates_are_rejected_by_the_setting(
     rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:
-    """Once `migrate` has made the index; until then an import says so."""
+    """After `migrate` made the index; before that, an import names the command."""
     (rollcall.folder / "twice.csv").write_bytes(b"name,country,age\nAnn,Chile,30\nBob,UK,20\nAnn,Chile,31\n")
     with new_database() as url:
         environment = {"ROLLCALL_DATABASE_URL": url, "ROLLCALL_UNIQUE_BY": "country,name"}

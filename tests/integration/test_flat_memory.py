@@ -1,4 +1,4 @@
-"""Memory stays flat on files that mean harm; benchmarks/hostile.py has more of them, and larger ones."""
+"""Memory stays flat on hostile files; benchmarks/hostile.py has more and larger ones."""
 
 import itertools
 import sys
@@ -17,7 +17,7 @@ MIB = 1024 * KIB
 
 START = b"name,country,age\nAnn,Chile,30\n"
 
-# A process begins with the peak of the one that started it, so the one that does must be small.
+# A process starts with the memory peak of its parent, so the parent must be small.
 _MEASURE = """
 import os, sys
 child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
@@ -29,7 +29,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def _peak_of_importing(rollcall: CommandLine, file: Path, code: int, status: str) -> int:
-    """How many bytes the client held at the most, after making sure that it did what it should."""
+    """Return the peak of the client's memory in bytes, after checking the result of the import."""
     peak = rollcall.folder / "peak"
     measured = attrs.evolve(rollcall, before=(sys.executable, "-I", "-S", "-c", _MEASURE, str(peak)))
     outcome = measured("import", file, "--json")
@@ -67,10 +67,10 @@ FILES: dict[str, tuple[int, str, Callable[[], Iterable[bytes]]]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_large_file_without_rows_costs_little_more_memory_than_a_small_one(
+def test_a_large_file_without_rows_takes_little_more_memory(
     rollcall: CommandLine, sample: Path, name: str
 ) -> None:
-    """Less than the file itself, whatever machine this is."""
+    """Less than the size of the file, on any machine."""
     code, status, pieces = FILES[name]
     of_a_small_one = _peak_of_importing(rollcall, sample, 0, "loaded")
     peak = _peak_of_importing(rollcall, _written(rollcall.folder / "hostile.csv", pieces()), code, status)
@@ -78,8 +78,8 @@ def test_a_large_file_without_rows_costs_little_more_memory_than_a_small_one(
     assert peak < of_a_small_one + 12 * MIB
 
 
-def test_three_times_as_many_bad_rows_cost_hardly_more_memory(rollcall: CommandLine) -> None:
-    """Some are held at a time, but not all of them."""
+def test_three_times_as_many_bad_rows_take_little_more_memory(rollcall: CommandLine) -> None:
+    """Only some of them are held at a time."""
 
     def peak(rows: int) -> int:
         file = _written(rollcall.folder / f"{rows}.csv", [START, (b"Bob," + b"U" * 90 + b",x\n") * rows])
@@ -89,8 +89,8 @@ def test_three_times_as_many_bad_rows_cost_hardly_more_memory(rollcall: CommandL
 
 
 @pytest.mark.embedded
-def test_an_import_does_not_read_the_receipts_of_those_before_it(tmp_path: Path, sample: Path) -> None:
-    """One may have megabytes, and there may be thousands."""
+def test_an_import_does_not_read_receipts_of_earlier_imports(tmp_path: Path, sample: Path) -> None:
+    """A receipt may have megabytes, and there may be thousands."""
     other = _written(tmp_path / "other.csv", [START])
     wide = _written(tmp_path / "wide.csv", [b"name,country,age,", b"\x01" * 1000 * KIB, b"\n", b"Ann,Chile,30,\n"])
     with running(tmp_path / "data"):

@@ -1,4 +1,4 @@
-"""S3 to SQS to the Lambda to PostgreSQL, each of them real but for AWS, which moto plays over HTTP."""
+"""S3 to SQS to the Lambda to PostgreSQL, all real except AWS, which moto replaces over HTTP."""
 
 import json
 import socket
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
-def test_what_is_dropped_is_registered_once(chain: Chain, wired: Wire, database_url: str) -> None:
-    """And its receipt, which lies in the same bucket, is taken for no upload."""
+def test_an_upload_is_registered_once(chain: Chain, wired: Wire, database_url: str) -> None:
+    """Its receipt, in the same bucket, is not taken for an upload."""
     function = wired(chain.settings(database_url))
     chain.drop(GOOD)
 
@@ -33,7 +33,6 @@ def test_what_is_dropped_is_registered_once(chain: Chain, wired: Wire, database_
 
 
 def test_a_redelivery_is_skipped(chain: Chain, wired: Wire, database_url: str) -> None:
-    """The ledger knows."""
     function = wired(chain.settings(database_url))
     chain.drop(GOOD)
     event = chain.receive()
@@ -43,8 +42,8 @@ def test_a_redelivery_is_skipped(chain: Chain, wired: Wire, database_url: str) -
     assert imports(database_url) == [("loaded", 1)]
 
 
-def test_a_refused_upload_does_not_come_again(chain: Chain, wired: Wire, database_url: str) -> None:
-    """Its receipt says why."""
+def test_a_refused_upload_is_not_delivered_again(chain: Chain, wired: Wire, database_url: str) -> None:
+    """Its receipt gives the reason."""
     function = wired(chain.settings(database_url))
     chain.drop(b"name,country\nTaro,Japan\n")
 
@@ -54,8 +53,8 @@ def test_a_refused_upload_does_not_come_again(chain: Chain, wired: Wire, databas
     assert json.loads(receipt)["code"] == "missing-label"
 
 
-def test_the_test_event_of_s3_does_not_come_again(chain: Chain, wired: Wire, database_url: str) -> None:
-    """Each bucket that is told to notify a queue begins with one."""
+def test_the_test_event_of_s3_is_not_delivered_again(chain: Chain, wired: Wire, database_url: str) -> None:
+    """S3 sends one when a bucket starts to notify a queue."""
     chain.sqs.send_message(
         QueueUrl=chain.url,
         MessageBody=json.dumps(
@@ -74,7 +73,7 @@ def test_the_test_event_of_s3_does_not_come_again(chain: Chain, wired: Wire, dat
     assert imports(database_url) == []
 
 
-def test_a_database_that_is_away_costs_no_upload(chain: Chain, wired: Wire, database_url: str) -> None:
+def test_an_unreachable_database_loses_no_upload(chain: Chain, wired: Wire, database_url: str) -> None:
     """After three tries the message is in the dead-letter queue; from there it is imported."""
     function = wired(chain.settings("postgresql://nobody@127.0.0.1:1/nowhere"))
     chain.drop(GOOD)
@@ -89,10 +88,8 @@ def test_a_database_that_is_away_costs_no_upload(chain: Chain, wired: Wire, data
     assert users(database_url) == [("Taro", "Japan", 30)]
 
 
-def test_a_message_that_nobody_understands_ends_in_the_dead_letter_queue(
-    chain: Chain, wired: Wire, database_url: str
-) -> None:
-    """Whole, and without holding up others."""
+def test_an_unknown_message_goes_to_the_dead_letter_queue(chain: Chain, wired: Wire, database_url: str) -> None:
+    """Unchanged, and without delaying others."""
     function = wired(chain.settings(database_url))
     chain.sqs.send_message(QueueUrl=chain.url, MessageBody="poison")
     chain.drop(GOOD)
@@ -104,10 +101,10 @@ def test_a_message_that_nobody_understands_ends_in_the_dead_letter_queue(
     assert imports(database_url) == [("loaded", 1)]
 
 
-def test_what_is_imported_elsewhere_is_imported_later(
+def test_an_upload_in_progress_elsewhere_is_imported_later(
     chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it comes back, all its tries are left."""
+    """After any number of deliveries, it still has all its tries."""
     monkeypatch.setattr("rollcall.entrypoints.import_lambda.RETURNS_AFTER_SECONDS", 0)
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.01)
     function = wired(chain.settings(database_url))
@@ -122,10 +119,10 @@ def test_what_is_imported_elsewhere_is_imported_later(
     assert chain.receive(chain.dead) == {"Records": []}
 
 
-def test_a_wait_for_the_database_ends_before_the_function_is_killed(
+def test_a_wait_for_the_database_ends_before_the_deadline(
     chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of it is left in the database, and the next try imports it."""
+    """It leaves no connection in the database, and the next try imports the upload."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 60)
     function = wired(chain.settings(database_url))
     chain.drop(GOOD + b"Alice,USA,28\n", "first.csv")
@@ -142,10 +139,10 @@ def test_a_wait_for_the_database_ends_before_the_function_is_killed(
     assert imports(database_url) == [("loaded", 2), ("loaded", 1)]
 
 
-def test_a_wait_for_s3_ends_before_the_function_is_killed(
+def test_a_wait_for_s3_ends_before_the_deadline(
     chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without boto3 taking the end of it for a failure and trying again."""
+    """boto3 does not take the interrupt for a failure that it should retry."""
     chain.drop(GOOD)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -158,8 +155,8 @@ def test_a_wait_for_s3_ends_before_the_function_is_killed(
             silent.accept()
 
 
-def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the words of the port."""
+def test_an_unreachable_queue_raises(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the error of the port."""
     with pytest.raises(StoreUnavailableError, match=r"-gone: SQS answered .*NonExistentQueue"):
         SqsQueues(chain.sqs).send(f"{chain.arn}-gone", "body", {}, 0)
 
@@ -168,8 +165,8 @@ def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytes
         SqsQueues(client()).send(chain.arn, "body", {}, 0)
 
 
-def test_the_connection_is_kept_and_replaced_when_it_broke(chain: Chain, wired: Wire, database_url: str) -> None:
-    """Between invocations, as when the database fails over while the function is frozen."""
+def test_the_connection_is_kept_and_replaced_when_broken(chain: Chain, wired: Wire, database_url: str) -> None:
+    """It may break between invocations, as when the database fails over while the function is frozen."""
     function = wired(chain.settings(database_url))
     for number in range(2):
         chain.drop(GOOD + b"%d,x,1\n" % number, f"{number}.csv")
@@ -193,8 +190,8 @@ def _connections(database_url: str) -> list[int]:
     return [pid for (pid,) in rows]
 
 
-def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str) -> None:
-    """In a process of its own that says nothing but JSON in ASCII, one object a line, and never the event."""
+def test_the_handler_is_configured_by_its_environment(chain: Chain, database_url: str) -> None:
+    """In a process of its own, it prints only JSON in ASCII, one object a line, and never the event."""
     chain.drop(GOOD)
     event = chain.receive()
     ended = invoke("import_lambda", event, {**chain.settings(database_url), "POWERTOOLS_LOGGER_LOG_EVENT": "true"})
@@ -208,8 +205,8 @@ def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str
     assert imports(database_url) == [("loaded", 1)]
 
 
-def test_a_handler_that_lacks_a_setting_fails_with_its_name(chain: Chain) -> None:
-    """So that nothing is lost and everybody can see what to mend."""
+def test_a_handler_without_a_setting_fails_with_its_name(chain: Chain) -> None:
+    """So no upload is lost, and an operator can correct the setting."""
     chain.drop(GOOD)
     ended = invoke("import_lambda", chain.receive(), {"ROLLCALL_REPORTS": f"s3://{chain.bucket}/reports"})
 

@@ -1,4 +1,4 @@
-"""The schema is brought up to date at a deployment, and CloudFormation is told how that went."""
+"""A deployment migrates the schema, and CloudFormation gets the result."""
 
 import json
 import threading
@@ -25,11 +25,11 @@ IDS = {"StackId": "arn:aws:cloudformation:…:stack/x", "RequestId": "r1", "Logi
 
 @attrs.define
 class CloudFormation:
-    """Whoever waits for an answer.
+    """CloudFormation, which waits for an answer.
 
     Attributes:
-        statuses: What it says to each answer; at last, and from then on, 200.
-        answers: What it was told, and with which type of content.
+        statuses: The HTTP status of each answer in turn; afterwards 200.
+        answers: Each answer with its content type.
     """
 
     url: str = ""
@@ -37,21 +37,21 @@ class CloudFormation:
     answers: list[tuple[dict[str, Any], str | None]] = attrs.Factory(list)
 
     def asks(self, request: str) -> dict[str, str]:
-        """Give what it sends."""
+        """Return a request for a type of change."""
         return {"RequestType": request, "ResponseURL": f"{self.url}/signed?Signature=s", **IDS}
 
     @property
     def told(self) -> dict[str, Any]:
-        """What it was told, once."""
+        """The only answer, which must have the right ids."""
         [(answer, content_type)] = self.answers
-        assert content_type in {None, ""}  # S3 would not take it: the address is signed without
+        assert content_type in {None, ""}  # S3 would reject another: the URL is signed without one
         assert {name: answer[name] for name in IDS} == IDS
         return answer
 
 
 @pytest.fixture
 def cloudformation() -> Iterator[CloudFormation]:
-    """One that listens."""
+    """CloudFormation with a server that receives answers."""
     waiting = CloudFormation()
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,7 +63,7 @@ def cloudformation() -> Iterator[CloudFormation]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         waiting.url = f"http://127.0.0.1:{server.server_port}"
@@ -89,18 +89,18 @@ def invoke(event: dict[str, str], seconds: float = 900) -> dict[str, list[str]]:
     return cast("dict[str, list[str]]", handler(event, cast("LambdaContext", Context(seconds))))
 
 
-def test_whoever_invokes_it_is_told_what_was_done(database: str) -> None:
-    """The second time there is nothing to do."""
+def test_an_invocation_returns_the_migrations_applied(database: str) -> None:
+    """The second time, nothing is left to do."""
     assert invoke({}) == {"done": migration_ids()}
     assert invoke({}) == {"done": []}
     assert asked(database, MIGRATED) == [(1,)]
 
 
 @pytest.mark.parametrize("request_type", ["Create", "Update"])
-def test_a_deployment_migrates_and_is_told_so(
+def test_a_deployment_migrates_and_gets_an_answer(
     cloudformation: CloudFormation, database: str, request_type: str
 ) -> None:
-    """Under one name for ever, or CloudFormation would take the schema before for one to delete."""
+    """The physical id stays the same, otherwise CloudFormation would delete the schema of the last deployment."""
     invoke(cloudformation.asks(request_type))
 
     assert (cloudformation.told["Status"], cloudformation.told["PhysicalResourceId"]) == (
@@ -110,8 +110,8 @@ def test_a_deployment_migrates_and_is_told_so(
     assert asked(database, MIGRATED) == [(1,)]
 
 
-def test_the_tables_stay_when_the_stack_goes(cloudformation: CloudFormation, database: str) -> None:
-    """Users are nobody's to throw away."""
+def test_the_tables_stay_when_the_stack_is_deleted(cloudformation: CloudFormation, database: str) -> None:
+    """No deletion of a stack may delete users."""
     invoke(cloudformation.asks("Create"))
     cloudformation.answers.clear()
     invoke(cloudformation.asks("Delete"))
@@ -140,7 +140,7 @@ def test_a_deployment_that_cannot_migrate_fails_with_the_reason(
     value: str,
     reason: str,
 ) -> None:
-    """In one sentence, which shows no password."""
+    """In one sentence, without a password."""
     monkeypatch.setenv(f"ROLLCALL_{name}", value)
     invoke(cloudformation.asks("Create"))
 
@@ -150,8 +150,8 @@ def test_a_deployment_that_cannot_migrate_fails_with_the_reason(
     assert asked(database, MIGRATED) == [(0,)]
 
 
-def test_a_migration_that_takes_too_long_is_taken_back(cloudformation: CloudFormation, database: str) -> None:
-    """Before AWS kills the function, since nobody would tell CloudFormation then."""
+def test_a_migration_that_takes_too_long_is_rolled_back(cloudformation: CloudFormation, database: str) -> None:
+    """Before AWS kills the function, because CloudFormation would get no answer then."""
     with psycopg.connect(database) as connection:
         connection.execute("select pg_advisory_lock(hashtext('rollcall migrate'))")
         invoke(cloudformation.asks("Create"), seconds=0.5)
@@ -160,8 +160,8 @@ def test_a_migration_that_takes_too_long_is_taken_back(cloudformation: CloudForm
     assert asked(database, MIGRATED) == [(0,)]
 
 
-def test_an_answer_that_is_not_taken_at_once_is_given_again(cloudformation: CloudFormation, database: str) -> None:
-    """Else the deployment would wait for an hour."""
+def test_a_failed_answer_is_sent_again(cloudformation: CloudFormation, database: str) -> None:
+    """Otherwise the deployment would wait for an hour."""
     cloudformation.statuses = [503, 500]
     invoke(cloudformation.asks("Create"))
 

@@ -1,4 +1,4 @@
-"""The sweep Lambda between a real bucket, a real queue and a real PostgreSQL, with the import Lambda behind it."""
+"""The sweep Lambda with a bucket, a queue and a real PostgreSQL, followed by the import Lambda."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_s3 import S3Client
 
-HOUR = timedelta(hours=1)  # longer than messages are hidden in a queue that is told nothing of it
+HOUR = timedelta(hours=1)  # longer than the queue's default visibility timeout
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
 
 
 @attrs.define
 class Sweeper:
-    """The sweep Lambda, and a clock that can be put forward.
+    """The sweep Lambda, and a clock that can be set forward.
 
     Attributes:
-        later: How far the clock is put forward.
-        database_url: The ledger it asks.
-        batch: How many it asks for at once.
+        later: How far the clock is set forward.
+        database_url: The URL of the ledger.
+        batch: How many uploads one query covers.
     """
 
     chain: Chain
@@ -47,7 +47,7 @@ class Sweeper:
     batch: int = 500
 
     def __call__(self, *seconds: float, **settings: str) -> tuple[int, int, int, bool]:
-        """Sweep once; tells how many were seen, queued and given up, and whether it came to its end."""
+        """Sweep once; return the numbers of uploads seen, queued and given up, and whether it finished."""
         told = {f"ROLLCALL_{name}": value for name, value in settings.items()}
         function = wire(read_settings({**self.chain.settings(self.database_url), **told}), self.held)
         function = attrs.evolve(function, sweep=attrs.evolve(function.sweep, batch=self.batch))
@@ -63,7 +63,7 @@ def any_chain(
     new_bucket: Callable[[bool], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Chain:
-    """A bucket with versions and one without, and queues."""
+    """A bucket with versions and one without, and their queues."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
     return chained(s3_client, new_bucket(request.param == "versioned"))
 
@@ -103,7 +103,7 @@ Sweepers = Callable[[Chain], Sweeper]
 def test_a_lost_event_is_found_and_imported(
     any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
 ) -> None:
-    """Within one sweep, by the same identity that its own event would have had, and once."""
+    """In one sweep, with the identity of its own event, and only once."""
     importing, sweep = wired(any_chain.settings(database_url)), sweepers(any_chain)
     any_chain.drop(GOOD, "known.csv")
     assert any_chain.deliver(importing) == []
@@ -121,7 +121,7 @@ def test_a_lost_event_is_found_and_imported(
 
 
 def test_every_version_is_found(chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str) -> None:
-    """Also those that others came after, and those that were deleted; a deletion itself is no upload."""
+    """Also replaced and deleted versions; a delete marker is not an upload."""
     for number in range(3):
         chain.drop(GOOD + b"%d,x,1\n" % number)
     chain.s3.delete_object(Bucket=chain.bucket, Key=KEY)
@@ -133,10 +133,10 @@ def test_every_version_is_found(chain: Chain, wired: Wire, sweepers: Sweepers, d
     assert [status for status, _ in imports(database_url)] == ["loaded"] * 3
 
 
-def test_what_is_from_before_there_were_versions_is_imported(
+def test_an_upload_from_before_versioning_is_imported(
     s3_client: "S3Client", any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
 ) -> None:
-    """Though others came after it."""
+    """Also after later versions."""
     any_chain.drop(GOOD)
     s3_client.put_bucket_versioning(Bucket=any_chain.bucket, VersioningConfiguration={"Status": "Enabled"})
     any_chain.drop(GOOD + b"Alice,USA,28\n")
@@ -152,10 +152,10 @@ def test_what_is_from_before_there_were_versions_is_imported(
     assert sweep() == (2, 0, 0, True)
 
 
-def test_reports_among_the_uploads_are_left_alone(
+def test_reports_among_the_uploads_are_not_queued(
     chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
 ) -> None:
-    """The place to go on from, too."""
+    """Also the position of the sweep."""
     chain.drop(GOOD + b"x,y,z\n")
     assert chain.deliver(wired(chain.settings(database_url))) == []
     assert len(chain.reports()) == 2
@@ -163,10 +163,10 @@ def test_reports_among_the_uploads_are_left_alone(
     assert sweepers(chain)() == (1, 0, 0, True)
 
 
-def test_a_poison_upload_is_queued_twice_and_then_given_up(
+def test_an_upload_queued_twice_is_given_up(
     chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str
 ) -> None:
-    """Its messages are in the dead-letter queue; what is left is an alarm and a line in the log that names it."""
+    """Its messages are in the dead-letter queue; an alarm and a log line name it."""
     importing, sweep = wired(chain.settings(NOWHERE)), sweepers(chain)
     chain.drop(GOOD)
     chain.lose()
@@ -185,13 +185,13 @@ def test_a_poison_upload_is_queued_twice_and_then_given_up(
         line for line in map(json.loads, log.getvalue().splitlines()) if "given up" in line["message"]
     ]
     assert (given_up["bucket"], given_up["key"]) == (chain.bucket, KEY)
-    # Imported by hand, it is no alarm any more.
+    # Once it is imported by hand, the alarm ends.
     chain.drop(GOOD)
     chain.deliver(wired(chain.settings(database_url)))
 
 
-def test_an_old_bucket_is_not_imported_whole_on_the_first_day(chain: Chain, sweepers: Sweepers) -> None:
-    """Only what came within the last days is looked after."""
+def test_the_first_sweep_does_not_import_an_old_bucket(chain: Chain, sweepers: Sweepers) -> None:
+    """Only uploads of the last days are queued."""
     for number in range(3):
         chain.drop(GOOD, f"{number}.csv")
     chain.lose()
@@ -202,8 +202,8 @@ def test_an_old_bucket_is_not_imported_whole_on_the_first_day(chain: Chain, swee
     assert sweep(SWEEP_DAYS="8") == (3, 3, 0, True)
 
 
-def test_what_the_queue_may_still_be_at_work_on_is_left_alone(chain: Chain, sweepers: Sweepers) -> None:
-    """For as long as a message is hidden from others, as the queue itself says."""
+def test_an_upload_whose_message_may_be_in_flight_is_not_queued(chain: Chain, sweepers: Sweepers) -> None:
+    """For the visibility timeout of the queue."""
     chain.drop(GOOD)
     chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "5400"})
     sweep = sweepers(chain)
@@ -214,8 +214,8 @@ def test_what_the_queue_may_still_be_at_work_on_is_left_alone(chain: Chain, swee
     assert sweep() == (1, 1, 0, True)
 
 
-def test_what_is_being_imported_is_left_alone(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
-    """It is not queued meanwhile, nor does that count as a time."""
+def test_an_upload_in_progress_is_not_queued(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
+    """Nor does such a sweep count as one of its two times."""
     chain.drop(GOOD)
     sweep = sweepers(chain)
     with imported_elsewhere(chain, database_url):
@@ -226,10 +226,10 @@ def test_what_is_being_imported_is_left_alone(chain: Chain, sweepers: Sweepers, 
     assert sweep() == (1, 1, 0, True)
 
 
-def test_it_goes_on_where_the_last_one_stopped(
+def test_a_sweep_continues_where_the_last_one_stopped(
     any_chain: Chain, wired: Wire, sweepers: Sweepers, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However little time each has, over more than one page of S3's; then all begins anew."""
+    """With little time for each, over several pages of S3; after the end, a sweep starts again."""
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     for number in range(7):
         any_chain.drop(GOOD + b"%d,x,1\n" % number, f"é/{number % 4}.csv")
@@ -251,8 +251,8 @@ def test_it_goes_on_where_the_last_one_stopped(
     assert sweep() == (uploads, 0, 0, True)
 
 
-def test_more_are_queued_than_one_call_takes(chain: Chain, sweepers: Sweepers) -> None:
-    """Ten at once."""
+def test_more_uploads_are_queued_than_one_call_accepts(chain: Chain, sweepers: Sweepers) -> None:
+    """SQS accepts ten messages a call."""
     for number in range(23):
         chain.drop(GOOD, f"{number}.csv")
     chain.lose()
@@ -262,8 +262,8 @@ def test_more_are_queued_than_one_call_takes(chain: Chain, sweepers: Sweepers) -
     assert waiting["Attributes"]["ApproximateNumberOfMessages"] == "23"
 
 
-def test_a_database_that_is_away_queues_nothing(chain: Chain, sweepers: Sweepers) -> None:
-    """Or everything in the bucket would be."""
+def test_an_unreachable_database_queues_nothing(chain: Chain, sweepers: Sweepers) -> None:
+    """Without the ledger, every upload would seem lost."""
     chain.drop(GOOD)
     chain.lose()
     sweep = sweepers(chain)
@@ -277,8 +277,8 @@ def test_a_database_that_is_away_queues_nothing(chain: Chain, sweepers: Sweepers
     assert sweep() == (1, 1, 0, True)
 
 
-def test_the_claims_of_what_is_lost_are_given_back(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
-    """With the answer, though the connection is kept."""
+def test_the_locks_of_lost_uploads_are_released(chain: Chain, sweepers: Sweepers, database_url: str) -> None:
+    """When the sweep ends, though the connection is kept."""
     chain.drop(GOOD)
     sweepers(chain)()
     with psycopg.connect(database_url) as connection:
@@ -287,8 +287,8 @@ def test_the_claims_of_what_is_lost_are_given_back(chain: Chain, sweepers: Sweep
     assert held == (0,)
 
 
-def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the words of the port."""
+def test_an_unreachable_queue_raises(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the error of the port."""
     queues = SqsQueues(chain.sqs)
     for ask in (
         lambda: queues.visibility_timeout(f"{chain.arn}-gone"),
@@ -304,8 +304,8 @@ def test_a_queue_that_cannot_be_reached_says_so(chain: Chain, monkeypatch: pytes
         SqsQueues(client()).visibility_timeout(chain.arn)
 
 
-def test_a_message_that_sqs_does_not_take_is_an_error(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the others of the same call were taken."""
+def test_a_message_that_sqs_rejects_is_an_error(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though SQS accepted the other messages of the call."""
     send = chain.sqs.send_message_batch
 
     def fail_one(**call: Any) -> dict[str, Any]:  # noqa: ANN401 - as boto3 has it
@@ -319,8 +319,8 @@ def test_a_message_that_sqs_does_not_take_is_an_error(chain: Chain, monkeypatch:
         SqsQueues(chain.sqs).send_all(chain.arn, ["a", "b"])
 
 
-def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str) -> None:
-    """In a process of its own that says nothing but JSON in ASCII, one object a line, and never the event."""
+def test_the_handler_is_configured_by_its_environment(chain: Chain, database_url: str) -> None:
+    """In a process of its own, it prints only JSON in ASCII, one object a line, and never the event."""
     chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
     chain.drop(GOOD)
     chain.lose()
@@ -337,8 +337,8 @@ def test_the_handler_is_wired_by_its_environment(chain: Chain, database_url: str
     assert len(chain.receive()["Records"]) == 1
 
 
-def test_a_handler_that_fails_shows_no_more_than_its_name(chain: Chain) -> None:
-    """What AWS logs of it has no chain of causes."""
+def test_a_failed_handler_shows_no_cause(chain: Chain) -> None:
+    """AWS logs the exception, which must have no chain of causes."""
     chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
     chain.drop(GOOD)
     ended = invoke("sweep_lambda", {}, chain.settings(NOWHERE))

@@ -1,4 +1,4 @@
-"""A watched folder: what is dropped is imported, once it is whole and once only."""
+"""A watched folder: each complete file is imported once."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class _Enough(Exception):  # noqa: N818 - it is no error
 
 
 def _nothing() -> None:
-    """A step in which nothing happens."""
+    """A step without a change."""
 
 
 def _taken(
@@ -49,7 +49,7 @@ def _taken(
     last_line_has_end: Callable[[ObjectReference], bool] = lambda _: True,
     reported: list[str] | None = None,
 ) -> list[str]:
-    """Watch a folder while things happen in the pauses, and tell what was taken: its name and its text."""
+    """Watch a folder while the steps run in its pauses; return each imported file as "name: text"."""
     taken: list[str] = []
     failures: list[str] = [] if reported is None else reported
     steps = iter([*between, _nothing, _nothing])
@@ -76,7 +76,7 @@ def _taken(
 
 
 def _write(path: Path, text: str) -> Callable[[], object]:
-    """A step that writes a file; its time moves on however coarse the file system's clock is."""
+    """Return a step that writes a file; its time always advances, even on a file system with a coarse clock."""
 
     def write() -> None:
         before = path.stat().st_mtime_ns if path.exists() else 0
@@ -87,31 +87,31 @@ def _write(path: Path, text: str) -> Callable[[], object]:
     return write
 
 
-def test_a_file_is_taken_once_when_it_has_held_still(tmp_path: Path) -> None:
-    """Those that were there before, and those that come."""
+def test_a_file_is_imported_once_it_is_unchanged(tmp_path: Path) -> None:
+    """Existing and new files."""
     _write(tmp_path / "a", "1")()
 
     assert _taken(tmp_path, _nothing, _write(tmp_path / "b", "2")) == ["a: 1", "b: 2"]
 
 
-def test_a_file_that_still_grows_is_left_alone(tmp_path: Path) -> None:
-    """However slowly it does, or if only its time tells."""
+def test_a_growing_file_is_not_imported_yet(tmp_path: Path) -> None:
+    """Also if it grows slowly, or if only its time changes."""
     path = tmp_path / "a"
     growth = [_write(path, "1"), _write(path, "12"), _write(path, "123"), _write(path, "321")]
 
     assert _taken(tmp_path, *growth) == ["a: 321"]
 
 
-def test_a_file_that_changes_is_taken_again(tmp_path: Path) -> None:
-    """Also one that went and came back as it was."""
+def test_a_changed_file_is_imported_again(tmp_path: Path) -> None:
+    """Also a file that was removed and came again with the same content."""
     path = tmp_path / "a"
 
     assert _taken(tmp_path, _write(path, "1"), _nothing, _write(path, "2")) == ["a: 1", "a: 2"]
     assert _taken(tmp_path, _nothing, path.unlink, _write(path, "2")) == ["a: 2", "a: 2"]
 
 
-def test_what_failed_is_tried_again_after_longer_and_longer(tmp_path: Path) -> None:
-    """After 2, 4, 8, 16, 32, 32 … intervals, until it is done or changes; the others are not kept waiting."""
+def test_a_failed_file_is_retried_at_growing_intervals(tmp_path: Path) -> None:
+    """After 2, 4, 8, 16, 32, 32 … intervals, until it succeeds or the file changes; other files do not wait."""
     _write(tmp_path / "a", "1")()
     _write(tmp_path / "b", "2")()
     intervals, tries = [0], list[int]()
@@ -132,7 +132,7 @@ def test_what_failed_is_tried_again_after_longer_and_longer(tmp_path: Path) -> N
 
 
 def test_a_last_line_without_an_end_waits_ten_intervals(tmp_path: Path) -> None:
-    """It may be cut off: what comes in these intervals is waited for, and nothing else."""
+    """It may be cut off, so its changes in these intervals are awaited; other files do not wait."""
 
     def taken(*between: Callable[[], object]) -> list[str]:
         (tmp_path / "a").write_text("1")
@@ -147,7 +147,7 @@ def test_a_last_line_without_an_end_waits_ten_intervals(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_reported_once(tmp_path: Path) -> None:
-    """A share that is away for a while: nothing is taken again when it is back."""
+    """When an unavailable share is back, no file is imported again."""
     folder, away = tmp_path / "folder", tmp_path / "away"
     _write(folder / "a", "1")()
     reported: list[str] = []
@@ -162,8 +162,8 @@ def test_a_folder_that_cannot_be_listed_is_reported_once(tmp_path: Path) -> None
     assert reported == [f"{folder}: there is no such folder"]
 
 
-def test_reports_and_hidden_files_are_never_taken(tmp_path: Path) -> None:
-    """A receipt is no upload, nor is what an editor or a transfer has not finished."""
+def test_reports_and_hidden_files_are_never_imported(tmp_path: Path) -> None:
+    """A receipt is not an upload, nor is the unfinished file of an editor or a transfer."""
     _write(tmp_path / "users.csv.rollcall" / "receipt.json", "{}")()
     _write(tmp_path / ".users.csv.part", ANN)()
     _write(tmp_path / "march" / "users.csv", "1")()
@@ -173,7 +173,7 @@ def test_reports_and_hidden_files_are_never_taken(tmp_path: Path) -> None:
 
 @contextmanager
 def _watching(rollcall: CommandLine, *options: str) -> Iterator[Popen[bytes]]:
-    """`rollcall watch` at work on a folder."""
+    """Run `rollcall watch` on a folder."""
     (rollcall.folder / "incoming").mkdir(exist_ok=True)
     with rollcall.start("watch", "incoming", "--interval", "0.1", *options) as process:
         try:
@@ -188,10 +188,10 @@ def _stopped(process: Popen[bytes], by: signal.Signals = signal.SIGTERM) -> Outc
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_is_dropped_is_imported_and_told(
+def test_new_files_are_imported_and_reported(
     rollcall: CommandLine, messy: Path, database_url: str, by: signal.Signals
 ) -> None:
-    """File by file, with the reports beside them; Ctrl-C and SIGTERM are how it is meant to end."""
+    """File by file, with reports beside them; Ctrl-C, SIGTERM and SIGHUP end the watch with success."""
     with _watching(rollcall) as process:
         messy.rename(rollcall.folder / "incoming" / "messy.csv")
         wait_until(lambda: list(rollcall.folder.glob("incoming/messy.csv.rollcall/*/receipt.json")))
@@ -215,8 +215,8 @@ def test_what_is_dropped_is_imported_and_told(
     assert len(users(database_url)) == 5
 
 
-def test_what_was_imported_before_is_not_imported_again(rollcall: CommandLine, database_url: str) -> None:
-    """A watch that is started anew looks at everything, and registers nobody twice."""
+def test_a_restarted_watch_imports_no_file_again(rollcall: CommandLine, database_url: str) -> None:
+    """A restarted watch looks at every file, and registers nobody twice."""
     for statuses in ["loaded"], ["skipped"]:
         with _watching(rollcall, "--json") as process:
             (rollcall.folder / "incoming" / "ann.csv").write_text(ANN)
@@ -230,10 +230,10 @@ def test_what_was_imported_before_is_not_imported_again(rollcall: CommandLine, d
         assert users(database_url) == [("Ann", "Chile", 30)]
 
 
-def test_a_database_that_is_away_for_a_while_is_waited_for(
+def test_an_unreachable_database_is_awaited(
     rollcall: CommandLine, database_server: str, new_database: Callable[[], AbstractContextManager[str]]
 ) -> None:
-    """That is said once and not with every try; then the file is imported."""
+    """The error is shown once, not at every try; then the file is imported."""
     with new_database() as url, psycopg.connect(database_server, autocommit=True) as connection:
         migrate(url)
         name = urlsplit(url).path.removeprefix("/")
@@ -256,8 +256,8 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(
         assert users(url) == [("Ann", "Chile", 30)]
 
 
-def test_what_cannot_be_read_keeps_nothing_else_waiting(rollcall: CommandLine, database_url: str) -> None:
-    """It is told once."""
+def test_an_unreadable_file_does_not_delay_others(rollcall: CommandLine, database_url: str) -> None:
+    """The error is shown once."""
     incoming = rollcall.folder / "incoming"
     incoming.mkdir()
     os.mkfifo(incoming / "a pipe")
@@ -275,10 +275,8 @@ def test_what_cannot_be_read_keeps_nothing_else_waiting(rollcall: CommandLine, d
     assert users(database_url) == [("Ann", "Chile", 30)]
 
 
-def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
-    rollcall: CommandLine, large: Path, database_url: str
-) -> None:
-    """The next one imports it whole."""
+def test_a_watch_ended_midway_registers_nobody(rollcall: CommandLine, large: Path, database_url: str) -> None:
+    """The next watch imports the whole file."""
     (rollcall.folder / "incoming").mkdir()
     large.rename(rollcall.folder / "incoming" / "large.csv")
     with _watching(rollcall, "--json") as process:
@@ -297,8 +295,8 @@ def test_a_watch_that_is_ended_midway_registers_nobody_of_that_file(
     assert len(users(database_url)) == LARGE
 
 
-def test_a_sub_folder_that_may_not_be_read_is_skipped(rollcall: CommandLine, database_url: str) -> None:
-    """Such as `lost+found`; root may read everything, so the system refuses here whoever asks."""
+def test_an_unreadable_subfolder_is_skipped(rollcall: CommandLine, database_url: str) -> None:
+    """Such as `lost+found`; root may read everything, so the process raises the error itself."""
     refusing = """
 import os
 from rollcall.entrypoints.__main__ import main
@@ -350,10 +348,10 @@ main()
     ("watched", "reports"), [("in", "in"), ("in", "in/out"), ("in", "link/out"), ("{R}", "{F}"), ("/", "out")]
 )
 def test_reports_in_the_watched_folder_are_refused(rollcall: CommandLine, watched: str, reports: str) -> None:
-    """Each receipt would be an upload with a receipt of its own, without end."""
+    """Otherwise each receipt would be an upload with a receipt of its own, without end."""
     (rollcall.folder / "in").mkdir()
     (rollcall.folder / "link").symlink_to("in")
-    # Below the reports' folder, each file has its whole path once more.
+    # In the reports' folder, each file has its full path again.
     nested = {"F": str(rollcall.folder), "R": f"{rollcall.folder}{rollcall.folder}"}
 
     outcome = rollcall("watch", watched.format(**nested), "--reports", reports.format(**nested))
@@ -362,8 +360,8 @@ def test_reports_in_the_watched_folder_are_refused(rollcall: CommandLine, watche
     assert "would be stored in the watched folder" in outcome.sentence
 
 
-def test_the_folder_may_be_set_instead_of_named(rollcall: CommandLine) -> None:
-    """As for every other way in; without either, a sentence asks for one."""
+def test_the_folder_may_come_from_the_setting(rollcall: CommandLine) -> None:
+    """As for the other entry points; without either, the message asks for one."""
     unset = rollcall("watch")
     elsewhere = rollcall("watch", ROLLCALL_UPLOADS="s3://bucket")
     missing = rollcall("watch", ROLLCALL_UPLOADS=f"file://{rollcall.folder}/missing")
@@ -374,8 +372,8 @@ def test_the_folder_may_be_set_instead_of_named(rollcall: CommandLine) -> None:
     assert missing.sentence == f"{rollcall.folder}/missing: there is no such folder"
 
 
-def test_a_folder_that_is_not_there_is_named(rollcall: CommandLine) -> None:
-    """At once, and not when somebody wonders why nothing happens."""
+def test_a_missing_folder_is_named(rollcall: CommandLine) -> None:
+    """At once, before anyone wonders why nothing happens."""
     outcome = rollcall("watch", "incoming")
 
     assert (outcome.code, outcome.out) == (1, "")

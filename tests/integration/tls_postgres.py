@@ -1,6 +1,6 @@
-"""A PostgreSQL that speaks TLS and asks for passwords, as a database on AWS does.
+"""A PostgreSQL with TLS and passwords, like a database on AWS.
 
-The embedded one knows no TLS, so this takes the system's own: on Debian and Ubuntu the package `postgresql`.
+The embedded PostgreSQL has no TLS, so this uses the system's own: on Debian and Ubuntu the package `postgresql`.
 """
 
 import os
@@ -36,12 +36,12 @@ _WHO_MAY_COME_IN = "local all all trust\nhostssl all all all scram-sha-256\n"
 
 @attrs.frozen
 class TlsPostgres:
-    """A server that is known by its certificate.
+    """A server with a certificate.
 
     Attributes:
-        port: Where it listens on this machine, with TLS only.
-        behind: The address of its superuser's database, without TLS or password.
-        ca: The file of certificates to know it by, as `localhost`.
+        port: The local port, for TLS only.
+        behind: The URL of the superuser's database, without TLS or password.
+        ca: The CA bundle that verifies the server as `localhost`.
     """
 
     port: int
@@ -56,17 +56,17 @@ class TlsPostgres:
         wait_until(lambda: _answers(self.behind))
 
     def stop(self) -> None:
-        """Stop it, and cut whoever is connected."""
+        """Stop it, and cut every connection."""
         with suppress(IndexError), self._process.pop() as process:
             process.send_signal(signal.SIGINT)
             process.wait(_STOP_SECONDS)
 
     def url(self, host: str = "localhost") -> str:
-        """Give the address of its database without user or password."""
+        """Return the URL of its database without user or password."""
         return f"postgresql://{host}:{self.port}/postgres"
 
     def let_in(self, user: str, password: str) -> None:
-        """Make a user who may make tables, or give one another password."""
+        """Create a user who may create tables, or change the user's password."""
         with psycopg.connect(self.behind, autocommit=True) as connection:
             if not connection.execute("select 1 from pg_roles where rolname = %s", [user]).fetchone():
                 connection.execute(sql.SQL("create role {} login superuser").format(sql.Identifier(user)))
@@ -76,20 +76,20 @@ class TlsPostgres:
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
-        """Keep everybody else from a table."""
+        """Lock a table against everyone else."""
         with psycopg.connect(self.behind) as connection:
             connection.execute(sql.SQL("lock table {}").format(sql.Identifier(table)))
             yield
 
     def end_connections(self, user: str) -> None:
-        """Cut every connection of a user, as when the database fails over."""
+        """Cut every connection of a user, as in a failover of the database."""
         with psycopg.connect(self.behind, autocommit=True) as connection:
             connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", [user])
 
 
 @contextmanager
 def tls_postgres() -> Iterator[TlsPostgres]:
-    """Start one with an empty database."""
+    """Start a server with an empty database."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=None)
     if not programs:
         pytest.skip("no PostgreSQL with TLS is installed here; on Debian and Ubuntu: apt install postgresql")
@@ -102,7 +102,7 @@ def tls_postgres() -> Iterator[TlsPostgres]:
         certificate.private_key_pem.write_to_path(folder / "server.key")
         authority.cert_pem.write_to_path(folder / "ca.pem")
         (folder / "server.key").chmod(0o600)
-        # PostgreSQL refuses to run as root, and to use a key that others may read.
+        # PostgreSQL refuses to run as root, and refuses a key that others may read.
         user = "nobody" if os.getuid() == 0 else None
         if user:
             for path in (folder, *folder.iterdir()):

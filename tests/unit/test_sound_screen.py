@@ -161,7 +161,7 @@ def assert_sound(text: str) -> None:
 
 
 def as_copy_reads(rows: str) -> Iterator[list[str]]:
-    """Read CSV as PostgreSQL does: a quote opens and closes, wherever it stands."""
+    """Read CSV as PostgreSQL does: a quote opens and closes anywhere in a cell."""
     record, cell = list[str](), ""
     for piece in re.findall(r'"(?:[^"]|"")*"|[,\n]|[^",\n]+', rows):
         if piece in {",", "\n"}:
