@@ -29,7 +29,7 @@ _IDENTITIES = (
 _BLANK = ("", "", " ", "\t", ",,", ";;", '""', '"",""', " , , ", "\u200b;\u3000", '" "\t" "', ", ,;")
 _SEPARATOR_LINES = (
     *("sep=,", "sep=;", "SEP=;", "sep=\t", "Sep=|", "sep=:", "sep= ", "sep='"),
-    *('sep="', "sep=", "sep=;;", "sep=x"),
+    *('sep="', '"sep=;"', '"sep=|', "sep=", "sep=;;", "sep=x"),
 )
 _DELIMITERS = (",", ",", ";", "\t", "|", ":")
 _ENDS = ("\n", "\n", "\r\n", "\r")

@@ -22,7 +22,8 @@ MAX_COLUMNS = 10_000
 
 _LABELS_SHOWN = 10
 
-_separator_line = re.compile(r"sep=([!#-/:-@\[-`{-~ \t])", re.IGNORECASE)  # ASCII without quotes
+# ASCII without quotes; LibreOffice writes the line in quotes.
+_separator_line = re.compile(r'("?)sep=(?P<delimiter>[!#-/:-@\[-`{-~ \t])\1', re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +82,7 @@ def read_header(reader: RecordReader) -> Header | Fault:
     separator = _separator_line.fullmatch(first.text) if first else None
     if separator:
         reader.take(DELIMITERS[0])
-        candidates = separator[1]
+        candidates = separator["delimiter"]
         first = _first_record(reader, candidates)
     if not first:
         what = "no header" if separator else "nothing"
