@@ -216,7 +216,7 @@ def sheet_of(text: str, limits: Limits) -> Sheet | Code:
     """Find the header and judge each row for what it is; or say why there is no good header."""
     delimiters = ",;\t"
     at, line = _behind_blank_rows(text, 0, 1, delimiters, limits)
-    said = re.match("(?i)(\"?)sep=([\x20\t!#-/:-@\\[-`{-~])\\1(\r\n|\r|\n|\\Z)", text[at:])
+    said = re.match('(?i)("?)sep=([\x20\t!#-/:-@\\[-`{-~])\\1(\r\n|\r|\n|\\Z)', text[at:])
     if said:
         delimiters = said[2]
         at, line = _behind_blank_rows(text, at + said.end(), line + 1, delimiters, limits)
