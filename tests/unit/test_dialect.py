@@ -129,7 +129,8 @@ def test_a_quoted_header_is_read_with_every_delimiter(delimiter: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "delimiter"), [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("sep=|", "|"), ("Sep=:", ":"), ('"sep=;"', ";")]
+    ("line", "delimiter"),
+    [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("sep=|", "|"), ("Sep=:", ":"), ('"sep=;"', ";")],
 )
 def test_a_sep_line_sets_the_delimiter(line: str, delimiter: str) -> None:
     """Also for a delimiter that is never guessed."""
