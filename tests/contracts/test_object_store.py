@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
-from itertools import pairwise
+from functools import cache, partial
+from itertools import chain, pairwise, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import attrs
 import pytest
+from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.stub import Stubber
@@ -1177,18 +1178,68 @@ def refusal(status: str, code: str) -> bytes:
     ).encode() + body
 
 
+def an_object(*changed: tuple[bytes, bytes]) -> bytes:
+    """The answer with an object of 100 bytes, of which some parts are replaced by others."""
+    head = HEAD
+    for part, other in changed:
+        assert part in head
+        head = head.replace(part, other)
+    return head + b"x" * 100
+
+
+def xml(body: str) -> bytes:
+    """A successful answer of S3 with a document."""
+    document = f"<?xml version='1.0'?>{body}".encode() if body else b""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    return head % len(document) + document
+
+
+def listed(key: str = "k", version: str = "v") -> str:
+    """A version as S3 lists it."""
+    return (
+        f"<Version><Key>{key}</Key><VersionId>{version}</VersionId><IsLatest>true</IsLatest><ETag>e</ETag>"
+        "<Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Version>"
+    )
+
+
+def page(versions: str, *, then: tuple[str, str] | None = None, more: bool = False) -> bytes:
+    """A page of a listing, and the key and version after which the next one starts."""
+    marker = "<NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>{}</NextVersionIdMarker>".format(
+        *then or ("", "")
+    )
+    marker *= bool(then)
+    truncated = str(bool(then or more)).lower()
+    return xml(
+        f"<ListVersionsResult><IsTruncated>{truncated}</IsTruncated>{marker}{versions}</ListVersionsResult>"
+    )
+
+
+A_PAGE_OF_ITS_OWN = xml("<html/>")
+A_REDIRECT = b"HTTP/1.1 301 Moved Permanently\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+PART_TAKEN = b'HTTP/1.1 200 OK\r\nETag: "p"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+UPLOAD_BEGUN = xml("<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+
+
 @contextmanager
-def answering(answer: bytes, *, then_silent: bool = False) -> Iterator[str]:
-    """A server that gives one answer to whatever it is asked, and hangs up or says no more.
+def answering(*answers: bytes, then_silent: bool = False, asked: list[bytes] | None = None) -> Iterator[str]:
+    """A server that gives its answers in turn, the last again and again, and hangs up or says no more.
+
+    Args:
+        answers: What it answers.
+        then_silent: Whether it keeps the connection.
+        asked: Takes what it was asked.
 
     Yields:
         Its address.
     """
     silence = threading.Event()
+    in_turn = chain(answers[:-1], repeat(answers[-1]))
 
     def give(connection: socket.socket) -> None:
-        connection.recv(64 * 1024)
-        connection.sendall(answer)
+        question = connection.recv(64 * 1024)
+        if asked is not None:
+            asked.append(question)
+        connection.sendall(next(in_turn))
         if then_silent:
             silence.wait(30)
 
@@ -1199,11 +1250,17 @@ def answering(answer: bytes, *, then_silent: bool = False) -> Iterator[str]:
             silence.set()
 
 
+@cache
+def session() -> Session:
+    """Read the descriptions of AWS once, which takes longer than many a test."""
+    return Session()
+
+
 @contextmanager
 def asking(endpoint: str) -> Iterator[S3ObjectStore]:
     """A store that looks for S3 at an address and gives up soon."""
     soon = Config(connect_timeout=1, read_timeout=0.5, retries={"total_max_attempts": 1})
-    s3 = Session().client("s3", endpoint_url=endpoint, config=soon)
+    s3 = session().client("s3", endpoint_url=endpoint, config=soon)
     try:
         yield S3ObjectStore("bucket", "", s3)
     finally:
@@ -1243,7 +1300,7 @@ class TestS3:
 
     @pytest.mark.parametrize("announced", [{"version": "other"}, {"etag": '"other"'}], ids=str)
     def test_what_is_given_in_place_of_what_was_asked_for_is_not_taken_for_it(
-        self, announced: dict[str, str]
+        self, announced: dict[str, Any]
     ) -> None:
         """Some stores know no versions, or no If-Match, and give the newest."""
         with (
@@ -1349,7 +1406,10 @@ class TestS3:
             stubbed.add_client_error("get_object", "InvalidRequest", message, 400)
             stubbed.add_response(
                 "list_object_versions",
-                {"Versions": [{**version, "LastModified": datetime(2026, 1, 1, tzinfo=UTC)}]},
+                {
+                    "IsTruncated": False,
+                    "Versions": [{**version, "LastModified": datetime(2026, 1, 1, tzinfo=UTC)}],
+                },
             )
             with (
                 pytest.raises(expected),
@@ -1357,16 +1417,148 @@ class TestS3:
             ):
                 found.fetch(nothing)
 
-    def test_a_server_that_is_not_s3_is_unavailable(self) -> None:
-        """Such as a proxy that answers every question with a page of its own."""
-        page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+    @pytest.mark.parametrize(
+        ("answer", "fault"),
+        [
+            (an_object((b"200 OK", b"206 Partial Content")), "status 206"),
+            (an_object((b"ETag", b"Content-Range: bytes 0-99/2000\r\nETag")), "a part of the object"),
+            (an_object((b"200 OK", b"203 Non-Authoritative Information")), "status 203"),
+            (an_object((b"200 OK", b"204 No Content")), "status 204"),
+            (A_PAGE_OF_ITS_OWN, "no ETag and no Last-Modified"),
+            (an_object((b"Content-Length: 100\r\n", b"")), "no Content-Length"),
+            *(
+                (an_object((b"Mon, 23 Nov 2026 07:00:00 GMT", time)), "Last-Modified is malformed")
+                for time in (
+                    b"",
+                    b"yesterday",
+                    b"9" * 30,
+                    b"Mon, 23 Nov 99999 07:00:00 GMT",
+                    b"2026-11-23T07:00:00",
+                )
+            ),
+            *(
+                (an_object((b"Length: 100", b"Length: " + length)), "Content-Length is malformed")
+                for length in (b"", b"many", b"-1", b"100, 100", b"9" * 25, b"9" * 5000)
+            ),
+            (an_object((b"Length: 100", b"Length: " + b"9" * 19)), "size is impossible"),
+            *(
+                (an_object((b'"abc"', etag)), "ETag is malformed")
+                for etag in (b"", b'""', b'W/"abc"', b'"a\0b"', b'"a\xe9b"', b'"' + b"a" * 5000 + b'"')
+            ),
+            *(
+                (an_object((b"ETag", b"x-amz-version-id: " + version + b"\r\nETag")), "version id is malformed")
+                for version in (b"a b", b"a\0b", b"a\r\n b", b"\xe9", b"v" * 1025)
+            ),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_an_object_that_s3_would_not_give_so_is_not_taken(self, answer: bytes, fault: str) -> None:
+        """A part is not the whole, and what cannot be read is one sentence; another try may go well."""
         with (
-            answering(page) as endpoint,
+            answering(answer) as endpoint,
             asking(endpoint) as store,
-            pytest.raises(StoreUnavailableError, match="not S3"),
+            pytest.raises(StoreUnavailableError, match=f"^s3://bucket/key: the server did not .* S3: .*{fault}"),
             store.open(ObjectReference(key="key")),
         ):
             pass
+
+    @pytest.mark.parametrize(
+        "header", [b"x-amz-missing-meta: some", b"Expires: never", b"x-amz-mp-parts-count: x"]
+    )
+    def test_malformed_headers_that_nobody_reads_do_not_matter(self, header: bytes) -> None:
+        """They say nothing about the content."""
+        with answering(an_object((b"ETag", header + b"\r\nETag"))) as endpoint, asking(endpoint) as store:
+            assert fetched(store, ObjectReference(key="key")) == b"x" * 100
+
+    @pytest.mark.parametrize("given", [b"abc", b'"abc"'])
+    def test_an_etag_is_the_same_with_quotes_and_without(self, given: bytes) -> None:
+        """Not every server writes them."""
+        reference = ObjectReference(key="key", etag='"abc"')
+        with answering(an_object((b'"abc"', given))) as endpoint, asking(endpoint) as store:
+            assert fetched(store, reference) == b"x" * 100
+
+    @pytest.mark.parametrize(
+        ("pages", "fault"),
+        [
+            ([page(listed(), more=True)], "breaks off"),
+            ([page(listed(), then=("k", "v"))], "does not go on"),
+            ([page(listed(), then=("k", name)) for name in ("1", "2", "1")], "does not go on"),
+            ([page("", then=(key, "v")) for key in ("k1", "k2", "k1")], "key out of place"),
+            ([page(listed("k2") + listed("k1"))], "key out of place"),
+            ([page(listed("other"))], "key out of place"),
+            ([page("", then=("other", "v"))], "key out of place"),
+            ([xml("")], "no IsTruncated"),
+            ([A_PAGE_OF_ITS_OWN], "no IsTruncated"),
+            ([xml("<ListBucketResult/>")], "no IsTruncated"),
+            *(
+                ([page(listed().replace(f"<{part}>", "<Other>").replace(f"</{part}>", "</Other>"))], "malformed")
+                for part in ("Key", "VersionId", "ETag", "Size", "LastModified")
+            ),
+            *(
+                ([page(listed().replace(part, other))], fault)
+                for part, other, fault in (
+                    (">1<", ">one<", "malformed"),
+                    (">1<", ">-1<", "size is impossible"),
+                    ("2026", "99999", "malformed"),
+                    ("2026", "0001", "last change is impossible"),
+                    (">v<", ">v w<", "version id is malformed"),
+                    (">e<", '>W/"e"<', "ETag is malformed"),
+                )
+            ),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_listing_that_s3_would_not_give_is_not_taken(self, pages: list[bytes], fault: str) -> None:
+        """Whoever took it for whole would miss uploads, or would never come to its end."""
+        with (
+            answering(*pages) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(StoreUnavailableError, match=f"^s3://bucket/k: the server did not .* S3: .*{fault}"),
+        ):
+            list(store.list("k"))
+
+    @pytest.mark.parametrize(
+        "answers",
+        [
+            [A_PAGE_OF_ITS_OWN],
+            [xml("")],
+            [A_PAGE_OF_ITS_OWN, xml("")],
+            [UPLOAD_BEGUN, xml("")],
+            [UPLOAD_BEGUN, PART_TAKEN, xml("<CompleteMultipartUploadResult/>")],
+        ],
+        ids=["a page", "nothing", "no upload id", "no part", "no whole"],
+    )
+    def test_a_put_that_s3_did_not_confirm_is_an_error(
+        self, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or a receipt would be lost without a word, such as to a proxy's own page."""
+        if len(answers) > 1:
+            in_parts = TransferConfig(use_threads=False, multipart_threshold=1)
+            monkeypatch.setattr("rollcall.adapters.s3._WHOLE_IF_POSSIBLE", in_parts)
+        with (
+            answering(*answers) as endpoint,
+            asking(endpoint) as store,
+            pytest.raises(StoreUnavailableError, match="the server did not answer like S3: its answer has no"),
+        ):
+            put(store, "key", b"data")
+
+    def test_a_redirect_that_leads_nowhere_is_followed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client would ask for the region in vain, over and over."""
+        asked: list[bytes] = []
+        with answering(A_REDIRECT, asked=asked) as endpoint:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+            s3 = client()
+            store = S3ObjectStore("bucket", "", s3)
+            for ask in (
+                lambda: fetched(store, ObjectReference(key="key")),
+                lambda: put(store, "key", b"data"),
+                lambda: list(store.list()),
+            ):
+                with pytest.raises(StoreUnavailableError, match="without naming the bucket's region"):
+                    ask()
+            s3.close()
+
+        assert len(asked) <= 6
 
     def test_a_server_that_is_gone_is_unavailable_in_bounded_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the very client that Rollcall makes, tries and pauses and all."""
@@ -1388,12 +1580,14 @@ class TestS3:
         """The commonest mistake of all."""
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        session.cache_clear()  # it has credentials
         with (
             asking(s3_endpoint) as store,
             pytest.raises(StoreUnavailableError, match="credentials"),
             store.open(ObjectReference(key="key")),
         ):
             pass
+        session.cache_clear()  # it has none
 
     @pytest.mark.parametrize("owner", ["123456789012", None])
     def test_each_request_names_the_owner_of_the_bucket(

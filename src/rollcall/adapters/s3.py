@@ -1,12 +1,14 @@
 """S3 buckets as stores of uploads and reports."""
 
 import io
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING, BinaryIO, Never
+from typing import TYPE_CHECKING, Any, BinaryIO, Never, NoReturn
 
 import attrs
 from boto3.exceptions import Boto3Error
@@ -14,6 +16,7 @@ from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from rollcall.application.ports import (
     Listed,
@@ -27,6 +30,8 @@ from rollcall.application.ports import (
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectVersionTypeDef
 
@@ -44,9 +49,42 @@ _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAll
 _NOT_AS_ANNOUNCED = {"PreconditionFailed", "412"}
 
 
+# What a successful answer of S3 always has (Amazon S3 API reference, "Response Syntax" of each operation).
+_ALWAYS_ANSWERED = {
+    "ListObjectVersions": "IsTruncated",
+    "PutObject": "ETag",
+    "CreateMultipartUpload": "UploadId",
+    "UploadPart": "ETag",
+    "CompleteMultipartUpload": "ETag",
+}
+_OBJECT_HEADERS = {"ETag", "Last-Modified", "Content-Length"}
+_USED_HEADERS = {name.lower() for name in _OBJECT_HEADERS} | {"x-amz-version-id"}
+_OK, _FIRST_ERROR = 200, 300
+
+# Amazon S3 user guide, "Working with version IDs": at most 1,024 bytes, fit for a URL.
+_VERSION_ID = re.compile("[!-~]{1,1024}")
+# RFC 9110, "ETag", without its quotes. A weak one (W/) says that the bytes may be others.
+_ETAG = re.compile("[!#-~]{1,1024}")
+_SIZE = re.compile("[0-9]{1,19}")
+_MAX_SIZE = 2**63 - 1  # what the ledger keeps
+# S3 is younger than the first; the ends of what Python can tell overflow in other time zones.
+_YEARS = range(1970, 9999)
+
 # Amazon S3 API reference, "Error responses". Of an object under a customer's key (SSE-C) S3 says InvalidRequest.
 _ARCHIVED = "InvalidObjectState"
 _NEEDS_KEY = "InvalidRequest", "The object was stored using a form of Server Side Encryption"
+
+
+class _UnlikeS3Error(BotoCoreError):
+    """A server answered as S3 does not."""
+
+    fmt = "the server did not answer like S3: {what}; try again"
+
+
+class _NoRegionError(BotoCoreError):
+    """A redirect does not lead to the bucket."""
+
+    fmt = "S3 redirects without naming the bucket's region; set the region of the bucket and try again"
 
 
 @attrs.frozen
@@ -59,17 +97,24 @@ class _S3Object:
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
         """Copy the body to this machine; S3 says how long it must be."""
         received = 0
-        with _told_by(self.address):
-            while data := self.answer["Body"].read(_READ_BYTES):
-                watch(data)
-                self.spool.write(data)
-                received += len(data)
+        for data in self._pieces():
+            watch(data)
+            self.spool.write(data)
+            received += len(data)
         if received != self.upload.size:
             raise StoreUnavailableError(
                 self.address, f"only {received:,} of {self.upload.size:,} bytes came; try again"
             )
         self.spool.seek(0)
         return self.spool
+
+    def _pieces(self) -> Iterator[bytes]:
+        while True:
+            with _told_by(self.address):
+                data = self.answer["Body"].read(_READ_BYTES)
+            if not data:
+                return
+            yield data
 
     def verify(self) -> None:
         """Do nothing: the copy is ours alone."""
@@ -99,10 +144,18 @@ class S3ObjectStore:
         client: A client of S3, with its own timeouts and retries.
     """
 
-    def __init__(self, bucket: str, prefix: str, client: "S3Client") -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        client: "S3Client",
+    ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._client = client
+        # By their names, since several stores share a client.
+        for event, check in _CHECKS.items():
+            client.meta.events.register(event, check, unique_id=f"rollcall-{event}")
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
@@ -115,34 +168,28 @@ class S3ObjectStore:
             wanted["VersionId"] = reference.version
         if reference.etag is not None:
             wanted["IfMatch"] = reference.etag
+        answer, refusal, unreadable = None, None, ""
         with _told_by(address):
             try:
                 answer = self._client.get_object(Bucket=bucket, Key=key, **wanted)  # type: ignore[arg-type]  # all str
             except ClientError as error:
-                if _code(error) in _NOT_FOUND:
-                    raise ObjectNotFoundError(address) from error
-                if _code(error) in _NOT_AS_ANNOUNCED:
-                    raise ObjectChangedError(address) from error
-                if not (reason := _why_unreadable(error)):
+                refusal, unreadable = error, _why_unreadable(error)
+                if _code(error) not in _NOT_FOUND | _NOT_AS_ANNOUNCED and not unreadable:
                     raise
-                answer, unreadable = None, _UnreadableObject(self._find(bucket, key, reference).upload, reason)
+        if refusal and _code(refusal) in _NOT_FOUND:
+            raise ObjectNotFoundError(address) from refusal
+        if refusal and _code(refusal) in _NOT_AS_ANNOUNCED:
+            raise ObjectChangedError(address) from refusal
         if not answer:
-            yield unreadable
+            yield _UnreadableObject(self._find(bucket, key, reference).upload, unreadable)
             return
         with answer["Body"], tempfile.TemporaryFile() as spool:
-            if not answer.keys() >= {"ETag", "LastModified", "ContentLength"}:
-                raise StoreUnavailableError(address, "what answered there is not S3")
+            version, etag = answer.get("VersionId") or _NO_VERSION, answer["ETag"]
+            with _told_by(address):
+                upload = _upload(bucket, key, version, etag, answer["ContentLength"], answer["LastModified"])
             # Some stores give the newest whatever they are asked for. Without versions there is none, or "null".
-            given = answer.get("VersionId") or "null", answer["ETag"]
-            if reference.version not in {None, given[0]} or reference.etag not in {None, given[1]}:
+            if reference.version not in {None, version} or not _is_etag(reference.etag, etag):
                 raise ObjectChangedError(address)
-            upload = Upload(
-                bucket=bucket,
-                key=key,
-                version=_version(answer.get("VersionId"), answer["ETag"], answer["LastModified"]),
-                size=answer["ContentLength"],
-                last_modified=answer["LastModified"],
-            )
             yield _S3Object(upload, address, answer, spool)
 
     def fits(self, key: str) -> bool:
@@ -174,35 +221,65 @@ class S3ObjectStore:
         if after:
             key = after.key if after.bucket else self._prefix + after.key
             start = {"KeyMarker": key, "VersionIdMarker": after.version or _NO_VERSION}
-        pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket,
-            Prefix=self._prefix + prefix,
-            **start,  # type: ignore[arg-type]  # all str
-        )
-        with _told_by(address):
-            try:
-                for page in pages:
-                    for version in page.get("Versions", ()):
-                        yield _listed(self._bucket, version)
-            except ClientError as error:
-                if after and _code(error) == "InvalidArgument":
-                    raise ObjectNotFoundError(f"{address} after version {after.version} of {after.key}") from error
-                raise
+        try:
+            for version in self._versions(self._bucket, self._prefix + prefix, start):
+                with _told_by(address):
+                    listed = _listed(self._bucket, version)
+                yield listed
+        except StoreUnavailableError as error:
+            refusal = error.__cause__
+            if after and isinstance(refusal, ClientError) and _code(refusal) == "InvalidArgument":
+                raise ObjectNotFoundError(f"{address} after version {after.version} of {after.key}") from error
+            raise
+
+    def _versions(self, bucket: str, prefix: str, start: Mapping[str, str]) -> Iterator["ObjectVersionTypeDef"]:
+        """Page through a listing, which must go on to its end: from key to key, never back and never in a circle.
+
+        Raises:
+            StoreUnavailableError: It breaks off, does not go on or has keys that were not asked for, or the store
+                could not be asked.
+        """
+        address = f"s3://{bucket}/{prefix}"
+        paginator = self._client.get_paginator("list_object_versions")
+        pages = iter(paginator.paginate(Bucket=bucket, Prefix=prefix, **start))  # type: ignore[arg-type]  # all str
+        last, seen = b"", set[str]()
+        while True:
+            with _told_by(address):
+                if not (page := next(pages, None)):
+                    return
+                versions = page.get("Versions", [])
+                keys = [version["Key"] for version in versions]
+                next_key, next_version = page.get("NextKeyMarker"), page.get("NextVersionIdMarker", "")
+                if page["IsTruncated"]:
+                    if not next_key:
+                        raise _UnlikeS3Error(what="its listing breaks off")
+                    keys.append(next_key)
+                for key in keys:
+                    place = key.encode()
+                    if place < last or not key.startswith(prefix):
+                        raise _UnlikeS3Error(what="its listing has a key out of place")
+                    if place > last:
+                        last, seen = place, set()
+                if page["IsTruncated"] and next_version in seen:
+                    raise _UnlikeS3Error(what="its listing does not go on")
+                seen.add(next_version)
+            yield from versions
 
     def _find(self, bucket: str, key: str, reference: ObjectReference) -> Listed:
         """Find a version in the listing, which needs no key of the owner's.
 
         Raises:
-            ObjectNotFoundError: It went since.
+            ObjectNotFoundError: It is gone since.
+            StoreUnavailableError: The store could not be asked.
         """
-        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
-        versions = (version for page in pages for version in page.get("Versions", ()))
-        for version in takewhile(lambda version: version["Key"] == key, versions):
-            wanted = (
-                version["IsLatest"] if reference.version is None else version["VersionId"] == reference.version
-            )
-            if wanted and reference.etag in {None, version["ETag"]}:
-                return _listed(bucket, version)
+        versions = takewhile(lambda version: version["Key"] == key, self._versions(bucket, key, {}))
+        for version in versions:
+            with _told_by(f"s3://{bucket}/{key}"):
+                wanted = (
+                    version["IsLatest"] if reference.version is None else version["VersionId"] == reference.version
+                )
+                if wanted and _is_etag(reference.etag, version["ETag"]):
+                    return _listed(bucket, version)
         raise ObjectNotFoundError(f"s3://{bucket}/{key}")
 
 
@@ -250,30 +327,108 @@ class _Unclosed(io.BufferedIOBase):
 def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
     # Where it has a fraction of a second, a header such as `open` gets has none.
     last_modified = version["LastModified"].replace(microsecond=0)
-    known = version["VersionId"] not in {_NO_VERSION, ""}
+    version_id = version["VersionId"] or _NO_VERSION
+    known = version_id != _NO_VERSION
+    upload = _upload(bucket, version["Key"], version_id, version["ETag"], version["Size"], last_modified)
     return Listed(
         ObjectReference(
             bucket=bucket,
-            key=version["Key"],
+            key=upload.key,
             # Without a name it is found only as long as no other version, and no deletion, came after it.
-            version=version["VersionId"] if known or not version["IsLatest"] else None,
+            version=version_id if known or not version["IsLatest"] else None,
             etag=None if known else version["ETag"],
         ),
-        Upload(
-            bucket=bucket,
-            key=version["Key"],
-            version=_version(version["VersionId"], version["ETag"], last_modified),
-            size=version["Size"],
-            last_modified=last_modified,
-        ),
+        upload,
     )
 
 
-def _version(version_id: str | None, etag: str, last_modified: datetime) -> str:
-    if version_id not in {None, _NO_VERSION}:
-        return str(version_id)
-    # ETags come in quotes, which are legal in no path.
-    return f"{etag.strip(chr(34))}-{last_modified:%Y%m%dT%H%M%SZ}"
+def _upload(bucket: str, key: str, version_id: str, etag: str, size: int, last_modified: datetime) -> Upload:
+    """Return which upload it is that S3 describes.
+
+    Raises:
+        _UnlikeS3Error: The description is not one of S3.
+    """
+    if not _VERSION_ID.fullmatch(version_id):
+        raise _UnlikeS3Error(what="the version id is malformed")
+    tag = _bare(etag)
+    if not _ETAG.fullmatch(tag):
+        raise _UnlikeS3Error(what="the ETag is malformed")
+    if not 0 <= size <= _MAX_SIZE:
+        raise _UnlikeS3Error(what="the size is impossible")
+    if last_modified.tzinfo is None or last_modified.year not in _YEARS:
+        raise _UnlikeS3Error(what="the time of the last change is impossible")
+    return Upload(
+        bucket=bucket,
+        key=key,
+        # Without its quotes, which are legal in no path.
+        version=f"{tag}-{last_modified:%Y%m%dT%H%M%SZ}" if version_id == _NO_VERSION else version_id,
+        size=size,
+        last_modified=last_modified,
+    )
+
+
+def _is_etag(wanted: str | None, given: str) -> bool:
+    return wanted is None or _bare(wanted) == _bare(given)
+
+
+def _bare(etag: str) -> str:
+    """Return an ETag without its quotes, which not every server writes."""
+    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else etag
+
+
+def _check_object(response_dict: dict[str, Any], **_: object) -> None:
+    """Make sure that S3 gives an object and the whole of it, before botocore reads the headers.
+
+    botocore closes no body whose headers it cannot read. Headers that nobody uses are dropped, so that it does not
+    matter whether they are malformed.
+    """
+    status, headers = response_dict["status_code"], response_dict["headers"]
+    if status >= _FIRST_ERROR:
+        return
+    fault = None
+    if "Content-Range" in headers:
+        fault = "it gave a part of the object where the whole was asked for"
+    elif status != _OK:
+        fault = f"it answered with status {status}, not {_OK}"
+    elif missing := sorted(name for name in _OBJECT_HEADERS if name not in headers):
+        fault = f"its answer has no {' and no '.join(missing)}"
+    elif not _SIZE.fullmatch(headers["Content-Length"]):
+        fault = "the Content-Length is malformed"
+    elif not _is_time(headers["Last-Modified"]):
+        fault = "the Last-Modified is malformed"
+    if fault:
+        response_dict["body"].close()
+        raise _UnlikeS3Error(what=fault)
+    for name in [name for name in headers if name.lower() not in _USED_HEADERS]:
+        del headers[name]
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return parsedate_to_datetime(text).year in _YEARS
+    except ValueError:
+        return False
+
+
+def _check_answer(
+    http_response: "AWSResponse", parsed: Mapping[str, Any], model: "OperationModel", **_: object
+) -> None:
+    """Make sure that a successful answer has what S3 always answers."""
+    wanted = _ALWAYS_ANSWERED.get(model.name)
+    if wanted and http_response.status_code < _FIRST_ERROR and wanted not in parsed:
+        raise _UnlikeS3Error(what=f"its answer has no {wanted}")
+
+
+def _give_up_redirect(**_: object) -> NoReturn:
+    """Stop botocore from asking for the region of a bucket, which a redirect of S3 names; it would never end."""
+    raise _NoRegionError
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "before-parse.s3.GetObject": _check_object,
+    "after-call.s3": _check_answer,
+    "before-call.s3.HeadBucket": _give_up_redirect,
+}
 
 
 @contextmanager
@@ -288,14 +443,18 @@ def _told_by(address: str) -> Iterator[None]:
     except (BotoCoreError, Boto3Error) as error:
         # What was read of a body before it broke off is part of what broke.
         raise_alone(StoreUnavailableError(address, str(error)))
+    except (ResponseParserError, ValueError, LookupError, RuntimeError) as error:
+        # botocore raises these for an answer that it cannot read, parts of which they show.
+        unreadable = _UnlikeS3Error(what=f"its answer is malformed ({type(error).__name__})")
+        raise_alone(StoreUnavailableError(address, str(unreadable)))
 
 
 def _code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def _why_unreadable(error: ClientError) -> str | None:
-    """Return why S3 gives the content only after another request by the owner; None if that is not the matter."""
+def _why_unreadable(error: ClientError) -> str:
+    """Return why S3 gives the content only after another request by the owner; "" if that is not the matter."""
     code, message = _code(error), error.response.get("Error", {}).get("Message", "")
     if code == _ARCHIVED:
         return "the upload is archived in S3; restore it, or upload it again to a class that can be read at once"
@@ -303,4 +462,4 @@ def _why_unreadable(error: ClientError) -> str | None:
         return (
             "the upload is encrypted with a key that S3 does not keep; upload it again without a key of your own"
         )
-    return None
+    return ""
