@@ -15,7 +15,7 @@ Event = dict[str, Any]
 
 def s3_record(key: str, *, name: str = "ObjectCreated:Put", bucket: str = "inbox", **described: object) -> Event:
     """One record as S3 writes it, for a key that is already encoded."""
-    described = {"size": 10, "eTag": "e1", "sequencer": "0A", **described}
+    described = {"eTag": "e1", "sequencer": "0A", **described}
     return {
         "eventSource": "aws:s3",
         "eventName": name,
@@ -35,7 +35,7 @@ def by_s3_with_percent_signs_only(key: str) -> Event:
 
 def by_eventbridge(key: str, *, kind: str = "Object Created", **described: object) -> Event:
     """Return an event as EventBridge passes it on, with the key not encoded."""
-    described = {"size": 10, "etag": "e1", "sequencer": "0A", **described}
+    described = {"etag": "e1", "sequencer": "0A", **described}
     return {
         "source": "aws.s3",
         "detail-type": kind,

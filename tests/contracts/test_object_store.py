@@ -1477,6 +1477,22 @@ class TestS3:
         with answering(an_object((b'"abc"', given))) as endpoint, asking(endpoint) as store:
             assert fetched(store, reference) == b"x" * 100
 
+    @pytest.mark.parametrize("size", [0, 99, 2000])
+    @pytest.mark.parametrize(("version", "etag"), [("v1", None), ("null", '"abc"'), (None, '"abc"')])
+    def test_a_size_other_than_the_announced_is_tried_again(
+        self, version: str | None, etag: str | None, size: int
+    ) -> None:
+        """The very state that was announced cannot have changed, so the server is wrong."""
+        announced = ObjectReference(key="key", version=version, etag=etag, size=100)
+        given = an_object((b"ETag", b"x-amz-version-id: %b\r\nETag" % (version or "null").encode()))
+        with answering(given) as endpoint, asking(endpoint) as store:
+            assert fetched(store, announced) == b"x" * 100
+            with (
+                pytest.raises(StoreUnavailableError, match=f" {size:,} bytes were announced, but S3 gives 100;"),
+                store.open(attrs.evolve(announced, size=size)),
+            ):
+                pass
+
     @pytest.mark.parametrize(
         ("pages", "fault"),
         [

@@ -250,7 +250,8 @@ def _in_s3(stage: _Stage, client: "S3Client", bucket: str, *, by_event: bool) ->
         answer = client.put_object(Bucket=bucket, Key=here.key, Body=here.content)
         if by_event:
             described = {"eTag": answer["ETag"].strip('"'), "versionId": answer["VersionId"]}
-            event = in_sqs({"Records": [s3_record(quote_plus(here.key, safe="/"), bucket=bucket, **described)]})
+            key, size = quote_plus(here.key, safe="/"), len(here.content)
+            event = in_sqs({"Records": [s3_record(key, bucket=bucket, size=size, **described)]})
             return Delivery(event=event, environment=environment), here
         return Delivery(["import", f"s3://{bucket}/{here.key}"], environment=environment), here
 

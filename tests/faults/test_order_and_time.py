@@ -122,7 +122,7 @@ def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, da
             foreign=foreign_users(database_url),
         )
         stored = s3.put(f"inbox/{upload.key}", upload.content)
-        event = in_sqs({"Records": [s3_record(upload.key, versionId=stored.version)]})
+        event = in_sqs({"Records": [s3_record(upload.key, versionId=stored.version, size=len(stored.data))]})
         invoke = _function(s3.store("inbox"), s3.store("reports"), users)
 
         def begin_anew() -> None:

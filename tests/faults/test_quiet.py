@@ -149,7 +149,8 @@ def test_the_lambda_says_nobodys_name(
             for key in KEYS if campaign.long or storage in {"nothing", "a body cut short"} else KEYS[:2]:
                 stored = s3.put(f"inbox/{key}", UPLOAD + f"{storage},Japan,1\n".encode())
                 s3.breaking = breaking
-                event = in_sqs({"Records": [s3_record(quote_plus(key), versionId=stored.version)]})
+                record = s3_record(quote_plus(key), versionId=stored.version, size=len(stored.data))
+                event = in_sqs({"Records": [record]})
                 before = json.dumps(event)
                 with lambda_log() as log:
                     answer = function(event, cast("LambdaContext", Context()))

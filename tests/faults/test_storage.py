@@ -1,5 +1,6 @@
 """Whatever a store does: one clear sentence, nothing half registered, and a redelivery settles it."""
 
+import gzip
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,11 +37,12 @@ class Desk:
     users: PostgresUserRepository
 
     def drop(self, upload: FaultyUpload) -> ObjectReference:
-        """Upload, and announce it as S3 does: by its version, or its ETag."""
+        """Upload, and announce it as S3 does: by its size, and its version or its ETag."""
         stored = self.s3.put(f"inbox/{upload.key}", upload.content)
+        size = len(upload.content)
         if self.s3.versioned:
-            return ObjectReference(bucket="inbox", key=upload.key, version=stored.version)
-        return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag)
+            return ObjectReference(bucket="inbox", key=upload.key, version=stored.version, size=size)
+        return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag, size=size)
 
     def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
         """Import."""
@@ -311,6 +313,43 @@ def test_a_size_that_is_not_that_of_the_body_is_never_believed(desk: Desk, campa
         line.points = 1
         desk.s3.breaking = lie
         desk.fail(reference, upload, line)
+        desk.settle(reference, upload)
+
+
+# Status, body and further headers, made from the object.
+OtherBody = Callable[[bytes], tuple[int, bytes, dict[str, str]]]
+OTHER_BODIES: dict[str, OtherBody] = {
+    "a part, as such": lambda data: (206, data[:500], {"Content-Range": f"bytes 0-499/{len(data)}"}),
+    "a part with status 206": lambda data: (206, data[:500], {}),
+    "a part as the whole": lambda data: (200, data[: data.index(b"\n", 500) + 1], {}),
+    "nothing": lambda _: (200, b"", {}),
+    "more": lambda data: (200, data + data[data.index(b"\n") + 1 :], {}),
+    "compressed": lambda data: (200, gzip.compress(data), {"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("versioned", [True, False], ids=["versioned", "not versioned"])
+def test_another_body_than_the_announced_is_never_imported(
+    desk: Desk, campaign: Campaign, *, versioned: bool
+) -> None:
+    """By a server that only resembles S3; its answer is a whole answer of HTTP."""
+    desk.s3.versioned = versioned
+    upload = made_upload("list.csv", rows=40, seed=campaign.seed)
+    reference = desk.drop(upload)
+    with campaign.line(f"S3: another body than announced, {'' if versioned else 'not '}versioned") as line:
+        line.points = len(OTHER_BODIES)
+        for other in OTHER_BODIES.values():
+
+            def lie(request: Request, other: OtherBody = other) -> bool:
+                found = desk.s3.find(request.object_path)
+                if not found or not WHERE["the upload"](request):
+                    return False
+                status, body, headers = other(found.data)
+                request.answer(status, body, **request.describing(found), **headers)
+                return True
+
+            desk.s3.breaking = lie
+            desk.fail(reference, upload, line)
         desk.settle(reference, upload)
 
 

@@ -109,6 +109,35 @@ def test_a_valid_sequencer_is_read(sequencer: object, understood: str | None) ->
         assert [found.sequencer for found in created_objects(event)] == [understood]
 
 
+@pytest.mark.parametrize(
+    ("size", "understood"),
+    [
+        (0, 0),
+        (10, 10),
+        (5 * 1024**4, 5 * 1024**4),
+        (-1, None),
+        ("10", None),
+        (1.5, None),
+        (True, None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("state", ["v1", "null"])
+def test_the_size_of_the_announced_state_is_announced(state: str, size: object, understood: int | None) -> None:
+    """Where it is a number of bytes; a store that gives another size is wrong."""
+    by_s3_itself = {"Records": [s3_record("a", versionId=state, size=size)]}
+
+    for event in (by_s3_itself, by_eventbridge("a", **{"version-id": state}, size=size)):
+        assert [found.size for found in created_objects(event)] == [understood]
+
+
+def test_no_size_is_announced_where_no_state_is() -> None:
+    """By the time that the key is read, another state may be the newest."""
+    [found] = created_objects({"Records": [s3_record("a", eTag=None, size=10)]})
+
+    assert found.size is None
+
+
 @pytest.mark.parametrize("described", [{}, {"versionId": "null"}, {"eTag": None}])
 def test_a_state_that_may_be_replaced_has_no_sequencer(described: Event) -> None:
     """The object that is read may be a later one with the same content."""
@@ -129,7 +158,8 @@ def test_rollcalls_own_announcements_are_read_like_those_of_s3(
     reference = ObjectReference(bucket="inbox", key=key, version=state[0], etag=state[1])
     upload = Upload(bucket="inbox", key=key, version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
 
-    assert created_objects(wrap(announcement(Listed(reference, upload)))) == [reference]
+    [found] = created_objects(wrap(announcement(Listed(reference, upload))))
+    assert (found, found.size) == (reference, upload.size)
 
 
 @pytest.mark.parametrize(

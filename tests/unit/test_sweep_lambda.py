@@ -164,7 +164,7 @@ def test_a_position_is_stored_only_if_a_sweep_stops(function: Lambda) -> None:
     function(*SHORT)
     for _ in range(3):
         function()
-    place = b'{"bucket": "inbox", "key": "a", "version": "1", "etag": null, "sequencer": null}'
+    place = b'{"bucket": "inbox", "key": "a", "version": "1", "etag": null, "sequencer": null, "size": null}'
     assert function.kept() == [b"{}", place]
 
 

@@ -190,6 +190,11 @@ class S3ObjectStore:
             # Some stores give the newest whatever they are asked for. Without versions there is none, or "null".
             if reference.version not in {None, version} or not _is_etag(reference.etag, etag):
                 raise ObjectChangedError(address)
+            if reference.size not in {None, upload.size}:
+                # This very version or ETag cannot have another size, so something between S3 and us is wrong.
+                raise StoreUnavailableError(
+                    address, f"{reference.size:,} bytes were announced, but S3 gives {upload.size:,}; try again"
+                )
             yield _S3Object(upload, address, answer, spool)
 
     def fits(self, key: str) -> bool:

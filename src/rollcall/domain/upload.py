@@ -20,6 +20,8 @@ class ObjectReference:
         version: The version; None for the newest.
         etag: The announced ETag, for a bucket without versions; None if no ETag was announced.
         sequencer: See `Upload`. Only given with a version id; None if a person names the key.
+        size: The announced size in bytes, with a version or an ETag; None if no size was announced. A store that
+            gives another size for the same state is wrong.
     """
 
     bucket: str = ""
@@ -27,6 +29,7 @@ class ObjectReference:
     version: str | None = None
     etag: str | None = None
     sequencer: str | None = attrs.field(default=None, eq=False)
+    size: int | None = attrs.field(default=None, eq=False)
 
     @property
     def announced(self) -> bool:

@@ -115,18 +115,21 @@ def _from_eventbridge(detail: object, where: str) -> Iterator[ObjectReference]:
 def _reference(
     bucket: str, key: str, described: Mapping[Any, Any], *, version: object, etag: object
 ) -> Iterator[ObjectReference]:
-    if is_folder(key, described.get("size")):
+    size = described.get("size")
+    if is_folder(key, size):
         return
+    if type(size) is not int or size < 0:  # a bool is an int, too
+        size = None
     version = version if isinstance(version, str) and version else None
     # "null" is the version of an object from before its bucket had versions: one that others replace.
     if version not in {None, "null"}:
         sequencer = described.get("sequencer")
         if not isinstance(sequencer, str) or not _SEQUENCER.fullmatch(sequencer):
             sequencer = None
-        yield ObjectReference(bucket=bucket, key=key, version=version, sequencer=sequencer)
+        yield ObjectReference(bucket=bucket, key=key, version=version, sequencer=sequencer, size=size)
     elif isinstance(etag, str) and etag:
         # In quotes, as HTTP has it and S3 itself everywhere but in events.
-        yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"')
+        yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"', size=size)
     else:
         yield ObjectReference(bucket=bucket, key=key)
 
