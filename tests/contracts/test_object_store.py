@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache, partial
-from itertools import chain, pairwise, repeat
+from itertools import chain, count, pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -32,7 +32,7 @@ from contracts.steps import serving
 from faults.quiet import require_quiet
 from rollcall.adapters.local import LocalObjectStore, beside, path_of
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.adapters.s3 import S3ObjectStore, client
+from rollcall.adapters.s3 import Pace, S3ObjectStore, client
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     ObjectChangedError,
@@ -1257,12 +1257,12 @@ def session() -> Session:
 
 
 @contextmanager
-def asking(endpoint: str) -> Iterator[S3ObjectStore]:
+def asking(endpoint: str, clock: Callable[[], float] = time.monotonic) -> Iterator[S3ObjectStore]:
     """A store that looks for S3 at an address and gives up soon."""
     soon = Config(connect_timeout=1, read_timeout=0.5, retries={"total_max_attempts": 1})
     s3 = session().client("s3", endpoint_url=endpoint, config=soon)
     try:
-        yield S3ObjectStore("bucket", "", s3)
+        yield S3ObjectStore("bucket", "", s3, clock=clock)
     finally:
         s3.close()
 
@@ -1575,6 +1575,52 @@ class TestS3:
             s3.close()
 
         assert len(asked) <= 6
+
+    def test_a_body_that_trickles_is_given_up(self) -> None:
+        """Though no single read takes too long."""
+        hours = count(0, 3600)
+        pieces: list[bytes] = []
+
+        def trickle(connection: socket.socket) -> None:
+            connection.recv(64 * 1024)
+            connection.sendall(HEAD)
+            with suppress(OSError):
+                for _ in range(99):
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+
+        with (
+            serving(trickle) as port,
+            asking(f"http://127.0.0.1:{port}", clock=lambda: float(next(hours))) as store,
+            store.open(ObjectReference(key="key")) as found,
+            pytest.raises(StoreUnavailableError, match=r"less than 10 kB/s came over 60 s; try again"),
+        ):
+            found.fetch(pieces.append)
+
+        assert pieces == []
+
+    @pytest.mark.parametrize(
+        ("arrivals", "too_slow"),
+        [
+            ([(59.9, 0)], False),
+            ([(60, 599_999)], True),
+            ([(60, 600_000)], False),
+            ([(120, 600_000)], True),
+            ([(1, 1)] * 59, False),
+            ([(1, 1)] * 60, True),
+            ([(1, 10_000)] * 1000, False),
+            ([(1, 65_000_000)] * 100 + [(1, 1)] * 120, True),
+            ([(59, 600_000), (1, 0), (59, 0)], False),
+            ([(59, 600_000), (1, 0), (60, 0)], True),
+        ],
+    )
+    def test_less_than_10_kb_a_second_for_a_minute_is_too_slow(
+        self, arrivals: list[tuple[float, int]], *, too_slow: bool
+    ) -> None:
+        """What came quickly before is no excuse, and a pause alone is no fault."""
+        pace = Pace()
+
+        assert any(pace.is_too_slow(seconds, received) for seconds, received in arrivals) is too_slow
 
     def test_a_server_that_is_gone_is_unavailable_in_bounded_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the very client that Rollcall makes, tries and pauses and all."""

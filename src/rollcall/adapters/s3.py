@@ -3,6 +3,7 @@
 import io
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -70,6 +71,10 @@ _MAX_SIZE = 2**63 - 1  # what the ledger keeps
 # S3 is younger than the first; the ends of what Python can tell overflow in other time zones.
 _YEARS = range(1970, 9999)
 
+# A read that is slower for a minute is given up.
+_MIN_BYTES_PER_SECOND = 10_000
+_SLOW_SECONDS = 60
+
 # Amazon S3 API reference, "Error responses". Of an object under a customer's key (SSE-C) S3 says InvalidRequest.
 _ARCHIVED = "InvalidObjectState"
 _NEEDS_KEY = "InvalidRequest", "The object was stored using a form of Server Side Encryption"
@@ -87,12 +92,39 @@ class _NoRegionError(BotoCoreError):
     fmt = "S3 redirects without naming the bucket's region; set the region of the bucket and try again"
 
 
+@attrs.define
+class Pace:
+    """Tells when a server sends too slowly to be waited for.
+
+    Only the time spent waiting for the server counts, so that a slow disk here is no fault of the server.
+    """
+
+    _seconds: float = 0.0
+    _received: int = 0
+
+    def is_too_slow(self, seconds: float, received: int) -> bool:
+        """Add what came, and return whether less than 10 kB/s came over the last 60 s or more.
+
+        Args:
+            seconds: How long the server was waited for.
+            received: How many bytes came.
+        """
+        self._seconds += seconds
+        self._received += received
+        if self._seconds < _SLOW_SECONDS:
+            return False
+        too_slow = self._received < _MIN_BYTES_PER_SECOND * self._seconds
+        self._seconds, self._received = 0.0, 0
+        return too_slow
+
+
 @attrs.frozen
 class _S3Object:
     upload: Upload
     address: str
     answer: "GetObjectOutputTypeDef"
     spool: BinaryIO
+    clock: Callable[[], float]
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
         """Copy the body to this machine; S3 says how long it must be."""
@@ -109,11 +141,18 @@ class _S3Object:
         return self.spool
 
     def _pieces(self) -> Iterator[bytes]:
+        pace = Pace()
         while True:
+            asked = self.clock()
             with _told_by(self.address):
                 data = self.answer["Body"].read(_READ_BYTES)
             if not data:
                 return
+            if pace.is_too_slow(self.clock() - asked, len(data)):
+                raise StoreUnavailableError(
+                    self.address,
+                    f"less than {_MIN_BYTES_PER_SECOND // 1000} kB/s came over {_SLOW_SECONDS} s; try again",
+                )
             yield data
 
     def verify(self) -> None:
@@ -142,6 +181,7 @@ class S3ObjectStore:
         bucket: Its name.
         prefix: Stands before every key that is put or listed; a reference that names a bucket has its whole key.
         client: A client of S3, with its own timeouts and retries.
+        clock: Returns seconds that never go back, by which the pace of a read is measured.
     """
 
     def __init__(
@@ -149,10 +189,12 @@ class S3ObjectStore:
         bucket: str,
         prefix: str,
         client: "S3Client",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._client = client
+        self._clock = clock
         # By their names, since several stores share a client.
         for event, check in _CHECKS.items():
             client.meta.events.register(event, check, unique_id=f"rollcall-{event}")
@@ -183,7 +225,9 @@ class S3ObjectStore:
         if not answer:
             yield _UnreadableObject(self._find(bucket, key, reference).upload, unreadable)
             return
-        with answer["Body"], tempfile.TemporaryFile() as spool:
+        with answer["Body"] as response, tempfile.TemporaryFile() as spool:
+            # `read` would wait until all that it is asked for has come, however slowly.
+            response.read = response.read1  # type: ignore[attr-defined, method-assign]  # of urllib3
             version, etag = answer.get("VersionId") or _NO_VERSION, answer["ETag"]
             with _told_by(address):
                 upload = _upload(bucket, key, version, etag, answer["ContentLength"], answer["LastModified"])
@@ -195,7 +239,7 @@ class S3ObjectStore:
                 raise StoreUnavailableError(
                     address, f"{reference.size:,} bytes were announced, but S3 gives {upload.size:,}; try again"
                 )
-            yield _S3Object(upload, address, answer, spool)
+            yield _S3Object(upload, address, answer, spool, self._clock)
 
     def fits(self, key: str) -> bool:
         """Return whether S3 takes a key of this length, with our prefix."""
