@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a
 MEGABYTE = 1024**2
 LOG_FILE_BYTES = 16 * MEGABYTE  # as PostgreSQL has it
 LITTLE = 200_000
-FULL_HERE = "the disk is full; the same command does what is left to do, and registers nobody twice"
+FULL_HERE = "the disk is full; run the same command again; nothing is registered twice"
 FULL = "the disk of the database is full; nothing was registered"
 
 

@@ -26,7 +26,7 @@ from integration.command_line import (
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migrating import migrate
 
-INTERRUPTED = "interrupted; the same command does what is left to do, and registers nobody twice"
+INTERRUPTED = "interrupted; run the same command again; nothing is registered twice"
 
 
 def _nothing_was_done(database_url: str, file: Path) -> None:
@@ -202,10 +202,7 @@ def test_a_failed_output_does_not_repeat_the_import(
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - no path on all systems
         outcome = ended(rollcall.start("import", sample, out=full.fileno()))
 
-    assert (
-        _failed(outcome)
-        == "the disk is full; the same command does what is left to do, and registers nobody twice"
-    )
+    assert _failed(outcome) == "the disk is full; run the same command again; nothing is registered twice"
     assert len(users(database_url)) == 5
     assert rollcall("import", sample, "--json").records[0]["code"] == "redelivery"
 

@@ -139,7 +139,7 @@ def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
         "  rows  first line  fault",
         "   970          33  age is too long or out of range",
         "    30           3  age is not a whole number",
-        "not checked: whether this upload, its content or another version of it is imported already",
+        "not checked: whether this upload, its content or another version of it is already imported",
     ]
 
 
@@ -207,7 +207,7 @@ def test_an_undone_file_is_skipped_without_again(rollcall: CommandLine, sample: 
     skipped = rollcall("import", sample)
 
     assert skipped.code == 0
-    assert "undone next: import it once more: rollcall import --again sample_users.csv" in _words(skipped)
+    assert "undone next: import it again: rollcall import --again sample_users.csv" in _words(skipped)
     assert users(database_url) == []
     assert rollcall("imports").out.splitlines()[1].split()[:3] == ["1", "undone", "5"]
 
@@ -397,11 +397,11 @@ def test_a_check_names_unchecked_users_and_corrections(rollcall: CommandLine) ->
     unique = rollcall("check", "users.csv", ROLLCALL_UNIQUE_BY="name", ROLLCALL_ON_DUPLICATE="reject")
     corrections = rollcall("check", "mended.csv")
 
-    first = "not checked: whether this upload, its content or another version of it is imported already"
+    first = "not checked: whether this upload, its content or another version of it is already imported"
     assert "  2 rows read: 1 registered, 1 rejected" in unique.out
-    assert unique.out.splitlines()[-1] == f"{first}; whether its users are there already"
+    assert unique.out.splitlines()[-1] == f"{first}; whether its users already exist"
     assert "  3 rows read: 2 registered, 1 rejected" in corrections.out
-    assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were corrected before"
+    assert corrections.out.splitlines()[-1] == f"{first}; whether its rows were already corrected"
 
 
 def test_reports_go_to_the_given_folder(rollcall: CommandLine, messy: Path) -> None:
@@ -454,7 +454,7 @@ def test_an_upload_in_s3_needs_a_place_for_its_reports(rollcall: CommandLine) ->
 
     assert outcome.code == 2
     assert outcome.sentence == (
-        "an upload in S3 needs a place for its receipt: give --reports; see rollcall import --help"
+        "an upload in S3 needs a store for its receipt: give --reports; see rollcall import --help"
     )
 
 
@@ -656,7 +656,7 @@ def test_folders_of_reports_are_skipped(rollcall: CommandLine, messy: Path) -> N
     assert names == ["messy_users.csv", "messy_users.csv.rollcall"]
     assert (again.code, again.err) == (0, "")
     assert again.out.splitlines()[:2] == [
-        "left out, for it holds reports: messy_users.csv.rollcall",
+        "skipped, because it contains reports: messy_users.csv.rollcall",
         "skipped  messy_users.csv",
     ]
     assert (checked.code, checked.err, len(checked.records)) == (3, "", 1)

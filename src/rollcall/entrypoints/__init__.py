@@ -1,1 +1,1 @@
-"""The ways in: one file for each."""
+"""The entry points, one file for each."""

@@ -1,4 +1,4 @@
-"""Starts the command line; what fails while its modules load is one sentence, too."""
+"""Starts the command line. A failure while its modules load also becomes one sentence."""
 
 import sys
 from typing import NoReturn

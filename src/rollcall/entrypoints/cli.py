@@ -55,7 +55,7 @@ EXIT_CODES = {
 FROM_BEST_TO_WORST = (0, 3, 4, FAILED)
 EXIT_STATUS = ("0  loaded, or skipped", "3  loaded in part", "4  refused", "1  failed", "2  wrong usage")
 
-# What is wrong with one file leaves the next as it is; what is wrong with the database does not.
+# These errors concern one file, so the next file is still imported. An error of the database ends the command.
 FILE_ERRORS = (ObjectNotFoundError, ObjectChangedError, StoreUnavailableError, ImportInProgressError)
 ERRORS = (
     *FILE_ERRORS,
@@ -67,7 +67,7 @@ ERRORS = (
 )
 
 REPORTS_ELSEWHERE = "to store them elsewhere, run the command again with --reports FOLDER"
-ONCE_MORE = "the same command does what is left to do, and registers nobody twice"
+ONCE_MORE = "run the same command again; nothing is registered twice"
 
 terminal = Terminal(sys.stdout, sys.stderr)
 
@@ -76,7 +76,7 @@ R = TypeVar("R")
 
 
 def pass_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
-    """Read the settings when a command begins, and not before: its help comes whatever they are."""
+    """Return a command that reads the settings when it begins, so that its help works with wrong settings."""
 
     @wraps(command)
     def with_settings(*arguments: P.args, **options: P.kwargs) -> R:
@@ -94,7 +94,7 @@ reports_option = click.option(
 
 
 def main() -> NoReturn:
-    """Run the command line; every failure becomes one sentence and an exit code."""
+    """Run the command line. Every failure becomes one sentence and an exit code."""
     for ending in signal.SIGTERM, signal.SIGHUP:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(ending, _interrupt)
@@ -109,7 +109,7 @@ def main() -> NoReturn:
     except ERRORS as error:
         _leave("; ".join([str(error), *getattr(error, "__notes__", ())]), FAILED)
     except BrokenPipeError:
-        _hang_up()  # whoever read our output has seen enough
+        _hang_up()  # the program that read our output has ended
         sys.exit(FAILED)
     except OSError as error:
         _hang_up()
@@ -120,24 +120,24 @@ def main() -> NoReturn:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """End as after Ctrl-C, so that every context is left: transaction, files, embedded database."""
-    # A terminal that is closed may send more than one signal; the second must not interrupt the clean-up.
+    # A terminal may send more than one signal when it is closed. The second must not interrupt the clean-up.
     for ending in signal.SIGTERM, signal.SIGHUP:
         signal.signal(ending, _do_nothing)
     raise KeyboardInterrupt
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """Ignore a signal, also one that waits for its handler already, which Python reports under `SIG_IGN`."""
+    """Ignore a signal. Unlike `SIG_IGN`, this is no error for a signal that already waits for its handler."""
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
-    with suppress(OSError):  # the terminal may be closed, and then nobody can read it
+    with suppress(OSError):  # the terminal may be closed
         terminal.complain(sentence)
     sys.exit(code)
 
 
 def _hang_up() -> None:
-    """Keep what is still buffered from failing once more at exit."""
+    """Redirect the output to nowhere, so that flushing it at exit does not fail again."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -148,7 +148,7 @@ def _said_by_the_system(error: OSError) -> str:
 
 
 def _examples(*lines: str, exit_status: bool = False) -> str:
-    """Lay out the end of a command's help as it stands here."""
+    """Return the end of a command's help, with the line breaks that click would remove."""
     parts = ["\b", "Examples:", *(f"  {line}" for line in lines)]
     if exit_status:
         parts += ["", "\b", "Exit status, of several files the worst:", *(f"  {line}" for line in EXIT_STATUS)]
@@ -162,15 +162,15 @@ def _examples(*lines: str, exit_status: bool = False) -> str:
         "rollcall import users.csv    register its users",
         "rollcall check users.csv     only judge it, without a database",
         "rollcall imports             what was imported",
-        "rollcall undo 3              take import 3 back",
+        "rollcall undo 3              remove the users of import 3",
     ),
 )
 @click.version_option(package_name="rollcall")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Register the users listed in CSV files: exactly once, every refused row explained.
+    """Register the users listed in CSV files: exactly once, with every rejected row explained.
 
-    The database is ROLLCALL_DATABASE_URL; where that is not set, one that comes with Rollcall.
+    The database is ROLLCALL_DATABASE_URL. If that is not set, Rollcall runs a database of its own.
     """
     if not context.invoked_subcommand:
         click.echo(context.get_help())
@@ -188,7 +188,7 @@ def cli(context: click.Context) -> None:
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|s3://BUCKET/KEY…")
-@click.option("--again", is_flag=True, help="Import an upload once more that was undone.")
+@click.option("--again", is_flag=True, help="Import an undone upload again.")
 @click.option("--as-new", is_flag=True, help="Import a new version of a loaded file as a list of new users.")
 @reports_option
 @as_json
@@ -204,14 +204,14 @@ def import_(
 ) -> int:
     """Register the users of files.
 
-    A file that is already imported is skipped, so it is always safe to run the same command once more.
+    A file that is already imported is skipped, so it is always safe to run the same command again.
     """
     policy = settings.policy
     if as_new:
         policy = attrs.evolve(policy, on_new_version=OnNewVersion.IMPORT)
     report_address = _report_address(settings, reports)
     if report_address is None and any(map(_is_s3, files)):
-        raise click.UsageError("an upload in S3 needs a place for its receipt: give --reports")
+        raise click.UsageError("an upload in S3 needs a store for its receipt: give --reports")
     report_store = bootstrap.object_store(report_address) if report_address else None
     show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
 
@@ -237,13 +237,13 @@ def import_(
 def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     """Judge files as an import would, without a database, and keep nothing.
 
-    Only the database knows whether a file, its content or another version of it is imported already, whether a
-    user is there and whether a row was mended before, so that is not checked; users and rows that stand twice in
-    one file are.
+    Only the database knows whether a file, its content or another version of it is already imported, whether a
+    user already exists, and whether a row was already corrected. These are not checked; duplicates within a file
+    are.
     """
-    not_checked = ["whether this upload, its content or another version of it is imported already"]
+    not_checked = ["whether this upload, its content or another version of it is already imported"]
     if settings.policy.unique_by:
-        not_checked.append("whether its users are there already")
+        not_checked.append("whether its users already exist")
     corrects = False
 
     def check_one(file: str, progress: Callable[[Progress], None]) -> Receipt:
@@ -255,7 +255,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 
     code = _for_each(files, check_one, partial(_show, as_json=as_json, checked=True), as_json=as_json)
     if corrects:
-        not_checked.append("whether its rows were corrected before")
+        not_checked.append("whether its rows were already corrected")
     if not as_json and code != FAILED:
         terminal.say(f"not checked: {'; '.join(not_checked)}")
     return code
@@ -263,7 +263,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 
 @cli.command(
     "watch",
-    short_help="Import whatever is dropped in a folder.",
+    short_help="Import every file that is put in a folder.",
     epilog=_examples("rollcall watch incoming/", "rollcall watch incoming/ --reports outgoing/ --json"),
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
@@ -272,7 +272,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
-    help="How many seconds a file must hold still before it is taken.",
+    help="How many seconds a file must not have changed before it is imported.",
 )
 @reports_option
 @as_json
@@ -280,13 +280,13 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
 def watch_(
     settings: Settings, folder: Path | None, *, interval: float, reports: str | None, as_json: bool
 ) -> None:
-    """Import every file dropped in a folder, by default ROLLCALL_UPLOADS, until interrupted.
+    """Import every file in a folder, by default ROLLCALL_UPLOADS, until interrupted.
 
-    A file is taken once it has held still. What cannot be imported at the moment is tried again.
+    A file is imported when it has stopped changing. A file that cannot be imported at the moment is tried again.
     """
     if folder is None:
         if not settings.uploads or settings.uploads.scheme != "file":
-            raise click.UsageError("which folder? give DIR, or set ROLLCALL_UPLOADS to file:///folder")
+            raise click.UsageError("no folder given: pass DIR, or set ROLLCALL_UPLOADS to file:///folder")
         folder = Path(settings.uploads.place)
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
     report_address = _report_address(settings, reports)
@@ -315,7 +315,7 @@ def watch_(
                 receipt = import_users(reference)
             except (*FILE_ERRORS, RepositoryUnavailableError, OSError) as error:
                 complaint = _said_by_the_system(error) if isinstance(error, OSError) else str(error)
-                # The file that the system names may be a temporary one, with another name at each try.
+                # The system may name a temporary file, whose name differs at each try.
                 kind = str(error.errno) if isinstance(error, OSError) else complaint
                 if kind not in failed.values():
                     terminal.complain(f"{complaint}; trying again")
@@ -325,8 +325,8 @@ def watch_(
             show(receipt)
             return True
 
-        with suppress(KeyboardInterrupt):  # how it is meant to end
-            next(uploads.list(), None)  # there is such a folder, or this says what is wrong
+        with suppress(KeyboardInterrupt):  # the normal end
+            next(uploads.list(), None)  # raises if the folder cannot be listed
             if not as_json:
                 terminal.say(f"watching {folder}; end with Ctrl-C")
             watch(
@@ -338,14 +338,12 @@ def watch_(
             )
 
 
-@cli.command(
-    short_help="List what was imported.", epilog=_examples("rollcall imports", "rollcall imports 3 --json")
-)
+@cli.command(short_help="List imports.", epilog=_examples("rollcall imports", "rollcall imports 3 --json"))
 @click.argument("import_id", metavar="[ID]", type=int, required=False)
 @as_json
 @pass_settings
 def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None:
-    """List what was imported, the newest first; or show the receipt of one import."""
+    """List imports, the newest first; or show the receipt of one import."""
     with _users(settings) as users:
         if import_id is not None:
             entry = users.entry(import_id)
@@ -366,11 +364,13 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
     short_help="List users.", epilog=_examples("rollcall users --import 3", "rollcall users --json > users.jsonl")
 )
 @click.option("--import", "import_id", type=int, metavar="ID", help="Only the users of this import.")
-@click.option("--limit", type=click.IntRange(min=0), help="At most so many. Default: 50, or all with --json.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), help="Largest number of users. Default: 50, or all with --json."
+)
 @as_json
 @pass_settings
 def users(settings: Settings, import_id: int | None, limit: int | None, *, as_json: bool) -> None:
-    """List users in the order in which they were registered, hence of their file."""
+    """List users in the order in which they were registered, which is that of their file."""
     with _users(settings) as repository:
         if import_id is not None:
             repository.entry(import_id)
@@ -382,12 +382,12 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
                 terminal.show_users(found, 50 if limit is None else limit, _invocation(settings))
 
 
-@cli.command(short_help="Take an import back.", epilog=_examples("rollcall undo 3"))
+@cli.command(short_help="Undo an import.", epilog=_examples("rollcall undo 3"))
 @click.argument("import_id", metavar="ID", type=int)
 @click.option("--yes", is_flag=True, help="Also if fewer of its users are left than it registered.")
 @pass_settings
 def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
-    """Take an import back: remove the users it registered."""
+    """Undo an import: remove the users that it registered."""
     with _users(settings) as repository:
         try:
             removed = repository.undo(import_id, bootstrap.now(), confirmed=yes)
@@ -408,7 +408,7 @@ def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
 def migrate(settings: Settings) -> None:
     """Bring the schema of the database up to date.
 
-    The database that comes with Rollcall needs no such command.
+    The embedded database is migrated without this command.
     """
     applied = bootstrap.migrate(settings, _data_folder(settings))
     terminal.say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
@@ -421,15 +421,15 @@ def _for_each(
     *,
     as_json: bool,
 ) -> int:
-    """Deal with file after file, whatever becomes of each. Folders of reports are left out.
+    """Import or check each file; a failure of one file does not stop the next. Folders of reports are skipped.
 
     Returns:
         The worst exit code.
     """
-    # `dir/*` names them, too, once its files are imported.
+    # `dir/*` also names folders of reports after a first import.
     reports = [file for file in files if not _is_s3(file) and bootstrap.is_folder_with_reports(Path(file))]
     if reports and not as_json:
-        terminal.say(f"left out, for it holds reports: {', '.join(reports)}")
+        terminal.say(f"skipped, because it contains reports: {', '.join(reports)}")
     codes = [0]
     for file in files:
         if file in reports:
@@ -467,7 +467,7 @@ def _users(settings: Settings) -> Iterator[UserRepository]:
 
 
 def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
-    """Tell what of this command another one has to repeat to find the same database and the same reports."""
+    """Return the parts that the next command must repeat to use the same database and the same reports."""
     program = Path(sys.argv[0])
     on_path = shutil.which("rollcall")
     if program.name != "rollcall" or (on_path and os.path.realpath(on_path) == os.path.realpath(program)):
@@ -480,12 +480,12 @@ def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
 
 
 def _database(settings: Settings) -> str:
-    """Say which database is asked, for people and without its password."""
+    """Return the database as part of a sentence, without its password."""
     if not bootstrap.names_database(settings):
         return f"the embedded PostgreSQL in {_data_folder(settings)}"
     if settings.database_url == "memory:":
         return "a database in memory"
-    # As libpq reads it: the address, then its `PG*` variables.
+    # libpq reads the address first, then its `PG*` variables.
     address = urlsplit(settings.database_url or "")
     named = dict(parse_qsl(address.query))
     host = named.get("host") or address.netloc.rpartition("@")[2] or os.environ.get("PGHOST")
@@ -503,7 +503,7 @@ def _database(settings: Settings) -> str:
 def _data_folder(settings: Settings) -> Path:
     if settings.data:
         return Path(settings.data)
-    import platformdirs  # noqa: PLC0415 - few wait for what they do not need
+    import platformdirs  # noqa: PLC0415 - most commands do not need it
 
     return platformdirs.user_data_path("rollcall")
 
@@ -516,7 +516,7 @@ def _upload(file: str) -> tuple[ObjectStore, ObjectReference]:
     if "://" not in file:
         return bootstrap.uploaded_file(Path(file))
     if not _is_s3(file):
-        raise click.UsageError(f"{file} is no address that uploads are read from; give a file or s3://BUCKET/KEY")
+        raise click.UsageError(f"{file} is no address of an upload; give a file or s3://BUCKET/KEY")
     bucket, _, key = file.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise click.UsageError(f"{file} names no object; give s3://BUCKET/KEY")
@@ -531,18 +531,18 @@ def _report_address(settings: Settings, reports: str | None) -> Address | None:
             return Address.parse(reports)
         except ValueError:
             raise click.UsageError(f"--reports is {reports!r}; give a folder or s3://bucket[/prefix]") from None
-    return Address("file", os.path.abspath(reports))  # noqa: PTH100 - Path has no such
+    return Address("file", os.path.abspath(reports))  # noqa: PTH100 - resolve() would follow links
 
 
 def _require_outside(watched: Path, reports: Address) -> None:
-    """Refuse reports that would be taken for uploads.
+    """Check that reports are not stored in the watched folder, where they would be imported.
 
     Raises:
-        click.UsageError: They would be stored in the watched folder.
+        click.UsageError: Reports would be stored in the watched folder.
     """
     if reports.scheme != "file":
         return
-    # Below the folder of the reports, each upload has the path that it has on this machine.
+    # In the store of reports, the reports on a local file have the whole path of that file.
     stored = os.path.realpath(Path(reports.place, watched.relative_to("/")))
     if Path(stored).is_relative_to(os.path.realpath(watched)):
         raise click.UsageError(

@@ -1,4 +1,4 @@
-"""Receipts, users and progress as text for people. A pipe gets it plain."""
+"""Receipts, users and progress as text for people. A pipe gets plain text."""
 
 import io
 import os
@@ -40,19 +40,20 @@ _PIPE_WIDTH = 10_000
 _BLOCK_ROWS = 1000
 
 _unprintable = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
-# How a store writes what is not UTF-8 in a local path, `\xe9`, and a backslash before what looks so, `\x5c`.
+# In a local path, the store writes a byte that is not UTF-8 as `\xe9`. A backslash that could begin such an escape
+# is `\x5c`.
 _escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
 _nothing = re.compile(rb"(?!)()")
 
 
 @attrs.frozen
 class Invocation:
-    """What of a command the next one has to repeat.
+    """The parts of a command that the next command must repeat.
 
     Attributes:
-        program: The beginning of a command, as a shell reads it.
-        reports: The option that says where reports go, with a space before it; empty if it was not given.
-        database: Which database is asked, as part of a sentence.
+        program: The beginning of a command, quoted for a shell.
+        reports: The option `--reports` with a space before it; empty if it was not given.
+        database: The database, as part of a sentence.
     """
 
     program: str
@@ -64,11 +65,11 @@ NO_DATABASE = Invocation("rollcall", "", "no database")
 
 
 class Terminal:
-    """What a person sees.
+    """The text output of the command line.
 
     Args:
-        output: Takes results; None where whoever started us has closed it.
-        errors: Takes progress and complaints; None likewise.
+        output: The stream for results; None if the calling program has closed it.
+        errors: The stream for progress and errors; None if the calling program has closed it.
     """
 
     def __init__(self, output: IO[str] | None, errors: IO[str] | None) -> None:
@@ -76,12 +77,12 @@ class Terminal:
         self._errors = _console(errors)
 
     def show_receipt(self, receipt: Receipt, invocation: Invocation, *, checked: bool = False) -> None:
-        """Tell what became of one upload, and what to do next.
+        """Print the outcome for one upload, and the next steps.
 
         Args:
-            receipt: The account of it.
-            invocation: What the next command has to repeat.
-            checked: Whether it was only checked.
+            receipt: The receipt of the upload.
+            invocation: The parts of the command that the next one must repeat.
+            checked: Whether the upload was only checked.
         """
         status = receipt.status
         words, style = _status(receipt)
@@ -107,17 +108,17 @@ class Terminal:
             self._show_next_steps(receipt, invocation)
 
     def _show_next_steps(self, receipt: Receipt, invocation: Invocation) -> None:
-        """Word the remedies; each command works as it is pasted."""
+        """Print the remedies as commands that can be pasted into a shell."""
         steps = [step for remedy in receipt.remedies if (step := self._step(remedy, receipt, invocation))]
         for what, command in steps:
             self._say(f"{'next' if len(steps) == 1 else 'or'}: {what}:", indent=2)
             self._say_whole(f"    {command}")
 
     def _step(self, remedy: Remedy, receipt: Receipt, invocation: Invocation) -> tuple[str, str] | None:
-        """Word a remedy.
+        """Return a remedy in words.
 
         Returns:
-            What to do, and the command for it; None where the receipt's message says it all.
+            What to do, and the command for it; None if the receipt's message is enough.
         """
 
         def importing(address: str, option: str = "") -> str:
@@ -132,7 +133,7 @@ class Terminal:
             case Remedy(Action.IMPORT_AS_NEW):
                 return "import it as a list of new users", importing(upload, " --as-new")
             case Remedy(Action.IMPORT_AGAIN, None):
-                return "import it once more", importing(upload, " --again")
+                return "import it again", importing(upload, " --again")
             case Remedy(Action.UNDO, int(import_id)):
                 return f"undo import {import_id}", f"{invocation.program} undo {import_id}"
             case Remedy(_, int(import_id)):
@@ -140,7 +141,7 @@ class Terminal:
         return None
 
     def show_entries(self, entries: Iterator[LedgerEntry], invocation: Invocation) -> None:
-        """List imports, as many as there are; if there are none, say in which database."""
+        """Print all imports; if there are none, print in which database."""
         labels = "import", "status", "registered", "rejected", "started", "upload"
         rows = (
             (
@@ -157,13 +158,13 @@ class Terminal:
             self._say(f"no imports yet; asked: {invocation.database}")
 
     def show_entry(self, entry: LedgerEntry, invocation: Invocation) -> None:
-        """Tell all that the ledger knows of one import."""
+        """Print the ledger's entry of one import."""
         undone = ", undone since" if entry.undone else ""
         self._say(f"import {entry.import_id}, started {_local_time(entry.receipt)}{undone}")
         self.show_receipt(entry.receipt, invocation)
 
     def show_users(self, users: Iterator[User], limit: int, invocation: Invocation) -> None:
-        """List the first users; if there are none, say in which database."""
+        """Print the first users; if there are none, print in which database."""
         some = islice(users, limit)
         shown = self._long_table(COLUMNS, ([printable(str(value)) for value in user.values()] for user in some))
         if next(users, None):
@@ -172,24 +173,24 @@ class Terminal:
             self._say(f"no users; asked: {invocation.database}")
 
     def say(self, sentence: str) -> None:
-        """Say something that was asked for."""
+        """Print a sentence among the results."""
         self._say(sentence)
 
     def complain(self, sentence: str) -> None:
-        """Say what went wrong and what to do."""
+        """Print a sentence about an error: what went wrong and what to do."""
         self._errors.print(Text.assemble(("rollcall: ", "bold red"), printable(sentence)))
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
-        """Say what takes a moment, while the context lasts, on a terminal only."""
+        """Show what the command is waiting for until the context ends, on a terminal only."""
         return self._errors.status(what) if self._errors.is_terminal else nullcontext()
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Step], None]]:
-        """Show a bar while the context lasts, on a terminal only."""
+        """Show a progress bar until the context ends, on a terminal only."""
         if not self._errors.is_terminal:
             yield lambda _: None
             return
-        # Whoever does not watch does not wait for it.
+        # Imported only when a bar is shown, because the import takes time.
         from rich import progress  # noqa: PLC0415 - see above
 
         columns = (
@@ -218,18 +219,18 @@ class Terminal:
         self._console.print(Padding(text, (0, 0, 0, indent), expand=False))
 
     def _say_whole(self, line: str) -> None:
-        """Say something that is there to be copied, so that no line end may come into it."""
+        """Print a line that can be copied, without adding a line end where it wraps."""
         self._console.print(Text(printable(line)), soft_wrap=True)
 
     def _long_table(self, labels: Sequence[str], rows: Iterator[Sequence[str | tuple[str, str]]]) -> bool:
-        """Show a table of any length block by block, for all its rows need not fit into memory.
+        """Print a table of any length in blocks, because not all its rows may fit into memory.
 
         Args:
-            labels: The heads of the columns.
-            rows: Their cells, some of them with a style.
+            labels: The labels of the columns.
+            rows: The cells of each row, some with a style.
 
         Returns:
-            Whether there was a row.
+            Whether the table had a row.
         """
         widths = [len(label) for label in labels]
         head = [[Text(label, "bold") for label in labels]]
@@ -253,18 +254,18 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    """Escape what could move the cursor or turn text around: keys and messages may hold anything."""
+    """Return a text with control and bidirectional characters escaped, which keys and messages may contain."""
     return _unprintable.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def quoted(path: str, encoding: str) -> str:
-    """Quote a file's name for a shell, so that it names the same bytes when it is pasted.
+    """Return a file's name quoted for a shell, so that it names the same bytes when it is pasted.
 
     Args:
         path: The name as a receipt has it.
-        encoding: What the terminal is sent; what it cannot show as UTF-8 is given byte by byte.
+        encoding: The encoding of the terminal. Characters that it cannot show are written as bytes of UTF-8.
     """
-    path = f"./{path}" if path.startswith("-") else path  # else it would be an option
+    path = f"./{path}" if path.startswith("-") else path  # otherwise the shell command would read an option
     raw = path.encode("utf-8", "backslashreplace")
     escapes = _escaped if "://" not in path else _nothing
     shown = path.isascii() or encoding.lower() in {"utf-8", "utf8"}
@@ -280,11 +281,11 @@ def quoted(path: str, encoding: str) -> str:
 
 def _console(stream: IO[str] | None) -> Console:
     if stream is None:
-        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as we live
+        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
     terminal = stream.isatty()
-    # Of a width of 0, as of a text that is no number, rich would make a screen on which nothing is shown.
+    # With a width of 0, or one that is no number, rich would print nothing.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -356,7 +357,7 @@ def _counted(receipt: Receipt) -> str:
         if number
     ]
     if counts.blank:
-        fates.append(f"{counts.blank:,} blank left out")
+        fates.append(f"{counts.blank:,} blank skipped")
     about = [f"{receipt.seconds:.2f} s"]
     if counts.read:
         about.append(f"{receipt.rows_per_second:,} rows/s")
@@ -379,7 +380,7 @@ def _local_time(receipt: Receipt) -> str:
 
 
 def _short(path: str) -> str:
-    """Give a path from where the person stands, if it lies below."""
+    """Return a path relative to the current folder if it is below it, otherwise the whole path."""
     return printable(_below_here(path))
 
 

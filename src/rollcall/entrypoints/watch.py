@@ -1,4 +1,4 @@
-"""A folder as the bucket: a file that is dropped there is imported once it has stopped changing."""
+"""A folder as the bucket: a file in it is imported when it has stopped changing."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,7 @@ import attrs
 from rollcall.application.ports import ObjectStore, StoreUnavailableError
 from rollcall.domain.upload import ObjectReference
 
-# A file whose last line has no end may be cut off, so it waits so many intervals longer.
+# A file whose last line has no end may be cut off, so it waits this many further intervals.
 _FURTHER_INTERVALS = 10
 # The wait doubles with each failed try up to this many intervals: on a full disk each try reads the whole file.
 _MOST_INTERVALS = 32
@@ -19,10 +19,10 @@ class _Watched:
     """A file in the folder.
 
     Attributes:
-        state: Its size and modification time.
-        intervals: For how many intervals the state has not changed.
-        due: After how many such intervals the file is looked at next; None once it is done.
-        failures: How many tries have failed since the state changed.
+        state: The file's size and modification time.
+        intervals: The number of intervals for which the state has not changed.
+        due: The number of such intervals after which the file is examined next; None if it is done.
+        failures: The number of failed tries since the state changed.
     """
 
     state: tuple[int, datetime]
@@ -39,15 +39,15 @@ def watch(
     last_line_has_end: Callable[[ObjectReference], bool],
     report: Callable[[StoreUnavailableError], object],
 ) -> None:
-    """Take every file once, and again whenever it changes; never return.
+    """Take every file once, and again when it has changed. This function never returns.
 
     Args:
         folder: The watched folder.
         take: Imports one file; returns False if it failed and must be tried again later.
         pause: Waits for one interval. A file is taken when size and time have not changed for an interval.
-        last_line_has_end: Tells whether the last line of a file has an end. If it has none, the file is taken ten
-            intervals later.
-        report: Is called when the folder cannot be listed, once until it can.
+        last_line_has_end: Returns whether the last line of a file has an end. If it has none, the file is taken
+            ten intervals later.
+        report: Called when the folder cannot be listed, and then not again until it could be listed.
     """
     files: dict[ObjectReference, _Watched] = {}
     listable = True
