@@ -192,7 +192,7 @@ def test_a_sweep_with_a_damaged_position_starts_again(function: Lambda, damaged:
 
     assert function()["seen"] == 3
     assert function.kept()[0] == b"{}"
-    assert function.lines()[0]["message"] == "the sweep begins anew"
+    assert function.lines()[0]["message"] == "the sweep begins again at the first upload"
 
 
 def test_a_failed_sweep_is_logged_without_a_cell(function: Lambda) -> None:

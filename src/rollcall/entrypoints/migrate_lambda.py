@@ -1,7 +1,7 @@
-"""The migrate Lambda: the schema is brought up to date by a deployment, or by whoever invokes it.
+"""The migrate Lambda: it brings the schema up to date, for a deployment or for a person who invokes it.
 
-A deployment invokes it as a custom resource and waits for an answer at an address of its own; the user guide of
-AWS CloudFormation has both under "Custom resource request and response reference".
+A deployment invokes it as a custom resource and waits for an answer at a URL in the event. The source of the rules
+is the user guide of AWS CloudFormation, "Custom resource request and response reference".
 """
 
 import json
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 10.0
 ANSWER_TRIES = 3
-REASON_CHARACTERS = 1000  # an answer may have 4 KiB in all
+REASON_CHARACTERS = 1000  # the whole answer may have 4 KiB
 
-TOO_SLOW = "the migration took longer than a function may and was taken back; run rollcall migrate on a machine"
+TOO_SLOW = "the migration took longer than a Lambda may and was rolled back; run rollcall migrate on a machine"
 
-# What CloudFormation knows the schema by; under another name it would think that this one is to be deleted.
+# CloudFormation's id of the schema. If the id changed, CloudFormation would delete the resource with the old id.
 SCHEMA = "rollcall-schema"
 
-# An address has to be answered once, whatever is the matter with it at first.
+# The answer must arrive, also after some errors, because CloudFormation waits for it.
 _answering = urllib3.PoolManager(
     timeout=ANSWER_SECONDS,
     retries=urllib3.Retry(
@@ -48,7 +48,7 @@ _answering = urllib3.PoolManager(
 
 
 class AnswerError(RuntimeError):
-    """CloudFormation did not take our answer."""
+    """CloudFormation did not accept the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the answer to CloudFormation was refused with status {status}")
@@ -60,17 +60,18 @@ def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, lis
     """Bring the schema up to date.
 
     Args:
-        event: What CloudFormation sends, which is answered; or anything else.
+        event: An event of CloudFormation, which gets an answer; or any other event.
         context: The invocation.
 
     Returns:
-        What was done, in order, under `done`.
+        The steps that were taken, in order, under `done`.
 
     Raises:
-        RepositoryUnavailableError: The database could not be reached, or refused; told to CloudFormation instead.
-        SchemaError: The database does not fit the settings; told to CloudFormation instead.
-        SettingError: A setting is wrong or missing; told to CloudFormation instead.
-        AnswerError: CloudFormation could not be told.
+        RepositoryUnavailableError: The database could not be reached, or refused a statement. This error and the
+            next two are not raised but reported if CloudFormation waits for an answer.
+        SchemaError: The database does not fit the settings.
+        SettingError: A setting is wrong or missing.
+        AnswerError: CloudFormation did not accept the answer.
     """
     url = event.get("ResponseURL")
     if not url:
@@ -78,12 +79,12 @@ def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, lis
     done: list[str] = []
     reason = None
     try:
-        # The tables stay when the stack goes, as do the buckets.
+        # The tables stay when the stack is deleted, as the buckets do.
         if event["RequestType"] != "Delete":
             done = _migrate(context)
     except OutOfTimeError:
         reason = TOO_SLOW
-    except Exception as error:  # noqa: BLE001 - else CloudFormation would wait for an hour
+    except Exception as error:  # noqa: BLE001 - without an answer, CloudFormation would wait for an hour
         said = described(error)
         reason = said["reason"] or said["error"]
         logger.error("the schema could not be brought up to date", extra=said)
@@ -102,14 +103,23 @@ def _migrate(context: "LambdaContext") -> list[str]:
 
 
 def _answer(url: str, event: Mapping[str, Any], reason: str | None) -> None:
-    """Say that it went well, or why it did not."""
+    """Send CloudFormation the answer.
+
+    Args:
+        url: The URL of the answer.
+        event: The event of CloudFormation.
+        reason: Why the migration failed; None if it succeeded.
+
+    Raises:
+        AnswerError: CloudFormation did not accept the answer.
+    """
     answer = {
         "Status": "FAILED" if reason else "SUCCESS",
         "Reason": (reason or "")[:REASON_CHARACTERS],
         "PhysicalResourceId": SCHEMA,
         **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
     }
-    # The address is signed for a request that says nothing of its content's type.
+    # The URL is signed for a request without a content type.
     answered = _answering.request(
         "PUT", url, body=json.dumps(answer).encode("ascii"), headers={"Content-Type": ""}
     )

@@ -1,4 +1,4 @@
-"""What all Lambdas have in common: their log, their tracer, and how a failure is told without a cell."""
+"""Shared code of the Lambdas: the log, the tracer, the deadline, and the description of failures without cells."""
 
 import json
 import os
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 METRICS_NAMESPACE = "Rollcall"
-# As Powertools itself would take it, but for its default.
+# Powertools reads the same variable, with another default.
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
 
-# What is kept of an invocation's time to come to an end and to answer: so much, or that part of a short one.
+# The time of an invocation that is reserved for ending it and for the answer: a number of seconds, or a share of a
+# short invocation's time.
 RESERVE_SECONDS = 20
 RESERVE_SHARE = 0.1
 INTERRUPTED_AGAIN_SECONDS = 5
 
-# Their texts show no cell; those of any others might.
+# The texts of these errors show no cell; those of others might.
 ERRORS = (
     UnknownEventError,
     SettingError,
@@ -47,35 +48,38 @@ ERRORS = (
     ConservationError,
 )
 
-# Powertools' own serializer writes line separators and direction marks as they are; this one writes ASCII only.
+# Powertools' own serializer writes line separators and direction marks unescaped; this one writes ASCII only.
 logger = Logger(service=SERVICE, json_serializer=partial(json.dumps, default=str))
-# No more is traced than calls of AWS: the X-Ray SDK would wrap the connection to the database too.
+# Only calls of AWS are traced. By default, the X-Ray SDK would also wrap the connection to the database.
 tracer = Tracer(service=SERVICE, patch_modules=["botocore"])
 
 
 def seconds_left(context: "LambdaContext") -> float:
-    """Tell how much time an invocation still has until AWS ends it."""
+    """Return the seconds until AWS ends an invocation."""
     return context.get_remaining_time_in_millis() / 1000
 
 
 def reserve_seconds(context: "LambdaContext") -> float:
-    """Tell, at the beginning of an invocation, how much of its time to keep for the end."""
+    """Return the seconds to reserve for the end of an invocation; to be called at its beginning."""
     return min(RESERVE_SECONDS, seconds_left(context) * RESERVE_SHARE)
 
 
 class OutOfTimeError(BaseException):
     """The invocation has no time left.
 
-    No `Exception`, or a library in the midst of a call would take it for a failure of that call and try once more.
+    It is no `Exception`: a library would take that for a failure of its current call, and retry the call.
     """
 
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Interrupt whatever is being done when a time is up, be it a wait for S3 or for the database.
+    """Interrupt the block when a time is up, also while it waits for S3 or the database.
+
+    Args:
+        seconds: The time. If it is not positive, the block is not entered.
 
     Raises:
-        OutOfTimeError: It is.
+        OutOfTimeError: The time is up.
     """
 
     def interrupt(*_: object) -> NoReturn:
@@ -86,19 +90,19 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         try:
-            # And again, should the first be lost in a place that nothing can be raised from.
+            # The signal is repeated, because Python discards an exception in some places, such as `__del__`.
             signal.setitimer(signal.ITIMER_REAL, seconds, INTERRUPTED_AGAIN_SECONDS)
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
-        # Once more: the time may have been up on the way to the first.
+        # Again, because the signal may have interrupted the first call.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def described(error: Exception) -> dict[str, Any]:
-    """Describe a failure for the log, without the text of an error that might show a cell."""
+    """Return the description of a failure for the log, without the text of an error that might show a cell."""
     said: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(error, ERRORS):
         said["reason"] = str(error)
@@ -110,5 +114,5 @@ def described(error: Exception) -> dict[str, Any]:
 
 
 def missing(name: str) -> SettingError:
-    """Say that a setting is missing without which a Lambda can do nothing."""
+    """Return the error of a missing setting that a Lambda needs."""
     return SettingError(PREFIX + name.upper(), "", getattr(attrs.fields(Settings), name).metadata["allowed"])

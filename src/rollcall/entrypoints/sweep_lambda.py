@@ -1,6 +1,6 @@
-"""The sweep Lambda: on a schedule it looks for uploads of which the import Lambda was never told, and tells it.
+"""The sweep Lambda: on a schedule, it finds uploads whose notification was lost, and queues them for import.
 
-What one invocation has no time for the next goes on with. docs/adr/0013 says why it is as it is.
+If an invocation runs out of time, the next one continues where it stopped. docs/adr/0013 gives the reasons.
 """
 
 import io
@@ -38,7 +38,7 @@ from rollcall.settings import PREFIX, Address, SettingError, Settings, read_sett
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# In the store of reports, where no upload has its folder: those have a version's between key and name.
+# The key in the store of reports. No report has this key: a report's name comes after a key and a version.
 POSITION_KEY = "sweep/position.json"
 _BEGIN = b"{}"
 
@@ -47,23 +47,23 @@ metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 
 @logger.inject_lambda_context(clear_state=True, log_event=False)
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
-def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, Any]:  # noqa: ARG001 - AWS hands it over
-    """Sweep once; what AWS Lambda calls.
+def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, Any]:  # noqa: ARG001 - AWS passes it
+    """Sweep once. AWS Lambda calls this function.
 
     Args:
-        event: Whatever the schedule says, which does not matter.
-        context: How much time there is.
+        event: The event of the schedule, which is ignored.
+        context: Gives the remaining time.
 
     Raises:
         SettingError: A setting is wrong or missing.
-        StoreUnavailableError: The queue could not be asked for its timeout.
-        SweepFailedError: It could not be brought to its end; the next goes on from where the last one stopped.
+        StoreUnavailableError: The queue's visibility timeout could not be read.
+        SweepFailedError: The sweep failed; the next one begins at the same place as this one.
     """
     return _wired()(context)
 
 
 class SweepFailedError(RuntimeError):
-    """A sweep broke off; why is in the log."""
+    """A sweep failed; the log gives the reason."""
 
     def __init__(self) -> None:
         super().__init__("the sweep failed; the log says why")
@@ -71,12 +71,12 @@ class SweepFailedError(RuntimeError):
 
 @attrs.frozen(kw_only=True)
 class SweepLambda:
-    """What answers invocations, with all that it needs.
+    """Handles invocations of the sweep Lambda.
 
     Attributes:
         sweep: The use case.
-        uploads: What it sweeps; a place in another bucket is no place to go on from.
-        reports: Where the place to go on from is kept.
+        uploads: The address of the uploads. A position outside it is ignored.
+        reports: The store in which the position of the next sweep is kept.
     """
 
     sweep: Sweep
@@ -84,23 +84,23 @@ class SweepLambda:
     reports: ObjectStore
 
     def __call__(self, context: "LambdaContext") -> dict[str, Any]:
-        """Sweep from where the last one stopped, as far as time allows.
+        """Sweep from where the last sweep stopped, until time runs out.
 
         Returns:
-            What it came to, for whoever invokes it by hand.
+            The counts, and whether the sweep reached the last upload, for a person who invokes the function.
 
         Raises:
-            SweepFailedError: It broke off.
+            SweepFailedError: The sweep failed.
         """
         reserve = reserve_seconds(context)
         try:
             with interrupted_after(seconds_left(context) - reserve):
-                # What is left of the last batch when it is time to stop gets as long as what comes after it.
+                # Half of the time that is left is for the last batch, the other half for ending the invocation.
                 swept = self._go_on(out_of_time=lambda: seconds_left(context) < 2 * reserve)
         except OutOfTimeError:
             logger.error("out of time: the store, the queue or the database did not answer")
             raise_alone(SweepFailedError())
-        except Exception as error:  # noqa: BLE001 - its text might show a cell, so it goes no further
+        except Exception as error:  # noqa: BLE001 - its text might show a cell, so it must not be raised further
             logger.error("the sweep failed", extra=described(error))
             raise_alone(SweepFailedError())
         counts = {"seen": swept.seen, "queued": swept.queued, "given_up": swept.given_up}
@@ -120,7 +120,7 @@ class SweepLambda:
         except ObjectNotFoundError as error:
             if not after:
                 raise
-            logger.warning("the sweep begins anew", extra=described(error))
+            logger.warning("the sweep begins again at the first upload", extra=described(error))
             swept = self.sweep(out_of_time=out_of_time)
         keep = _written(swept.stopped_at)
         if keep != kept:
@@ -135,34 +135,35 @@ class SweepLambda:
             return _BEGIN
 
     def _place(self, kept: bytes) -> ObjectReference | None:
-        """Read where to go on; None to begin anew."""
+        """Return the position after which the sweep continues; None to begin at the first upload."""
         if kept == _BEGIN:
             return None
         place = _read(kept)
         here = place and place.bucket == self.uploads.place and place.key.startswith(self.uploads.prefix)
         if not here:
             logger.warning(
-                "the sweep begins anew", extra={"reason": f"{POSITION_KEY} names no place among the uploads"}
+                "the sweep begins again at the first upload",
+                extra={"reason": f"{POSITION_KEY} names no upload in the bucket"},
             )
             return None
         return place
 
 
 def wire(settings: Settings, held: ExitStack) -> SweepLambda:
-    """Put together what answers invocations.
+    """Build the handler of invocations.
 
     Args:
-        settings: What was set.
-        held: Closes the connection to the database.
+        settings: The settings.
+        held: Keeps the connection to the database open until it is closed.
 
     Raises:
-        SettingError: One is missing without which nothing can be swept.
-        StoreUnavailableError: The queue could not be asked for its timeout.
+        SettingError: A setting that the sweep needs is missing or wrong.
+        StoreUnavailableError: The queue's visibility timeout could not be read.
     """
     if settings.uploads is None:
         raise missing("uploads")
     if settings.uploads.scheme != "s3":
-        # Only S3 names the versions that a message can announce.
+        # A message can only announce a version in S3.
         raise SettingError(f"{PREFIX}UPLOADS", f"{settings.uploads.scheme}:", "s3://bucket[/prefix]")
     if settings.reports is None:
         raise missing("reports")
@@ -184,7 +185,7 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
     )
 
 
-# As long as the process lives: AWS freezes it between invocations, and ends it without a word.
+# Held as long as the process lives. AWS freezes it between invocations, and ends it without a notice.
 _held = ExitStack()
 
 
@@ -194,7 +195,7 @@ def _wired() -> SweepLambda:
 
 
 def tell(listed: Listed, fate: Fate) -> None:
-    """Log a lost upload in one line; somebody has to look for one that is given up."""
+    """Log a lost upload in one line; as an error if it is given up, because a person has to act."""
     upload = listed.upload
     about = {"bucket": upload.bucket, "key": upload.key, "version": upload.version, "bytes": upload.size}
     log = logger.error if fate is Fate.GIVEN_UP else logger.warning
@@ -206,7 +207,7 @@ def _written(place: ObjectReference | None) -> bytes:
 
 
 def _read(kept: bytes) -> ObjectReference | None:
-    """Read what `_written` gave; None for anything else."""
+    """Return the position that `_written` wrote; None for any other content."""
     try:
         match json.loads(kept):
             case {
