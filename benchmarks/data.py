@@ -1,8 +1,8 @@
-"""The files of the benchmark: the same users in many forms. Each file is made once and then kept.
+"""The files of the benchmark: the same users in many forms. Each file is created once and then kept.
 
-User number n is always the same person, and no two share name and country. A clean row has 30 bytes on average,
-and two rows of three hold a letter that is not ASCII. In the forms `WITH_BAD_ROWS` one row of each hundred is bad,
-at a place that `is_bad` and `GOOD_ROWS` tell alike.
+User number n is always the same person, and no two users have the same name and country. A clean row has 30 bytes
+on average, and two of three rows contain a letter that is not ASCII. In the forms `WITH_BAD_ROWS`, one row of each
+hundred is bad; `is_bad` and `GOOD_ROWS` both compute which.
 """
 
 import gzip
@@ -51,13 +51,13 @@ _ROWS = {
     "long names": "{name:ö<200},{country},{age}\n",
     "wide": "{name},{country},{age}" + ",another cell" * 20 + "\n",
 }
-# The file of clean rows once more.
+# The file of clean rows in other encodings.
 _ENCODINGS = {"cp1252": "cp1252", "utf-16": "utf-16"}
 FORMS = (*_ROWS, *_ENCODINGS, "gzip")
 WITH_BAD_ROWS = frozenset({"bad", "bad values"})
-OTHER_USERS = frozenset({"long names", "cp1252"})  # who has a letter that cp1252 lacks, has another name there
+OTHER_USERS = frozenset({"long names", "cp1252"})  # cp1252 lacks some letters, so some names differ
 
-# One for each way in which a row goes wrong; a reader of CSV sees some of them, a database others.
+# One row for each kind of fault. A CSV reader detects some of them, a database others.
 _BAD_VALUES = (
     "{name},{country},abc\n",
     "{name},{country},151\n",
@@ -70,28 +70,28 @@ _BAD_ROWS = (
     '"{name}" Jr,{country},{age}\n',
     "{name}\a,{country},{age}\n",
 )
-# A quote that nobody closes before, hundreds of rows later, another bad row has some.
+# A quote that is not closed until another bad row, hundreds of rows later, has quotes.
 _RUNAWAY_QUOTE = '"{name},{country},{age}\n'
 _HUNDREDS_TO_A_RUNAWAY = 700
 
-# `not is_bad` of the rows that COPY has put in an empty table, whose ids begin with 1.
+# `not is_bad` in SQL, for rows that COPY loaded into an empty table, where ids begin with 1.
 GOOD_ROWS = "(id - 1) % 100 <> ((id - 1) / 100 * 61 + 17) % 100"
 
 
 def is_bad(number: int) -> bool:
-    """Tell whether the row of this user, counted from 0, is bad in the forms `WITH_BAD_ROWS`."""
+    """Return whether the row of a user, counted from 0, is bad in the forms `WITH_BAD_ROWS`."""
     return number % 100 == (number // 100 * 61 + 17) % 100
 
 
 def csv_file(folder: Path, form: str, rows: int) -> Path:
-    """Give a file of the first so many users.
+    """Return the path of a file of the first users, and create the file if it does not exist.
 
     Args:
-        folder: Where such files are kept.
+        folder: The folder of the files.
         form: One of `FORMS`.
-        rows: How many, without the header; in full hundreds.
+        rows: The number of rows without the header; a multiple of 100.
     """
-    # A file that other code than this has made is none.
+    # The name contains a checksum of this code, so that files of an earlier version are not used.
     path = folder / f"{form.replace(' ', '-')}-{rows}-{zlib.crc32(Path(__file__).read_bytes()):08x}.csv"
     if path.exists():
         return path
@@ -112,7 +112,7 @@ def csv_file(folder: Path, form: str, rows: int) -> Path:
 
 
 def small_files(folder: Path, files: int, rows: int) -> list[Path]:
-    """Give many small files of so many clean rows each, no two of the same users."""
+    """Return the paths of many small files of `rows` clean rows each; no user is in two files."""
     paths = [folder / f"{number}.csv" for number in range(files)]
     if not folder.exists():
         unfinished = folder.with_name("small.new")
@@ -132,7 +132,7 @@ def _lines(form: str, rows: int) -> Iterator[str]:
     row = _ROWS[form]
     yield _header(form)
     for number in range(rows):
-        # Odd factors, and a fold of the upper bits on the lower, are one-to-one: nobody comes twice.
+        # Multiplying by odd factors, and mixing the upper bits into the lower, is one-to-one: no user comes twice.
         mixed = number * 0x9E3779B1 % _MOST_USERS
         mixed = (mixed ^ mixed >> 12) * 0x85EBCA6B % _MOST_USERS
         name, country = _NAMES[mixed // len(_COUNTRIES)], _COUNTRIES[mixed % len(_COUNTRIES)]

@@ -1,4 +1,4 @@
-"""From runs to figures, and from figures to tables."""
+"""Figures computed from runs, and tables of figures."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -7,12 +7,12 @@ from contest import Run
 
 
 def counting(runs: Iterable[Run]) -> list[Run]:
-    """Leave out the runs that did not do what they should."""
+    """Return the runs that count."""
     return [run for run in runs if not run.wrong]
 
 
 def ratios(runs: Iterable[Run], others: Iterable[Run]) -> list[float]:
-    """Divide the seconds of one contender by those of another, round by round."""
+    """Return the seconds of one contender divided by those of another, for each round."""
     return [
         run.seconds / other.seconds
         for run, other in zip(runs, others, strict=True)
@@ -21,27 +21,27 @@ def ratios(runs: Iterable[Run], others: Iterable[Run]) -> list[float]:
 
 
 def shares(runs: Iterable[Run]) -> list[float]:
-    """Divide the client's CPU by the server's."""
+    """Return the client's CPU time divided by the server's, for each run."""
     return [run.client_cpu / run.server_cpu for run in counting(runs) if run.server_cpu]
 
 
 def peaks(runs: Iterable[Run]) -> list[float]:
-    """Give the peaks of memory, in MB."""
+    """Return the peak memory of each run, in MB."""
     return [run.peak_rss / 1e6 for run in counting(runs)]
 
 
 def rates(runs: Iterable[Run]) -> list[float]:
-    """Give the rows a second, from the start of the process to its end."""
+    """Return the rows a second of each run, from the start of the process to its end."""
     return [run.rows / run.seconds for run in counting(runs)]
 
 
 def more(lesser: Iterable[float], larger: Iterable[float]) -> list[float]:
-    """Subtract pair by pair."""
+    """Return the difference of each pair."""
     return [much - little for little, much in zip(lesser, larger, strict=False)]
 
 
 def is_met(figures: Sequence[float], wanted: str) -> bool | None:
-    """Compare a median with a goal such as "≤ 1.5"; None where there is none."""
+    """Return whether a median meets a goal such as "≤ 1.5"; None if there is no goal or no figure."""
     if not wanted or not figures:
         return None
     sign, limit = wanted.replace(",", "").split()
@@ -49,18 +49,18 @@ def is_met(figures: Sequence[float], wanted: str) -> bool | None:
 
 
 def short(figure: float) -> str:
-    """Write a figure with no more digits than it is worth."""
+    """Return a figure with about three significant digits."""
     digits = max(0, 3 - len(str(int(abs(figure)))))
     return f"{figure:,.{digits}f}"
 
 
 def span(figures: Sequence[float]) -> str:
-    """Write the least and the largest."""
+    """Return the smallest and the largest figure as text."""
     return f"{short(min(figures))} to {short(max(figures))}"
 
 
 def show_runs(groups: Iterable[Sequence[Run]]) -> None:
-    """Print a row for each contender and size; of the runs that count, medians."""
+    """Print a row for each contender and size, with the medians of the runs that count."""
     rows: list[tuple[object, ...]] = []
     for group in groups:
         first = group[0]

@@ -1,9 +1,9 @@
-"""Run one command and tell what it took, as JSON: `python -I -S measured.py SECONDS OUT ERR COMMAND [ARGUMENT…]`.
+"""Run and measure one command, as JSON: `python -I -S measured.py SECONDS OUT ERR COMMAND [ARGUMENT…]`.
 
-A small process of its own, because Linux never reports a lower peak of memory for a process than that of the one
-which started it; so what is told has a floor of 10 MB. Of several processes the peak is that of the largest. The
-time runs from before the command is started until it is gone, and after so many seconds it is killed with all it
-has started.
+This is a small process of its own, because Linux never reports a lower memory peak for a process than that of the
+process that started it. So no peak is below 10 MB. For several processes, the peak is that of the largest. The
+time runs from before the command starts until it has ended. After SECONDS, the command and all its processes are
+killed.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> None:
-    """Do so."""
+    """Run the command, and print its times, memory peak and exit code."""
     seconds, out, err, *command = sys.argv[1:]
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -1,9 +1,9 @@
-"""What the package costs in the runtime that AWS gives it: cold starts, and files from S3 of growing size.
+"""The cost of the package in AWS Lambda's runtime: cold starts, and imports from S3 of growing size.
 
     ./dev bench-aws [ROWS...]
 
-The emulator gives a function all of this machine, while AWS Lambda gives one of 1,769 MB a whole processor: what
-is said of time is about this machine, whose processors function and database share. Memory is the function's own.
+The emulator gives the function all processors of this machine, which the database also uses; AWS Lambda gives one
+processor to a function of 1,769 MB. So times hold for this machine. Memory is that of the function alone.
 """
 
 import re
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def cold_starts(stack: Stack) -> None:
-    """Time how long the runtime takes until it can be invoked, and with an invocation that has nothing to do."""
+    """Measure the time until the runtime can be invoked, and until an invocation without work has ended."""
     inits, firsts = [], []
     for _ in range(STARTS):
         with stack.running("ImportFunction") as function:
@@ -60,7 +60,7 @@ def cold_starts(stack: Stack) -> None:
 
 
 def import_one(stack: Stack, database_url: str, file: Path, form: str, rows: int) -> None:
-    """Upload a file and have it imported by a function that has just started."""
+    """Upload a file, and measure its import by a function that has just started."""
     asked(database_url, "truncate users, imports, corrections")
     with file.open("rb") as content:
         stack.chain.s3.upload_fileobj(content, stack.chain.bucket, file.name)
@@ -72,7 +72,7 @@ def import_one(stack: Stack, database_url: str, file: Path, form: str, rows: int
     [(registered,)] = asked(database_url, "select count(*) from users")
     [(said,)] = asked(database_url, "select registered from imports")
     if failed or registered != said:
-        sys.exit(f"{file}: {registered:,} users are there and {said:,} should be")
+        sys.exit(f"{file}: {registered:,} users are in the table, but the receipt says {said:,}")
     size = file.stat().st_size / 1e6
     print(
         f"| {form} | {rows:,} | {size:.0f} | {seconds:.1f} | {rows / seconds:,.0f} | {peak / 1e6:.0f} |",
@@ -81,7 +81,7 @@ def import_one(stack: Stack, database_url: str, file: Path, form: str, rows: int
 
 
 def _peak_bytes(function: Function) -> int:
-    """Find the most memory that any process of the function has held."""
+    """Return the largest memory peak of a process of the function, in bytes."""
     peaks = []
     for process in function.processes():
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii")

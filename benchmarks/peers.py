@@ -1,6 +1,6 @@
-"""Other ways of bringing the rows of a CSV into PostgreSQL, as their manuals have them: `peers.py WAY URL FILE`.
+"""Other ways to load the rows of a CSV into PostgreSQL, as their manuals describe them: `peers.py WAY URL FILE`.
 
-Each run is a process of its own, and imports no more than its way needs.
+Each run is a process of its own, and imports only what its way needs.
 """
 
 import csv
@@ -17,7 +17,7 @@ COPY = "copy users (name, country, age) from stdin"
 
 
 def connection_per_row(url: str, file: Path) -> None:
-    """Do as the sample that Rollcall grew out of: the file as one string, and for each row a connection."""
+    """Read the file as one string and open a connection for each row, as the sample that Rollcall grew out of."""
     import psycopg
 
     for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
@@ -51,7 +51,7 @@ def write_row(url: str, file: Path) -> None:
 
 
 def pandas_to_sql(url: str, file: Path) -> None:
-    """Let pandas put many rows in an INSERT."""
+    """Use pandas' INSERT of many rows."""
     import pandas as pd
 
     pd.read_csv(file).to_sql(
@@ -60,7 +60,7 @@ def pandas_to_sql(url: str, file: Path) -> None:
 
 
 def pandas_copy(url: str, file: Path) -> None:
-    """Give pandas a COPY in place of its INSERT, as its manual shows under "insertion method"."""
+    """Replace pandas' INSERT by a COPY, as its manual shows under "insertion method"."""
     import pandas as pd
 
     def insert(table: Any, connection: Any, columns: list[str], rows: Iterator[Any]) -> None:
@@ -81,17 +81,17 @@ def _engine(url: str) -> Any:
 
 
 def polars(url: str, file: Path) -> None:
-    """Let polars write by way of ADBC."""
+    """Write by polars, which uses ADBC."""
     import polars as pl
 
-    # ADBC takes a column only in the very type of the table.
+    # ADBC accepts a column only in exactly the type of the table.
     pl.read_csv(file, schema_overrides={"age": pl.Int32}).write_database(
         "users", url, engine="adbc", if_table_exists="append"
     )
 
 
 def adbc(url: str, file: Path) -> None:
-    """Feed ADBC from pyarrow's reader of CSV, batch by batch."""
+    """Write by ADBC the batches of pyarrow's CSV reader."""
     import adbc_driver_postgresql.dbapi
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -103,7 +103,7 @@ def adbc(url: str, file: Path) -> None:
 
 
 def dlt(url: str, file: Path) -> None:
-    """Let dlt load from its file system source to a table of its own making, with more columns to each row."""
+    """Load by dlt from its file system source to a table that dlt creates, with additional columns."""
     import dlt
     from dlt.sources.filesystem import filesystem, read_csv
     from psycopg.conninfo import conninfo_to_dict
@@ -127,7 +127,7 @@ def dlt(url: str, file: Path) -> None:
 
 
 def plain_check(_: str, file: Path) -> None:
-    """Load nothing: read with `csv` and judge each row by the rules of Rollcall's own `User`."""
+    """Load nothing: read with `csv`, and judge each row by the rules of Rollcall's `User`."""
     from rollcall.domain.user import User
 
     good = bad = 0

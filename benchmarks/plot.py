@@ -1,4 +1,4 @@
-"""Draw the last results of the suites `peers` and `growth`: `plot.py RESULTS FOLDER` makes an SVG of each."""
+"""Draw the last results of the suites `peers` and `growth`: `plot.py RESULTS FOLDER` writes an SVG of each."""
 
 import json
 import sys
@@ -9,16 +9,16 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-# Of the Okabe and Ito palette, which those who confuse red and green can tell apart.
+# The palette of Okabe and Ito, which people who confuse red and green can distinguish.
 OURS, OURS_UNIQUE, OTHERS, INK = "#d55e00", "#0072b2", "#b5b5b5", "#333333"
 
 Key = tuple[str, int]
 
 
 def main() -> None:
-    """Draw what there is."""
+    """Draw the suites that have results."""
     _, results, folder = sys.argv
-    # A legible text, no date and no random ids: the same results give the same file.
+    # Text as text, no date and no random ids: the same results give the same file.
     mpl.rcParams.update({"font.size": 11, "svg.hashsalt": "rollcall", "svg.fonttype": "none"})
     lines = [json.loads(line) for line in Path(results).read_text(encoding="utf-8").splitlines()]
     for suite, draw in ("peers", draw_peers), ("growth", draw_growth):
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def last(lines: list[dict[str, Any]], suite: str) -> tuple[dict[str, Any], dict[Key, list[float]]]:
-    """Find the rows a second of every contender and size in the last session that had this suite."""
+    """Return the last session with a suite, and the rows a second of each contender and size in it."""
     session: dict[str, Any] = {}
     found: dict[str, Any] = {}
     rates: dict[Key, list[float]] = {}
@@ -49,7 +49,7 @@ def last(lines: list[dict[str, Any]], suite: str) -> tuple[dict[str, Any], dict[
 
 
 def draw_peers(rates: dict[Key, list[float]]) -> Any:
-    """Draw a bar for each contender, and in it the range of its runs."""
+    """Draw a bar for each contender, with the range of its runs."""
     most = max(rows for _, rows in rates)
     order = sorted(rates, key=lambda key: median(rates[key]))
     middles = [median(rates[key]) for key in order]
@@ -70,14 +70,14 @@ def draw_peers(rates: dict[Key, list[float]]) -> Any:
     axes.set_xscale("log")
     axes.set_xlim(right=max(middles) * 5)
     axes.set_title("Rows a second, process start included", loc="left")
-    axes.set_xlabel(f"{most:,} clean rows, but for the slow ones, whose labels say how many")
+    axes.set_xlabel(f"{most:,} clean rows; the labels of the slow ones give their number of rows")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def draw_growth(rates: dict[Key, list[float]]) -> Any:
-    """Draw a line for each contender over the sizes, and the range of its runs."""
+    """Draw a line for each contender over the sizes, with the range of its runs."""
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     for name, colour, marker, above in (
         ("rollcall import", OURS, "o", 8),

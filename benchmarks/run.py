@@ -1,42 +1,41 @@
 r"""How fast Rollcall is, beside others, on the same rows, the same server and the same table: `./dev bench`.
 
-    ./dev bench                      everything, more than half an hour, and 10 GB of the temporary folder
-    ./dev bench --short              all of it once with few rows, to see that it works; its figures mean nothing
-    ./dev bench --suite goals        only this; more than one may be given
-    ./dev bench --rows 1000000       less: the largest file, of which the other sizes are parts
+    ./dev bench                      all suites: more than half an hour, and 10 GB in the temporary folder
+    ./dev bench --short              all suites once with few rows, to see that they work; the figures mean nothing
+    ./dev bench --suite goals        only this suite; the option may be repeated
+    ./dev bench --rows 1000000       fewer rows in the largest file; the other sizes are fractions of it
 
-In pieces, with about how many minutes each takes on a quiet machine with two cores, reckoned from single runs:
+The suites, with the minutes that each takes on an idle machine with two cores, estimated from single runs:
 
     ./dev bench --suite tenth        3: the goals of a million rows, five rounds beside both COPYs
     ./dev bench --suite goals        20: these and the goals of ten million rows, likewise
     ./dev bench --suite peers        9: five rounds of a million rows, the slow ones with fewer
-    ./dev bench --suite unique       5: ten million rows once, users told apart
+    ./dev bench --suite unique       5: ten million rows once, with `unique_by`
     ./dev bench --suite growth       10
     ./dev bench --suite small        1
 
 Suites:
 
-    goals     what Rollcall promises, each as a ratio of runs that stand beside each other in one round
-    tenth     of these, what is promised of a tenth of the rows, alone
-    peers     other ways to load the same clean file, and what they make of a file with 1 % bad rows
-    growth    whether cost grows straight with the rows, and what forms of files cost
-    unique    the largest file once, users told apart by name and country
-    small     ten rows: what a person waits for
+    goals     Rollcall's goals, each as a ratio of two runs of the same round
+    tenth     only those goals that hold for a tenth of the rows
+    peers     other ways to load the same clean file, and their results for a file with 1 % bad rows
+    growth    whether the cost is proportional to the rows, and the cost of other forms of files
+    unique    the largest file once, with `unique_by` name and country
+    small     ten rows: the time that a person waits
 
-How it is measured. Every run is a process of its own, timed from before its start until it is gone, with a
-limit. Before it the tables, those of `rollcall migrate` with their keys, indexes and defaults, are emptied, and
-a checkpoint is made; after it the rows in the table are compared with those of the file by a checksum. A run
-with other rows or another exit code does not count, and the benchmark exits with 1. Contenders take turns in
-rounds, the order turned round every other time; a ratio is that of two runs of one round, and what is told is
-the median of these ratios, and their range. COPY is the server's own, sent by psql; COPY against COPY shows how
-much of a ratio is noise. All have the same server, with the same settings, and commit as durably. The server's
-CPU is that of all its processes; a peak of memory is that of the largest process of the client. MB are millions
-of bytes.
+How it is measured. Each run is a process of its own, timed from before its start until it has ended, with a limit.
+Before the run, the tables of `rollcall migrate`, with their keys, indexes and defaults, are emptied, and a
+checkpoint is made. After the run, the rows in the table are compared with those of the file by a checksum. A run
+with other rows or another exit code does not count, and the benchmark exits with 1. Contenders take turns;
+every second round has the reverse order. A ratio is that of two runs of one round; the tables give the median and
+the range of these ratios. COPY is the server's own, sent by psql. COPY against COPY shows how much of a ratio is
+noise. All contenders use the same server with the same settings, and commit equally durably. The server's CPU is
+that of all its processes. A memory peak is that of the client's largest process. 1 MB is a million bytes.
 
 The server is the embedded PostgreSQL. `ROLLCALL_BENCH_DATABASE_URL` names another one, whose user must be able to
-create a database and to read this machine's files there; its CPU is told if it runs on this machine.
+create a database and to read this machine's files there. Its CPU is measured if it runs on this machine.
 
-Every run is a line of JSON in the file of results, from which `plot.py` draws. The tables are Markdown.
+Each run is a line of JSON in the file of results, which `plot.py` draws. The tables are Markdown.
 """
 
 import argparse
@@ -78,14 +77,14 @@ PACKAGES = "adbc-driver-postgresql", "dlt", "pandas", "polars", "psycopg", "pyar
 SETTINGS = "shared_buffers", "max_wal_size", "wal_level", "fsync", "synchronous_commit", "full_page_writes"
 UNIQUE_BY = {"ROLLCALL_UNIQUE_BY": "name,country"}
 SMALLEST = 10_000
-JUDGED_FROM = 10_000_000  # rows of the largest file: the goals are about that many
+JUDGED_FROM = 10_000_000  # rows of the largest file; the goals hold for that many
 
-# What is promised, which figures keep it, and those that were measured.
+# What is measured, the goal, and the measured figures.
 Goal: TypeAlias = tuple[str, str, Sequence[float]]
 
 
 def main() -> int:
-    """Run what is asked for; 1 if any run did not do what it should."""
+    """Run the suites that were asked for; return 1 if any run does not count."""
     arguments = _arguments()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.work.chmod(0o755)  # the server, which may be another user, reads the files in it
@@ -130,7 +129,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _session(server: Server, arguments: argparse.Namespace) -> dict[str, object]:
-    """Say what the figures hold for."""
+    """Return the machine, the versions and the settings that the figures hold for."""
     models = [line.partition(": ")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     commit = _said("git", "-C", str(ROOT), "describe", "--always", "--dirty")
@@ -173,7 +172,7 @@ def _said(*command: str) -> str:
 
 
 def goals(contest: Contest, rows: int, pairs: int) -> None:
-    """Measure what Rollcall promises."""
+    """Measure Rollcall's goals."""
     fewer = rows // 10
     many = contest.rounds("goals", _beside_copy(contest, rows), pairs)
     few = _few_rows(contest, fewer, pairs)
@@ -213,7 +212,7 @@ def goals(contest: Contest, rows: int, pairs: int) -> None:
 
 
 def tenth(contest: Contest, rows: int, pairs: int) -> None:
-    """Measure of the goals those of a tenth of the rows alone, which takes a tenth of the time."""
+    """Measure only the goals for a tenth of the rows, which takes a tenth of the time."""
     few = _few_rows(contest, rows // 10, pairs)
     print("## Goals of a tenth of the rows\n\nRatios are of seconds, in pairs.")
     _show_goals(contest, rows, _goals_of_few(few, f"{rows // 10:,} rows"))
@@ -248,7 +247,7 @@ def _goals_of_few(few: dict[str, list[Run]], size: str) -> list[Goal]:
 
 
 def _beside_both(runs: dict[str, list[Run]], form: str, size: str, wanted: str) -> list[Goal]:
-    """Hold an import against either COPY of the clean file in its round."""
+    """Return an import's ratios to each COPY of the clean file in its round."""
     return [
         (f"{form} ÷ {other} of clean, {size}", wanted, ratios(runs[form], runs[other]))
         for other in ("COPY", "COPY again")
@@ -260,13 +259,13 @@ def _show_goals(contest: Contest, rows: int, judged: list[Goal]) -> None:
     for what, wanted, figures in judged:
         met = is_met(figures, wanted) if rows >= JUDGED_FROM else None
         contest.note("goal", what=what, wanted=wanted, met=met, figures=figures)
-        told = (short(median(figures)), span(figures)) if figures else ("no run counts", "")
-        rows_of_table.append((what, *told, len(figures), wanted, {None: "", True: "yes", False: "NO"}[met]))
+        shown = (short(median(figures)), span(figures)) if figures else ("no run counts", "")
+        rows_of_table.append((what, *shown, len(figures), wanted, {None: "", True: "yes", False: "NO"}[met]))
     show_table(("what", "median", "range", "pairs", "goal", "met"), rows_of_table)
 
 
 def _beside_copy(contest: Contest, rows: int) -> list[Contender]:
-    """Put COPY on either side of a clean import, so that what differs for no reason is seen too."""
+    """Return imports with a COPY on either side of the clean one; the two COPYs show the noise."""
     return [
         rollcall_import(contest, "bad", rows, "1 % bad"),
         copy(contest, "clean", rows, users="all"),
@@ -276,7 +275,7 @@ def _beside_copy(contest: Contest, rows: int) -> list[Contender]:
 
 
 def peers(contest: Contest, rows: int, pairs: int) -> None:
-    """Load the same file in other ways."""
+    """Compare other ways to load the same file."""
     rows //= 10
     fast = contest.rounds(
         "peers",
@@ -318,7 +317,7 @@ def _with_bad_rows(contest: Contest, form: str, title: str) -> None:
         ],
         1,
     )
-    print(f"## {title}\n\n{rows:,} rows, of which {rows - rows // 100:,} are good.")
+    print(f"## {title}\n\n{rows:,} rows; {rows - rows // 100:,} of them are good.")
     show_table(
         ("contender", "exit", "good rows loaded", "bad rows loaded", "lines of rejects", "what it says"),
         [
@@ -336,7 +335,7 @@ def _with_bad_rows(contest: Contest, form: str, title: str) -> None:
 
 
 def growth(contest: Contest, rows: int, pairs: int) -> None:
-    """See what more rows, and other forms of files, cost."""
+    """Measure the cost of more rows, and of other forms of files."""
     sizes = [rows // part for part in (1000, 100, 10, 1) if rows // part >= 1000]  # noqa: PLR2004 - a file of some size
 
     def measured(name: str, **setting: dict[str, str]) -> list[list[Run]]:
@@ -381,20 +380,20 @@ def growth(contest: Contest, rows: int, pairs: int) -> None:
 
 
 def unique(contest: Contest, rows: int, _pairs: int) -> None:
-    """See what it costs to tell the users of the largest file apart."""
+    """Measure the cost of `unique_by` for the largest file."""
     with contest.unique_by(UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
         run = contest.run(
             "unique",
             rollcall_import(contest, "clean", rows, "rollcall import, unique_by", environment=UNIQUE_BY),
         )
-    print("## Users told apart")
+    print("## Users identified by name and country")
     show_runs([[run]])
 
 
 def small(contest: Contest, _rows: int, pairs: int) -> None:
-    """See how long a person waits for ten rows."""
+    """Measure how long a person waits for ten rows."""
     times = 2 * pairs
-    # Each import needs rows of its own, or it is a repeat and is skipped.
+    # Each import needs other rows; otherwise it is a repeat and is skipped.
     folder = contest.work / "ten-rows"
     shutil.rmtree(folder, ignore_errors=True)
     files = iter(data.small_files(folder, 2 * times + 2, 10))
