@@ -43,7 +43,7 @@ class Code(StrEnum):
     EXTRA_CELL = "extra-cell", "has too many cells"
     MALFORMED_QUOTING = "malformed-quoting", "has quotes that do not match"
     RECORD_TOO_LONG = "record-too-long", "is longer than 1 MiB"
-    DUPLICATE_ROW = "duplicate-row", "is there already"
+    DUPLICATE_ROW = "duplicate-row", "has a user that already exists"
     ALREADY_CORRECTED = "already-corrected", "was corrected before"
     # an upload, refused
     EMPTY_FILE = "empty-file", "holds nothing"
