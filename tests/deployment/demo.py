@@ -24,7 +24,7 @@ from rollcall.adapters.embedded_postgres import running
 
 EXAMPLES = ROOT / "examples"
 # What a person would put into the rejected rows of the messy example, by their lines in it.
-MENDED = {
+CORRECTED = {
     "5": {"Age": "30"},
     "6": {"Name": "Valentina Rojas"},
     "7": {"Age": "51"},
@@ -63,8 +63,8 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
     for line in rejected.decode("utf-8-sig").splitlines():
         tell(f"  {line}")
 
-    say("the cells are mended, and the file is dropped back")
-    upload(stack, "mended.csv", mended(rejected))
+    say("the cells are corrected, and the file is uploaded again")
+    upload(stack, "corrected.csv", corrected(rejected))
     deliver(stack, function)
 
     say("a notification gets lost; the sweep finds the upload")
@@ -113,13 +113,13 @@ def deliver(stack: Stack, function: Function) -> None:
             tell(f"the import function: {entry['message']} {json.dumps(told)}")
 
 
-def mended(rejected: bytes) -> bytes:
-    """Mend the cells of the messy example's rejected rows, and leave everything else as it is."""
+def corrected(rejected: bytes) -> bytes:
+    """Correct the cells of the messy example's rejected rows, and leave everything else as it is."""
     rows = list(csv.DictReader(io.StringIO(rejected.decode("utf-8-sig"), newline="")))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
-    writer.writerows({**row, **MENDED[row["rollcall_line"]]} for row in rows)
+    writer.writerows({**row, **CORRECTED[row["rollcall_line"]]} for row in rows)
     return text.getvalue().encode("utf-8-sig")
 
 
