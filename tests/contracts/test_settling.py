@@ -252,26 +252,36 @@ def test_an_import_that_was_open_while_another_was_made_came_after_it(opening: O
         desk.repository.undo(quick.import_id or 0, NOON)
 
 
-def test_a_rival_that_settles_is_not_waited_for_long(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One import at a time is compared with what is there; the other is told to come back."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits until its deadline once its rows are read, and nobody waits for one that still reads."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
-        repository = MemoryUserRepository(patience=1)
-    block = Block(b"A,X,1\n", [range(2, 3)])
+        repository = MemoryUserRepository(patience=0.1)
 
-    def settle(name: str) -> None:
-        with repository.importing(an_upload(name), name, BY_NAME) as importing:
-            importing.register(block)
-            importing.settle()
+    def merge(name: str, seconds_left: float | None = None) -> int:
+        with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
+            importing.register(Block(b"A,X,1\n", [range(2, 3)]))
+            settlement = importing.settle()
+            counts = Counts(read=1, registered=settlement.registered, unchanged=settlement.unchanged)
+            importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, counts))
+            return settlement.registered
 
-    with repository.importing(an_upload("1"), "1", BY_NAME) as first:
-        first.register(block)
+    with (
+        ThreadPoolExecutor(2) as pool,
+        repository.importing(an_upload("reading"), "reading", BY_NAME) as reading,
+        repository.importing(an_upload("first"), "first", BY_NAME) as first,
+    ):
+        reading.register(Block(b"R,X,1\n", [range(2, 3)]))
+        first.register(Block(b"A,X,1\n", [range(2, 3)]))
         first.settle()
+        waiting = [pool.submit(merge, name) for name in ("second", "third")]
         with pytest.raises(ImportInProgressError):
-            settle("2")
-        first.commit(a_receipt(an_upload("1"), first.verdict.import_id, Counts(read=1, registered=1)))
+            merge("hurried", seconds_left=0.5)
+        assert not any(one.done() for one in waiting)
+        first.commit(a_receipt(an_upload("first"), first.verdict.import_id, Counts(read=1, registered=1)))
 
+        assert [one.result(20) for one in waiting] == [0, 0]
     assert len(list(repository.users())) == 1
 
 

@@ -539,7 +539,7 @@ class InMemory(Promises):
 
     def begin(self, policy: Policy) -> None:  # noqa: ARG002 - memory is fit for any
         """Start anew."""
-        self.users = MemoryUserRepository(patience=0)
+        self.users = MemoryUserRepository(patience=0, merge_patience=0)
 
 
 class OnPostgres(Promises):
@@ -647,6 +647,7 @@ def test_in_postgres_every_promise_holds_after_every_step(
 ) -> None:
     """The same, with connections that are cut."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.02)
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.MERGE_SECONDS", 0.02)
     with new_database() as url:
         migrate(url)
         machine: Any = type("OnPostgres", (OnPostgres,), {"url": url})

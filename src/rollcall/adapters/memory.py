@@ -272,7 +272,7 @@ class _MemoryImport:
     _policy: Policy
     _holder: _Holder
     _corrects: int | None
-    _claim: Callable[[str], None]
+    _claim_merge: Callable[[], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
     _settlement: Settlement | None = None
@@ -298,7 +298,7 @@ class _MemoryImport:
     def settle(self) -> Settlement:
         minds = bool(self._policy.unique_by)
         if minds or self._corrects is not None:
-            self._claim(_SETTLING)
+            self._claim_merge()
         users = dict(self._tables.users)
         there = {self.key(row.user): number for number, row in users.items()} if minds else {}
         here: dict[tuple[object, ...], int] = {}
@@ -384,6 +384,7 @@ class MemoryUserRepository:
         before_commit: Is called when an import is about to become permanent; what it raises prevents that.
         clock: Tells the seconds by which imports become overdue.
         new_secret: Draws the secret of a verdict.
+        merge_patience: How many seconds an import waits for a rival that settles, if it has so much time.
     """
 
     def __init__(
@@ -392,7 +393,10 @@ class MemoryUserRepository:
         before_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         new_secret: Callable[[], bytes] = lambda: secrets.token_bytes(SECRET_BYTES),
+        *,
+        merge_patience: float = 600,
     ) -> None:
+        self._merge_patience = merge_patience
         self._new_secret = new_secret
         self._patience = patience
         self._before_commit = before_commit
@@ -417,9 +421,12 @@ class MemoryUserRepository:
         holder = _Holder(None if seconds_left is None else self._clock() + seconds_left)
         with ExitStack() as claims:
 
-            def claim(*names: str) -> None:
-                claims.enter_context(self._claiming(set(names) - held, holder))
+            def claim(*names: str, patience: float | None = None) -> None:
+                claims.enter_context(self._claiming(set(names) - held, holder, patience))
                 held.update(names)
+
+            def claim_merge() -> None:
+                claim(_SETTLING, patience=self._merge_wait(holder))
 
             claim(*claims_of(upload, sha256, policy))
             with self._changing:
@@ -431,7 +438,7 @@ class MemoryUserRepository:
                 claims.close()
 
             yield _MemoryImport(
-                history, self._draw_verdict, self._tables, policy, holder, corrects, claim, make_permanent
+                history, self._draw_verdict, self._tables, policy, holder, corrects, claim_merge, make_permanent
             )
 
     def undo(
@@ -525,14 +532,16 @@ class MemoryUserRepository:
             self._tables.uploads[upload.identity] = imported
 
     @contextmanager
-    def _claiming(self, names: set[str], holder: _Holder) -> Iterator[None]:
+    def _claiming(self, names: set[str], holder: _Holder, patience: float | None = None) -> Iterator[None]:
+        give_up_at = time.monotonic() + (self._patience if patience is None else patience)
+
         def free() -> bool:
             return not names & self._claimed.keys()
 
         with self._changing:
-            if not self._changing.wait_for(free, self._patience):
+            while not self._changing.wait_for(free, min(self._patience or 0.01, give_up_at - time.monotonic())):
                 self._end_overdue_holders(names)
-                if not free():
+                if not free() and time.monotonic() >= give_up_at:
                     raise ImportInProgressError
             holder.require_not_ended()
             self._claimed |= dict.fromkeys(names, holder)
@@ -540,6 +549,11 @@ class MemoryUserRepository:
             yield
         finally:
             self._let_go(holder, names)
+
+    def _merge_wait(self, holder: _Holder) -> float:
+        if holder.overdue_at is None:
+            return self._merge_patience
+        return max(self._patience, min(self._merge_patience, holder.overdue_at - self._clock()))
 
     def _end_overdue_holders(self, names: set[str]) -> None:
         for holder in {self._claimed[name] for name in names & self._claimed.keys()}:

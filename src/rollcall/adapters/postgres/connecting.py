@@ -18,6 +18,9 @@ from rollcall.application.ports import (
 )
 
 LOCK_SECONDS = 5
+# For so long an import waits to merge its rows; of the time that it has, the merge itself needs a share.
+MERGE_SECONDS = 600
+_MERGE_WAIT_SHARE = 0.8
 
 _APPLICATION = "rollcall"
 _CONNECT_SECONDS = 10
@@ -196,6 +199,17 @@ def claim(connection: Database, *names: str, wait_seconds: float | None = None) 
             seconds = LOCK_SECONDS
         elif seconds <= 0:
             raise_alone(ImportInProgressError())
+
+
+def merge_wait_seconds(seconds_left: float | None) -> float:
+    """Return how long an import waits for another that merges.
+
+    Args:
+        seconds_left: The seconds until its owner's deadline; None if it has none.
+    """
+    if seconds_left is None:
+        return MERGE_SECONDS
+    return max(LOCK_SECONDS, min(MERGE_SECONDS, seconds_left * _MERGE_WAIT_SHARE))
 
 
 def _taken(connection: Database, locks: list[str], seconds: float) -> bool:

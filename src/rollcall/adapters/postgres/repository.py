@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from rollcall.adapters.postgres.connecting import (
     claim,
     claim_free,
     connect,
+    merge_wait_seconds,
     nothing_more,
     require_schema,
     say_until,
@@ -137,13 +139,14 @@ class PostgresUserRepository:
         seconds_left: float | None = None,
     ) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
+        deadline = None if seconds_left is None else time.monotonic() + seconds_left
         with self._transaction() as connection:
             with told_by(connection):
                 if seconds_left is not None:
                     say_until(connection, seconds_left)
                 claim(connection, *claims_of(upload, sha256, policy))
                 require_unique_index(connection, policy)
-                opened = _PostgresImport(connection, upload, sha256, policy, corrects, self._new_secret)
+                opened = _PostgresImport(connection, upload, sha256, policy, corrects, self._new_secret, deadline)
             try:
                 yield opened
                 if not opened.committed:
@@ -299,7 +302,9 @@ class _PostgresImport:
         policy: Policy,
         corrects: int | None,
         new_secret: Callable[[], bytes],
+        deadline: float | None,
     ) -> None:
+        self._deadline = deadline
         self.committed = False
         self._new_secret = new_secret
         self._connection = connection
@@ -356,7 +361,9 @@ class _PostgresImport:
             copied = self._end_copy()
             require_all(self._sent, copied)
             self._settlement = (
-                self._staging.settle(self.verdict.import_id, 5) if self._staging else Settlement(registered=copied)
+                self._staging.settle(self.verdict.import_id, merge_wait_seconds(self._seconds_left()))
+                if self._staging
+                else Settlement(registered=copied)
             )
             return self._settlement
 
@@ -411,6 +418,9 @@ class _PostgresImport:
     def abandon(self) -> None:
         """End the COPY so that the connection can be rolled back and used again."""
         self._end_copy()
+
+    def _seconds_left(self) -> float | None:
+        return None if self._deadline is None else self._deadline - time.monotonic()
 
     def _end_copy(self) -> int:
         """Leave the COPY, which sends its end and waits for the server's count."""
