@@ -521,6 +521,7 @@ def alarms_are_heard(template: Template) -> None:
         *(("Errors", function) for function in FUNCTIONS),
         ("Throttles", "ImportFunction"),
         ("ImportsFailed", "AWS::StackName"),
+        ("ImportsPutOff", "AWS::StackName"),
         ("ImportsRefused", "AWS::StackName"),
         ("UploadsGivenUp", "AWS::StackName"),
     }

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -11,12 +12,13 @@ from itertools import cycle, product
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import attrs
 import psycopg
 import pytest
 from psycopg import sql
 
-from contracts.steps import BEN, CEM, NOON, a_block, an_upload, asked
-from database_roles import IMPORTER, MIGRATOR, acting_as, migrate_as_documented
+from contracts.steps import BEN, CEM, NOON, a_block, an_upload, asked, eventually
+from database_roles import IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
 from faults.campaigns import Campaign
 from faults.desk import Desk, require_quiet
 from faults.oracle import Found
@@ -25,10 +27,11 @@ from receipts import a_receipt
 from rollcall.adapters.postgres.migrating import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import Lost, RepositoryUnavailableError, TableConstraintError
-from rollcall.domain.policy import OnDuplicate, Policy
+from rollcall.application.ports import Lost, RepositoryUnavailableError, TableConstraintError, TableLockedError
+from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
+from rollcall.domain.upload import ObjectReference
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 
@@ -442,3 +445,93 @@ def _met(url: str, policy: Policy, name: str) -> Found:
             assert receipt.counts.registered == len(upload.good), name
     [(there,)] = asked(url, "select count(*) from users where import_id is not null")
     return Found(duplicated=there if expected else there - len(upload.good))
+
+
+LOCKS = {
+    "lock table users in share mode": "users",
+    "alter table imports alter code set default null": "imports",
+    "alter table users add note text": "users",
+    "update imports set code = code": "imports",
+}
+
+
+@pytest.mark.parametrize("held", LOCKS)
+def test_a_lock_of_another_application_is_named(
+    database_url: str, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its table and what its holder does, as far as the role may see that; never by its statement."""
+    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.2)
+    desk, upload = (
+        Desk(database_url, Policy(max_rejected=Tolerance("0"))),
+        made_upload("a.csv", rows=20, bad_share=0.2),
+    )
+    reference = desk.drop(upload)
+    assert desk.deliver(reference, database_url).status is Status.REFUSED
+    desk = attrs.evolve(desk, policy=PLAIN)
+    with psycopg.connect(database_url, application_name="theirs") as theirs:
+        theirs.execute(held.encode())
+        said = [_said_of_lock(desk, reference, url) for url in (database_url, acting_as(IMPORTER, database_url))]
+        pid = theirs.info.backend_pid
+        theirs.rollback()
+
+    locked = f"the table {LOCKS[held]} is locked by another session, backend {pid}; "
+    assert re.fullmatch(
+        re.escape(locked) + r"it is idle in transaction since [0-9: -]+ UTC; try again .*", said[0]
+    )
+    assert re.fullmatch(re.escape(locked) + "try again .*", said[1])
+
+
+def _said_of_lock(desk: Desk, reference: ObjectReference, url: str) -> str:
+    with pytest.raises(TableLockedError) as caught:
+        desk.deliver(reference, url)
+    return str(caught.value)
+
+
+def test_one_connection_is_enough(new_database: NewDatabase) -> None:
+    """To migrate, to import, and to answer a redelivery whose receipt is missing."""
+    role = f"rollcall_test_{secrets.token_hex(6)}"
+    create = "create role {} login connection limit 1 in role rollcall_migrator, rollcall_importer"
+    sessions = "select from pg_stat_activity where usename = %s"
+    with new_database() as url:
+        migrate_as_documented(url)
+        asked(url, sql.SQL(create).format(sql.Identifier(role)))
+        asked(url, sql.SQL("alter role {} password 'of-tests'").format(sql.Identifier(role)))
+        migrate(acting_as(role, url), UPDATE)
+        assert eventually(lambda: not asked(url, sessions, role))
+        with closing(PostgresUserRepository(acting_as(role, url))) as users:
+            desk = Desk(url, UPDATE)
+            importer = desk.importer(users)
+            reference = desk.drop(made_upload("a.csv", rows=20))
+            first = importer(reference)
+            desk.reports.put("a.csv/1/receipt.json", io.BytesIO(b""))
+
+            assert importer(reference).first_receipt == first
+            assert importer.is_stored(first)
+        asked(url, sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+def test_a_migration_leaves_nothing_in_the_session(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a pooler lends to somebody else next; and the wrong role is told so in one sentence."""
+    kept: list[Database] = []
+
+    def keep(connection: Database) -> None:
+        kept.append(connection)
+
+    monkeypatch.setattr(Database, "close", keep)
+    settings = "select name, setting from pg_settings where source = 'session' and name <> 'transaction_isolation'"
+    with new_database() as url:
+        migrate_as_documented(url)
+        migrate(acting_as(MIGRATOR, url), UPDATE)
+        for role in IMPORTER, OPERATOR:
+            with pytest.raises(
+                RepositoryUnavailableError, match=rf"role {role} may not migrate .* as the role that"
+            ):
+                migrate(acting_as(role, url))
+        assert [connection.execute(settings.encode()).fetchall() for connection in kept] == [[]] * len(kept)
+        assert kept
+        assert asked(url, "select from pg_locks where locktype = 'advisory'") == []
+        monkeypatch.undo()
+        for connection in kept:
+            connection.close()

@@ -18,7 +18,13 @@ import pytest
 from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import Listed, RepositoryUnavailableError, StoredObject, StoreUnavailableError
+from rollcall.application.ports import (
+    Listed,
+    RepositoryUnavailableError,
+    StoredObject,
+    StoreUnavailableError,
+    TableLockedError,
+)
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
@@ -309,6 +315,25 @@ def test_an_upload_in_progress_elsewhere_is_put_back(function: Lambda) -> None:
     assert function.said() == ["put off"]
     assert function({"Records": [message(body, "again", **attributes)]}) == []
     assert len(function.desk.rows()) == 1
+
+
+def test_a_locked_table_is_put_off_with_its_reason(function: Lambda) -> None:
+    """It uses up no try, and an alarm counts it."""
+    reasons = ["the table users is locked by another session, backend 7"]
+
+    def fail() -> None:
+        if reasons:
+            raise TableLockedError(reasons.pop())
+
+    function.desk = attrs.evolve(function.desk, users=MemoryUserRepository(patience=0, before_commit=fail))
+
+    assert function(in_sqs(records(function.drop()))) == []
+    [line] = function.lines()
+    assert (line["message"], line["reason"]) == (
+        "put off",
+        "the table users is locked by another session, backend 7",
+    )
+    assert len(function.sent) == 1
 
 
 def test_a_message_that_is_put_back_for_hours_fails(function: Lambda) -> None:

@@ -20,7 +20,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ImportInProgressError
+from rollcall.application.ports import ImportInProgressError, TableLockedError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import ObjectReference
@@ -187,7 +187,7 @@ class ImportLambda:
                     )
                     return _Outcome.DONE
                 receipt = self._receipt(reference, invocation, last_try=last_try)
-            except ImportInProgressError as error:
+            except (ImportInProgressError, TableLockedError) as error:
                 return _put_off(str(error))
             except OutOfTimeError:
                 # Only what had the whole time of an invocation has had its try.
