@@ -178,7 +178,7 @@ def test_wrong_usage_is_explained(rollcall: CommandLine, arguments: list[str], s
         (
             "ROLLCALL_DATABASE_UR",
             "postgresql://canary:s3cret@127.0.0.1/",
-            "ROLLCALL_DATABASE_UR is '(hidden)'; give one of the existing settings: ROLLCALL_DATA, ",
+            "ROLLCALL_DATABASE_UR is '(hidden)'; give one of the existing settings: ROLLCALL_BUCKET_OWNER, ",
         ),
     ],
 )

@@ -144,7 +144,7 @@ def test_a_missing_ca_bundle_stops_the_start(server: TlsPostgres) -> None:
     """A deployment may have left it out."""
     with (
         pytest.raises(
-            SettingError, match=r"^ROLLCALL_DATABASE_CA is '/nowhere/ca.pem'; give the path of a PEM file"
+            SettingError, match=r"^ROLLCALL_DATABASE_CA is '/nowhere/ca.pem'; give the path of an existing PEM"
         ),
         opened(server, database_ca="/nowhere/ca.pem"),
     ):
@@ -197,7 +197,7 @@ def test_a_secret_in_another_format_is_not_shown(server: TlsPostgres, secret: Se
     secret.holds(text)
     sentence = refused(opened(server, database_secret_arn=secret.arn))
 
-    assert "should be the JSON object that Amazon RDS makes" in sentence
+    assert "should be the JSON object that Amazon RDS creates" in sentence
     assert "S3CRET" not in sentence
 
 

@@ -73,7 +73,13 @@ def test_a_function_names_the_owner_of_its_buckets(
     function: ModuleType, any_chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owners: list[str | None] = []
-    monkeypatch.setattr(s3, "client", owners.append)
+    make = s3.client
+
+    def client(owner: str | None) -> "S3Client":
+        owners.append(owner)
+        return make(owner)
+
+    monkeypatch.setattr(s3, "client", client)
     with ExitStack() as held:
         function.wire(
             read_settings({**any_chain.settings(NOWHERE), "ROLLCALL_BUCKET_OWNER": "123456789012"}), held
