@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from case_files import CASES, EXPECTED, path_of, require_as_expected
+from contracts.steps import asked
 from integration.command_line import (
     LARGE,
     CommandLine,
@@ -169,6 +170,19 @@ def test_the_same_content_is_imported_once(rollcall: CommandLine, sample: Path, 
     assert (receipt["status"], receipt["code"]) == ("skipped", "repeat")
     assert f"already imported as import 1 ({sample})" in receipt["message"]
     assert users(database_url) == SAMPLE
+
+
+def test_an_undo_that_finds_less_wants_a_yes(rollcall: CommandLine, sample: Path, database_url: str) -> None:
+    """Without a person to ask, it names both numbers and changes nothing."""
+    rollcall("import", sample)
+    asked(database_url, "delete from users where name = 'Taro'")
+
+    refused = rollcall("undo", "1")
+
+    assert refused.code == 1
+    assert "registered 5 users, of which 4 are left" in refused.err
+    assert "--yes" in refused.err
+    assert rollcall("undo", "1", "--yes").out == "import 1 is undone: 4 users removed\n"
 
 
 def test_an_edited_loaded_file_is_refused_without_as_new(

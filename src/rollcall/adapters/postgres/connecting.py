@@ -216,13 +216,15 @@ def _taken(connection: Database, locks: list[str], seconds: float) -> bool:
     """Take all of some locks or none, and return whether that was possible in time."""
     connection.execute("savepoint claiming")
     try:
-        _set(connection, {"lock_timeout": _milliseconds(seconds)})
+        if seconds != LOCK_SECONDS:
+            _set(connection, {"lock_timeout": _milliseconds(seconds)})
         for lock in locks:
             connection.run(_LOCK, [lock])
     except errors.LockNotAvailable:
         connection.execute("rollback to savepoint claiming")
         return False
-    _set(connection, {"lock_timeout": _milliseconds(LOCK_SECONDS)})
+    if seconds != LOCK_SECONDS:
+        _set(connection, {"lock_timeout": _milliseconds(LOCK_SECONDS)})
     connection.execute("release savepoint claiming")
     return True
 
