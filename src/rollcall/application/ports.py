@@ -376,7 +376,10 @@ class Importing(Protocol):
         not turned down are remembered as corrected until this import is undone.
 
         Raises:
-            ImportInProgressError: Somebody else is settling, and was for some seconds; the import is lost.
+            ImportInProgressError: Somebody else is settling, and was until the deadline of this import, or for ten
+                minutes; the import is lost.
+            TableConstraintError: The database does not let the rows in; the import is lost and must be left.
+            ConservationError: The table did not take all rows; the import is lost and must be left.
             RepositoryUnavailableError: It failed; the import is lost and must be left.
         """
         ...
@@ -391,10 +394,11 @@ class Importing(Protocol):
         The entry replaces the one of the same upload that `history` has, if it has one.
 
         Raises:
-            ImportInProgressError: The ledger's entry of the upload is no longer the one in `history`; nothing is
-                kept.
+            ImportInProgressError: A rival was faster: the ledger's entry of the upload is no longer the one in
+                `history`, or has another import in force that the policy forbids beside this one; nothing is kept.
             ConservationError: Not as many rows were registered, updated or left unchanged as the receipt says;
                 nothing is kept.
+            TableConstraintError: The database does not let the rows in; nothing is kept.
             RepositoryUnavailableError: It failed, or may have: only the ledger knows, so deliver again.
         """
         ...
@@ -438,6 +442,8 @@ class UserRepository(Protocol):
 
         Raises:
             ImportInProgressError: The same upload or content is open elsewhere, and was for some seconds.
+            TableLockedError: Somebody else holds a lock on a table of the repository, which may show at any later
+                step as well.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """

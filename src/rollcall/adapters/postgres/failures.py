@@ -36,9 +36,9 @@ where locks.granted and namespace.nspname {eq} %s and class.relname {eq} any (%s
 order by whole_table desc, ours, activity.state_change limit 1
 """
 
-# Routines and files of the server that raise an error, whatever the language of its messages. A trigger can raise
-# every SQLSTATE with a text of its own.
-_TRIGGER = "exec_stmt_raise"
+# Where in the server's own code an error comes from, whatever the language of its messages. A trigger
+# can raise every SQLSTATE, with a text and names of its own that may hold a cell.
+_CONSTRAINTS = {"execMain.c", "execExprInterp.c", "execIndexing.c", "nbtinsert.c", "ri_triggers.c", "domains.c"}
 _ROW_SECURITY = {"ExecWithCheckOptions", "check_enable_rls"}
 _PRIVILEGES = {"aclchk.c", "sequence.c"}
 _TEXT_LENGTH = "varchar.c"
@@ -64,9 +64,9 @@ def _in_our_words(
 ) -> ImportInProgressError | RepositoryUnavailableError:
     if isinstance(error, errors.LockNotAvailable):
         return _locked(connection)
-    if _is_rivals(error):
+    if _is_rivals(error, connection.schema):
         return ImportInProgressError()
-    if constraint := _constraint(error):
+    if constraint := _constraint(error, connection.schema):
         return TableConstraintError(constraint)
     if isinstance(error, errors.InsufficientPrivilege) and error.diag.source_file in _PRIVILEGES:
         return RepositoryUnavailableError(
@@ -85,7 +85,7 @@ def _in_our_words(
 def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailableError:
     """Find out who holds a lock on one of our tables that was not free in time."""
     found = None
-    with suppress(psycopg.Error):  # what is asked for is only the name of the cause
+    with suppress(psycopg.Error):  # without an answer, the message only names less
         connection.rollback()
         found = connection.run(_BLOCKER, [connection.schema, list(TABLES)]).fetchone()
         connection.rollback()
@@ -101,11 +101,12 @@ def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailab
     return TableLockedError(f"the table {table} is locked by {holder}{doing}; try again once the lock is released")
 
 
-def _is_rivals(error: psycopg.Error) -> bool:
-    """Tell whether a rival was faster: the constraints of the ledger, the index of users or a deadlock say so."""
+def _is_rivals(error: psycopg.Error, schema: str) -> bool:
+    """Return whether a rival was faster: the ledger's constraints, the index of users or a deadlock say so."""
     diag = error.diag
     return isinstance(error, errors.DeadlockDetected) or (
         isinstance(error, errors.UniqueViolation)
+        and diag.schema_name == schema
         and (
             diag.table_name in {"imports", "corrections"}
             or (diag.table_name == "users" and (diag.constraint_name or "").startswith(UNIQUE_INDEX))
@@ -113,14 +114,13 @@ def _is_rivals(error: psycopg.Error) -> bool:
     )
 
 
-def _constraint(error: psycopg.Error) -> str | None:
+def _constraint(error: psycopg.Error, schema: str) -> str | None:
     """Name the constraint that does not let rows in; None if the error is another."""
     diag = error.diag
-    by_trigger = diag.source_function == _TRIGGER
     if isinstance(error, psycopg.IntegrityError):
-        if by_trigger:
+        if diag.source_file not in _CONSTRAINTS:
             return f"a trigger does not let the rows in ({type(error).__name__})"
-        if diag.table_name in {"imports", "corrections", "lost_uploads"}:
+        if diag.schema_name == schema and diag.table_name in {"imports", "corrections", "lost_uploads"}:
             return None
         violated = f"constraint {diag.constraint_name}" if diag.constraint_name else "a constraint"
         places = ("column", diag.column_name), ("type", diag.datatype_name), ("table", diag.table_name)
