@@ -32,7 +32,7 @@ SHORT_SEARCH_SECONDS, LONG_SEARCH_SECONDS = 12, 300
 SEARCHED_BYTES = 24 * KIB
 # About four times the worst that was measured: a slow machine passes, a family that becomes costly does not.
 MAX_SECONDS_A_MB = 60
-# How much more a megabyte may cost in a file that is so many times as large. Shorter times than that vary too much.
+# How much more a megabyte may cost in a file that is so many times as large. Shorter times vary too much.
 PARTS = 4
 MAX_GROWTH = 2.0
 NO_SECONDS = 0.05
