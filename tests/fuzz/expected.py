@@ -261,7 +261,9 @@ def restored(cell: str, delimiter: str) -> str:
         for place, character in enumerate(cell)
         if not (
             character == "'"
-            and (place == 0 or cell[place - 1] in SEPARATORS + delimiter)
+            and (
+                place == 0 or (cell[place - 1] in SEPARATORS + delimiter and cell[place - 1 : place + 1] != "\r\n")
+            )
             and RUNS.match(cell, place + 1)
         )
     )

@@ -16,7 +16,7 @@ UNSAFE_DELIMITERS = "=+-@'"
 
 _STARTS = "=+\\-@＝＋－＠\t\r\n"  # noqa: RUF001 - the full-width forms
 _SEPARATORS = ",;|\t\r\n"
-# White space, but for what already counts as a start, and quotes; U+001C to U+001F are white space to Python.
+# White space without the characters that are a start themselves, and quotes; Python counts U+001C to U+001F, too.
 _SKIPPED = "".join(set(WHITE_SPACE) - set("\t\r\n")) + "\x1c\x1d\x1e\x1f'\""
 
 
@@ -73,4 +73,5 @@ def _pieces(delimiter: str) -> re.Pattern[str]:
 
     What is skipped is taken even where nothing follows that may run, so that no character is looked at twice.
     """
-    return re.compile(rf"(?:\A|(?<=[{_SEPARATORS}{re.escape(delimiter)}]))([{_SKIPPED}]*+)(?=([{_STARTS}])?)")
+    starts = rf"\A|(?<=[{_SEPARATORS}{re.escape(delimiter)}])(?!(?<=\r)\n)"  # CRLF is one line end
+    return re.compile(rf"(?:{starts})([{_SKIPPED}]*+)(?=([{_STARTS}])?)")
