@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receipts import a_receipt
+from rollcall.domain.correction import Origin
 from rollcall.domain.policy import (
     Followers,
     History,
@@ -213,3 +214,14 @@ def test_a_receipt_shows_the_policy_as_it_was_set() -> None:
         "on_new_version": "import",
     }
     assert Policy(unique_by=("name", "age")).described()["unique_by"] == "name,age"
+
+
+@pytest.mark.parametrize(("secret", "undoes"), [(b"", True), (b"secret", False)])
+def test_only_an_import_of_an_earlier_version_is_to_be_undone(secret: bytes, undoes: bool) -> None:  # noqa: FBT001 - what varies
+    """Its rejected rows have no proof; a bare number that names another import is a mistake or a forgery."""
+    corrected = attrs.evolve(_entry(7, Status.PARTIALLY_LOADED), secret=secret)
+    decision = admit(UPLOAD, History(corrected=corrected), Policy(), corrects=Origin(7, 3))
+
+    assert decision
+    assert decision.code is Code.NOTHING_TO_CORRECT
+    assert (Remedy(Action.UNDO, 7) in decision.remedies) == undoes

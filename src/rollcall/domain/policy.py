@@ -253,12 +253,17 @@ def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decisi
             "were refused, or their origin was lost; correct the file that they were taken from"
         )
         remedies = (Remedy(Action.CORRECT_ORIGINAL),)
-    elif not corrects.proof:
+    elif not corrects.proof and corrected and corrected.in_force and not corrected.secret:
         reason = (
             f"{rows}, but an earlier version of this program wrote them, which gave no proof of that; "
             "undo that import and import its file again for rejected rows that can be corrected"
         )
         remedies = Remedy(Action.UNDO, corrects.import_id), Remedy(Action.CORRECT_ORIGINAL)
+    elif not corrects.proof:
+        reason = (
+            f"{rows}, but give no proof of that, as files of an earlier version; "
+            "correct the rejected rows of its last receipt"
+        )
     elif not corrected or not corrected.rejected(corrects):
         reason = (
             f"{rows}, which this ledger does not confirm: they come from another database, "
