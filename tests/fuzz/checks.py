@@ -1,4 +1,4 @@
-"""What holds whatever is uploaded: any bytes through the whole import, held against the oracles and themselves."""
+"""Invariants of the import for any bytes: compare each result with the oracles and with other ways to read."""
 
 import csv
 import gzip
@@ -92,7 +92,7 @@ FORMS: tuple[Callable[[bytes], bytes], ...] = (
 LIMITS = (
     Limits(),
     Limits(quoted_bytes=24, quoted_line_ends=3),
-    # A clean record is taken for short enough, so that only the precise way can be held to this.
+    # The fast path assumes that clean records are short, so these limits apply to the precise path only.
     Limits(quoted_bytes=24, quoted_line_ends=3, record_bytes=60, beginning=15),
 )
 SAVED_AS = (None, "utf-8-sig", "utf-16")
@@ -101,19 +101,19 @@ MARKS = {"utf-8": b"\xef\xbb\xbf", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe
 
 MOST_CSV_BYTES = 16 * 1024
 
-# There is something to correct, and somebody to be a duplicate of.
+# It leaves two rows to correct, and one user for duplicates.
 LOADED = b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n"
 LOADED_TABLE: tuple[Values, ...] = (("Ann", "X", 1),)
 LOADED_BEFORE = (False, True)
-SECRET = b"secret"  # of every verdict on a desk
+SECRET = b"secret"  # of every verdict in a test
 LOADED_REJECTED: frozenset[Origin] = frozenset((1, line, proof(SECRET, line)) for line in (3, 4))
 
-# Stands for an import and line with a proof, which nothing that makes inputs could guess.
+# A placeholder for import, line and proof. A generator of inputs cannot guess a proof.
 _without_proof = re.compile(rb"i([0-9]{1,9})-([0-9]{1,9})-\?")
 
 
 def with_proofs(upload: bytes) -> bytes:
-    """Put proofs into an upload: true ones for what `LOADED` rejected, those of another ledger for all else."""
+    """Fill in the proofs of an upload: valid ones for rejected rows of `LOADED`, a foreign ledger's for others."""
 
     def token(found: re.Match[bytes]) -> bytes:
         import_id, line = int(found[1]), int(found[2])
@@ -132,14 +132,14 @@ _validator = jsonschema.Draft202012Validator(
 
 @contextmanager
 def by_turns() -> Iterator[None]:
-    """Try the fast way anew after every record that was judged cell by cell."""
+    """Try the fast path again after each record that was judged cell by cell."""
     with patch.object(screening, "BATCH_CHARACTERS", 1), patch.object(screening, "JUDGED_CHARACTERS", 1):
         yield
 
 
 @contextmanager
 def in_pieces(size: int) -> Iterator[None]:
-    """Read and hand on uploads in such pieces."""
+    """Read and process uploads in pieces of this size."""
     with (
         patch.object(memory, "_PIECE_BYTES", size),
         patch.object(decoding, "CHUNK_BYTES", size),
@@ -150,7 +150,7 @@ def in_pieces(size: int) -> Iterator[None]:
 
 @contextmanager
 def precisely_in_pieces(size: int) -> Iterator[None]:
-    """Both at once."""
+    """Read uploads without the fast path, in pieces of this size."""
     with without_shortcuts(), in_pieces(size):
         yield
 
@@ -168,15 +168,15 @@ CIRCUMSTANCES = (POLICIES, ENCODINGS, OPENINGS, FORMS, LIMITS, OTHER_WAYS, SAVED
 
 @attrs.frozen
 class Case:
-    """One input, understood.
+    """One decoded input.
 
     Attributes:
         policy: The operator's settings.
-        encodings: What is tried.
+        encodings: The encodings that are tried.
         upload: The bytes to upload.
-        limits: What ends a quoted cell and a record.
-        other_way: Another way to read the upload, that must give the same.
-        saved_as: The encoding in which corrected rows are saved; None for the one that they have.
+        limits: The limits of a quoted cell and of a record.
+        other_way: Another way to read the upload, with the same result.
+        saved_as: The encoding in which corrected rows are saved; None for the file's own.
         loaded_before: Whether `LOADED` is imported before.
     """
 
@@ -190,7 +190,7 @@ class Case:
 
     @classmethod
     def of(cls, data: bytes) -> "Case":
-        """Read an input."""
+        """Decode an input."""
         numbers = data[:CHOICES].ljust(CHOICES, b"\0")
         choices: list[Any] = [
             choice[number % len(choice)] for choice, number in zip(CIRCUMSTANCES, numbers, strict=True)
@@ -200,30 +200,30 @@ class Case:
 
     @property
     def table(self) -> tuple[Values, ...]:
-        """The users who are there before."""
+        """Existing users before the upload."""
         return LOADED_TABLE if self.loaded_before else ()
 
     @property
     def correctable(self) -> frozenset[Origin]:
-        """The rejected rows that there are before."""
+        """Rejected rows that exist before the upload."""
         return LOADED_REJECTED if self.loaded_before else frozenset()
 
 
 @attrs.frozen
 class Outcome:
-    """All that came of an upload."""
+    """The result of importing one upload."""
 
     receipt: Receipt
     users: list[Values]
     reports: dict[str, bytes]
 
 
-_read_block = memory._read  # noqa: SLF001 - where memory reads what is registered, for which it has no other door
+_read_block = memory._read  # noqa: SLF001 - the only place where memory reads a block
 _row_for_copy = re.compile('(?:(?:"(?:[^"]|"")*"|[^",]*)(?:,(?!$)|$))+')
 
 
 def read_as_copy_would(block: Block) -> list[User] | None:
-    """Read what is registered, and make sure that COPY would read the same, which trims nothing."""
+    """Read a block of accepted rows, and compare it with COPY's reading, which trims nothing."""
     text = block.csv.decode()
     for row in text.split("\n")[:-1]:
         assert "\r" not in row
@@ -236,13 +236,13 @@ def read_as_copy_would(block: Block) -> list[User] | None:
 
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """End quoted cells and records by such limits."""
+    """Apply limits to quoted cells and records."""
     with ExitStack() as stack:
         if limits != LIMITS[0]:
             stack.enter_context(patch.object(records, "MAX_QUOTED_BYTES", limits.quoted_bytes))
             stack.enter_context(patch.object(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends))
             stack.enter_context(patch.object(records, "MAX_RECORD_BYTES", limits.record_bytes))
-            # What is clean is far below the limits as they are, and knows nothing of them.
+            # The fast path ignores the limits: clean records are always far below the real ones.
             stack.enter_context(without_shortcuts())
         if limits.record_bytes != LIMITS[0].record_bytes:
             stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.beginning))
@@ -250,11 +250,11 @@ def limited(limits: Limits) -> Iterator[None]:
 
 
 def check(data: bytes) -> None:
-    """Make sure of everything at once.
+    """Run every check on one input.
 
     Raises:
-        AssertionError: Something does not hold.
-        Exception: Whatever an import should not have raised.
+        AssertionError: A check failed.
+        Exception: The import raised an unexpected error.
     """
     case = Case.of(data)
     with limited(case.limits):
@@ -263,13 +263,13 @@ def check(data: bytes) -> None:
         _, otherwise = imported(case, case.other_way())
         assert outcome == otherwise, "read in another way it is another upload"
         expected = as_expected(case, outcome)
-    # Rows that were rejected for such limits are longer when they come back, and so are rejected again.
+    # Under lower limits, rejected rows are longer when they are uploaded again, and are rejected again.
     if expected and case.limits == LIMITS[0] and outcome.receipt.rejected_rows:
         comes_back(case, desk, outcome, *expected)
 
 
 def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tuple[Desk, Outcome]:
-    """Import the upload on a new desk."""
+    """Import the upload into a new in-memory Rollcall."""
     desk = Desk()
     with how or nullcontext(), patch.object(memory, "_read", read_as_copy_would):
         if case.loaded_before:
@@ -280,7 +280,7 @@ def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tup
 
 
 def drop(desk: Desk, case: Case, upload: bytes, key: str, max_csv_bytes: int = 10**9) -> Receipt:
-    """Import one more upload."""
+    """Import another upload."""
     before = len(desk.rows())
     importer = desk.importer(case.policy, encodings=case.encodings, max_csv_bytes=max_csv_bytes)
     receipt = importer(desk.drop(upload, key))
@@ -289,19 +289,19 @@ def drop(desk: Desk, case: Case, upload: bytes, key: str, max_csv_bytes: int = 1
 
 
 def published(outcome: Outcome) -> None:
-    """Make sure that the receipt that is stored is the one that is given, in the form that it should have."""
+    """Check that the stored receipt equals the returned one and matches the schema."""
     shown = json.loads(outcome.reports[f"users.csv/{outcome.receipt.source.version}/receipt.json"])
     _validator.validate(shown)
     assert from_dict(shown) == outcome.receipt
 
 
 def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
-    """Hold what came of an upload against the oracles; None where none of its rows was judged."""
+    """Compare a result with the oracles. Return None if no row was judged."""
     receipt = outcome.receipt
     content = unpacked(case.upload)
     assert receipt.source.compression == ("gzip" if case.upload.startswith(b"\x1f\x8b") else None)
     text = text_of(case.upload, case.encodings, MOST_CSV_BYTES)
-    # Where not all of it is unpacked, it is known by what is stored.
+    # An upload that is not wholly decompressed is identified by its stored bytes.
     known_by = case.upload if content is None or text is Code.SIZE_LIMIT else content
     assert receipt.source.sha256 == hashlib.sha256(known_by).hexdigest()
     if isinstance(text, Code):
@@ -331,7 +331,7 @@ def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
 
 
 def judged_as_expected(outcome: Outcome, text: str, sheet: Sheet, expected: Settled) -> None:
-    """Compare users, counts, rejections and the file of rejected rows."""
+    """Compare users, counts, rejections and rejected-rows file with the oracles."""
     receipt = outcome.receipt
     good = len(sheet.rows) - len(expected.rejected)
     counts = receipt.counts
@@ -367,13 +367,13 @@ def judged_as_expected(outcome: Outcome, text: str, sheet: Sheet, expected: Sett
 
 @attrs.frozen
 class RejectedFile:
-    """A file of rejected rows as a spreadsheet opens it.
+    """A rejected-rows file as a spreadsheet opens it.
 
     Attributes:
-        beginning: The byte order mark, where Rollcall writes one.
-        separator_line: The line that says the delimiter, if there is one.
-        delimiter: What separates its cells.
-        encoding: In which it is written.
+        beginning: The byte order mark, or no bytes.
+        separator_line: The `sep=` line, or an empty text.
+        delimiter: Its delimiter.
+        encoding: Its encoding.
         rows: The header and the rows.
     """
 
@@ -385,7 +385,7 @@ class RejectedFile:
 
     @classmethod
     def of(cls, outcome: Outcome) -> "RejectedFile":
-        """Find and open it."""
+        """Open the rejected-rows file of a result."""
         source = outcome.receipt.source
         assert source.encoding
         assert source.delimiter
@@ -404,7 +404,7 @@ class RejectedFile:
         return cls(beginning, separator_line, delimiter, encoding, list(rows))
 
     def saved(self, rows: list[list[str]], encoding: str | None) -> bytes:
-        """Write it with other rows, in another encoding or its own."""
+        """Return the file with other rows, in its own or another encoding."""
         text = io.StringIO(newline="")
         text.write(self.separator_line)
         csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n").writerows(rows)
@@ -414,13 +414,13 @@ class RejectedFile:
 
 
 def stored(outcome: Outcome) -> bytes:
-    """The bytes of the file of rejected rows."""
+    """Bytes of the rejected-rows file."""
     assert outcome.receipt.rejected_rows
     return outcome.reports[outcome.receipt.rejected_rows.removeprefix("memory:")]
 
 
 def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
-    """Compare the file of rejected rows: each with its cells, and which row it was."""
+    """Compare the cells and origin of each row in the rejected-rows file."""
     file = RejectedFile.of(outcome)
     header, *rows = file.rows
     assert header[-len(OWN_LABELS) :] == list(OWN_LABELS)
@@ -441,25 +441,25 @@ def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> No
 
 
 def origin_of(outcome: Outcome, row: Row, sheet: Sheet, expected: Settled) -> Origin:
-    """Say which rejected row a row stands for in the file of rejected rows."""
+    """Return the origin of a rejected row as the rejected-rows file should state it."""
     if row.origin and not expected.refused:
         return row.origin
     if sheet.holds_corrected_rows:
-        return 0, row.line, proof(b"", row.line)  # no ledger has it
+        return 0, row.line, proof(b"", row.line)  # no ledger has import 0
     assert outcome.receipt.import_id
     return outcome.receipt.import_id, row.line, proof(SECRET, row.line)
 
 
 def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
-    """Upload the rejected rows again: as they are, then corrected, and then once more."""
+    """Upload the rejected rows three times: uncorrected, corrected, and corrected again."""
     here = outcome.receipt.import_id
     assert here is not None
     if any(row.origin and row.origin[0] >= here for row in expected.rejected):
-        return  # a number that nobody could know is or will be that of an import here
+        return  # it names an import that does not exist yet
     file = RejectedFile.of(outcome)
     assert not looks_otherwise(case, file, stored(outcome)), "it says its encoding, or leaves no doubt"
     before = desk.rows()
-    # A row that only lost its line is complete again in the file, for its proof says the line.
+    # A row that lost only its line is complete in the file, because its proof contains the line.
     if not any(row.origin and row.faults[0][1] == LINE for row in expected.rejected):
         drop(desk, case, stored(outcome), "uncorrected.csv")
         assert desk.rows() == before, "left uncorrected, rows were registered"
@@ -475,7 +475,7 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
             taken.add(origin)
     upload = file.saved([header, *rows], case.saved_as)
     if not case.saved_as and looks_otherwise(case, file, upload):
-        return  # what was typed in is another text in an encoding that is tried before
+        return  # an encoding that is tried earlier decodes the corrections to another text
     corrected = drop(desk, case, upload, "corrected.csv")
     if expected.refused:
         assert (corrected.status, corrected.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
@@ -492,26 +492,26 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
 
 
 def looks_otherwise(case: Case, file: RejectedFile, data: bytes) -> bool:
-    """Tell whether so few rows, without a mark, are taken for another text than they are.
+    """Return whether a file without a byte order mark is decoded to another text than was written.
 
-    Where they are the same in several encodings, as ASCII is, it does not matter which is found.
+    If several encodings decode it to the same text, as with ASCII, any of them is right.
     """
     text = text_of(data, case.encodings, len(data))
     return not isinstance(text, Code) and text[1] != data.removeprefix(file.beginning).decode(file.encoding)
 
 
 def correct(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything: bool) -> Values:
-    """Put good cells in the place of bad ones, or of all.
+    """Replace the bad cells of a row, or all of its cells, with good ones.
 
     Args:
-        cells: The row in the file of rejected rows.
-        number: Tells it from the others.
-        row: What is wrong with it.
-        sheet: The upload that it comes from.
-        everything: Whether good cells are replaced, too.
+        cells: The row in the rejected-rows file.
+        number: A number that makes the new cells unique.
+        row: The rejected row, as the oracle read it.
+        sheet: The upload that contains the row.
+        everything: Whether good cells are also replaced.
 
     Returns:
-        What is to be registered.
+        The values to be registered.
     """
     values: list[str | int] = []
     good_values: Values = (f"Person {number}", f"Land {number}", number % 151)

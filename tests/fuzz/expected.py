@@ -1,4 +1,4 @@
-"""What must become of any bytes whatsoever, said by the oracles: read whole, and as plainly as possible."""
+"""The expected result for any bytes. The oracles read the upload as a whole, as simply as possible."""
 
 import codecs
 import hashlib
@@ -29,15 +29,15 @@ LINE, _, RECORD, IMPORT = OWN_LABELS
 
 MOST_COLUMNS, MOST_COLUMNS_WRITTEN = 10_000, 1000
 
-# Text that starts so may run in a spreadsheet, and these characters separate cells in some spreadsheet.
-RUNS = re.compile(r"""['"\s]*[=+\-@＝＋－＠\t\r\n]""")  # noqa: RUF001 - full-width forms run, too
+# A spreadsheet may run text that starts like this, and may split cells at the separators.
+RUNS = re.compile(r"""['"\s]*[=+\-@＝＋－＠\t\r\n]""")  # noqa: RUF001 - full-width forms also run
 SEPARATORS = ",;|\t\r\n"
 # A file with one of these cannot be made safe.
 UNSAFE_DELIMITERS = "=+-@'"
 
 TOKEN = re.compile(r"(?<!\w)i([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})(?!\w)")
 
-# Of formats that are refused by their names. Those of tar and Parquet are not alone at the beginning.
+# Formats that are refused by name. tar and Parquet need more than the first bytes.
 SIGNATURES = (
     *(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK", b"%PDF-", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"SQLite format 3\0"),
@@ -66,16 +66,16 @@ def proof(secret: bytes, line: int) -> str:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One record behind the header.
+    """One record after the header.
 
     Attributes:
-        line: Where it starts.
-        last_line: Where it ends.
-        cells: What they hold; None where it could not be split, or has the wrong number of them.
-        whole_text: Its raw text where that comes back in place of cells, and is not cut.
-        values: What is to be registered; None if it is rejected for what it is.
+        line: The line on which it starts.
+        last_line: The line on which it ends.
+        cells: Its cells; None if it could not be split, or has the wrong number of cells.
+        whole_text: Its raw text, if the rejected-rows file contains the whole text instead of cells.
+        values: The values to register; None if its own cells reject it.
         faults: The code and column of each fault.
-        origin: The rejected row that it corrects, where that is still known.
+        origin: The rejected row that it corrects, if it still names one.
     """
 
     line: int
@@ -89,13 +89,13 @@ class Row:
 
 @attrs.frozen(kw_only=True)
 class Sheet:
-    """An upload that has a header.
+    """An upload with a header.
 
     Attributes:
-        delimiter: What separates its cells.
-        labels: As the uploader wrote them.
-        rows: All but the blank ones.
-        blank: How many blank ones there are.
+        delimiter: Its delimiter.
+        labels: The labels as uploaded.
+        rows: All rows except blank ones.
+        blank: The number of blank rows.
     """
 
     delimiter: str
@@ -104,21 +104,21 @@ class Sheet:
     blank: int
 
     def place(self, label: str) -> int:
-        """Where the cell of a label stands in a row."""
+        """Index of a label's cell in a row."""
         return _normal(self.labels).index(label)
 
     def has(self, label: str) -> bool:
-        """Whether there is a column of that name."""
+        """Whether a column has this label."""
         return label in _normal(self.labels)
 
     @property
     def uploaders_places(self) -> list[int]:
-        """Where the cells stand that are not Rollcall's own."""
+        """Indexes of the uploader's own columns."""
         return [place for place, label in enumerate(_normal(self.labels)) if label not in OWN_LABELS]
 
     @property
     def written_places(self) -> list[int]:
-        """Where the cells stand that the file of rejected rows has."""
+        """Indexes of the columns that the rejected-rows file contains."""
         places = self.uploaders_places
         if len(places) <= MOST_COLUMNS_WRITTEN:
             return places
@@ -126,24 +126,24 @@ class Sheet:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The labels of the uploader's columns that no field has."""
+        """Labels of the uploader's columns that belong to no field."""
         normal = _normal(self.labels)
         return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in COLUMNS)
 
     @property
     def holds_corrected_rows(self) -> bool:
-        """Whether its rows say which rows they were."""
+        """Whether the upload contains corrected rows."""
         return self.has(LINE)
 
     @property
     def corrects(self) -> Origin | None:
-        """The first origin that names an import; if none does, the first."""
+        """Return the first origin that names an import; otherwise the first origin, or None."""
         origins = [row.origin for row in self.rows if row.origin]
         return next((origin for origin in origins if origin[0]), origins[0] if origins else None)
 
 
 def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[str, str] | Code:
-    """Decode an upload: its encoding and text, or why it has none."""
+    """Decode an upload. Return its encoding and text, or the code that refuses it."""
     content = unpacked(stored)
     if content is None:
         return Code.COMPRESSION_ERROR
@@ -167,14 +167,14 @@ def text_of(stored: bytes, encodings: Sequence[str], most_bytes: int) -> tuple[s
 
 
 def not_read(content: bytes) -> Code | None:
-    """Give the code of what is refused by the name of its format."""
+    """Return the code that refuses a known format or encoding, or None."""
     if content.startswith(SIGNATURES) or is_parquet(content) or is_tar(content):
         return Code.FORMAT_ERROR
     return Code.ENCODING_ERROR if is_utf_32(content) else None
 
 
 def is_parquet(content: bytes) -> bool:
-    """Tell whether it begins with Parquet's signature and then with what is no text."""
+    """Return whether the content starts with Parquet's signature and a byte that is not text."""
     return (
         content.startswith(b"PAR1")
         and content[4:5] != b""
@@ -184,19 +184,19 @@ def is_parquet(content: bytes) -> bool:
 
 
 def is_tar(content: bytes) -> bool:
-    """Tell whether it is an archive's first header: a name that ends in NUL, and the signature at its place."""
+    """Return whether the content starts with a tar header: a name that ends in NUL, and tar's signature."""
     return content[257:262] == b"ustar" and 1 <= content.find(b"\0") <= 100
 
 
 def is_utf_32(content: bytes) -> bool:
-    """Tell whether it has the mark of UTF-32, and not that of UTF-16 before a NUL."""
+    """Return whether the content has UTF-32's byte order mark, and not UTF-16's before a NUL."""
     if content.startswith(b"\xff\xfe\0\0"):
         return len(content) == 4 or (len(content) >= 8 and content[6] <= 0x10 and content[7] == 0)
     return content.startswith(b"\0\0\xfe\xff")
 
 
 def unpacked(stored: bytes) -> bytes | None:
-    """Decompress what begins as gzip; None where it does not go on as such."""
+    """Decompress gzip, and return other content unchanged. Return None if the gzip data is damaged."""
     if not stored.startswith(b"\x1f\x8b"):
         return stored
     content = b""
@@ -213,7 +213,7 @@ def unpacked(stored: bytes) -> bytes | None:
 
 
 def sheet_of(text: str, limits: Limits) -> Sheet | Code:
-    """Find the header and judge each row for what it is; or say why there is no good header."""
+    """Find the header and judge each row by its own cells. Return a code if the header refuses the upload."""
     delimiters = ",;\t"
     at, line = _behind_blank_rows(text, 0, 1, delimiters, limits)
     said = re.match('(?i)("?)sep=([\x20\t!#-/:-@\\[-`{-~])\\1(\r\n|\r|\n|\\Z)', text[at:])
@@ -235,12 +235,12 @@ def sheet_of(text: str, limits: Limits) -> Sheet | Code:
             records = read_records(text[behind:], delimiter, limits)
             return _judged(delimiter, labels, records, header.last_line, limits)
         faults.append((code is Code.DUPLICATE_LABEL, header.text.count(delimiter), code))
-    # Most likely the delimiter was meant under which more is right, or that splits the line into more cells.
+    # The uploader most likely meant the delimiter that finds more labels, or that gives more cells.
     return max(faults, key=lambda fault: fault[:2])[-1]
 
 
 def _behind_blank_rows(text: str, at: int, line: int, delimiters: str, limits: Limits) -> tuple[int, int]:
-    """Pass over rows whose cells are all blank under one of the delimiters."""
+    """Skip rows whose cells are all blank under one of the delimiters."""
     while at < len(text):
         for delimiter in delimiters:
             record, behind = read_record(text, at, line, delimiter, limits)
@@ -255,7 +255,7 @@ def _behind_blank_rows(text: str, at: int, line: int, delimiters: str, limits: L
 
 
 def restored(cell: str, delimiter: str) -> str:
-    """Give a cell as it was before it was made safe for a spreadsheet."""
+    """Return a cell as it was before it was made safe for a spreadsheet."""
     return "".join(
         character
         for place, character in enumerate(cell)
@@ -335,7 +335,7 @@ def _row(
 
 
 def _identity(line: str, cell: str) -> tuple[Origin | None, tuple[Code, str] | None]:
-    """Read which row a corrected row was: as far as it is known, and what is wrong with that."""
+    """Read the origin of a corrected row, and the code of a fault in it."""
     token = TOKEN.fullmatch(cell)
     origin = _origin(*token.groups()) if token else None
     number = re.fullmatch("0*([0-9]{1,18})", cell)
@@ -343,7 +343,7 @@ def _identity(line: str, cell: str) -> tuple[Origin | None, tuple[Code, str] | N
         return None, (Code.TYPE_ERROR if cell else Code.BLANK_CELL, IMPORT)
     if not re.fullmatch("0*[1-9][0-9]{0,17}", line) or (origin and origin[1] != int(line)):
         return origin, (Code.TYPE_ERROR if line else Code.BLANK_CELL, LINE)
-    # A number alone was written by earlier versions, and proves nothing.
+    # Earlier versions wrote only a number, which proves nothing.
     return origin or (int(cell), int(line), ""), None
 
 
@@ -353,16 +353,16 @@ def _origin(import_id: str, line: str, digits: str) -> Origin:
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """What must become of the rows of an upload that is let in.
+    """The expected result of merging an upload's rows with the table.
 
     Attributes:
-        table: The users who are there then, in order.
-        rejected: The rows that are rejected, in the order of the file.
-        corrected: The rejected rows of other imports that are corrected by it.
-        registered: How many rows became new users.
-        updated: How many rows changed users.
-        unchanged: How many rows changed nothing.
-        refused: Whether so many rows are rejected that the whole upload is refused.
+        table: The users after the import, in order.
+        rejected: The rejected rows, in the order of the file.
+        corrected: The rejected rows of other imports that it corrects.
+        registered: The number of rows that became new users.
+        updated: The number of rows that changed a user.
+        unchanged: The number of rows that changed nothing.
+        refused: Whether too many rows are rejected, so that the upload is refused.
     """
 
     table: tuple[Values, ...]
@@ -375,13 +375,13 @@ class Settled:
 
 
 def settled(sheet: Sheet, policy: Policy, table: tuple[Values, ...], correctable: frozenset[Origin]) -> Settled:
-    """Bring the rows together with the table.
+    """Merge the rows with the table.
 
     Args:
         sheet: The upload.
         policy: The operator's settings.
-        table: The users who are there.
-        correctable: The rows that imports in force rejected; none of them is corrected yet.
+        table: The existing users.
+        correctable: The rejected rows of active imports that are not yet corrected.
     """
     bad = tuple(row for row in sheet.rows if not row.values)
     if policy.max_rejected.text.isdigit() and len(bad) > int(policy.max_rejected.text):

@@ -1,7 +1,7 @@
-"""Look for an upload that breaks what `checks` says: `./dev fuzz [SECONDS [ARG…]]`, with arguments of libFuzzer.
+"""Look for an upload that breaks a check: `./dev fuzz [SECONDS [ARG…]]`, with arguments for libFuzzer.
 
-What it learns lies in `.fuzz/corpus`, what it finds in `.fuzz/found`. Given the path of a finding instead of
-seconds, it breaks as it did.
+It keeps its corpus in `.fuzz/corpus` and its findings in `.fuzz/found`. With the path of a finding instead of
+seconds, it replays that finding.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ CORPUS, FOUND = WORK / "corpus", WORK / "found"
 
 
 def seeds() -> list[bytes]:
-    """What to begin with: the awkward files that are tests already, behind each opening, and what was kept."""
+    """Initial corpus: the awkward files of the tests after each opening, and the kept inputs."""
     cases = [path.read_bytes() for path in sorted((HERE.parent / "cases").glob("*.csv"))]
     return [
         bytes([0, 0, opening, 0, 0, number % len(OTHER_WAYS), 0, opening // 4]) + case
@@ -33,10 +33,10 @@ def seeds() -> list[bytes]:
 
 
 def look(data: bytes) -> None:
-    """Check one input. Of those that break in the same place the shortest is kept, and the search goes on."""
+    """Check one input and continue after a failure. Keep the shortest input for each place that fails."""
     try:
         check(data)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+    except Exception as error:  # noqa: BLE001 - any error is a finding
         frames = traceback.extract_tb(error.__traceback__)
         place = (
             FOUND
@@ -48,7 +48,7 @@ def look(data: bytes) -> None:
 
 
 def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """Every other time, move, double or drop whole cells and lines, which libFuzzer seldom does."""
+    """Every other time, move, double or remove whole cells and lines, which libFuzzer rarely does."""
     random = Random(seed)  # noqa: S311 - nothing is secret here
     pieces = re.split(rb'([,;\t|\r\n"]+)', data[CHOICES:])
     one, other = random.randrange(len(pieces)), random.randrange(len(pieces))
@@ -65,7 +65,7 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 def main() -> None:
-    """Run libFuzzer, or one input alone."""
+    """Run libFuzzer, or replay one input."""
     seconds, *others = sys.argv[1:] or ["60"]
     if not seconds.isdigit():
         check(Path(seconds).read_bytes())

@@ -1,22 +1,22 @@
-"""The inputs that are kept, one a line; run as a program, it keeps some more: `kept.py ABOUT FILE…`."""
+"""The kept inputs, one a line. To add some, run `kept.py ABOUT FILE…`."""
 
 import json
 import sys
 from pathlib import Path
 
 PATH = Path(__file__).with_name("kept.jsonl")
-# So many bytes at the beginning of an input choose its circumstances.
+# The number of bytes at the beginning of an input that choose its circumstances.
 CHOICES = 8
 
 
 def read(line: str) -> bytes:
-    """Read an input; every character of the upload stands for the byte of the same number."""
+    """Decode a line. Each character of its upload stands for the byte of the same number."""
     kept = json.loads(line)
     return bytes(kept["choices"]) + str(kept["upload"]).encode("latin-1")
 
 
 def written(data: bytes, about: str) -> str:
-    """Write an input as a line."""
+    """Encode an input as a line."""
     choices = list(data[:CHOICES].ljust(CHOICES, b"\0"))
     return json.dumps({"about": about, "choices": choices, "upload": data[CHOICES:].decode("latin-1")}) + "\n"
 

@@ -1,4 +1,4 @@
-"""Uploads as people make them, and a little worse, held against the oracles and themselves."""
+"""Generated uploads, realistic and slightly broken, compared with the oracles."""
 
 import gzip
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fuzz.checks import check
 
-# Ways to write a label that mean the same.
+# Spellings of one label.
 _SPELLINGS = ("{}", "{}", "{}", " {}", "{}\t", "\u3000{}\x1f", '"{}"', '" {} "', '"{}\n"', '"\r{}"')
 _LABELS = (
     *("name", "Country", " AGE", '"name"', "nam", "name\u200b", "\uff4eame", '"name"x', '"age'),
@@ -21,7 +21,7 @@ _CELLS = (
     *('"a"b', 'a"b', '"a', 'a"', '"', "'", "'=1", '"' + "\n" * 100 + '"'),
     *('"a,=1"', "a;'-1", "a|@b", " ''+1", "\uff1d1", '"\'\t=1"', '"x\n-1"', '"\'"'),
 )
-# What rows say which row they were; `with_proofs` fills in the proofs.
+# Origins of corrected rows. `with_proofs` fills in the proofs.
 _IDENTITIES = (
     *(("3", "i1-3-?"), ("4", "i1-4-?"), ("3", "i1-3-?"), ("04", " i1-4-? "), ("4", "i1-3-?"), ("", "i1-4-?")),
     *(("2", "i1-2-?"), ("3", "i2-3-?"), ("5", "i0-5-?"), ("3", "1"), ("3", ""), ("", ""), ("x", "i1-3-?x")),
@@ -57,7 +57,7 @@ def _spelt(column: str) -> st.SearchStrategy[str]:
 def _corrected(
     draw: st.DrawFn, header: list[str], rows: st.SearchStrategy[str], delimiter: str
 ) -> tuple[list[str], st.SearchStrategy[str]]:
-    """Put our columns behind those of the uploader, in some order; the last cells may be missing."""
+    """Put Rollcall's columns after the uploader's, in any order. The last cells may be missing."""
     own = draw(st.permutations(["rollcall_line", "rollcall_import", "rollcall_record", "rollcall_reason"]))
     own = own[: draw(st.sampled_from([4, 4, 4, 3, 2]))]
 
@@ -72,7 +72,7 @@ def _corrected(
 
 @st.composite
 def _texts(draw: st.DrawFn) -> str:
-    """Files as people make them, and a little worse."""
+    """Realistic files, and slightly broken ones."""
     delimiter = draw(st.sampled_from(_DELIMITERS))
     separator_lines = [f"sep={delimiter}"] * 30 + list(_SEPARATOR_LINES)
     columns = [draw(_spelt(column)) for column in draw(st.permutations(["name", "country", "age"]))]
@@ -99,7 +99,7 @@ def _texts(draw: st.DrawFn) -> str:
 
 @st.composite
 def _uploads(draw: st.DrawFn) -> bytes:
-    """Such files in any encoding and compression, and some that are damaged."""
+    """The same files in any encoding and compression, some of them damaged."""
     mark, encoding = draw(st.sampled_from(_WRITTEN_IN))
     data = (mark + draw(_texts())).encode(encoding, "replace")
     if draw(st.integers(0, 9)) == 0:
@@ -128,6 +128,5 @@ def _uploads(draw: st.DrawFn) -> bytes:
     data=_uploads(),
 )
 def test_an_upload_becomes_what_the_contract_says(circumstances: dict[str, int], data: bytes) -> None:
-    """From its first byte to the way back of its rejected rows, under whatever settings."""
     policy, encodings, *others = circumstances.values()
     check(bytes([policy, encodings, 0, 0, *others]) + data)

@@ -1,4 +1,4 @@
-"""What the fuzzer found once, and what showed it most, in seconds."""
+"""Replay findings of the fuzzer and the inputs that covered most."""
 
 import json
 
@@ -11,6 +11,6 @@ LINES = PATH.read_text("ascii").splitlines()
 
 
 @pytest.mark.parametrize("line", LINES, ids=[str(json.loads(line)["about"]) for line in LINES])
-def test_what_was_found_once_is_found_no_more(line: str) -> None:
-    """Each upload under the settings that it was found with, held against all that `checks` knows."""
+def test_a_kept_upload_passes_every_check(line: str) -> None:
+    """Each upload has its own settings."""
     check(read(line))

@@ -1,4 +1,4 @@
-"""What the contract says, written a second time and as plainly as possible, to hold the code against."""
+"""A second, simplest implementation of the contract, to compare the code with."""
 
 import re
 import unicodedata
@@ -15,12 +15,12 @@ KIB = 1024
 
 
 def is_white_space(character: str) -> bool:
-    """Unicode's White_Space: the separators, and six controls."""
+    """Whether a character has Unicode's White_Space property: the separators and six controls."""
     return character in "\t\n\v\f\r\x85" or unicodedata.category(character) in {"Zs", "Zl", "Zp"}
 
 
 def trimmed(cell: str) -> str:
-    """A cell without the white space at its ends."""
+    """Return a cell without white space at its ends."""
     start, end = 0, len(cell)
     while start < end and is_white_space(cell[start]):
         start += 1
@@ -30,17 +30,17 @@ def trimmed(cell: str) -> str:
 
 
 def is_blank(cell: str) -> bool:
-    """Whether there is nothing in it but white space and format characters."""
+    """Whether a cell contains only white space and format characters."""
     return all(is_white_space(character) or unicodedata.category(character) == "Cf" for character in cell)
 
 
 def is_forbidden(character: str) -> bool:
-    """Whether no text may hold it."""
+    """Whether a character is forbidden in text."""
     return unicodedata.category(character) in {"Cc", "Zl", "Zp", "Cs"} or character in BIDI_CONTROLS
 
 
 def text_verdict(cell: str) -> str | Code:
-    """What a text field makes of a cell: its value, or the code of its fault."""
+    """Return the value of a text cell, or the code of its fault."""
     text = trimmed(cell)
     if is_blank(text):
         return Code.BLANK_CELL
@@ -52,7 +52,7 @@ def text_verdict(cell: str) -> str | Code:
 
 
 def age_verdict(cell: str) -> int | Code:
-    """What the age makes of a cell: its value, or the code of its fault."""
+    """Return the value of an age cell, or the code of its fault."""
     text = trimmed(cell)
     if is_blank(text):
         return Code.BLANK_CELL
@@ -63,14 +63,14 @@ def age_verdict(cell: str) -> int | Code:
 
 
 def row_verdict(cells: Sequence[str]) -> tuple[str | int | Code, ...]:
-    """What `User` makes of the cells of name, country and age."""
+    """Return the value or fault of each cell: name, country and age."""
     name, country, age = cells
     return text_verdict(name), text_verdict(country), age_verdict(age)
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Where a quoted cell runs away and a record is too long, and how many characters of that are kept."""
+    """Limits of a quoted cell and of a record, and how many characters of a long record are kept."""
 
     quoted_bytes: int = 64 * KIB
     quoted_line_ends: int = 100
@@ -80,9 +80,9 @@ class Limits:
 
 @attrs.frozen
 class Expected:
-    """One record as the contract wants it; its cells count only where it has no fault.
+    """One expected record. Its cells count only if it has no fault.
 
-    A record that has not ended is the last one, and has no line end.
+    An unfinished record is the last one, without a line end.
     """
 
     line: int
@@ -94,7 +94,7 @@ class Expected:
 
 
 def read_records(text: str, delimiter: str, limits: Limits = Limits()) -> list[Expected]:
-    """Split a whole text into records, one character after the other."""
+    """Split a text into records, one character at a time."""
     records = []
     at, line = 0, 1
     while at < len(text):
@@ -105,7 +105,7 @@ def read_records(text: str, delimiter: str, limits: Limits = Limits()) -> list[E
 
 
 def read_record(text: str, start: int, line: int, delimiter: str, limits: Limits) -> tuple[Expected, int]:
-    """Split off the record that starts at an index, and say where the next one does."""
+    """Read the record that starts at an index. Return it with the index of the next one."""
     cells: list[str] = []
     cell = ""
     state = "start"
@@ -152,7 +152,7 @@ def read_record(text: str, start: int, line: int, delimiter: str, limits: Limits
 
 
 def _closing_quote(text: str, opening: int, limits: Limits) -> int | None:
-    """Where a quoted cell ends; None if it runs away."""
+    """Index of the quote that closes a cell; None if the quote runs away."""
     at = opening + 1
     octets = line_ends = 0
     while at < len(text) and octets < limits.quoted_bytes and line_ends < limits.quoted_line_ends:
@@ -183,5 +183,5 @@ def _end_of_line(text: str, at: int) -> int:
 
 
 def count_line_ends(text: str) -> int:
-    """How many times a text breaks the line."""
+    """Number of line ends in a text."""
     return len(re.findall("\r\n|\r|\n", text))
