@@ -1,6 +1,6 @@
-"""How long the campaigns are, what they are repeated by, and the table of what they came to.
+"""Sizes of the fault campaigns, their seed, and the table of their results.
 
-`./dev faults` runs the long form. FAULTS_LONG=1 and FAULTS_SEED say the same to pytest.
+`./dev faults` runs the long form. For pytest, set FAULTS_LONG=1 and FAULTS_SEED.
 """
 
 import os
@@ -23,15 +23,15 @@ _T = TypeVar("_T")
 
 @attrs.define
 class Line:
-    """One line of the table: a fault, how often it was tried, and what came of it.
+    """One line of the table: a fault, how often it was tried, and the result.
 
     Attributes:
-        fault: What was broken.
-        points: At how many different places or moments.
-        repetitions: How often in all.
-        lost: Rows that should be in the table and were not, over all repetitions.
-        duplicated: Rows that were there more than once, or should not have been.
-        seconds: How long it took.
+        fault: The fault.
+        points: The number of different places or moments.
+        repetitions: The number of repetitions in all.
+        lost: Rows that were missing from the table, over all repetitions.
+        duplicated: Rows that were in the table more than once, or wrongly.
+        seconds: Its duration.
     """
 
     fault: str
@@ -42,7 +42,7 @@ class Line:
     seconds: float = 0.0
 
     def add(self, found: Found) -> None:
-        """Count one repetition and what was found after it."""
+        """Count one repetition and its result."""
         self.repetitions += 1
         self.lost += found.lost
         self.duplicated += found.duplicated
@@ -53,10 +53,10 @@ _lines: list[Line] = []
 
 @attrs.frozen
 class Campaign:
-    """What a campaign is told.
+    """Options of a campaign.
 
     Attributes:
-        seed: What chance begins with: the same seed tries the same.
+        seed: The seed of all random choices: the same seed repeats them.
         long: Whether it is the long form.
     """
 
@@ -64,12 +64,12 @@ class Campaign:
     long: bool
 
     def choose(self, short: _T, long: _T) -> _T:
-        """Give a size of the campaign, for CI or by hand."""
+        """Return the size of the campaign: short for CI, long by hand."""
         return long if self.long else short
 
     @contextmanager
     def line(self, fault: str) -> Iterator[Line]:
-        """Begin a line of the table, which is told at the end."""
+        """Begin a line of the table that is printed at the end."""
         line = Line(fault)
         begun = time.monotonic()
         try:
@@ -81,24 +81,24 @@ class Campaign:
 
 @pytest.fixture(scope="session")
 def campaign() -> Campaign:
-    """The form and the seed of this run."""
+    """Options of this run."""
     return Campaign(SEED, LONG)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the lines on to the process that prints, where this is not it."""
+    """Send the lines to the process that prints, if this is a worker process."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["campaigns"] = [attrs.astuple(line) for line in _lines]
 
 
-@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
-def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist tells no type
-    """Take over the lines of a process that has ended; one that crashed has none."""
+@pytest.hookimpl(optionalhook=True)  # the hook exists only with pytest-xdist
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist gives no type
+    """Receive the lines of a worker process that has ended. A crashed process has none."""
     _lines.extend(Line(*line) for line in getattr(node, "workeroutput", {}).get("campaigns", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table as docs/reliability.md has it."""
+    """Print the table in the form of docs/reliability.md."""
     if not _lines:
         return
     terminalreporter.section(f"faults, {'long' if LONG else 'short'} form, FAULTS_SEED={SEED}")

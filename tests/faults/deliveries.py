@@ -1,4 +1,4 @@
-"""Deliveries that break at a chosen point, or are frozen there until they are thawed or given up."""
+"""Deliveries that fail at a chosen point, or are frozen there until they continue or end."""
 
 import tempfile
 import threading
@@ -39,24 +39,24 @@ PATIENCE_SECONDS = 30
 
 
 class KilledError(BaseException):
-    """The worker is no more; no `Exception`, as what interrupts the Lambda is none."""
+    """The worker ended. It is no `Exception`, like the interruption of a Lambda."""
 
 
 @attrs.define(eq=False)
 class Delivery:
-    """One delivery of one upload, and what the model says of it at each step.
+    """One delivery of one upload, and what the model expects at each step.
 
     Attributes:
-        model: What must be.
-        held: What each delivery that is open claims.
-        upload: What is delivered.
-        again: Whether somebody asked to import it once more.
-        point: Where something happens to it; None for nowhere.
+        model: The expected ledger and table.
+        held: The locks of each open delivery.
+        upload: The delivered upload.
+        again: Whether a person asked to import it again.
+        point: The point at which something happens to it, or None.
         how: What happens.
-        verdict: What must become of it, as far as that is known.
-        committed: Whether it was.
+        verdict: The expected verdict, as far as it is known.
+        committed: Whether it was committed.
         lost: Whether its connection was cut while it was frozen.
-        outcome: What came of it: its receipt, or what it raised.
+        outcome: Its receipt, or the error that it raised.
     """
 
     model: Model
@@ -81,16 +81,16 @@ class Delivery:
 
     @property
     def frozen(self) -> bool:
-        """Whether it waits to be thawed."""
+        """Whether it is frozen."""
         return self._thread is not None
 
     def run(self, case: Callable[[], Receipt]) -> None:
-        """Deliver, to the end or until it is frozen."""
+        """Deliver until the end, or until it is frozen."""
 
         def work() -> None:
             try:
                 self.outcome = case()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            except BaseException as error:  # noqa: BLE001 - the test looks at every error
                 self.outcome = error
             self._turns.release()
 
@@ -102,7 +102,7 @@ class Delivery:
         self._wait()
 
     def thaw(self, *, given_up: bool) -> None:
-        """Let it go on, or end it."""
+        """Continue it, or end it."""
         self._given_up = given_up
         self._thawed.release()
         self._wait()
@@ -114,12 +114,12 @@ class Delivery:
             self._thread = None
 
     def reach(self, point: str) -> None:
-        """Do what is to happen at a point.
+        """Do what happens at a point.
 
         Raises:
             KilledError: The worker ends here.
-            RepositoryUnavailableError: What it works with does.
-            StoreUnavailableError: The same.
+            RepositoryUnavailableError: Its repository ends here.
+            StoreUnavailableError: Its store ends here.
         """
         if point != self.point or self.broke or (point == "committing" and self.refused and self.how == "frozen"):
             return
@@ -136,12 +136,12 @@ class Delivery:
         else:
             raise RepositoryUnavailableError("broken on purpose")
 
-    def claim(self, names: set[object], taken: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `taken` gives
-        """Take something that must be refused if others hold it, and only then.
+    def claim(self, names: set[object], taken: Callable[[], Any]) -> Any:  # noqa: ANN401 - the type of `taken`'s result
+        """Acquire locks. This must fail if and only if another delivery holds them.
 
         Args:
-            names: What is claimed.
-            taken: Takes it.
+            names: The locks.
+            taken: Acquires them.
         """
         others = set().union(*(held for other, held in self.held.items() if other is not self))
         busy = bool(names & others)
@@ -156,7 +156,7 @@ class Delivery:
         return result
 
     def opened(self) -> None:
-        """Note what the ledger decides."""
+        """Record the ledger's decision."""
         self.opened_once = True
         mine = self.model.ledger.get(self.upload.identity)
         self.verdict = self.model.admit(self.upload, again=self.again)
@@ -165,29 +165,26 @@ class Delivery:
 
 @attrs.frozen
 class WatchedImporting:
-    """An open import whose every step is a point."""
+    """An open import with a point before and after each step."""
 
     inner: Importing
     delivery: Delivery
 
     @property
     def verdict(self) -> correction.Verdict:
-        """As it is."""
         return self.inner.verdict
 
     @property
     def history(self) -> History:
-        """As it is."""
         return self.inner.history
 
     def register(self, block: Block) -> None:
-        """Register between two points."""
         self.delivery.reach("registering")
         self.inner.register(block)
         self.delivery.reach("registered")
 
     def settle(self) -> Settlement:
-        """Settle between two points."""
+        """Merge between two points."""
         delivery = self.delivery
         delivery.reach("settling")
         settlement: Settlement = delivery.claim(delivery.model.settling(delivery.upload), self.inner.settle)
@@ -196,14 +193,13 @@ class WatchedImporting:
         return settlement
 
     def withhold(self) -> None:
-        """Take back."""
         delivery = self.delivery
         delivery.verdict = delivery.verdict or delivery.model.judge(delivery.upload)
         delivery.refused = True
         self.inner.withhold()
 
     def commit(self, receipt: Receipt) -> None:
-        """Commit between two points, and let the model do the same."""
+        """Commit between two points, and commit in the model."""
         delivery = self.delivery
         delivery.reach("committing")
         model, upload = delivery.model, delivery.upload
@@ -218,33 +214,27 @@ class WatchedImporting:
 
 @attrs.frozen
 class WatchedUsers:
-    """Users and ledger, with points before and after an import is opened."""
+    """A repository with points before and after an import is opened."""
 
     inner: UserRepository
     delivery: Delivery
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
-        """As it is."""
         return self.inner.undo(import_id, at, confirmed=confirmed)
 
     def entry(self, import_id: int) -> LedgerEntry:
-        """As it is."""
         return self.inner.entry(import_id)
 
     def entry_of(self, identity: str) -> LedgerEntry | None:
-        """As it is."""
         return self.inner.entry_of(identity)
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
-        """As it is."""
         return self.inner.entries()
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
-        """As it is."""
         return self.inner.users(import_id)
 
     def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
-        """As it is."""
         return self.inner.note_lost(identities, at, at_most=at_most, patience=patience)
 
     @contextmanager
@@ -257,7 +247,6 @@ class WatchedUsers:
         corrects: int | None = None,
         seconds_left: float | None = None,
     ) -> Iterator[WatchedImporting]:
-        """Open between two points."""
         delivery = self.delivery
         delivery.reach("opening")
         with ExitStack() as opened:
@@ -295,27 +284,23 @@ class _WatchedObject:
 
 @attrs.frozen
 class WatchedStore:
-    """A store whose every use by a delivery is a point."""
+    """A store with a point at each use by a delivery."""
 
     inner: ObjectStore
     delivery: Delivery
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
-        """Open as it does."""
         with self.inner.open(reference) as found:
             yield _WatchedObject(found, self.delivery) if reference.bucket else found
 
     def fits(self, key: str) -> bool:
-        """Take what it takes."""
         return self.inner.fits(key)
 
     def require_writable(self, key: str) -> None:
-        """Require what it requires."""
         self.inner.require_writable(key)
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Put between two points."""
         kind = "receipt" if key.endswith("receipt.json") else "report"
         self.delivery.reach(f"{kind}ing")
         where = self.inner.put(key, content)
@@ -323,14 +308,13 @@ class WatchedStore:
         return where
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        """List as it does."""
         return self.inner.list(prefix, after=after)
 
 
 def deliver(
     delivery: Delivery, users: UserRepository, uploads: ObjectStore, reports: ObjectStore, now: Callable[[], Any]
 ) -> None:
-    """Import what is delivered, with the policy of the model."""
+    """Import the delivered upload with the model's policy."""
     case = ImportUsers(
         uploads=WatchedStore(uploads, delivery),
         reports=WatchedStore(reports, delivery),

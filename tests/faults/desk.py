@@ -1,4 +1,4 @@
-"""Deliveries within this process: an upload is dropped, delivered through whatever breaks, and delivered again."""
+"""Deliveries within this process: upload, deliver while something breaks, and deliver again."""
 
 import io
 import tempfile
@@ -26,14 +26,14 @@ SETTLED_WITHIN_SECONDS = 60
 
 @attrs.frozen
 class Desk:
-    """A bucket, a store of reports, and a database in which somebody is already.
+    """A bucket, a reports store, and a database with an existing user.
 
     Attributes:
         database_url: The database.
-        policy: What the operator decided.
-        uploads: Where uploads are dropped.
-        reports: Where receipts and rejected rows go.
-        foreign: The users who were there before.
+        policy: The operator's policy.
+        uploads: The upload store.
+        reports: The reports store.
+        foreign: The existing users.
     """
 
     database_url: str
@@ -49,7 +49,7 @@ class Desk:
 
     @property
     def oracle(self) -> Oracle:
-        """The judge of all this."""
+        """The oracle for this database and store."""
         return Oracle(
             database_url=self.database_url,
             read_report=self._read_report,
@@ -58,16 +58,16 @@ class Desk:
         )
 
     def drop(self, upload: FaultyUpload) -> ObjectReference:
-        """Upload something, and announce the very version."""
+        """Upload something, and return a reference to that version."""
         self.uploads.put(upload.key, io.BytesIO(upload.content))
         return self.versions(upload.key)[-1]
 
     def versions(self, key: str) -> list[ObjectReference]:
-        """Every version of a key, in the order in which they were uploaded."""
+        """Every version of a key, in upload order."""
         return [listed.reference for listed in self.uploads.list(key)]
 
     def importer(self, users: UserRepository) -> ImportUsers:
-        """The use case, on some repository."""
+        """The use case, on a given repository."""
         return ImportUsers(
             uploads=self.uploads,
             reports=self.reports,
@@ -78,7 +78,7 @@ class Desk:
         )
 
     def deliver(self, reference: ObjectReference, database_url: str) -> Receipt:
-        """Deliver an upload once, by a worker whose connection is its own."""
+        """Deliver an upload once, with a connection of its own."""
         users = PostgresUserRepository(database_url)
         try:
             return self.importer(users)(reference)
@@ -86,7 +86,7 @@ class Desk:
             users.close()
 
     def settle(self, reference: ObjectReference) -> Receipt:
-        """Deliver an upload until it has its verdict: whatever broke may hold it for a moment."""
+        """Deliver an upload until it has its verdict: a broken delivery may hold its locks for a moment."""
         deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
         while True:
             try:
@@ -104,5 +104,5 @@ def _receipt_address(receipt: Mapping[str, Any]) -> str:
 
 
 def require_quiet(error: BaseException) -> None:
-    """Make sure that an error shows no cell, nor any that it leads to."""
+    """Check that an error, and every error that it links to, shows no cell."""
     assert CANARY not in "".join(traceback.format_exception(error)) + repr(error)

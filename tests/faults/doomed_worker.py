@@ -1,7 +1,7 @@
-"""Workers that are doomed: each imports once, in a fork of a warm process, and dies or fails at a given line.
+"""Workers that fail on purpose: each imports once, in a fork of a warm process, and fails at a given line.
 
-Run as a program, it takes one order a line from its standard input and answers each with a line, all of it JSON:
-see `faults.workers`. No connection and no file is open when it forks, so a worker is as good as a new process.
+As a program, it reads one order a line from standard input and answers each with one line, both in JSON; see
+`faults.workers`. No connection and no file is open when it forks, so a worker behaves like a new process.
 """
 
 import gc
@@ -18,7 +18,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn, cast
 
 from announcements import Context
-from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - so that no worker has to wait for them
+from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - imported before the fork, to save each worker the time
 from rollcall.adapters.postgres import migrating, repository  # noqa: F401 - as above
 from rollcall.entrypoints import cli, import_lambda
 from rollcall.settings import read_settings
@@ -27,7 +27,7 @@ _SOURCES = f"{Path(cli.__file__).parents[1]}{os.sep}"
 
 
 class UnforeseenError(Exception):
-    """What no line of Rollcall catches by its name."""
+    """An error that Rollcall does not catch by its name."""
 
 
 _ERRORS: Mapping[str, type[BaseException]] = {
@@ -39,10 +39,10 @@ _ERRORS: Mapping[str, type[BaseException]] = {
 
 
 class _Lines:
-    """Notes every line of Rollcall that is executed, and strikes before one of them.
+    """Records every executed line of Rollcall, and causes a fault before one of them.
 
     Args:
-        fault: Where, the how manieth time that it is reached, and how; None for nowhere.
+        fault: The line, which time it is reached, and the kind of fault; or None.
     """
 
     def __init__(self, fault: Mapping[str, Any] | None) -> None:
@@ -53,7 +53,7 @@ class _Lines:
         self._how = fault["how"] if fault else ""
 
     def enter(self, frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - itself, or None
-        """Follow the frames of Rollcall, and nobody else's."""
+        """Trace only the frames of Rollcall."""
         return self._step if frame.f_code.co_filename.startswith(_SOURCES) else None
 
     def _step(self, frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401 - as above
@@ -69,7 +69,7 @@ class _Lines:
 
 
 def _work(order: Mapping[str, Any]) -> int:
-    """Import as the command line or the Lambda does, and give the exit status that says how it went."""
+    """Import through the command line or the Lambda, and return the exit status."""
     sys.argv = ["rollcall", *order["arguments"]]
     if order["event"] is None:
         cli.main()
@@ -84,7 +84,7 @@ def _exit_status(order: Mapping[str, Any]) -> int:
         return _work(order)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 1
-    except BaseException:  # noqa: BLE001 - Python itself would do no other
+    except BaseException:  # noqa: BLE001 - Python itself would also exit with 1
         traceback.print_exc()
         return 1
 
@@ -110,7 +110,7 @@ def _be_doomed(order: Mapping[str, Any]) -> NoReturn:
 
 
 def _end_of(worker: int, patience_in_seconds: float) -> dict[str, int]:
-    """Wait for a worker to end, or to be held; who takes too long is killed, and told of as `hung`."""
+    """Wait until a worker ends or is held. Kill it after the time limit, and report it as `hung`."""
     deadline = time.monotonic() + patience_in_seconds
     hung = 0
     while True:
@@ -126,17 +126,17 @@ def _end_of(worker: int, patience_in_seconds: float) -> dict[str, int]:
 
 
 def _make_a_client_for_all() -> None:
-    """Make one client of S3 beforehand, for boto3 takes longer for that than a worker for all the rest."""
+    """Make one S3 client before the fork: boto3 takes longer for that than a worker for everything else."""
     made = s3.client()
     setattr(s3, "Session", lambda: SimpleNamespace(client=lambda *_, **__: made))  # noqa: B010 - no such type
 
 
 def main() -> None:
-    """Take orders until there are no more."""
+    """Answer orders until there are no more."""
     if "AWS_ENDPOINT_URL_S3" in os.environ:
         _make_a_client_for_all()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    gc.freeze()  # what no collector touches, forks share
+    gc.freeze()  # forks share the memory that no collector touches
     for line in sys.stdin:
         order = json.loads(line)
         worker = order["worker"] or os.fork()

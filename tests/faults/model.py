@@ -1,6 +1,6 @@
-"""What has to become of uploads, said once more and as simply as can be: the model that Rollcall is held to.
+"""A model of the contract: what must become of uploads, written a second time and as simply as possible.
 
-It knows docs/adr and the contract, and shares no rule with `rollcall.domain`: no `admit`, no `judge`, no counts.
+It follows docs/adr and the contract, and uses no rule of `rollcall.domain`: no `admit`, `judge` or counts.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ import attrs
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
 
 User = tuple[str, str, int]
-# Import, line and proof, as the column `rollcall_import` has them.
+# Import, line and proof, as in the column `rollcall_import`.
 Origin = tuple[int, int, str]
 Identity = tuple[str, str]
 
-# How old an upload has to be that is swept up, and how long ago its last message; and how old it may be.
+# The minimum age of an upload that is swept and of its last message, and the maximum age.
 PATIENCE = timedelta(hours=1)
 TOO_OLD = timedelta(days=1)
 
@@ -28,7 +28,7 @@ _token = re.compile(r"\bi([0-9]+)-([0-9]+)-([0-9a-f]{24})\b")
 
 
 def origins_in(text: str) -> set[Origin]:
-    """Find the rejected rows that a text names."""
+    """Find the origins of rejected rows in a text."""
     return {(int(import_id), int(line), proof) for import_id, line, proof in _token.findall(text)}
 
 
@@ -37,10 +37,10 @@ class Row:
     """One row of an upload.
 
     Attributes:
-        line: Where it stands.
-        user: Whom it holds; None if it is bad.
-        origin: The rejected row that it is to correct, where it names one.
-        first: The same for every row that comes of one row of a list by being corrected.
+        line: Its line.
+        user: Its user; None if the row is bad.
+        origin: The rejected row that it corrects, or None.
+        first: The same value for a row and for all its corrections.
     """
 
     line: int
@@ -54,7 +54,7 @@ class Dropped:
     """One version of one object.
 
     Attributes:
-        fault: The code of what is wrong with the whole of it.
+        fault: The code that refuses the whole upload, or None.
     """
 
     key: str
@@ -66,26 +66,26 @@ class Dropped:
 
     @property
     def identity(self) -> Identity:
-        """What makes it the same upload again."""
+        """Identity of the upload: key and version."""
         return self.key, self.version
 
     @property
     def corrects(self) -> Origin | None:
-        """The first origin that names an import; if none does, the first."""
+        """Return the first origin that names an import; otherwise the first origin, or None."""
         origins = [row.origin for row in self.rows if row.origin]
         return next((origin for origin in origins if origin[0]), origins[0] if origins else None)
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What must become of an upload.
+    """The expected verdict on an upload.
 
     Attributes:
-        because_of: The import that decided it, where another did.
-        rejected: The lines of the rows that are rejected.
-        new: Who becomes a user, in order.
-        changed: Which users are changed: their place in the table, and what they become.
-        corrected: The rejected rows that are corrected by it.
+        because_of: The other import that caused it, or None.
+        rejected: The lines of the rejected rows.
+        new: The new users, in order.
+        changed: The updated users: their index in the table, and the new values.
+        corrected: The rejected rows that it corrects.
     """
 
     status: str
@@ -101,7 +101,7 @@ class Verdict:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows went where, as a receipt has it."""
+        """Counts of the rows, as in a receipt."""
         return {
             "read": self.read,
             "registered": len(self.new),
@@ -118,8 +118,8 @@ class Entry:
     """One import in the ledger.
 
     Attributes:
-        turn: Of all that were committed, the how-manieth it was.
-        secret: What proves which rows it rejected.
+        turn: Its number among all commits.
+        secret: The secret that proves which rows it rejected.
     """
 
     import_id: int
@@ -131,7 +131,7 @@ class Entry:
 
     @property
     def registered(self) -> bool:
-        """Whether it ever registered anybody."""
+        """Whether it ever registered a user."""
         return self.verdict.status in {"loaded", "partially_loaded"}
 
     @property
@@ -140,7 +140,7 @@ class Entry:
         return self.registered and not self.undone
 
     def rejected(self, origin: Origin) -> bool:
-        """Whether it rejected such a row of its own, which nobody can say who has not seen its proof."""
+        """Whether it rejected the row of this origin. The proof must match."""
         _, line, proof = origin
         mine = hashlib.sha256(self.secret + str(line).encode()).hexdigest()[:24]
         own = all(row.origin is None for row in self.upload.rows)
@@ -157,7 +157,7 @@ class Registered:
 
 @attrs.define
 class Model:
-    """The ledger and the table as they must be."""
+    """The expected ledger and table."""
 
     policy: Policy
     ledger: dict[Identity, Entry] = attrs.Factory(dict)
@@ -172,32 +172,32 @@ class Model:
         return bool(self.policy.unique_by) and self.policy.on_duplicate is OnDuplicate.UPDATE
 
     def entry(self, import_id: int) -> Entry | None:
-        """Look up an import."""
+        """Return an import, or None."""
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
 
     def users(self) -> dict[int, list[User]]:
-        """The users of each import that has any, in order."""
+        """Users of each import that has any, in order."""
         found: dict[int, list[User]] = {}
         for row in self.table:
             found.setdefault(row.import_id, []).append(row.user)
         return found
 
     def claims(self, upload: Dropped) -> set[object]:
-        """What nobody else may import while this is."""
+        """Locks of an import."""
         orders = self._updates or (not self.policy.unique_by and self.policy.on_new_version is OnNewVersion.REFUSE)
         return {upload.identity, upload.content, *([upload.key] if orders else [])}
 
     def settling(self, upload: Dropped) -> set[object]:
-        """What nobody else may do while this is compared with what is there."""
+        """Locks of a merge."""
         return {_SETTLING} if self.policy.unique_by or upload.corrects is not None else set()
 
     def undoing(self, import_id: int) -> set[object]:
-        """What nobody may do while an import is undone."""
+        """Locks of an undo."""
         entry = self.entry(import_id)
         return {entry.upload.identity, _SETTLING} if entry else set()
 
     def admit(self, upload: Dropped, *, again: bool) -> Verdict | None:  # noqa: PLR0911 - one for each answer
-        """Tell what the ledger alone decides; None if the upload is to be read."""
+        """Return the verdict that the ledger alone decides, or None if the upload must be read."""
         mine = self.ledger.get(upload.identity)
         if mine and mine.in_force:
             return Verdict(status="skipped", code="redelivery", because_of=mine.import_id)
@@ -224,7 +224,7 @@ class Model:
         return Verdict(status="refused", code=upload.fault) if upload.fault else None
 
     def judge(self, upload: Dropped) -> Verdict:  # noqa: C901 - one rule after the other
-        """Tell what becomes of the rows of an upload that is read, as the table is now."""
+        """Return the verdict on an upload that is read, with the current table."""
         rejected = {row.line for row in upload.rows if not row.user}
         if self._too_many(len(rejected), len(upload.rows), so_far=True):
             return self._withheld(upload, rejected)
@@ -269,7 +269,7 @@ class Model:
         )
 
     def commit(self, upload: Dropped, verdict: Verdict, import_id: int, secret: bytes) -> None:
-        """Take in what was committed, under a number that no other verdict ever had."""
+        """Record a commit under an import id that no other verdict ever had."""
         self._turn += 1
         mine = self.ledger.get(upload.identity)
         assert mine is None or not mine.in_force, "a verdict in force was replaced"
@@ -282,17 +282,17 @@ class Model:
         self.ledger[upload.identity] = Entry(import_id, upload, verdict, self._turn, secret)
 
     def undo(self, import_id: int) -> int | None:
-        """Take an import back.
+        """Undo an import.
 
         Returns:
-            How many users were removed; None if it cannot be undone.
+            The number of removed users; None if it cannot be undone.
         """
         entry = self.entry(import_id)
         if not entry or not entry.in_force or entry.verdict.changed:
             return None
         if any(origin[0] == import_id for origin in self.corrections):
             return None
-        # Who minded duplicates may have left out rows of users who were there by this one.
+        # A later import that compares users may have skipped rows because of this import's users.
         if self.policy.unique_by and any(
             other.in_force and other.turn > entry.turn for other in self.ledger.values()
         ):
@@ -304,7 +304,7 @@ class Model:
         return before - len(self.table)
 
     def sweep(self, upload: Dropped, claimed: set[object], at: datetime) -> Literal["queued", "given up"] | None:
-        """Tell what a sweep does with an upload, and remember it."""
+        """Return what a sweep does with an upload, and record it."""
         before = self.queued.setdefault(upload.identity, [])
         lost = upload.identity not in self.ledger and upload.identity not in claimed
         due = PATIENCE <= at - upload.modified <= TOO_OLD and (not before or before[-1] + PATIENCE <= at)
@@ -316,7 +316,7 @@ class Model:
         return "queued"
 
     def missing(self) -> list[tuple[int, int]]:
-        """Find good rows, by import and line, whose user is nowhere though users are told apart."""
+        """Find good rows, by import and line, whose user is missing although users are compared."""
         if not self.policy.unique_by:
             return []
         there = {self._who(row.user) for row in self.table}
@@ -329,7 +329,7 @@ class Model:
         ]
 
     def twice(self) -> list[object]:
-        """Find rows of lists that are registered more than once, in whatever forms, though all are told apart."""
+        """Find rows that are registered more than once, corrected or not. Under `unique_by` there are none."""
         if self.policy.unique_by:
             return []
         registered = Counter(
@@ -346,7 +346,7 @@ class Model:
         return tuple(values.get(column) for column in self.policy.unique_by)
 
     def _was_rejected(self, origin: Origin) -> bool:
-        """Whether a verdict in force rejected this very row."""
+        """Whether an active verdict rejected this row."""
         entry = self.entry(origin[0])
         return entry is not None and entry.in_force and entry.rejected(origin)
 

@@ -1,4 +1,4 @@
-"""What must be true whatever broke: each row is registered exactly once or not at all, as the ledger says."""
+"""The promise after any fault: each row is registered exactly once or not at all, as the ledger says."""
 
 import csv
 import hashlib
@@ -19,11 +19,11 @@ _LEDGER = "select id, object_key, in_force, undone_at is not null, receipt from 
 
 @attrs.frozen
 class Found:
-    """How far the table is from what the ledger says; nothing may be.
+    """Differences between table and ledger. There must be none.
 
     Attributes:
-        lost: Rows that should be in the table and are not.
-        duplicated: Rows that are there more than once, or should not be there.
+        lost: Rows that are missing from the table.
+        duplicated: Rows that are in the table more than once, or wrongly.
     """
 
     lost: int = 0
@@ -32,14 +32,14 @@ class Found:
 
 @attrs.frozen(kw_only=True)
 class Oracle:
-    """Judges a database and a store of reports after something broke.
+    """Checks a database and a reports store after a fault.
 
     Attributes:
-        database_url: Where users and ledger live.
-        read_report: Gives the bytes that lie at an address that a receipt names.
-        receipt_address: Names where the receipt of an import has to lie, from the receipt in the ledger.
-        foreign: The users who were there before, whom nobody may have touched; see `foreign_users`.
-        asked: Asks the database from behind.
+        database_url: The database of users and ledger.
+        read_report: Returns the bytes at an address that a receipt names.
+        receipt_address: Returns the address of a receipt in the store, given the receipt in the ledger.
+        foreign: The users of no import, who must not have changed; see `foreign_users`.
+        asked: Runs a query on a connection of the test's own.
     """
 
     database_url: str
@@ -49,7 +49,7 @@ class Oracle:
     asked: Callable[..., list[tuple[Any, ...]]] = asked
 
     def found(self, uploads: Iterable[FaultyUpload]) -> Found:
-        """Count what is lost and what is duplicated, whether or not the uploads have their verdict yet."""
+        """Count lost and duplicated rows, whether or not the uploads already have their verdict."""
         by_key = {upload.key: upload for upload in uploads}
         lost = duplicated = 0
         known = []
@@ -67,14 +67,14 @@ class Oracle:
         return Found(lost, duplicated + unaccounted)
 
     def require_nothing_broken(self, uploads: Iterable[FaultyUpload]) -> None:
-        """Hold the table to the ledger, and the users who were there before to what they were."""
+        """Check that the table equals the ledger, and that the users of no import are unchanged."""
         assert self.found(uploads) == Found()
         assert self.asked(self.database_url, _FOREIGN) == self.foreign
 
     def require_all_settled(self, uploads: Iterable[FaultyUpload]) -> None:
-        """Hold everything to the promise, once each upload was delivered again and nothing broke.
+        """Check every promise after each upload was delivered again without a fault.
 
-        Each is in force exactly once, with its receipt and the file of its rejected rows, or was undone.
+        Each upload is active exactly once, with its receipt and its rejected-rows file, or is undone.
         """
         uploads = list(uploads)
         self.require_nothing_broken(uploads)
@@ -102,10 +102,10 @@ class Oracle:
 
 
 def foreign_users(database_url: str) -> list[tuple[Any, ...]]:
-    """List the users whom no import registered."""
+    """List the users of no import."""
     return asked(database_url, _FOREIGN)
 
 
 def _upload_of(key: str, by_key: Mapping[str, FaultyUpload]) -> FaultyUpload:
-    """Find an upload by what the ledger has for its key, which for a local file is its whole path."""
+    """Find an upload by the key in the ledger; for a local file, that key is the absolute path."""
     return next(upload for name, upload in by_key.items() if key == name or key.endswith(f"/{name}"))

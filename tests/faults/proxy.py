@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that breaks one connection at a chosen place in its stream."""
+"""A proxy for PostgreSQL that breaks a connection at a chosen place in its stream."""
 
 import select
 import socket
@@ -18,30 +18,30 @@ _PIECE_BYTES = 65536
 
 
 class Fault(Protocol):
-    """What is looked at by every piece of the stream, in order."""
+    """Sees every piece of the stream, in order."""
 
     def __call__(self, piece: bytes, *, from_client: bool) -> bytes | None:
-        """Give what is let through of a piece. The connection is cut after less than all of it, or None."""
+        """Return the part of a piece to forward. The connection is cut after a shorter part, or at None."""
         ...
 
 
 def nothing(piece: bytes, *, from_client: bool) -> bytes:  # noqa: ARG001 - as every fault
-    """Let everything through."""
+    """Forward everything."""
     return piece
 
 
 def commit_request_lost(piece: bytes, *, from_client: bool) -> bytes | None:
-    """Cut the connection when the client asks for its commit; the server does not hear of it."""
+    """Cut the connection when the client sends its commit. The server does not receive it."""
     return None if from_client and piece == COMMIT else piece
 
 
 @attrs.define
 class CommitReplyLost:
-    """Cuts the connection once the server has committed; the client does not hear of it.
+    """Cuts the connection after the server's commit. The client does not receive the reply.
 
     Attributes:
-        before_request: Is called before the server hears of the commit.
-        before_reply: Is called once it has answered.
+        before_request: Called before the server receives the commit.
+        before_reply: Called after the server's reply.
     """
 
     before_request: Callable[[], object] = lambda: None
@@ -49,7 +49,7 @@ class CommitReplyLost:
     _asked: bool = False
 
     def __call__(self, piece: bytes, *, from_client: bool) -> bytes | None:
-        """Let everything through but the answer."""
+        """Forward everything except the reply."""
         if from_client and piece == COMMIT:
             self.before_request()
             self._asked = True
@@ -61,12 +61,12 @@ class CommitReplyLost:
 
 @attrs.define
 class AtByte:
-    """Does something when so many bytes have gone one way, and then cuts the connection or not.
+    """Does something after a number of bytes in one direction, and then may cut the connection.
 
     Attributes:
-        byte: Before which byte.
-        of_client: Whether those that the client sends are counted, or those of the server.
-        meanwhile: What is done.
+        byte: The byte before which it happens.
+        of_client: Whether the client's bytes are counted, or the server's.
+        meanwhile: What it does.
         cuts: Whether the connection is cut.
     """
 
@@ -78,7 +78,7 @@ class AtByte:
     _done: bool = False
 
     def __call__(self, piece: bytes, *, from_client: bool) -> bytes | None:
-        """Let everything through up to that byte."""
+        """Forward everything up to that byte."""
         if from_client is not self.of_client or self._done:
             return piece
         left = self.byte - self._gone
@@ -92,18 +92,18 @@ class AtByte:
 
 @attrs.define
 class Counting:
-    """Breaks nothing, and counts what goes by.
+    """Breaks nothing, and counts the bytes.
 
     Attributes:
-        of_client: Bytes that the client has sent.
-        of_server: Bytes that the server has sent.
+        of_client: Bytes sent by the client.
+        of_server: Bytes sent by the server.
     """
 
     of_client: int = 0
     of_server: int = 0
 
     def __call__(self, piece: bytes, *, from_client: bool) -> bytes:
-        """Let everything through."""
+        """Forward everything."""
         if from_client:
             self.of_client += len(piece)
         else:
@@ -112,12 +112,12 @@ class Counting:
 
 
 class Proxy:
-    """Listens on this machine, and connects whoever comes with a database.
+    """Listens on this machine, and connects each client with a database.
 
     Attributes:
-        url: Where it listens, as a URL of the database.
-        fault: What breaks the connections that are made from now on.
-        resets: Whether a connection that is cut is reset; otherwise it is closed.
+        url: The database's URL through this proxy.
+        fault: The fault of all new connections.
+        resets: Whether a cut connection is reset; otherwise it is closed.
     """
 
     def __init__(self, database_url: str, listening: socket.socket) -> None:
@@ -128,12 +128,12 @@ class Proxy:
         parts = urlsplit(database_url)
         user = parts.netloc.rpartition("@")[0]
         there = f"{user}@127.0.0.1:{listening.getsockname()[1]}"
-        # Encrypted, nobody could tell a COMMIT.
+        # The proxy could not recognise an encrypted COMMIT.
         plain = urlencode({"sslmode": "disable", "gssencmode": "disable"})
         self.url = parts._replace(netloc=there, query=plain).geturl()
 
     def serve(self) -> None:
-        """Serve one connection after the other in a thread of its own, until nobody listens any more."""
+        """Serve one connection after the other in a thread of its own, until the proxy is closed."""
         with ExitStack() as stack:
             while True:
                 try:
@@ -173,7 +173,7 @@ class Proxy:
 
 @contextmanager
 def proxy_before(database_url: str) -> Iterator[Proxy]:
-    """Put a proxy before a database. At the end its clients must be gone, as all of its connections are."""
+    """Run a proxy for a database. All connections must be closed at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         proxy = Proxy(database_url, listening)
         thread = threading.Thread(target=proxy.serve)

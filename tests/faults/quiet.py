@@ -1,4 +1,4 @@
-"""Nobody who is listed in an upload may show in a log, a message, an exception, or what leads from one."""
+"""Search logs, messages and exceptions for cells of an upload."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import announcements
 from faults.uploads import CANARY
 
-# What is typed into a cell, and what no log, screen or reader of logs may meet as it is.
+# Text that somebody may type into a cell, and that no log or screen may show unescaped.
 HOSTILE = (
     "\u2028",
     "\u2029",
@@ -30,13 +30,13 @@ _PRINTABLE_ASCII = set(map(chr, range(32, 127)))
 
 
 def require_quiet(said: object) -> None:
-    """Make sure that something that was said, or raised, shows nobody.
+    """Check that an output or an exception shows no cell.
 
     Args:
-        said: A text, bytes, or an exception, of which everything is looked at that a logger might follow.
+        said: A text, bytes, or an exception; everything that a logger might follow is searched.
 
     Raises:
-        AssertionError: It does.
+        AssertionError: It shows a cell.
     """
     for where, text in _told(said):
         assert CANARY not in text, f"somebody's name stands in {where}"
@@ -52,7 +52,7 @@ def _told(said: object) -> Iterator[tuple[str, str]]:
 
 
 def _told_by(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Everything that an exception tells, and all those it leads to, hidden ones too."""
+    """Yield all text of an exception, and of every exception that it links to, also suppressed ones."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:
@@ -76,17 +76,17 @@ def _told_by(error: BaseException) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def lambda_log() -> Iterator[io.StringIO]:
-    """Take down what the Lambda logs; at the end it has to be quiet, and one JSON object in ASCII a line."""
+    """Capture the Lambda's log. At the end, check it: no cell, one JSON object in ASCII a line."""
     with announcements.lambda_log() as log:
         yield log
     require_log(log.getvalue())
 
 
 def require_log(text: str) -> None:
-    """Make sure that a log shows nobody and that nothing in it can break a line, a screen or a reader.
+    """Check that a log shows no cell, and nothing that can break a line, a screen or a reader.
 
     Raises:
-        AssertionError: It is otherwise.
+        AssertionError: The log shows such text.
     """
     require_quiet(text)
     assert all(character == "\n" or character in _PRINTABLE_ASCII for character in text)

@@ -1,4 +1,4 @@
-"""A server that answers as S3 does, until it is told to break."""
+"""A server that answers like S3, and can be made to fail."""
 
 import hashlib
 import threading
@@ -24,7 +24,7 @@ READ_TIMEOUT_SECONDS = 0.3
 
 @cache
 def _session() -> Session:
-    """Read the descriptions of AWS once, which takes longer than many a test."""
+    """Read boto3's service descriptions once, because that takes longer than many a test."""
     return Session()
 
 
@@ -37,7 +37,7 @@ class Stored:
 
     @property
     def etag(self) -> str:
-        """Its ETag, in quotes."""
+        """Its ETag, quoted."""
         return f'"{hashlib.md5(self.data, usedforsecurity=False).hexdigest()}"'
 
 
@@ -46,12 +46,12 @@ Breaking = Callable[["Request"], bool]
 
 @attrs.define
 class S3Server:
-    """Buckets, and what breaks.
+    """Buckets, and the faults of the server.
 
     Attributes:
-        versioned: Whether it says which version it gives.
-        breaking: Is shown each request; returns whether it answered itself.
-        ignores_conditions: Whether it gives what there is, whatever version or ETag is asked for.
+        versioned: Whether its answers name the version.
+        breaking: Sees each request, and returns whether it answered that request.
+        ignores_conditions: Whether it ignores the requested version and ETag.
     """
 
     versioned: bool = True
@@ -81,21 +81,21 @@ class S3Server:
                 del self._objects[path]
 
     def find(self, path: str, version: str | None = None) -> Stored | None:
-        """Find a version of an object, or its newest."""
+        """Return a version of an object, or the newest one."""
         with self._lock:
             found = self._objects.get(path, [])
             wanted = [stored for stored in found if version in {None, stored.version}]
             return wanted[-1] if wanted else None
 
     def read(self, address: str) -> bytes:
-        """Give what lies at an address."""
+        """Return the content at an address."""
         found = self.find(address.removeprefix("s3://"))
         if not found:
             raise FileNotFoundError(address)
         return found.data
 
     def store(self, bucket: str, *, tries: int = 1) -> S3ObjectStore:
-        """Make a store on one of its buckets that gives up soon."""
+        """Return a store on one of the buckets that gives up early."""
         with self._lock:
             if tries not in self._clients:
                 soon = Config(
@@ -114,7 +114,7 @@ class S3Server:
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request, and ways to answer it."""
+    """One request, and the possible answers to it."""
 
     s3: S3Server
     stopped: threading.Event
@@ -122,7 +122,7 @@ class Request(BaseHTTPRequestHandler):
 
     @property
     def object_path(self) -> str:
-        """Bucket and key."""
+        """Bucket and key of the request."""
         return unquote(urlsplit(self.path).path).lstrip("/")
 
     def do_PUT(self) -> None:
@@ -134,7 +134,7 @@ class Request(BaseHTTPRequestHandler):
         self.answer(200, b"", ETag=stored.etag)
 
     def do_GET(self) -> None:
-        """Give an object."""
+        """Return an object."""
         if self.s3.breaking(self):
             return
         [version] = parse_qs(urlsplit(self.path).query).get("versionId", [None])
@@ -150,7 +150,7 @@ class Request(BaseHTTPRequestHandler):
             self.answer(200, found.data, **self.describing(found))
 
     def describing(self, found: Stored) -> dict[str, str]:
-        """Give the headers that S3 has for an object."""
+        """Headers that S3 sends for an object."""
         version = {"x-amz-version-id": found.version} if self.s3.versioned else {}
         return {"ETag": found.etag, "Last-Modified": "Mon, 23 Nov 2026 07:00:00 GMT", **version}
 
@@ -160,12 +160,12 @@ class Request(BaseHTTPRequestHandler):
         self.answer(status, body)
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
-        """Answer whole."""
+        """Send a complete answer."""
         self.begin(status, {**headers, "Content-Length": str(len(body))})
         self.wfile.write(body)
 
     def begin(self, status: int, headers: dict[str, str]) -> None:
-        """Answer with a head, and close the connection after whatever follows."""
+        """Send status and headers, and close the connection after the body."""
         self.send_response(status)
         for name, value in {**headers, "Connection": "close"}.items():
             self.send_header(name, value)
@@ -173,11 +173,11 @@ class Request(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def stall(self) -> None:
-        """Say nothing for as long as anybody waits."""
+        """Send nothing for as long as the client waits."""
         self.stopped.wait(STALLED_SECONDS)
 
     def log_message(self, *_: Any) -> None:  # noqa: ANN401 - as it was
-        """Say nothing."""
+        """Log nothing."""
 
     def _received(self) -> bytes:
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -185,7 +185,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 def _without_chunks(data: bytes) -> bytes:
-    """Take a body out of the pieces in which boto3 sends it, with its checksum after it."""
+    """Decode a body that boto3 sent in chunks, with its checksum at the end."""
     body = b""
     while data:
         size, _, data = data.partition(b"\r\n")
@@ -198,7 +198,7 @@ def _without_chunks(data: bytes) -> bytes:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """Serve as S3 on this machine."""
+    """Run the server on this machine."""
     s3, stopped = S3Server(), threading.Event()
     with ThreadingHTTPServer(
         ("127.0.0.1", 0), type("Request", (Request,), {"s3": s3, "stopped": stopped})
@@ -208,7 +208,7 @@ def s3_server() -> Iterator[S3Server]:
         s3.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who hangs up on it is no news
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no error
         try:
             yield s3
         finally:

@@ -1,4 +1,4 @@
-"""The imports that are broken off: an upload of each kind, by each way in, delivered as often as one likes."""
+"""Imports to interrupt: one upload of each kind, through each entry point, delivered any number of times."""
 
 import csv
 import io
@@ -34,14 +34,14 @@ _AT_WORK = (
 
 @attrs.frozen(kw_only=True)
 class Scene:
-    """An import to be broken off, and what has to be true of it.
+    """An import to interrupt, and what must be true of it.
 
     Attributes:
-        workers: Who import.
-        deliveries: Puts a fresh copy of the upload in place for each number it is given.
-        others: Uploads that were settled before, which stay as they are.
-        oracle: Judges what is there.
-        registers: Whether the upload is one that registers users, once it is settled.
+        workers: The workers that import.
+        deliveries: Puts a new copy of the upload in place for a given number.
+        others: Uploads that already have their verdict and must not change.
+        oracle: Checks database and reports.
+        registers: Whether the upload registers users.
     """
 
     workers: Workers
@@ -51,10 +51,10 @@ class Scene:
     registers: bool = True
 
     def begin(self, number: int) -> tuple[Delivery, list[FaultyUpload]]:
-        """Take everything back but what was there before, and put a fresh copy of the upload in place.
+        """Remove everything except the uploads of the start, and put a new copy of the upload in place.
 
         Returns:
-            How it is delivered, and all uploads that the oracle has to know.
+            Its delivery, and all uploads that the oracle must know.
         """
         before = self.others[0].key if self.others else "nothing"
         for table, column in ("users", "import_id"), ("corrections", "corrected_by"), ("imports", "id"):
@@ -67,34 +67,34 @@ class Scene:
         return delivery, [upload, *self.others]
 
     def break_off(self, number: int, befall: Callable[[Delivery], End]) -> Found:
-        """Have something befall a delivery, deliver again unharmed, and judge after each.
+        """Interrupt a delivery, deliver again undisturbed, and check after each.
 
         Args:
-            number: Tells this time from others.
-            befall: Delivers, and gives how that ended.
+            number: A number of its own for this repetition.
+            befall: Delivers with a fault, and returns how the worker ended.
 
         Returns:
-            What was found after the first, which is nothing, or this raises.
+            What was found after the first delivery: nothing, or this raises.
         """
         delivery, uploads = self.begin(number)
         end = befall(delivery)
-        # What the server was told before may still commit.
+        # A commit that the server received may still be running.
         assert eventually(lambda: self.ask(_AT_WORK) == [(0,)])
         found = self.oracle.found(uploads)
         assert found == Found()
         if end.successful:
-            self.require_settled(uploads)  # for it says that no other delivery is needed
+            self.require_settled(uploads)  # the worker reported that no other delivery is needed
         again = self.workers.deliver(delivery)
         assert again.code in {0, 3, 4}, again.said
         self.require_settled(uploads)
         return found
 
     def ask(self, query: LiteralString | sql.Composed) -> list[tuple[Any, ...]]:
-        """Ask the database from behind."""
+        """Run a query on a connection of the test's own."""
         return self.oracle.asked(self.oracle.database_url, query)
 
     def require_settled(self, uploads: list[FaultyUpload]) -> None:
-        """Hold everything to the promise, after an unharmed delivery."""
+        """Check every promise after an undisturbed delivery."""
         if self.registers:
             self.oracle.require_all_settled(uploads)
             return
@@ -110,7 +110,7 @@ Ask = Callable[..., list[tuple[Any, ...]]]
 
 @contextmanager
 def _asking_on_one_connection(database_url: str) -> Iterator[Ask]:
-    """Ask as `asked` does, of which thousands of repetitions would make tens of thousands of connections."""
+    """Query like `asked`, but on one connection: thousands of repetitions would open tens of thousands."""
     with psycopg.connect(database_url, autocommit=True, application_name="behind") as connection:
 
         def ask(_: str, query: LiteralString | sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
@@ -122,13 +122,13 @@ def _asking_on_one_connection(database_url: str) -> Iterator[Ask]:
 
 @attrs.frozen
 class _Stage:
-    """What scenes are set on.
+    """What every scene needs.
 
     Attributes:
-        workers: Who import.
-        folder: Where local files lie.
-        database_url: Where users and ledger live.
-        asked: Asks the database from behind.
+        workers: The workers that import.
+        folder: The folder of local files.
+        database_url: The database of users and ledger.
+        asked: Runs a query on a connection of the test's own.
     """
 
     workers: Workers
@@ -147,7 +147,7 @@ def _local(
 
 
 def beside(receipt: Mapping[str, Any]) -> str:
-    """Say where the receipt of a local file lies."""
+    """Return the address of a local file's receipt."""
     source = receipt["source"]
     return f"{source['key']}.rollcall/{source['version'][:16]}/receipt.json"
 
@@ -173,7 +173,7 @@ def _in_a_folder(stage: _Stage, *, upload: FaultyUpload | None = None, **environ
 
 
 def _with_duplicates(upload: FaultyUpload) -> FaultyUpload:
-    """Append some of its good rows once more, which is once too often."""
+    """Append some of the upload's good rows a second time."""
     lines = upload.content.decode().splitlines()
     more = [lines[line - 1] for line in sorted(upload.good)[:3]]
     return attrs.evolve(
@@ -190,20 +190,20 @@ def _compared(stage: _Stage) -> Scene:
 
 
 def _updating(stage: _Stage) -> Scene:
-    """Whoever is there already would be changed; nobody is, so that the oracle knows everybody."""
+    """Existing users would be updated. No row matches one, so that the oracle knows every user."""
     migrate(stage.database_url, Policy(unique_by=("name", "country")))
     return _in_a_folder(stage, ROLLCALL_UNIQUE_BY="name,country", ROLLCALL_ON_DUPLICATE="update")
 
 
 def _refused(stage: _Stage) -> Scene:
-    """Only the last row is one too many, so that the good ones are in the table already and have to go."""
+    """Only the last row exceeds the limit, so that good rows are already in the table and must be rolled back."""
     upload = made_upload("list.csv", rows=ROWS, bad_share=0.2)
     scene = _in_a_folder(stage, upload=upload, ROLLCALL_MAX_REJECTED="1%")
     return attrs.evolve(scene, registers=False)
 
 
 def _redelivered(stage: _Stage) -> Scene:
-    """What is imported comes again, and its receipt is lost."""
+    """A loaded upload is delivered again, and its receipt is missing."""
     scene = _in_a_folder(stage)
 
     def deliveries(number: int) -> tuple[Delivery, FaultyUpload]:
@@ -278,7 +278,7 @@ def _in_s3(stage: _Stage, client: "S3Client", bucket: str, *, by_event: bool) ->
 def scenes(
     workers: Workers, folder: Path, database_url: str, client: "S3Client", new_bucket: Callable[[bool], str]
 ) -> Iterator[Mapping[str, Callable[[], Scene]]]:
-    """Give what sets each scene, by its name, in an empty database."""
+    """Return the functions that set up each scene, by name, in an empty database."""
     with _asking_on_one_connection(database_url) as ask:
         stage = _Stage(workers, folder, database_url, ask)
         yield {

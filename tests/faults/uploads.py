@@ -1,10 +1,10 @@
-"""Uploads made for breaking things: every row says of which file and line it is, and is a canary besides."""
+"""Uploads for fault tests: each row contains its file and line, and is a canary."""
 
 import random
 
 import attrs
 
-CANARY = "Canary"  # what no log, traceback or message may hold
+CANARY = "Canary"  # no log, traceback or message may contain it
 
 _COUNTRIES = ("Japan", "Türkiye", "日本", '"Korea, Republic of"')
 _BAD = ("{name},{country},old", "{name},,30", "{name},{country}", ",{country},151", '{name},"x"y,7')
@@ -12,12 +12,12 @@ _BAD = ("{name},{country},old", "{name},,30", "{name},{country}", ",{country},15
 
 @attrs.frozen
 class FaultyUpload:
-    """A CSV and what has to become of it.
+    """A CSV file and the expected result of importing it.
 
     Attributes:
         key: Its object key, or file name.
         content: Its bytes.
-        good: The line of each good row, and the user that it holds: name, country and age.
+        good: The user of each good row, by line: name, country and age.
         bad: The lines of the bad rows.
     """
 
@@ -28,15 +28,15 @@ class FaultyUpload:
 
 
 def made_upload(key: str, *, rows: int, bad_share: float = 0.1, seed: int = 0) -> FaultyUpload:
-    """Make an upload; the same arguments make the same one.
+    """Make an upload. The same arguments make the same upload.
 
     Args:
         key: Its object key, or file name.
-        rows: How many rows it has.
-        bad_share: How large a share of them is bad, of every kind in turn.
-        seed: What chooses them.
+        rows: The number of rows.
+        bad_share: The share of bad rows, of every kind in turn.
+        seed: The seed of the random choices.
     """
-    chance = random.Random(f"{key} {seed}")  # noqa: S311 - to be repeated, not to be secret
+    chance = random.Random(f"{key} {seed}")  # noqa: S311 - repeatable, not secret
     lines = ["name,country,age"]
     good: dict[int, tuple[str, str, int]] = {}
     for line in range(2, rows + 2):
@@ -45,6 +45,6 @@ def made_upload(key: str, *, rows: int, bad_share: float = 0.1, seed: int = 0) -
             lines.append(chance.choice(_BAD).format(name=name, country=country))
         else:
             good[line] = (name, country.strip('"'), age)
-            # Some leave the fast way, so that both are broken in the middle.
+            # Some rows leave the fast path, so that faults hit both paths.
             lines.append(f"{name},{country},{age}" if chance.random() < 0.9 else f'"{name}",{country},  {age} ')
     return FaultyUpload(key, "\n".join([*lines, ""]).encode(), good, frozenset(range(2, rows + 2)) - set(good))

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, to be frozen: it imports one file, with so many seconds to live.
+"""A worker process to be frozen: it imports one file within a deadline.
 
 python worker.py DATABASE_URL FILE SECONDS
 """
@@ -15,10 +15,10 @@ from rollcall.settings import read_settings
 
 
 def main(database_url: str, file: str, seconds: str) -> str | None:
-    """Import the file, as the import Lambda does what is announced.
+    """Import the file as the import Lambda imports an announced upload.
 
     Returns:
-        Why it could not be imported.
+        The error that prevented the import, or None.
     """
     killed_at = time.monotonic() + float(seconds)
     uploads, reference = bootstrap.uploaded_file(Path(file))

@@ -1,4 +1,4 @@
-"""Workers that can be told where to die, and what is known of each afterwards."""
+"""Workers that die at a chosen line, and how each of them ended."""
 
 import json
 import os
@@ -21,12 +21,12 @@ _TESTS = Path(__file__).parents[1]
 
 @attrs.frozen(order=True)
 class Fault:
-    """What befalls a worker.
+    """A fault that happens to a worker.
 
     Attributes:
         file: A file below src/rollcall.
-        line: A line of it, before which it happens.
-        time: The how manieth time that the line is reached, from 1.
+        line: The line of it before which the fault happens.
+        time: Which time the line is reached, from 1.
         how: "killed", or one of the errors of `faults.doomed_worker`.
     """
 
@@ -38,12 +38,12 @@ class Fault:
 
 @attrs.frozen
 class Delivery:
-    """What a worker is to import.
+    """What a worker has to import.
 
     Attributes:
-        arguments: Of the command line, where it is one.
-        event: What the Lambda is handed, where it is that.
-        environment: What is set.
+        arguments: Arguments of the command line, if the worker is one.
+        event: The Lambda's event, if the worker is the Lambda.
+        environment: Its environment variables.
     """
 
     arguments: Sequence[str] = ()
@@ -57,9 +57,9 @@ class End:
 
     Attributes:
         code: Its exit status, or the negative number of the signal that ended it.
-        said: All that it wrote.
-        hung: Whether it had to be killed, for it did not end by itself.
-        lines: Each line of Rollcall that it reached, and how often; of one that nothing was to befall.
+        said: All its output.
+        hung: Whether it had to be killed because it did not end by itself.
+        lines: How often it reached each line of Rollcall, if it was traced without a fault.
     """
 
     code: int
@@ -69,35 +69,35 @@ class End:
 
     @property
     def successful(self) -> bool:
-        """Whether it says that the upload needs no more deliveries."""
+        """Whether it reported that the upload needs no more deliveries."""
         return self.code in {0, 3}
 
 
 @attrs.frozen
 class Workers:
-    """A process from which workers are forked, one after the other.
+    """A process that forks workers, one after the other.
 
     Attributes:
-        folder: Where each writes what it has to say.
+        folder: The folder of the workers' output.
     """
 
     _process: Popen[str]
     folder: Path
 
     def deliver(self, delivery: Delivery, fault: Fault | None = None, *, traced: bool = False) -> End:
-        """Have a worker import something, to its end.
+        """Let a worker import, and wait for its end.
 
         Args:
-            delivery: What.
-            fault: What befalls it.
-            traced: Whether to note the lines that it reaches, where nothing befalls it.
+            delivery: What it imports.
+            fault: The fault that happens to it, or None.
+            traced: Whether to record the lines that it reaches, if there is no fault.
         """
         end = self._end(self._told(delivery, fault, traced=traced or fault is not None))
         assert not end.hung, end.said
         return end
 
     def held(self, delivery: Delivery) -> int:
-        """Have a worker wait for SIGCONT before it does anything.
+        """Start a worker that waits for SIGCONT before it does anything.
 
         Returns:
             Its process id, for `end_of`.
@@ -105,7 +105,7 @@ class Workers:
         return self._told(delivery, held=True)["held"]
 
     def end_of(self, worker: int, delivery: Delivery) -> End:
-        """Wait for the end of a worker that was held; who does not end is killed."""
+        """Wait for the end of a held worker, and kill it if it does not end."""
         return self._end(self._told(delivery, worker=worker))
 
     def _told(
@@ -146,7 +146,7 @@ class Workers:
 
 @contextmanager
 def workers(folder: Path) -> Iterator[Workers]:
-    """Keep a warm process to fork workers from, with whatever the environment has by now."""
+    """Start a warm process that forks workers, with the current environment."""
     program = [sys.executable, str(Path(__file__).with_name("doomed_worker.py"))]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROLLCALL_", "PG"))}
     environment = {**inherited, "PYTHONPATH": str(_TESTS), "POWERTOOLS_TRACE_DISABLED": "true"}
