@@ -1,4 +1,4 @@
-"""Databases as they are met: shadowed names, tables and settings of others, and constraints that are not ours."""
+"""Databases in the field: shadowed names, foreign tables and settings, and the operator's own constraints."""
 
 import csv
 import io
@@ -40,7 +40,7 @@ UPDATE = Policy(unique_by=("name",), on_duplicate=OnDuplicate.UPDATE)
 REJECT = Policy(unique_by=("name", "country"), on_duplicate=OnDuplicate.REJECT)
 POLICIES = UPDATE, PLAIN, REJECT
 
-# A copy of everything that PostgreSQL has for the types that Rollcall uses, which raises an error when it is used.
+# Copies of PostgreSQL's functions and operators for the types that Rollcall uses. Each raises an error when used.
 SHADOW_EVERYTHING = """
 create schema shadows;
 create function shadows.used() returns bigint language plpgsql as $$begin raise exception 'shadowed'; end$$;
@@ -85,7 +85,7 @@ create function shadows.starts_with(name, text) returns boolean language sql as 
 create function shadows.format(text, name) returns text language sql as 'select shadows.used()::text';
 """
 
-# What another client of a pooled connection leaves there.
+# Temporary tables that another client of a pooled connection left behind.
 _USERS, _IMPORTS, _CORRECTIONS, _LOST, _YOYO = (
     f"create temporary table {table} (like public.{table} including all);"
     for table in ("users", "imports", "corrections", "lost_uploads", "_yoyo_migration")
@@ -97,16 +97,16 @@ TEMPORARY = (_USERS, _IMPORTS, _USERS + _IMPORTS + _CORRECTIONS + _LOST + _YOYO,
 
 
 def with_path(url: str, path: str) -> str:
-    """Give the URL by which one comes into a database with another search path."""
+    """Return a database's URL with another search path."""
     options = "-c search_path=" + path.replace(" ", "\\ ")
     return f"{url}{'&' if '?' in url else '?'}options={quote(options)}"
 
 
 def live_through_everything(desk: Desk, url: str) -> Found:
-    """Import an upload, look at it, correct its rejected rows and undo both, by connections of that URL.
+    """Import an upload, query it, correct its rejected rows and undo both imports, through one URL.
 
     Returns:
-        What was lost or doubled before the undo.
+        The rows that were lost or doubled before the undo.
     """
     upload = made_upload("a.csv", rows=20, bad_share=0.2)
     reference = desk.drop(upload)
@@ -153,7 +153,7 @@ def _emptied(url: str, policy: Policy) -> Desk:
 
 
 def test_names_that_are_shadowed_are_not_used(campaign: Campaign, new_database: NewDatabase) -> None:
-    """Whether the others' schema stands behind PostgreSQL's own or before it."""
+    """The foreign schema stands before or after PostgreSQL's own in the search path."""
     paths = "public,shadows", "shadows,public", "shadows,pg_catalog,public"
     with new_database() as url, campaign.line("everything of PostgreSQL's shadowed") as line:
         migrate(url)
@@ -166,7 +166,7 @@ def test_names_that_are_shadowed_are_not_used(campaign: Campaign, new_database: 
 def test_temporary_tables_of_others_are_not_used(
     campaign: Campaign, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a pooler that lends one connection to several clients."""
+    """A pooler lends one connection to several clients."""
     connect = Database.connect
 
     theirs = ""
@@ -189,7 +189,7 @@ def test_temporary_tables_of_others_are_not_used(
 
 
 def test_the_operators_schema_and_triggers_work_as_before(new_database: NewDatabase) -> None:
-    """The search path says where the tables are, and a trigger finds what stands in it."""
+    """The search path says where the tables are, and triggers of the operator depend on it."""
     with new_database() as plain:
         asked(plain, 'create schema "The ""App"""')
         url = with_path(plain, '"The ""App""", public')
@@ -233,7 +233,7 @@ SETTINGS = {
     "transform_null_equals": "on",
     "work_mem": "64kB",
 }
-# Says which way the commit goes, and takes longer than a statement may by the settings.
+# Reports how the commit is made, and takes longer than the settings allow a statement.
 WATCH_COMMIT = """
 create function watched() returns trigger language plpgsql as $$
 begin
@@ -249,7 +249,7 @@ create trigger watched after insert or update on imports for each row execute fu
 
 
 def _slow_import(url: str, policy: Policy) -> None:
-    """Import two users, and pause where an upload may let the database wait."""
+    """Import two users, with a pause during which the database waits for the upload."""
     upload = an_upload()
     with closing(PostgresUserRepository(url)) as users, users.importing(upload, "sha", policy) as importing:
         time.sleep(PAUSE_SECONDS)
@@ -263,7 +263,7 @@ def _slow_import(url: str, policy: Policy) -> None:
 
 
 def test_settings_of_role_and_database_change_nothing(campaign: Campaign, new_database: NewDatabase) -> None:
-    """All at once or one by one: an import takes its time, is durable, and waits for a rival as long as ever."""
+    """All settings at once or one by one: the import still takes its time, is durable, and waits for a rival."""
     known = "select name from pg_settings"
     with new_database() as url, campaign.line("settings of role and database") as line:
         migrate(url)
@@ -298,7 +298,7 @@ def _trigger(body: str, kind: str = "before") -> str:
     )
 
 
-# What the operator has on the table of users, what comes of an import, and what the message names.
+# The operator's rule on the users table, the import's error, and what its message names.
 THEIRS: dict[str, tuple[str, type[Exception] | None, str]] = {
     "check": (
         "alter table users add constraint c check (age < 9) not valid",
@@ -406,10 +406,10 @@ create table users (like untouched including all)
 """
 
 
-def test_what_the_table_does_not_take_is_refused_or_reported(
+def test_a_rule_of_the_table_refuses_the_upload_or_is_reported(
     campaign: Campaign, new_database: NewDatabase
 ) -> None:
-    """With the names that an operator needs and no cell; nothing is registered."""
+    """The message contains the names that an operator needs, and no cell. Nothing is registered."""
     chosen = campaign.choose(zip(THEIRS, cycle(POLICIES)), product(THEIRS, POLICIES))
     with new_database() as url, campaign.line("triggers, rules and constraints of others") as line:
         migrate_as_documented(url)
@@ -426,7 +426,7 @@ def _met(url: str, policy: Policy, name: str) -> Found:
     asked(url, definition)
     reference = desk.drop(upload)
     if name == "rule" and not policy.unique_by:
-        expected = None  # a COPY minds no rule
+        expected = None  # COPY ignores rules
     if expected in {FAILED, MISCOUNTED}:
         with pytest.raises(expected, match=named) as caught:
             desk.deliver(reference, acting_as(IMPORTER, url))
@@ -459,7 +459,7 @@ LOCKS = {
 def test_a_lock_of_another_application_is_named(
     database_url: str, held: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its table and what its holder does, as far as the role may see that; never by its statement."""
+    """The message names the table and the holder's activity, as far as the role may see it, and no statement."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.2)
     desk, upload = (
         Desk(database_url, Policy(max_rejected=Tolerance("0"))),
@@ -488,7 +488,7 @@ def _said_of_lock(desk: Desk, reference: ObjectReference, url: str) -> str:
 
 
 def test_one_connection_is_enough(new_database: NewDatabase) -> None:
-    """To migrate, to import, and to answer a redelivery whose receipt is missing."""
+    """One connection migrates, imports, and answers a redelivery whose receipt is missing."""
     role = f"rollcall_test_{secrets.token_hex(6)}"
     create = "create role {} login connection limit 1 in role rollcall_migrator, rollcall_importer"
     sessions = "select from pg_stat_activity where usename = %s"
@@ -513,7 +513,7 @@ def test_one_connection_is_enough(new_database: NewDatabase) -> None:
 def test_a_migration_leaves_nothing_in_the_session(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which a pooler lends to somebody else next; and the wrong role is told so in one sentence."""
+    """A pooler lends the session to another client next. A wrong role is reported in one sentence."""
     kept: list[Database] = []
 
     def keep(connection: Database) -> None:

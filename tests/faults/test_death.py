@@ -1,9 +1,9 @@
-"""Wherever a worker dies or fails, the next delivery makes it whole, and nothing is there twice.
+"""A worker dies or fails at any place; the next delivery completes the import, and registers nothing twice.
 
-The lines are those of src/rollcall that an import executes once its modules are there. The long form kills at each
-of them the first time that it is reached and the last, and has each fail once, in the first scene that reaches it;
-and at some of them again in every other scene. What befalls system calls, strace does from outside: it ends the
-worker as a call begins, or has the call fail without being made.
+The lines are those of src/rollcall that an import executes after its modules are loaded. The long form takes the
+first scene that reaches a line: it kills there the first and the last time, and lets the line fail once.
+In every other scene it does that for some of the lines. strace injects the faults of system calls: it kills the
+worker when a call begins, or lets the call fail without making it.
 """
 
 import os
@@ -47,21 +47,21 @@ ERRORS = ("unforeseen", "out of memory", "system", "interrupted")
 REFUSALS = ("signal=KILL", "error=ECONNRESET", "error=ETIMEDOUT", "error=ENOSPC", "error=EMFILE")
 KILLED = "killed"
 EMBEDDED = "adapters/embedded_postgres.py"
-SAMPLE = 4  # how many lines the short form tries in each scene
-AGAIN = 40  # how many lines the long form tries again in a scene, of those that were tried in another
-CALLS = 6  # how many of a kind are tried, if there are as many
+SAMPLE = 4  # lines that the short form tries in each scene
+AGAIN = 40  # lines that the long form tries again in a scene after another scene
+CALLS = 6  # calls of each kind that are tried, if there are so many
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator[Workers]:  # noqa: ARG001 - told
-    """A warm process, which knows where S3 is."""
+def nursery(tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str) -> Iterator[Workers]:  # noqa: ARG001 - sets S3's address
+    """A warm process that knows the address of S3."""
     with workers(tmp_path_factory.mktemp("said")) as warm:
         yield warm
 
 
 @pytest.fixture(scope="module")
 def tried() -> set[tuple[str, str, int]]:
-    """What was tried already at which line, in whatever scene."""
+    """The faults that were tried at each line, in any scene."""
     return set()
 
 
@@ -74,13 +74,13 @@ def scene(
     s3_client: "S3Client",
     new_bucket: Callable[[bool], str],
 ) -> Iterator[Scene]:
-    """One of the scenes, set."""
+    """One scene, set up."""
     with scenes(nursery, tmp_path, database_url, s3_client, new_bucket) as by_name:
         yield by_name[request.param]()
 
 
 def _lines_of(scene: Scene) -> dict[tuple[str, int], int]:
-    """Find which lines an unharmed delivery reaches, and how often."""
+    """Find the lines that an undisturbed delivery reaches, and how often."""
     delivery, uploads = scene.begin(1_000_000)
     end = scene.workers.deliver(delivery, traced=True)
     scene.require_settled(uploads)
@@ -89,14 +89,14 @@ def _lines_of(scene: Scene) -> dict[tuple[str, int], int]:
 
 @pytest.mark.parametrize("scene", SCENES, indirect=True)
 @pytest.mark.parametrize("how", [KILLED, "an error"])
-def test_a_worker_that_dies_or_fails_at_any_line_loses_and_doubles_nothing(
+def test_a_fault_at_any_line_loses_and_doubles_nothing(
     campaign: "Campaign",
     request: pytest.FixtureRequest,
     scene: Scene,
     tried: set[tuple[str, str, int]],
     how: str,
 ) -> None:
-    """By kill -9, or by an error that Rollcall does not know, or takes for another."""
+    """The faults: kill -9, an unknown error, and an error that Rollcall takes for another."""
     chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
     lines = _lines_of(scene)
     chosen = _chosen(lines, tried, how, chance) if campaign.long else sorted(chance.sample(sorted(lines), SAMPLE))
@@ -118,14 +118,14 @@ def test_a_worker_that_dies_or_fails_at_any_line_loses_and_doubles_nothing(
 def _chosen(
     lines: Mapping[tuple[str, int], int], tried: set[tuple[str, str, int]], how: str, chance: random.Random
 ) -> list[tuple[str, int]]:
-    """Choose all lines that were not tried in a scene before, and some of those that were."""
+    """Choose all lines that no scene has tried before, and some of the others."""
     new = [line for line in sorted(lines) if (how, *line) not in tried]
     tried.update((how, *line) for line in new)
     return sorted({*new, *chance.sample(sorted(lines), AGAIN)})
 
 
 def _times(reached: int, chance: random.Random, *, both: bool) -> list[int]:
-    """Choose the first time and the last, or any."""
+    """Choose the first time and the last, or any time."""
     return sorted({1, reached}) if both else [chance.choice([1, reached])]
 
 
@@ -137,10 +137,10 @@ def _befallen(nursery: Workers, fault: Fault, delivery: Delivery) -> End:
 
 @pytest.mark.parametrize("there", [False, True], ids=["made", "started"])
 @pytest.mark.parametrize("how", [KILLED, "an error"])
-def test_a_worker_that_dies_or_fails_as_the_embedded_database_starts_or_stops_is_no_obstacle(
+def test_the_next_import_survives_a_fault_at_database_start(
     campaign: "Campaign", nursery: Workers, tmp_path: Path, how: str, *, there: bool
 ) -> None:
-    """Whatever it leaves behind, a folder half made or a server that nobody uses, the next delivery copes with."""
+    """The next delivery copes with a half-made folder or with a server that is still running."""
     chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
 
     def placed(number: int) -> tuple[Delivery, FaultyUpload]:
@@ -182,12 +182,12 @@ def _read(address: str) -> bytes:
 
 @attrs.frozen
 class Injected:
-    """What befalls a worker at a system call.
+    """A fault of a worker at a system call.
 
     Attributes:
         call: Its name.
-        when: The how manieth call of it, from 1.
-        how: As strace has it.
+        when: Which call of that name, from 1.
+        how: The fault, in strace's words.
     """
 
     call: str
@@ -196,7 +196,7 @@ class Injected:
 
 
 def _followed(scene: Scene, record: Path, delivery: Delivery, *arguments: str) -> End:
-    """Have a worker deliver while strace follows it, from before it does anything."""
+    """Let a worker deliver while strace follows it from the beginning."""
     worker = scene.workers.held(delivery)
     command = ["strace", "-f", "-o", str(record), *arguments, "-p", str(worker)]
     with Popen(command, stderr=PIPE, text=True) as strace:  # noqa: S603 - our own
@@ -207,7 +207,7 @@ def _followed(scene: Scene, record: Path, delivery: Delivery, *arguments: str) -
 
 
 def _calls_of(scene: Scene, record: Path) -> Counter[str]:
-    """Find which system calls an unharmed delivery makes, and how many of each."""
+    """Find the system calls of an undisturbed delivery, and the number of each."""
     delivery, uploads = scene.begin(1_000_000)
     _followed(scene, record, delivery)
     scene.require_settled(uploads)
@@ -215,7 +215,7 @@ def _calls_of(scene: Scene, record: Path) -> Counter[str]:
 
 
 def _some(calls: int, chance: random.Random) -> list[int]:
-    """Choose the first call, the last, and some between."""
+    """Choose the first call, the last one, and some between."""
     return sorted({1, calls, *(chance.randint(1, calls) for _ in range(CALLS - 2))})
 
 
@@ -223,10 +223,10 @@ def _some(calls: int, chance: random.Random) -> list[int]:
     not shutil.which("strace"), reason="there is no strace here; on Debian and Ubuntu: apt install strace"
 )
 @pytest.mark.parametrize("scene", ["a local file", "an object of S3"], indirect=True)
-def test_a_system_call_that_fails_or_kills_loses_and_doubles_nothing(
+def test_a_fault_at_a_system_call_loses_and_doubles_nothing(
     campaign: "Campaign", request: pytest.FixtureRequest, scene: Scene, tmp_path: Path
 ) -> None:
-    """Of every kind that an import makes."""
+    """Every kind of call that an import makes."""
     chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
     calls = _calls_of(scene, tmp_path / "calls")
     everything = [
@@ -249,8 +249,8 @@ def test_a_system_call_that_fails_or_kills_loses_and_doubles_nothing(
 def _refused(scene: Scene, record: Path, injected: Injected, delivery: Delivery) -> End:
     inject = f"inject={injected.call}:{injected.how}:when={injected.when}"
     end = _followed(scene, record, delivery, "-e", f"trace={injected.call}", "-e", inject)
-    # No system does this, only strace: to fail to send and keep the connection alive, for whose end libpq then
-    # waits; and to reset a file as it is read, which urllib3 takes for its connection, and waits for an answer.
+    # Only strace does this, no system. A send fails but the connection stays open, and libpq waits for its end;
+    # or reading a file gives ECONNRESET, which urllib3 takes for its connection, and waits for an answer.
     unreal = injected.call == "sendto" or (injected.call, injected.how) == ("read", "error=ECONNRESET")
     assert unreal or not end.hung
     return end

@@ -1,4 +1,4 @@
-"""Whatever happens in a folder: the bytes that were judged are registered, and nothing outside is touched."""
+"""Files change in a folder: only the judged bytes are registered, and nothing outside the folder is touched."""
 
 import io
 import random
@@ -56,7 +56,7 @@ def _tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def test_no_key_leads_out_of_the_folder(campaign: Campaign) -> None:
-    """Neither to read nor to write: the whole tree around it stays as it is."""
+    """Reading and writing leave the whole tree around it unchanged."""
     with campaign.line("folder: hostile keys, links that lead out") as line:
 
         @settings(max_examples=campaign.choose(150, 20_000), deadline=None)
@@ -110,7 +110,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {"growing": _grow, "shrinking": _sh
 def test_a_file_that_changes_at_any_moment_registers_nobody(
     campaign: Campaign, database_url: str, tmp_path: Path, change: str
 ) -> None:
-    """While it is checked or imported, between any two blocks; once it holds still, it is imported whole."""
+    """It changes between any two blocks while it is checked or imported. Unchanged again, it is imported whole."""
     asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     upload = made_upload("list.csv", rows=25_000, seed=campaign.seed)
     file = tmp_path / upload.key
@@ -134,7 +134,7 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
     file.write_bytes(upload.content)
     seen: list[Progress] = []
     with campaign.line(f"folder: a file {change} while it is read") as line:
-        chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(campaign.seed)  # noqa: S311 - repeatable, not secret
         for at in [0, 1, *(chance.randrange(12) for _ in range(campaign.choose(1, 20)))]:
             file.write_bytes(upload.content)
             seen.clear()
@@ -149,7 +149,7 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
             except ObjectChangedError as error:
                 require_quiet(error)
             else:
-                assert len(seen) <= at  # it was over before
+                assert len(seen) <= at  # the import had ended before
                 asked(database_url, "delete from users where import_id is not null; delete from imports")
             line.points += 1
             line.add(oracle.found([upload]))

@@ -1,4 +1,4 @@
-"""A worker that is frozen holds up nobody for long, and changes nothing when it goes on."""
+"""A frozen worker delays others only for a short time, and changes nothing when it continues."""
 
 import json
 import os
@@ -31,25 +31,25 @@ from rollcall.domain.receipt import Receipt
 from rollcall.settings import read_settings
 
 LIVES_SECONDS = 2.0
-# After a worker's own end.
+# After the frozen worker's own deadline.
 RIVAL_DONE_WITHIN_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
 def proxy(migrated_database: str) -> Iterator[Proxy]:
-    """A proxy before the database of the tests."""
+    """A proxy for the tests' database."""
     with proxy_before(migrated_database) as proxy:
         yield proxy
 
 
 @attrs.define
 class Freezer:
-    """Freezes a worker at a place in its stream: in mid-COPY, or before or after its commit.
+    """Freezes a worker at a place in its stream: during COPY, or before or after its commit.
 
     Attributes:
-        worker: The process.
-        frozen: Whether it is.
-        goes_on: Is set when it does.
+        worker: The worker process.
+        frozen: Whether the worker is frozen.
+        goes_on: Set when the worker continues.
     """
 
     worker: Popen[str] | None = None
@@ -57,29 +57,29 @@ class Freezer:
     goes_on: threading.Event = attrs.Factory(threading.Event)
 
     def freeze(self) -> None:
-        """Stop it, so that it does not come to itself before it is told to go on."""
+        """Stop the worker until `thaw`."""
         assert self.worker
         self.worker.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.worker.pid, os.WSTOPPED | os.WNOWAIT)
         self.frozen = True
 
     def freeze_before(self) -> None:
-        """Stop it before something is sent that it has handed over already."""
+        """Stop the worker before the proxy forwards data that it has already sent."""
         self.freeze()
         self.goes_on.wait()
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let the worker continue."""
         assert self.worker
         self.worker.send_signal(signal.SIGCONT)
         self.goes_on.set()
 
     def at(self, place: str, byte: int) -> Fault:
-        """Give what freezes it there.
+        """Return the proxy's fault that freezes the worker at a place.
 
         Args:
             place: "copying", "before COMMIT" or "after COMMIT".
-            byte: Of its copy, where it is copying.
+            byte: The byte of its COPY, for "copying".
         """
         if place == "before COMMIT":
             return _AtCommit(self.freeze_before, lambda: None)
@@ -90,7 +90,7 @@ class Freezer:
 
 @attrs.define
 class _AtCommit:
-    """Does something before the server hears of the commit, or before the client hears the answer."""
+    """Does something before the server receives the commit, or before the client receives the reply."""
 
     before: Callable[[], None]
     after: Callable[[], None]
@@ -108,7 +108,7 @@ class _AtCommit:
 
 @attrs.frozen
 class Shop:
-    """A folder of uploads with their reports beside them, and a database."""
+    """A folder of uploads with their reports, and a database."""
 
     folder: Path
     database_url: str
@@ -121,7 +121,7 @@ class Shop:
         return path
 
     def deliver(self, file: Path, *, again: bool = False) -> Receipt:
-        """Deliver until it has its verdict, for no longer than anybody may be held up."""
+        """Deliver an upload until it has its verdict, within the time that a frozen worker may delay others."""
         deadline = time.monotonic() + LIVES_SECONDS + RIVAL_DONE_WITHIN_SECONDS
         uploads, reference = bootstrap.uploaded_file(file)
         with closing(PostgresUserRepository(self.database_url)) as users:
@@ -133,14 +133,14 @@ class Shop:
                     assert time.monotonic() < deadline, "nobody may be held up for so long"
 
     def undo_all(self) -> None:
-        """Take back every import that can be."""
+        """Undo every import that can be undone."""
         with closing(PostgresUserRepository(self.database_url)) as users:
             for entry in list(users.entries()):
                 users.undo(entry.import_id, datetime.now(UTC))
 
     @property
     def oracle(self) -> Oracle:
-        """The judge of all this."""
+        """The oracle for this database and folder."""
         return Oracle(
             database_url=self.database_url,
             read_report=lambda address: Path(address).read_bytes(),
@@ -154,7 +154,7 @@ class Shop:
         return found
 
     def all_that_counts(self, upload: FaultyUpload) -> tuple[object, ...]:
-        """Whatever a worker could change, but for litter."""
+        """Everything that a worker could change, except stray files."""
         return (
             asked(self.database_url, "select * from users order by id"),
             asked(self.database_url, "select * from imports order by id"),
@@ -164,7 +164,7 @@ class Shop:
 
 @contextmanager
 def _working(proxy: Proxy, file: Path, freezer: Freezer, place: str, byte: int) -> Iterator[Popen[str]]:
-    """Start a worker, wait until it is frozen, and let it go on at the end if nobody did before."""
+    """Start a worker, wait until it is frozen, and let it continue at the end."""
     proxy.fault = freezer.at(place, byte)
     command = [sys.executable, "-W", "error", str(worker.__file__), proxy.url, str(file), str(LIVES_SECONDS)]
     with Popen(command, stderr=PIPE, text=True) as process:  # noqa: S603 - our own words
@@ -180,10 +180,10 @@ def _working(proxy: Proxy, file: Path, freezer: Freezer, place: str, byte: int) 
 @pytest.mark.parametrize(
     "place", ["copying", "before COMMIT", "after COMMIT", "after COMMIT, undone and imported again"]
 )
-def test_a_frozen_worker_holds_up_nobody_and_changes_nothing_once_thawed(
+def test_a_frozen_worker_holds_up_nobody_and_changes_nothing(
     campaign: Campaign, tmp_path: Path, emptied: Callable[[], str], proxy: Proxy, place: str
 ) -> None:
-    """A rival is done at most half a minute after the worker's own end."""
+    """A rival finishes at most half a minute after the worker's own deadline."""
     chance = random.Random(f"{campaign.seed} {place}")  # noqa: S311 - to be repeated
     place, _, undone = place.partition(", ")
     with campaign.line(f"worker frozen {place}{undone and ', ' + undone}") as line:
@@ -193,7 +193,7 @@ def test_a_frozen_worker_holds_up_nobody_and_changes_nothing_once_thawed(
             asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
             shop = Shop(tmp_path, url, foreign_users(url))
             upload = made_upload(f"{number}.csv", rows=5000, seed=chance.randrange(10**9))
-            # Of what it sends, most is its copy, which begins in the first thousands.
+            # Most bytes that the worker sends are its COPY, which begins within the first thousands.
             byte = chance.randrange(5000, len(upload.content) // 2)
             freezer, file = Freezer(), shop.drop(upload)
             with _working(proxy, file, freezer, place, byte) as process:

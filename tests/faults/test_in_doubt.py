@@ -1,4 +1,4 @@
-"""Whatever becomes of the connection, or of the server: only the ledger knows, and a redelivery asks it."""
+"""Connection or server break: only the ledger knows the outcome, and a redelivery queries it."""
 
 import os
 import random
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGQUIT)
 
 @pytest.fixture(scope="module")
 def proxy(migrated_database: str) -> Iterator[Proxy]:
-    """A proxy before the database of the tests."""
+    """A proxy for the tests' database."""
     with proxy_before(migrated_database) as proxy:
         yield proxy
 
@@ -37,10 +37,10 @@ def _an_upload(chance: random.Random) -> FaultyUpload:
 
 
 def _broken(desk: Desk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> bool:
-    """Deliver an upload once while something breaks.
+    """Deliver an upload once with a fault.
 
     Returns:
-        Whether the worker noticed.
+        Whether the worker noticed the fault.
     """
     proxy.fault = fault
     try:
@@ -52,7 +52,7 @@ def _broken(desk: Desk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> boo
 
 
 def _judged(line: Line, desk: Desk, upload: FaultyUpload) -> Receipt:
-    """Hold the database to its ledger, deliver again, and hold everything to the promise."""
+    """Compare the database with its ledger, deliver again, and check every promise."""
     desk.oracle.require_nothing_broken([upload])
     [reference] = desk.versions(upload.key)
     receipt = desk.settle(reference)
@@ -62,10 +62,10 @@ def _judged(line: Line, desk: Desk, upload: FaultyUpload) -> Receipt:
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
-def test_a_commit_that_is_in_doubt_is_asked_of_the_ledger(
+def test_a_commit_in_doubt_is_looked_up_in_the_ledger(
     campaign: Campaign, emptied: Callable[[], str], proxy: Proxy, lost: str
 ) -> None:
-    """Both look the same to the worker; in one case nothing is there, in the other everything."""
+    """The worker sees the same failure, whether everything was committed or nothing."""
     chance = random.Random(f"{campaign.seed} {lost}")  # noqa: S311 - to be repeated
     with campaign.line(f"COMMIT {lost} lost") as line:
         line.points = 1
@@ -82,7 +82,7 @@ def test_a_commit_that_is_in_doubt_is_asked_of_the_ledger(
 def test_a_connection_may_be_cut_at_any_byte(
     campaign: Campaign, emptied: Callable[[], str], proxy: Proxy, whose: str
 ) -> None:
-    """From the first of the greeting to the last of the farewell."""
+    """From the first byte of the connection to the last."""
     of_client = whose == "client"
     chance = random.Random(f"{campaign.seed} {whose}")  # noqa: S311 - to be repeated
     with campaign.line(f"connection cut at any byte of the {whose}") as line:
@@ -98,7 +98,7 @@ def test_a_connection_may_be_cut_at_any_byte(
 
 
 def _length(upload: FaultyUpload, desk: Desk, proxy: Proxy, *, of_client: bool) -> int:
-    """Count the bytes that go one way in an import that nothing breaks."""
+    """Count the bytes of one direction during an undisturbed import."""
     counting = Counting()
     assert not _broken(desk, upload, proxy, counting)
     return counting.of_client if of_client else counting.of_server
@@ -107,14 +107,14 @@ def _length(upload: FaultyUpload, desk: Desk, proxy: Proxy, *, of_client: bool) 
 def test_the_server_may_end_the_connection_at_any_moment(
     campaign: Campaign, emptied: Callable[[], str], proxy: Proxy
 ) -> None:
-    """As an operator does, or a failover."""
+    """An operator does that, and a failover."""
     chance = random.Random(f"{campaign.seed} end")  # noqa: S311 - to be repeated
     with campaign.line("pg_terminate_backend at any moment") as line:
         upload, points = _an_upload(chance), set()
         whole = _length(upload, Desk(emptied()), proxy, of_client=True)
         for _ in range(campaign.choose(8, 250)):
             desk, byte = Desk(emptied()), chance.randrange(whole)
-            wait = chance.choice([0, 10_000])  # whether the worker goes on at once, or finds it ended
+            wait = chance.choice([0, 10_000])  # whether the worker continues at once, or finds its connection cut
 
             def end(url: str = desk.database_url, wait: int = wait) -> None:
                 asked(
@@ -131,7 +131,7 @@ def test_the_server_may_end_the_connection_at_any_moment(
 
 
 def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path: Path) -> None:
-    """And recovers; what it had committed is there, and nothing else."""
+    """After its recovery, all committed rows are in the table, and no others."""
     chance = random.Random(f"{campaign.seed} kill")  # noqa: S311 - to be repeated
     moments, points = ["before the request", "after the request", "before the reply"], set()
     with campaign.line("postmaster killed around the COMMIT, and recovered") as line, running(tmp_path) as url:
@@ -149,7 +149,7 @@ def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path
                 moment = moments[number % len(moments)]
                 with _killing(moment, kill, pause) as fault:
                     _broken(desk, upload, proxy, fault)
-                with running(tmp_path):  # which recovers it, and leaves it running for us
+                with running(tmp_path):  # recovers the database and keeps it running
                     _judged(line, desk, upload)
                 points.add((moment, how))
         line.points = len(points)
@@ -162,7 +162,7 @@ def _killing(moment: str, kill: Callable[..., None], pause: float) -> Iterator[F
     elif moment == "before the reply":
         yield CommitReplyLost(before_reply=kill)
     else:
-        # The server hears of the commit and dies while it is at it, or has just done it.
+        # The server receives the commit and dies during it, or just after it.
         killer = threading.Thread(target=kill, args=(pause,))
         yield CommitReplyLost(before_request=killer.start)
         killer.join()

@@ -1,9 +1,9 @@
-"""A bucket, a queue, an operator and whatever breaks, against a simple model that says what must come of it.
+"""Compare Rollcall with a simple model of the contract, through random steps and faults.
 
-In memory and against PostgreSQL, step by step: put, overwrite, deliver, redeliver, be killed or cut at any point,
-freeze there and thaw, undo, sweep, decide again what is tolerated; and correct rejected rows, also of verdicts
-that were replaced, save them as a spreadsheet does, forge what they say, and upload them again.
-`tests/contracts/test_agreement.py` holds the two adapters to each other; this holds both to what was promised.
+The steps, in memory and in PostgreSQL: upload, overwrite, deliver, redeliver, kill or cut at any point, freeze
+there and continue, undo, sweep, and change the policy. Rejected rows, also of replaced verdicts, are corrected,
+saved as a spreadsheet saves them, forged, and uploaded again.
+`tests/contracts/test_agreement.py` compares both adapters with each other; this compares both with the contract.
 """
 
 import csv
@@ -68,7 +68,7 @@ policies = st.builds(
     on_repeat=st.sampled_from(OnRepeat),
     on_new_version=st.sampled_from(OnNewVersion),
 )
-# Somebody new, somebody who may be there already, or nobody that can be registered.
+# A new user, a user who may exist, or a row that is rejected.
 rows = st.lists(
     st.sampled_from(("new", "new", "Ann", "Ben", "bad", "bad")).flatmap(
         lambda who: st.tuples(st.just(who), st.sampled_from(("Japan", "Norway")), st.integers(1, 2))
@@ -82,7 +82,7 @@ FORGERIES = ("line", "import", "ledger", "bare")
 NEEDED = {*HEADER, "rollcall_line", "rollcall_import"}
 ORDERS = (
     (*HEADER, "rollcall_line", "rollcall_reason", "rollcall_record", "rollcall_import"),
-    # That of earlier versions, and one that somebody likes better.
+    # The order of earlier versions, and one that a person chose.
     (*HEADER, "rollcall_line", "rollcall_reason", "rollcall_import", "rollcall_record"),
     ("rollcall_line", "rollcall_import", "rollcall_reason", "rollcall_record", *HEADER),
 )
@@ -90,12 +90,12 @@ ORDERS = (
 
 @attrs.frozen
 class Spreadsheet:
-    """How somebody's spreadsheet saves a file.
+    """How a spreadsheet saves a file.
 
     Attributes:
-        order: Of the columns.
-        lost: How many cells are missing at the end of each row.
-        lost_from: The first row that lacks them; the header is row 0.
+        order: The order of the columns.
+        lost: The number of cells that are missing at the end of each row.
+        lost_from: The first row in which they are missing; the header is row 0.
         ended: Whether the last line has an end.
     """
 
@@ -111,7 +111,7 @@ class Spreadsheet:
         """Save rows.
 
         Returns:
-            The file; and of each row the cells that are read again from it.
+            The file, and the cells of each row as they are read from it again.
         """
         kept = [
             {label: row[label] for label in self.order[: len(self.order) - self.lost * (number >= self.lost_from)]}
@@ -122,7 +122,7 @@ class Spreadsheet:
         writer.writerows([self.order, *(row.values() for row in kept)])
         content = text.getvalue() if self.ended else text.getvalue().removesuffix(self.line_end)
         if not self.ended and len(kept[-1]) < len(self.order):
-            # Perhaps it was cut off, so nothing is added to it.
+            # The last line may have been cut off, so its cells are not completed.
             kept[-1] = {f"cell {number}": cell for number, cell in enumerate(kept[-1].values())}
         return content.encode(self.encoding), kept
 
@@ -140,7 +140,7 @@ spreadsheets = st.builds(
 
 
 def _opened(data: bytes) -> list[list[str]]:
-    """Open a file of rejected rows, in whatever form it is."""
+    """Return the rows of a rejected-rows file, saved in any form."""
     text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     for delimiter in ",;\t":
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
@@ -150,7 +150,7 @@ def _opened(data: bytes) -> list[list[str]]:
 
 
 class Promises(RuleBasedStateMachine):
-    """What may happen, and what must be true after every step."""
+    """The steps, and what must be true after each of them."""
 
     made: ClassVar[int]
     line: ClassVar[Line]
@@ -172,25 +172,25 @@ class Promises(RuleBasedStateMachine):
         self.users: UserRepository
 
     def begin(self, policy: Policy) -> None:
-        """Make the repository empty and fit for a policy."""
+        """Empty the repository and prepare it for a policy."""
         raise NotImplementedError
 
     def worker(self) -> UserRepository:
-        """Give a delivery the repository that it works with."""
+        """Return the repository of one delivery."""
         return self.users
 
     def now(self) -> datetime:
-        """Tell the time of whoever imports, which may be an hour wrong either way."""
+        """Return the importing worker's time, which may be an hour wrong either way."""
         return self.time + timedelta(hours=self.steps % 3 - 1)
 
     @initialize(policy=policies)
     def choose(self, policy: Policy) -> None:
-        """Each run has its policy."""
+        """Choose the policy of this run."""
         self.model = Model(policy)
         self.begin(policy)
 
     def step(self) -> None:
-        """Count one, in this run and in all."""
+        """Count a step, in this run and in all runs."""
         self.steps += 1
         type(self).made += 1
 
@@ -206,7 +206,7 @@ class Promises(RuleBasedStateMachine):
     def drop(
         self, *, key: str, what: list[tuple[str, str, int]], later: int, as_before: int, delivered: bool
     ) -> None:
-        """Somebody uploads, the same name and now and then the same content again."""
+        """A person uploads a file, sometimes under the same name or with the same content again."""
         self.step()
         if as_before < min(3, len(self.dropped)):
             before = self.dropped[-1 - as_before]
@@ -230,14 +230,14 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.steps % 4 == 0)
     @rule(key=st.sampled_from(KEYS))
     def drop_what_is_no_list(self, key: str) -> None:
-        """Its header lacks a column, so no row of it can be read."""
+        """A file whose header lacks a column is refused."""
         self.step()
         self._put(key, f"name,country\n{CANARY},Japan\n".encode(), (), "missing-label", 1)
 
     @precondition(lambda self: self.dropped)
     @rule(which=st.integers(0, 30), again=st.booleans(), fault=faults)
     def deliver(self, *, which: int, again: bool, fault: tuple[str, str] | None) -> None:
-        """A queue delivers any version, in any order, any number of times, and it may break at any point."""
+        """A queue delivers any version, in any order and number, with a fault at any point."""
         self.step()
         point, how = fault or (None, "")
         if how == "frozen" and len(self.open) >= OPEN_AT_ONCE:
@@ -247,7 +247,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0, OPEN_AT_ONCE), given_up=st.booleans())
     def thaw(self, which: int, *, given_up: bool) -> None:
-        """A frozen worker goes on, or is ended."""
+        """A frozen worker continues or ends."""
         self.step()
         delivery = self.open.pop(which % len(self.open))
         delivery.thaw(given_up=given_up)
@@ -256,7 +256,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.model.ledger)
     @rule(which=st.integers(0, 6))
     def undo(self, which: int) -> None:
-        """An operator takes back what there is, and what there is not."""
+        """An operator undoes an import that may or may not exist."""
         self.step()
         known = self.model.import_ids[-6:]
         import_id = known[which % len(known)] if which < 6 else 10**6
@@ -275,7 +275,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: not self.open)
     @rule(tolerance=st.sampled_from(TOLERANCES), on_duplicate=st.sampled_from(OnDuplicate))
     def decide_again(self, tolerance: str, on_duplicate: OnDuplicate) -> None:
-        """An operator tolerates more bad rows and duplicates, or fewer: what was refused may be loaded."""
+        """An operator changes tolerance and duplicates: a refused upload may then be loaded."""
         self.step()
         self.model.policy = attrs.evolve(
             self.model.policy, max_rejected=Tolerance.parse(tolerance), on_duplicate=on_duplicate
@@ -284,7 +284,7 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: self.dropped)
     @rule(hours=st.sampled_from((0, 1, 1, 30)), batch=st.integers(1, 3), lost=st.booleans())
     def sweep(self, *, hours: int, batch: int, lost: bool) -> None:
-        """Time goes by, and what nobody was told of is announced anew, unless that gets lost as well."""
+        """Time passes, and a sweep queues uploads without a verdict. Its messages may also be lost."""
         self.step()
         self.time += timedelta(hours=hours)
         at, claimed = self.now(), set().union(*self.held.values())
@@ -320,9 +320,9 @@ class Promises(RuleBasedStateMachine):
     def upload_rejected_rows_again(
         self, *, which: int, corrected: int, save: Spreadsheet, forgery: str | None, key: str, delivered: bool
     ) -> None:
-        """An uploader corrects some of them, or none, perhaps of a verdict that has been replaced since."""
+        """An uploader corrects some rejected rows, or none. Their verdict may have been replaced."""
         self.step()
-        # Two times out of three one that can be corrected, if there is any.
+        # In two of three cases choose a file that can be corrected, if there is one.
         entries = {where: self.model.entry(import_id) for where, (import_id, _) in self.handed_out.items()}
         in_force = [where for where, entry in entries.items() if entry and entry.in_force]
         choice = in_force if in_force and which % 3 else list(self.handed_out)
@@ -338,7 +338,7 @@ class Promises(RuleBasedStateMachine):
         content, kept = save(rows)
         read = []
         for number, (row, first) in enumerate(zip(kept, people, strict=True)):
-            # Whole, but for what means nothing, or else known from what is left of it.
+            # The row is complete except for columns without meaning; otherwise the remaining cells identify it.
             whole = row.keys() >= NEEDED
             token = row["rollcall_import"] if whole else "\n".join(row.values())
             origins = origins_in(token)
@@ -352,10 +352,10 @@ class Promises(RuleBasedStateMachine):
             self._deliver(self.dropped[-1], again=False, point=None, how="")
 
     def _forge(self, row: dict[str, str], forgery: str) -> None:
-        """Have a row say that it stands for another, or that another ledger rejected it."""
+        """Change the origin that a row states to another row's or another ledger's."""
         known = origins_in(row["rollcall_import"])
         if not known:
-            return  # it is forged already
+            return  # already forged
         [(import_id, line, proof)] = known
         match forgery:
             case "line":
@@ -387,7 +387,7 @@ class Promises(RuleBasedStateMachine):
         return delivery
 
     def _judge(self, delivery: Delivery) -> None:
-        """Hold what came of a delivery to the model."""
+        """Compare the result of a delivery with the model."""
         if delivery.broke:
             assert delivery.point
             self.tried.add((delivery.point, delivery.how))
@@ -426,8 +426,8 @@ class Promises(RuleBasedStateMachine):
     # What must be true
 
     @invariant()
-    def every_row_is_in_the_table_exactly_once_or_not_at_all_as_the_ledger_says(self) -> None:
-        """User by user, for each import in the order of its file; those of undone imports are gone."""
+    def each_row_is_registered_exactly_once_or_not_at_all(self) -> None:
+        """Compare each import's users with the ledger, in the order of the file. Undone imports have none."""
         wanted, here = self.model.users(), self.table()
         for import_id in {*wanted, *here}:
             should, are = Counter(wanted.get(import_id, ())), Counter(here.get(import_id, ()))
@@ -436,15 +436,15 @@ class Promises(RuleBasedStateMachine):
         assert here == wanted
 
     @invariant()
-    def the_ledger_says_what_became_of_each(self) -> None:
-        """By its receipt, and no entry too many."""
+    def the_ledger_equals_the_model(self) -> None:
+        """Compare each receipt, and the number of entries."""
         entries = self.ledger()
         assert sorted(entries) == sorted(entry.import_id for entry in self.model.ledger.values())
         for mine in self.model.ledger.values():
             receipt, undone = entries[mine.import_id]
             assert undone == mine.undone
             stored = self._stored_receipt(mine.upload)
-            # Looked at again only where something of it is new.
+            # Compare again only if receipt, verdict or stored receipt is new.
             seen = id(receipt), id(mine.verdict), stored
             if self.seen.get(mine.import_id) != seen:
                 self._require_as_it_must_be(receipt, mine)
@@ -464,7 +464,7 @@ class Promises(RuleBasedStateMachine):
         assert tuple(rejection.line for rejection in receipt.rejections) == mine.verdict.rejected
 
     def _require_reports(self, receipt: Receipt, upload: Dropped, stored: bytes | None) -> None:
-        """But for the receipt of a worker that ended, or is frozen, between its commit and that."""
+        """Check the stored reports. A worker that ended or is frozen after its commit still owes the receipt."""
         assert bool(receipt.rejected_rows) == bool(receipt.counts.rejected)
         if receipt.rejected_rows:
             assert len(_opened(self._report(receipt.rejected_rows))) == 1 + receipt.counts.rejected
@@ -473,21 +473,21 @@ class Promises(RuleBasedStateMachine):
             assert json.loads(stored) == json.loads(to_json(receipt)), "the receipt is not that of the ledger"
 
     @invariant()
-    def nobody_is_missing_whom_a_receipt_calls_registered_or_there_already(self) -> None:
-        """Where users are told apart: whoever else was undone meanwhile."""
+    def no_user_that_a_receipt_counts_is_missing(self) -> None:
+        """Only with `unique_by`; other imports may have been undone since."""
         missing = self.model.missing()
         self.line.lost += len(missing)
         assert missing == []
 
     @invariant()
-    def no_row_of_a_list_is_registered_twice(self) -> None:
-        """By whatever rejected rows it comes back, and however often."""
+    def no_row_is_registered_twice(self) -> None:
+        """Also if rejected rows were uploaded again, in any form and any number of times."""
         twice = self.model.twice()
         self.line.duplicated += len(twice)
         assert twice == []
 
     def table(self) -> dict[int, list[User]]:
-        """The users of each import that has any, in order."""
+        """Users of each import that has any, in order."""
         found = {
             entry.import_id: [(user.name, user.country, user.age) for user in self.users.users(entry.import_id)]
             for entry in self.users.entries()
@@ -496,7 +496,7 @@ class Promises(RuleBasedStateMachine):
         return {import_id: users for import_id, users in found.items() if users}
 
     def ledger(self) -> dict[int, tuple[Receipt, bool]]:
-        """The receipt of each import, the same object as long as it is the same, and whether it was undone."""
+        """Receipt of each import, and whether it was undone. An unchanged receipt is the same object."""
         return {entry.import_id: (entry.receipt, entry.undone) for entry in self.users.entries()}
 
     def _stored_receipt(self, upload: Dropped) -> bytes | None:
@@ -510,7 +510,7 @@ class Promises(RuleBasedStateMachine):
             return report.fetch(lambda _: None).read()
 
     def teardown(self) -> None:
-        """Thaw all, deliver all once more, and nothing may be left to be done."""
+        """Continue every frozen worker, deliver everything again, and check that nothing is left to do."""
         try:
             while self.open:
                 delivery = self.open.pop()
@@ -520,35 +520,33 @@ class Promises(RuleBasedStateMachine):
                 self._deliver(upload, again=False, point=None, how="")
             assert not self.owed
             self.seen.clear()
-            self.every_row_is_in_the_table_exactly_once_or_not_at_all_as_the_ledger_says()
-            self.the_ledger_says_what_became_of_each()
+            self.each_row_is_registered_exactly_once_or_not_at_all()
+            self.the_ledger_equals_the_model()
         finally:
             for delivery in self.open:
                 delivery.thaw(given_up=True)
             self.end()
 
     def rest(self) -> None:
-        """Wait until what broke off is rolled back."""
+        """Wait until broken transactions are rolled back."""
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
 
 
 class InMemory(Promises):
-    """On the adapter on which the unit tests rest."""
+    """The steps with the in-memory adapter, which the unit tests use."""
 
-    def begin(self, policy: Policy) -> None:  # noqa: ARG002 - memory is fit for any
-        """Start anew."""
+    def begin(self, policy: Policy) -> None:  # noqa: ARG002 - memory supports any policy
         self.users = MemoryUserRepository(patience=0, merge_patience=0)
 
 
 class OnPostgres(Promises):
-    """On the real one, with a connection for each worker that may be frozen."""
+    """The steps with PostgreSQL, with a connection for each worker that may be frozen."""
 
     url: ClassVar[str]
 
     def begin(self, policy: Policy) -> None:
-        """Start anew."""
         self.postgres: list[PostgresUserRepository] = []
         self.receipts: dict[tuple[int, str], Receipt] = {}
         self.behind = psycopg.connect(self.url, autocommit=True, application_name="behind")
@@ -557,14 +555,14 @@ class OnPostgres(Promises):
         self.users = self.worker()
 
     def worker(self) -> UserRepository:
-        """Another process, as it were; the last that is not in the midst of something goes on."""
+        """Return a new process's repository, or the last one that is idle."""
         if not self.postgres or self.open:
             self.postgres.append(PostgresUserRepository(self.url))
         return self.postgres[-1] if self.open else self.postgres[0]
 
     @rule()
     def cut_all_connections(self) -> None:
-        """As when the database fails over: what is frozen cannot go on when it is thawed."""
+        """Cut every connection, as in a failover: a frozen worker fails when it continues."""
         self.step()
         asked(
             self.url,
@@ -577,20 +575,20 @@ class OnPostgres(Promises):
 
     @invariant()
     def each_rejected_row_was_corrected_once(self) -> None:
-        """By the import that the model has."""
+        """Check that the import in the model made each correction."""
         corrections = self.behind.execute("select import_id, line, corrected_by from corrections")
         expected = {(import_id, line): by for (import_id, line, _), by in self.model.corrections.items()}
         assert {(import_id, line): by for import_id, line, by in corrections} == expected
 
     def table(self) -> dict[int, list[User]]:
-        """Looked at from behind."""
+        """Query on a connection of the test's own."""
         found: dict[int, list[User]] = {}
         for import_id, *user in self.behind.execute("select import_id, name, country, age from users order by id"):
             found.setdefault(import_id, []).append((user[0], user[1], user[2]))
         return found
 
     def ledger(self) -> dict[int, tuple[Receipt, bool]]:
-        """Looked at from behind."""
+        """Query on a connection of the test's own."""
         found = {}
         rows = self.behind.execute("select id, receipt::text, undone_at is not null from imports")
         for import_id, text, undone in rows:
@@ -600,7 +598,7 @@ class OnPostgres(Promises):
         return found
 
     def rest(self) -> None:
-        """The server notices within moments that a worker is gone."""
+        """Wait until the server notices that a worker is gone."""
         busy = (
             "select count(*) from pg_stat_activity where datname = current_database()"
             " and application_name = 'rollcall' and state <> 'idle'"
@@ -608,7 +606,7 @@ class OnPostgres(Promises):
         assert eventually(lambda: self.behind.execute(busy).fetchall()[0][0] <= len(self.held))
 
     def end(self) -> None:
-        """Leave no connection."""
+        """Close every connection."""
         self.behind.close()
         for repository in self.postgres:
             repository.close()
@@ -628,7 +626,7 @@ def _campaign(machine: type[Promises], campaign: Campaign, fault: str, steps: in
                 print_blob=True,
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
-                # To explain takes minutes, and so does to shrink what takes long.
+                # Explaining takes minutes, and so does shrinking slow runs.
                 phases=[Phase.generate, *([Phase.shrink] if machine is InMemory else [])],
             )
             seeded = seed(campaign.seed * 10_000 + turn)(machine)
@@ -638,14 +636,14 @@ def _campaign(machine: type[Promises], campaign: Campaign, fault: str, steps: in
 
 
 def test_in_memory_every_promise_holds_after_every_step(campaign: Campaign) -> None:
-    """The steps that were really made are told, and at how many points something happened in how many ways."""
+    """The report counts the steps, the points with a fault, and the kinds of fault."""
     _campaign(InMemory, campaign, "model, in memory (steps)", campaign.choose(1_000, 100_000))
 
 
 def test_in_postgres_every_promise_holds_after_every_step(
     campaign: Campaign, new_database: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same, with connections that are cut."""
+    """The same steps, with connections that are cut."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.02)
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.MERGE_SECONDS", 0.02)
     with new_database() as url:

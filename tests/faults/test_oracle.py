@@ -1,4 +1,4 @@
-"""The oracle bites: it is no use unless it finds what is lost, doubled, changed or unexplained."""
+"""The oracle finds everything that is lost, doubled, changed or unexplained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +29,8 @@ def _imported(folder: Path, database_url: str) -> tuple[Oracle, FaultyUpload]:
     return oracle, upload
 
 
-def test_an_import_that_nothing_broke_is_as_it_must_be(tmp_path: Path, database_url: str) -> None:
-    """And so is an empty database before it."""
+def test_an_undisturbed_import_has_no_findings(tmp_path: Path, database_url: str) -> None:
+    """Neither has the empty database before it."""
     oracle, upload = _imported(tmp_path, database_url)
 
     oracle.require_all_settled([upload])
@@ -51,8 +51,8 @@ def test_an_import_that_nothing_broke_is_as_it_must_be(tmp_path: Path, database_
         ("update imports set undone_at = now()", Found(duplicated=44)),
     ],
 )
-def test_what_is_lost_or_doubled_is_found(tmp_path: Path, database_url: str, broken: str, found: Found) -> None:
-    """Whatever the counts in the ledger say."""
+def test_lost_and_doubled_rows_are_found(tmp_path: Path, database_url: str, broken: str, found: Found) -> None:
+    """Even if the counts in the ledger agree."""
     oracle, upload = _imported(tmp_path, database_url)
     asked(database_url, broken)
 
@@ -69,8 +69,8 @@ def test_what_is_lost_or_doubled_is_found(tmp_path: Path, database_url: str, bro
     ],
     ids=["prior data", "receipt", "rejected rows", "ledger"],
 )
-def test_whatever_else_is_missing_is_found(tmp_path: Path, database_url: str, break_it: Broken) -> None:
-    """The reports belong to the promise, as do the users who were there before."""
+def test_other_missing_parts_are_found(tmp_path: Path, database_url: str, break_it: Broken) -> None:
+    """The promise covers the reports and the users of no import."""
     oracle, upload = _imported(tmp_path, database_url)
     break_it(database_url, tmp_path)
 

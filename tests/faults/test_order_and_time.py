@@ -1,4 +1,4 @@
-"""Deliveries in any order and any number, clocks that are wrong, and deadlines at any point."""
+"""Deliveries in any order and number, wrong clocks, and deadlines at any point."""
 
 import random
 import signal
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 Point = tuple[str, int]
 
-# Where an invocation still has as long as anybody needs: what interrupts it are we.
+# A long deadline: the test interrupts the invocation, not Lambda.
 LONG = Context(900)
-LINES_OF_LIBRARIES = 300  # how many the long form tries, of thousands; each takes a second
+LINES_OF_LIBRARIES = 300  # tried by the long form, of thousands; each takes a second
 
 
 def _function(
@@ -45,7 +45,7 @@ def _function(
     policy: Policy = Policy(),
     now: Callable[[], datetime] = lambda: NOON,
 ) -> Callable[[Event], list[str]]:
-    """Put the Lambda together; it answers with the messages that have to come again."""
+    """Return the Lambda. It answers with the messages to deliver again."""
     case = ImportUsers(
         uploads=uploads, reports=reports, users=users, policy=policy, now=now, spool=tempfile.TemporaryFile
     )
@@ -62,30 +62,30 @@ def _function(
 
 @attrs.define
 class Deadline:
-    """Lets the time of an invocation be up at the n-th line, of all files, that it comes to for the first time.
+    """Ends the time of an invocation at the n-th new line, of Rollcall's and the libraries' files.
 
     Attributes:
-        at: Which; None to count only.
-        passed: The points that were passed while an import was under way.
+        at: The number of the line; None to count only.
+        passed: The lines that were reached while an import was running.
     """
 
     at: int | None = None
     passed: dict[Point, None] = attrs.Factory(dict)
 
-    def _trace(self, frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - what tracing asks for
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - the type that tracing requires
         if event == "line":
             point = frame.f_code.co_filename, frame.f_lineno
             if point not in self.passed and _under_way():
                 self.passed[point] = None
                 if len(self.passed) - 1 == self.at:
-                    # As the timer does it, and again and again, sooner than it would.
+                    # Like the real timer, but earlier and repeatedly.
                     signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
                     signal.raise_signal(signal.SIGALRM)
         return self._trace
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch what is done."""
+        """Trace until the block ends."""
         before = sys.gettrace()
         sys.settrace(self._trace)
         try:
@@ -100,12 +100,12 @@ def _under_way() -> bool:
     return armed > 0 and getattr(handler, "__name__", "") == "interrupt"
 
 
-# In a destructor nothing can be raised, and Python tells so; the alarm rings again. A connection that is nobody's
-# yet when it is interrupted tells so too, and is closed: the test looks.
+# A destructor cannot raise, and Python warns about it; the timer fires again. A connection that is interrupted
+# before it has an owner also warns, and is closed: the test checks that.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, database_url: str) -> None:
-    """Ours or a library's: the message comes again, and then everything is as it must be."""
+    """In Rollcall or a library: the message is delivered again, and completes the import."""
     asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     upload = made_upload("list.csv", rows=12, seed=campaign.seed)
     with ExitStack() as held:
@@ -129,14 +129,14 @@ def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, da
             s3.forget("reports/")
             asked(database_url, "delete from users where import_id is not null; delete from imports")
 
-        assert invoke(event) == []  # once, so that what is imported late is there
+        assert invoke(event) == []  # a first run, so that modules that are imported late are loaded
         begin_anew()
         whole = Deadline()
         with whole.watching():
             assert invoke(event) == []
         ours = [at for at, (file, _) in enumerate(whole.passed) if "/rollcall/" in file]
         libraries = sorted({*range(len(whole.passed))} - {*ours})
-        chance = random.Random(campaign.seed)  # noqa: S311 - to be repeated, not to be secret
+        chance = random.Random(campaign.seed)  # noqa: S311 - repeatable, not secret
         some_of_ours = campaign.choose([*chance.sample(ours, 12), ours[-1]], ours)
         points = sorted({*some_of_ours, *chance.sample(libraries, campaign.choose(8, LINES_OF_LIBRARIES))})
         with campaign.line("Lambda: its deadline at any line") as line:
@@ -175,11 +175,11 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_any_order_and_number_of_deliveries_comes_to_the_same(
+def test_any_order_and_number_of_deliveries_ends_the_same(
     campaign: Campaign, emptied: Callable[[], str], policy: str
 ) -> None:
-    """By clocks that are an hour wrong either way: only the store orders versions."""
-    chance = random.Random(f"{campaign.seed} {policy}")  # noqa: S311 - to be repeated, not to be secret
+    """The clocks are up to an hour wrong: only the store orders versions."""
+    chance = random.Random(f"{campaign.seed} {policy}")  # noqa: S311 - repeatable, not secret
     keys, versions, people = ("a.csv", "b.csv"), (1, 2, 3), 5
     url = emptied()
     migrate(url, POLICIES[policy])

@@ -1,4 +1,4 @@
-"""Whatever breaks under whatever names and keys: nobody shows, and no log line is anything but JSON in ASCII."""
+"""No fault shows a cell, under any name or key, and every log line is JSON in ASCII."""
 
 import json
 import os
@@ -36,7 +36,7 @@ KEYS = (
     "🙈/é.csv",
     "c" * 900,
 )
-# Each is a row that PostgreSQL, boto3 or Python would gladly quote.
+# Rows that PostgreSQL, boto3 or Python would quote in an error.
 ROWS = [f"{CANARY} {mark}{number},{mark},{number}" for number, mark in enumerate(HOSTILE)]
 BAD = [f'{CANARY},{mark},old{mark}\n"{CANARY}"x,{mark},1' for mark in HOSTILE]
 UPLOAD = "\n".join(["name,country,age", *(f"{CANARY} {n},Japan,{n}" for n in range(99)), *ROWS, *BAD, ""]).encode()
@@ -53,8 +53,7 @@ UPLOAD = "\n".join(["name,country,age", *(f"{CANARY} {n},Japan,{n}" for n in ran
     ],
     ids=repr,
 )
-def test_what_shows_somebody_is_found(said: object, *, shows: bool) -> None:
-    """And what does not is let pass."""
+def test_the_search_finds_a_cell_and_nothing_else(said: object, *, shows: bool) -> None:
     if shows:
         with pytest.raises(AssertionError):
             require_quiet(said)
@@ -62,8 +61,8 @@ def test_what_shows_somebody_is_found(said: object, *, shows: bool) -> None:
         require_quiet(said)
 
 
-def test_whoever_stands_behind_an_error_is_found() -> None:
-    """As its cause or its hidden context, in whatever these hold."""
+def test_a_cell_in_a_linked_error_is_found() -> None:
+    """In the cause or the suppressed context, and in their attributes."""
     row = UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, "no reason")
     caused, hiding, beside = ValueError(), ValueError(), ExceptionGroup("two", [ValueError(), row])
     caused.__cause__ = hiding.__context__ = row
@@ -76,8 +75,7 @@ def test_whoever_stands_behind_an_error_is_found() -> None:
 @pytest.mark.parametrize(
     "text", ["{}\n\x1b[2J\n", '{"a": "\u2028"}\n', "not JSON\n", "[]\n", f'{{"a": "{CANARY}"}}\n']
 )
-def test_a_log_that_is_anything_else_is_found(text: str) -> None:
-    """Line by line."""
+def test_a_log_line_that_is_no_json_in_ascii_is_found(text: str) -> None:
     with pytest.raises((AssertionError, json.JSONDecodeError)):
         require_log(text)
 
@@ -120,13 +118,13 @@ DATABASE = {
 
 
 @pytest.mark.parametrize("database", DATABASE)
-def test_the_lambda_says_nobodys_name(
+def test_the_lambda_shows_no_cell(
     campaign: Campaign,
     new_database: Callable[[], AbstractContextManager[str]],
     capfd: pytest.CaptureFixture[str],
     database: str,
 ) -> None:
-    """In its log, its metrics, its answer; and what goes to the dead-letter queue is what came."""
+    """Not in log, metrics or answer. A message reaches the dead-letter queue unchanged."""
     with campaign.line(f"quiet: the Lambda, with {database} in the database") as line, ExitStack() as held:
         url = held.enter_context(new_database())
         migrate(url)
@@ -167,10 +165,10 @@ def test_the_lambda_says_nobodys_name(
 
 
 @pytest.mark.parametrize("database", DATABASE)
-def test_the_command_line_complains_without_a_name(
+def test_an_error_of_the_command_line_shows_no_cell(
     campaign: Campaign, new_database: Callable[[], AbstractContextManager[str]], tmp_path: Path, database: str
 ) -> None:
-    """In one line, whatever the file is called."""
+    """It is one line, for any file name."""
     with campaign.line(f"quiet: the command line, with {database} in the database") as line, new_database() as url:
         migrate(url)
         asked(url, DATABASE[database])

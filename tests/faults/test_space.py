@@ -1,6 +1,6 @@
-"""Where there is no room: one clear sentence, nothing lost, and the same command works once there is room again.
+"""A disk is full: one clear sentence, nothing lost, and the same command works once there is room again.
 
-The disks are file systems of a few megabytes in memory, filled with ballast that can be thrown off.
+The disks are in-memory file systems of a few megabytes, filled with a file that can be deleted.
 """
 
 import os
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 
 MEGABYTE = 1024**2
-LOG_FILE_BYTES = 16 * MEGABYTE  # as PostgreSQL has it
+LOG_FILE_BYTES = 16 * MEGABYTE  # PostgreSQL's default
 LITTLE = 200_000
 FULL_HERE = "the disk is full; run the same command again; nothing is registered twice"
 FULL = "the disk of the database is full; nothing was registered"
@@ -46,25 +46,25 @@ class Disk:
     """A small file system.
 
     Attributes:
-        folder: Where it is.
+        folder: Its mount point.
     """
 
     folder: Path
 
     def fill(self, *, room: int = 0) -> None:
-        """Leave no more than so many bytes."""
+        """Fill the disk, except for some bytes."""
         free = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
         with (self.folder / "ballast").open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, max(1, free - room))
 
     def make_room(self) -> None:
-        """Throw the ballast off."""
+        """Delete the filling."""
         (self.folder / "ballast").unlink()
 
 
 @contextmanager
 def small_disk(megabytes: int, *, owner: int = 0) -> Iterator[Disk]:
-    """Mount a file system of that size, which belongs to a user."""
+    """Mount a file system of a given size for a user."""
     with TemporaryDirectory(prefix="rollcall-disk-", dir="/tmp") as folder, ExitStack() as held:
         options = f"size={megabytes}m,uid={owner},mode=700"
         run(["mount", "-t", "tmpfs", "-o", options, "rollcall", folder], check=True)  # noqa: S603,S607 - our own
@@ -74,7 +74,7 @@ def small_disk(megabytes: int, *, owner: int = 0) -> Iterator[Disk]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Disk]]:
-    """A database of our own with a small disk for tables, and that disk."""
+    """A PostgreSQL server with a small disk for tables, and that disk."""
     data = tmp_path_factory.mktemp("data")
     with running(data) as url, small_disk(8, owner=(data / "postgres").stat().st_uid) as disk:
         migrate(url)
@@ -93,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Disk
 
 @pytest.fixture
 def database(server: tuple[str, Disk]) -> tuple[str, Disk]:
-    """The same, with nobody in it but one who was there before."""
+    """The same database, with only one user, of no import."""
     url, disk = server
     for statement in (
         "alter table users set tablespace pg_default",
@@ -122,10 +122,10 @@ def _until_there_is_room(
     oracle: Oracle,
     make_room: Callable[[], object],
 ) -> str:
-    """Import where there is no room, make room, import again, and hold all of it to the promise.
+    """Import without room, make room, import again, and check every promise.
 
     Returns:
-        What was said while there was no room.
+        The output without room.
     """
     line.points += 1
     outcome = deliver()
@@ -142,7 +142,7 @@ def _until_there_is_room(
 
 
 def _import_of(rollcall: CommandLine, upload: FaultyUpload) -> Callable[[], Outcome]:
-    """Put a file where the command line stands, and give what imports it."""
+    """Write a file for the command line, and return its import."""
     file = rollcall.folder / upload.key
     file.write_bytes(upload.content)
     return partial(rollcall, "import", file)
@@ -162,7 +162,7 @@ def test_a_database_without_room_registers_nothing(
     room: int,
     rows: int,
 ) -> None:
-    """Wherever it is that the room ends."""
+    """The room ends at any place."""
     url, disk = database
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter table {} set tablespace small").format(sql.Identifier(table)))
@@ -181,10 +181,10 @@ def test_a_database_without_room_registers_nothing(
     assert said == FULL
 
 
-def test_a_database_without_room_for_what_is_compared_registers_nothing(
+def test_a_full_disk_for_the_staged_rows_registers_nothing(
     campaign: "Campaign", tmp_path: Path, database: tuple[str, Disk]
 ) -> None:
-    """Where users are told apart, rows go to a temporary table first."""
+    """With `unique_by`, rows are staged in a temporary table first."""
     url, disk = database
     policy = Policy(unique_by=("name",))
     migrate(url, policy)
@@ -206,7 +206,7 @@ def test_a_database_without_room_for_what_is_compared_registers_nothing(
 
 @pytest.fixture
 def own_disk(tmp_path: Path) -> Iterator[tuple[CommandLine, Disk, str]]:
-    """The embedded database on a small disk of its own, running, and the command line that uses it."""
+    """The embedded database, running on a small disk of its own, and the command line that uses it."""
     with small_disk(160) as disk, running(disk.folder) as url:
         migrate(url)
         asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
@@ -214,12 +214,12 @@ def own_disk(tmp_path: Path) -> Iterator[tuple[CommandLine, Disk, str]]:
         (disk.folder / "ballast").unlink(missing_ok=True)
 
 
-def test_a_disk_without_room_for_the_whole_database_registers_nothing(
+def test_a_full_disk_for_the_embedded_database_registers_nothing(
     campaign: "Campaign", own_disk: tuple[CommandLine, Disk, str]
 ) -> None:
-    """The embedded database has all on one disk."""
+    """The embedded database has everything on one disk."""
     rollcall, disk, url = own_disk
-    disk.fill(room=random.Random(campaign.seed).randrange(MEGABYTE // 2))  # noqa: S311 - to be repeated
+    disk.fill(room=random.Random(campaign.seed).randrange(MEGABYTE // 2))  # noqa: S311 - repeatable
 
     upload = made_upload("list.csv", rows=10_000, seed=campaign.seed)
     with campaign.line("no room on the disk of the whole database") as line:
@@ -228,10 +228,10 @@ def test_a_disk_without_room_for_the_whole_database_registers_nothing(
     assert said == FULL
 
 
-def test_a_database_that_ends_itself_for_want_of_room_loses_nothing(
+def test_a_database_that_stops_on_a_full_disk_loses_nothing(
     campaign: "Campaign", own_disk: tuple[CommandLine, Disk, str]
 ) -> None:
-    """As PostgreSQL does where there is no room for its log, in which it writes first what it will do."""
+    """PostgreSQL stops if its write-ahead log has no room."""
     rollcall, disk, url = own_disk
     upload = made_upload("list.csv", rows=10_000, seed=campaign.seed)
     _use_up_the_log(url, disk.folder / "postgres" / "pg_wal")
@@ -251,7 +251,7 @@ def test_a_database_that_ends_itself_for_want_of_room_loses_nothing(
 
 
 def _use_up_the_log(url: str, folder: Path) -> None:
-    """Write into PostgreSQL's log until little is left of the last of its files that are there."""
+    """Write to PostgreSQL's write-ahead log until its last file is nearly full."""
     while True:
         [(name, used)] = asked(
             url,
@@ -266,7 +266,7 @@ def _use_up_the_log(url: str, folder: Path) -> None:
 
 @pytest.fixture
 def rollcall(tmp_path: Path, database_url: str) -> CommandLine:
-    """`rollcall` in an empty folder and with a database in which nothing is registered."""
+    """`rollcall` in an empty folder, with an empty database."""
     return CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": database_url})
 
 
@@ -278,10 +278,10 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         yield disk
 
 
-def test_rejected_rows_without_room_for_them_stop_the_import(
+def test_a_full_disk_for_rejected_rows_stops_the_import(
     campaign: "Campaign", tmp_path: Path, temporary: Disk, database_url: str
 ) -> None:
-    """They wait in a temporary file for the verdict."""
+    """Rejected rows wait for the verdict in a temporary file."""
     temporary.fill(room=64 * 1024)
 
     upload = made_upload("list.csv", rows=4_000, bad_share=0.5, seed=campaign.seed)
@@ -297,7 +297,7 @@ def test_rejected_rows_without_room_for_them_stop_the_import(
     assert said == FULL_HERE
 
 
-def test_an_object_without_room_for_a_copy_of_it_is_not_imported(
+def test_a_full_disk_for_a_copy_of_the_object_stops_the_import(
     campaign: "Campaign",
     tmp_path: Path,
     temporary: Disk,
@@ -305,7 +305,7 @@ def test_an_object_without_room_for_a_copy_of_it_is_not_imported(
     s3_client: "S3Client",
     new_bucket: Callable[[bool], str],
 ) -> None:
-    """The whole of it is brought to this machine first."""
+    """The whole object is copied to this machine first."""
     bucket = new_bucket(True)  # noqa: FBT003 - versioned
     upload = made_upload("list.csv", rows=4_000, seed=campaign.seed)
     s3_client.put_object(Bucket=bucket, Key=upload.key, Body=upload.content)
@@ -328,10 +328,10 @@ def _only(folder: Path, name: str) -> str:
 @pytest.mark.parametrize(
     ("bad_share", "entries"), [(0.5, 0), (0.0, 1)], ids=["the rejected rows", "the receipt, after the commit"]
 )
-def test_reports_that_there_is_no_room_for_are_stored_once_there_is(
+def test_reports_without_room_are_stored_once_there_is_room(
     campaign: "Campaign", request: pytest.FixtureRequest, database_url: str, bad_share: float, entries: int
 ) -> None:
-    """An import waits for its rejected rows; a receipt that is missing is written by the next delivery."""
+    """Without its rejected rows, an import does not commit. The next delivery stores a missing receipt."""
     with small_disk(1) as disk:
         upload = made_upload("list.csv", rows=4_000, bad_share=bad_share, seed=campaign.seed)
         deliver = _import_of(CommandLine(disk.folder, {"ROLLCALL_DATABASE_URL": database_url}), upload)
@@ -348,7 +348,7 @@ def test_reports_that_there_is_no_room_for_are_stored_once_there_is(
     assert "no space left on device; to store them elsewhere" in said
 
 
-# Every row that is written draws a number, and no rollback gives it back.
+# Every written row takes a number of the sequence, also if it is rolled back.
 _WRITTEN = "select last_value, is_called, pg_relation_size('users') from users_id_seq"
 LOADED = b"name,country,age\nHanako,Japan,28\n"
 GOOD = b"name,country,age\nTaro,Japan,30\n"
@@ -373,10 +373,10 @@ BAD = b"Jiro,Japan,old\n"
         (LOADED + b"Jiro,Japan,30\n", {}, "key-already-loaded"),
     ],
 )
-def test_what_is_known_to_be_refused_leaves_no_dead_rows(
+def test_an_upload_refused_early_leaves_no_dead_rows(
     rollcall: CommandLine, database_url: str, content: bytes, setting: dict[str, str], code: str
 ) -> None:
-    """Not one row of it is ever written, so nothing has to be cleared away."""
+    """None of its rows is written, so there is nothing to vacuum."""
     file = rollcall.folder / "list.csv"
     file.write_bytes(LOADED)
     if code == "key-already-loaded":
@@ -390,10 +390,8 @@ def test_what_is_known_to_be_refused_leaves_no_dead_rows(
     assert asked(database_url, _WRITTEN) == before
 
 
-def test_what_is_refused_only_at_its_end_leaves_what_a_vacuum_takes_away(
-    rollcall: CommandLine, database_url: str
-) -> None:
-    """A share is known when all is read, and by then the good rows are on their way."""
+def test_an_upload_refused_at_its_end_is_cleaned_by_a_vacuum(rollcall: CommandLine, database_url: str) -> None:
+    """The rejected share is known at the end, when good rows are already written."""
     file = rollcall.folder / "list.csv"
     file.write_bytes(GOOD + BAD)
 
@@ -406,10 +404,10 @@ def test_what_is_refused_only_at_its_end_leaves_what_a_vacuum_takes_away(
 
 
 @pytest.mark.parametrize("on_duplicate", ["skip", "update"])
-def test_what_is_compared_is_not_merged_when_too_many_rows_are_bad(
+def test_staged_rows_of_a_refused_upload_are_not_merged(
     rollcall: CommandLine, database_url: str, on_duplicate: str
 ) -> None:
-    """The good rows wait in a temporary table until all is read, and by then the share of bad ones is known."""
+    """Good rows wait in a temporary table until the rejected share is known."""
     migrate(database_url, Policy(unique_by=("name",)))
     setting = {"ROLLCALL_UNIQUE_BY": "name", "ROLLCALL_ON_DUPLICATE": on_duplicate}
     before = asked(database_url, _WRITTEN)

@@ -1,4 +1,4 @@
-"""Whatever a store does: one clear sentence, nothing half registered, and a redelivery settles it."""
+"""A store fails: one clear sentence, nothing half registered, and a redelivery completes the import."""
 
 import gzip
 import tempfile
@@ -25,10 +25,10 @@ from rollcall.domain.upload import ObjectReference
 
 @attrs.frozen
 class Desk:
-    """Buckets that break, and a database that does not.
+    """Buckets that fail, and a database that works.
 
     Attributes:
-        oracle: Judges what came of it.
+        oracle: Checks database and reports.
         users: The repository.
     """
 
@@ -37,7 +37,7 @@ class Desk:
     users: PostgresUserRepository
 
     def drop(self, upload: FaultyUpload) -> ObjectReference:
-        """Upload, and announce it as S3 does: by its size, and its version or its ETag."""
+        """Upload something, and announce it as S3 does: size, and version or ETag."""
         stored = self.s3.put(f"inbox/{upload.key}", upload.content)
         size = len(upload.content)
         if self.s3.versioned:
@@ -45,7 +45,6 @@ class Desk:
         return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag, size=size)
 
     def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
-        """Import."""
         case = ImportUsers(
             uploads=self.s3.store("inbox", tries=tries),
             reports=self.s3.store("reports", tries=tries),
@@ -56,7 +55,7 @@ class Desk:
         return case(reference)
 
     def fail(self, reference: ObjectReference, upload: FaultyUpload, line: Line) -> str:
-        """Import, which has to fail with one sentence and to leave no trace in the table."""
+        """Import. It must fail with one sentence and change nothing in the table."""
         with pytest.raises((StoreUnavailableError, ObjectChangedError, ObjectNotFoundError)) as failed:
             self.deliver(reference)
         require_quiet(failed.value)
@@ -68,7 +67,7 @@ class Desk:
         return sentence
 
     def settle(self, reference: ObjectReference, upload: FaultyUpload) -> None:
-        """Deliver again, and once more, now that nothing breaks."""
+        """Deliver twice more, without a fault."""
         self.s3.breaking = lambda _: False
         self.deliver(reference)
         again = self.deliver(reference)
@@ -78,7 +77,7 @@ class Desk:
 
 @pytest.fixture
 def desk(database_url: str) -> Iterator[Desk]:
-    """With somebody in the table whom nobody may touch."""
+    """The database contains a user of no import, who must not change."""
     asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     with ExitStack() as held:
         s3 = held.enter_context(s3_server())
@@ -104,7 +103,7 @@ def _with_length(request: Request, data: bytes, sent: int) -> None:
 
 
 def _without_length(request: Request, data: bytes, sent: int) -> None:
-    """Nobody said how long it would be, so its end looks like any other."""
+    """There is no Content-Length, so a cut looks like the end."""
     found = request.s3.find(request.object_path)
     assert found
     request.begin(200, request.describing(found))
@@ -138,10 +137,8 @@ FRAMINGS: dict[str, Callable[[Request, bytes, int], None]] = {
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_that_is_cut_short_is_never_taken_for_a_shorter_file(
-    desk: Desk, campaign: Campaign, framing: str
-) -> None:
-    """Neither at any row boundary, where what came is a whole CSV, nor beside it."""
+def test_a_truncated_body_is_never_taken_for_a_shorter_file(desk: Desk, campaign: Campaign, framing: str) -> None:
+    """Cut at a row boundary, where the part is a whole CSV, and within a row."""
     upload = made_upload("list.csv", rows=campaign.choose(7, 200), seed=campaign.seed)
     reference = desk.drop(upload)
     boundaries = [at for at in range(1, len(upload.content)) if upload.content[at - 1 : at] == b"\n"]
@@ -162,8 +159,8 @@ def test_a_body_that_is_cut_short_is_never_taken_for_a_shorter_file(
         desk.settle(reference, upload)
 
 
-def test_a_server_that_stalls_is_waited_for_no_longer_than_it_was_said(desk: Desk, campaign: Campaign) -> None:
-    """Before its answer, and at any place in the body."""
+def test_a_stalled_server_is_waited_for_up_to_the_time_limit(desk: Desk, campaign: Campaign) -> None:
+    """It stalls before its answer, and at any place in the body."""
     upload = made_upload("list.csv", rows=200, seed=campaign.seed)
     reference = desk.drop(upload)
     points = [None, *range(0, len(upload.content), len(upload.content) // campaign.choose(3, 40))]
@@ -194,10 +191,10 @@ WHERE: dict[str, Callable[[Request], bool]] = {
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (403, "AccessDenied")])
-def test_a_store_that_refuses_for_good_is_told_and_loses_nothing(
+def test_a_store_that_refuses_for_good_is_reported(
     desk: Desk, campaign: Campaign, where: str, status: int, code: str
 ) -> None:
-    """Before the commit nobody is registered; after it all are, and the receipt comes with the redelivery."""
+    """Before the commit, nothing is registered. After it, everything is, and the redelivery stores the receipt."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
     reference = desk.drop(upload)
 
@@ -219,7 +216,7 @@ def test_a_store_that_refuses_for_good_is_told_and_loses_nothing(
 
 @pytest.mark.parametrize("where", WHERE)
 def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign, where: str) -> None:
-    """In the same delivery, by the client."""
+    """The client asks again in the same delivery."""
     with campaign.line(f"S3: SlowDown once, for {where}") as line:
         line.points = 1
         uploads = []
@@ -247,10 +244,10 @@ def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign
 @pytest.mark.parametrize("ignores", [False, True], ids=["", "conditions ignored"])
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("what", ["overwritten", "deleted"])
-def test_exactly_what_was_announced_is_imported_or_nothing(
+def test_only_the_announced_version_is_imported(
     desk: Desk, campaign: Campaign, what: str, when: str, *, versioned: bool, ignores: bool
 ) -> None:
-    """Also by a store that gives the newest whatever it is asked for, as some do."""
+    """Also with a store that ignores the requested version and always returns the newest, as some do."""
     desk.s3.versioned, desk.s3.ignores_conditions = versioned, ignores
     first = made_upload("list.csv", rows=40, seed=campaign.seed)
     reference = desk.drop(first)
@@ -294,8 +291,8 @@ def test_exactly_what_was_announced_is_imported_or_nothing(
 
 
 @pytest.mark.parametrize("size", [-1, 1, -40], ids=str)
-def test_a_size_that_is_not_that_of_the_body_is_never_believed(desk: Desk, campaign: Campaign, size: int) -> None:
-    """More is announced than comes, or less."""
+def test_a_size_that_differs_from_the_body_is_an_error(desk: Desk, campaign: Campaign, size: int) -> None:
+    """The announced size is larger or smaller."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
     reference = desk.drop(upload)
 
@@ -316,7 +313,7 @@ def test_a_size_that_is_not_that_of_the_body_is_never_believed(desk: Desk, campa
         desk.settle(reference, upload)
 
 
-# Status, body and further headers, made from the object.
+# Makes status, body and further headers from the object.
 OtherBody = Callable[[bytes], tuple[int, bytes, dict[str, str]]]
 OTHER_BODIES: dict[str, OtherBody] = {
     "a part, as such": lambda data: (206, data[:500], {"Content-Range": f"bytes 0-499/{len(data)}"}),
@@ -329,10 +326,10 @@ OTHER_BODIES: dict[str, OtherBody] = {
 
 
 @pytest.mark.parametrize("versioned", [True, False], ids=["versioned", "not versioned"])
-def test_another_body_than_the_announced_is_never_imported(
+def test_another_body_than_the_announced_one_is_not_imported(
     desk: Desk, campaign: Campaign, *, versioned: bool
 ) -> None:
-    """By a server that only resembles S3; its answer is a whole answer of HTTP."""
+    """The server only resembles S3, and its answer is valid HTTP."""
     desk.s3.versioned = versioned
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
     reference = desk.drop(upload)
@@ -353,8 +350,8 @@ def test_another_body_than_the_announced_is_never_imported(
         desk.settle(reference, upload)
 
 
-def test_a_body_that_is_not_what_its_checksum_says_is_not_imported(desk: Desk, campaign: Campaign) -> None:
-    """S3 keeps one with every object that a newer client stored."""
+def test_a_body_that_differs_from_its_checksum_is_not_imported(desk: Desk, campaign: Campaign) -> None:
+    """S3 keeps a checksum for each object that a newer client stored."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
     reference = desk.drop(upload)
 
