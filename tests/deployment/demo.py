@@ -1,6 +1,6 @@
-"""What happens on AWS, on this machine and for a person to watch: the package that is built, in its runtime.
+"""A demonstration of AWS on this machine: the built package in its runtime.
 
-S3, SQS and the schedule are played by moto over HTTP; PostgreSQL, the functions and all that they do are real.
+moto simulates S3, SQS and the schedule over HTTP. PostgreSQL and the functions are real.
 """
 
 import csv
@@ -23,7 +23,7 @@ from deployment.template import ROOT
 from rollcall.adapters.embedded_postgres import running
 
 EXAMPLES = ROOT / "examples"
-# What a person would put into the rejected rows of the messy example, by their lines in it.
+# A person's corrections of the messy example's rejected rows, by line.
 CORRECTED = {
     "5": {"Age": "30"},
     "6": {"Name": "Valentina Rojas"},
@@ -34,7 +34,7 @@ _INIT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
 
 
 def main() -> None:
-    """Play it from the first deployment to the dead-letter queue."""
+    """Run the demonstration, from the first deployment to the dead-letter queue."""
     with TemporaryDirectory() as folder, aws() as endpoint, running(Path(folder, "postgres")) as database_url:
         say("sam build")
         package = built(Path(folder, "package"))
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def play(stack: Stack, function: Function, database_url: str) -> None:
-    """Upload this and that."""
+    """Upload several files, and show the results."""
     upload(stack, "sample_users.csv", (EXAMPLES / "sample_users.csv").read_bytes())
     deliver(stack, function)
     if found := _INIT.search(function.log.read_text(encoding="utf-8")):
@@ -68,7 +68,7 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
     deliver(stack, function)
 
     say("a notification gets lost; the sweep finds the upload")
-    # Else the sweep would leave it alone until it is older than the queue hides a message.
+    # The sweep ignores uploads younger than the queue's visibility timeout.
     stack.chain.sqs.set_queue_attributes(QueueUrl=stack.chain.url, Attributes={"VisibilityTimeout": "0"})
     upload(stack, "lost.csv", b"name,country,age\nLost,Nowhere,1\n")
     stack.chain.lose()
@@ -80,7 +80,7 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
     stack.chain.sqs.send_message(QueueUrl=stack.chain.url, MessageBody="nonsense")
     for _ in range(3):
         deliver(stack, function)
-    stack.chain.receive()  # it is moved when somebody would receive it a fourth time
+    stack.chain.receive()  # SQS moves it at the fourth receive
     dead = stack.chain.receive(stack.chain.dead)["Records"]
     tell(f"dead letters: {[record['body'] for record in dead]}")
 
@@ -93,18 +93,18 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
 
 
 def upload(stack: Stack, key: str, data: bytes) -> None:
-    """Put an object into the bucket of uploads, which tells the queue."""
+    """Put an object into the uploads bucket, which notifies the queue."""
     say(f"aws s3 cp {key} s3://{stack.chain.bucket}/")
     stack.chain.drop(data, key)
 
 
 def deliver(stack: Stack, function: Function) -> None:
-    """Hand the function what is in the queue, and show what it logs."""
+    """Invoke the function with the queued messages, and show its log."""
     before = len(function.lines)
     stack.deliver(function)
     for line in function.lines[before:]:
         entry = json.loads(line)
-        if "level" in entry:  # no metrics
+        if "level" in entry:  # skip metrics
             told = {
                 name: entry[name]
                 for name in ("key", "import_id", "registered", "rejected", "corrects", "reason")
@@ -125,8 +125,8 @@ def corrected(rejected: bytes) -> bytes:
 
 @contextmanager
 def aws() -> Iterator[str]:
-    """Play AWS, and give the address at which it listens."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # or it would tell every request
+    """Run the simulated AWS, and return its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would log every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -144,12 +144,12 @@ def aws() -> Iterator[str]:
 
 
 def say(what: str) -> None:
-    """Say what happens next."""
+    """Print what happens next."""
     print(f"\n$ {what}")
 
 
 def tell(what: str) -> None:
-    """Tell what came of it."""
+    """Print a result."""
     print(what, flush=True)
 
 

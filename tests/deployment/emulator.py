@@ -1,6 +1,6 @@
-"""A function in the runtime that AWS gives it, on this machine: emulator, the runtime's client, and the package.
+"""A function in AWS's own runtime, on this machine: emulator, runtime client and package.
 
-Nothing else is on its path, so a package that lacks something fails here as it would there. Linux on x86_64 only.
+Nothing else is on its path, so a package with a missing module fails here as on AWS. Linux on x86_64 only.
 """
 
 import json
@@ -25,10 +25,10 @@ _RUNTIME_CLIENT = ("awslambdaric", "runtime_client*.so", "simplejson", "snapshot
 
 
 class FunctionError(RuntimeError):
-    """The function raised, ran out of time, or died; the emulator answers that with HTTP 200.
+    """The function raised, timed out or died. The emulator answers that with HTTP 200.
 
     Attributes:
-        kind: The type of the error, as Lambda has it.
+        kind: Lambda's type of the error.
     """
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
@@ -38,7 +38,7 @@ class FunctionError(RuntimeError):
 
 @attrs.frozen
 class Tools:
-    """What AWS publishes for running functions on one's own machine, in an environment of its own.
+    """AWS's tools to run functions on a local machine, in a virtual environment of their own.
 
     Attributes:
         emulator: The Runtime Interface Emulator.
@@ -50,7 +50,7 @@ class Tools:
 
     @classmethod
     def installed_in(cls, environment: Path) -> "Tools":
-        """Find them in a virtual environment that has aws-sam-cli and awslambdaric."""
+        """Find the tools in a virtual environment that has aws-sam-cli and awslambdaric."""
         [site_packages] = environment.glob("lib/python3*/site-packages")
         return cls(site_packages / "samcli/local/rapid/aws-lambda-rie-x86_64", site_packages)
 
@@ -60,7 +60,7 @@ class Function:
     """A function that answers invocations, one at a time.
 
     Attributes:
-        log: What it and the emulator write.
+        log: The file with its and the emulator's output.
     """
 
     log: Path
@@ -68,11 +68,11 @@ class Function:
     _timeout_seconds: int
     _session: int
 
-    def __call__(self, event: Event) -> Any:  # noqa: ANN401 - whatever JSON it answers
-        """Invoke it and wait for its answer.
+    def __call__(self, event: Event) -> Any:  # noqa: ANN401 - any JSON
+        """Invoke the function and wait for its answer.
 
         Raises:
-            FunctionError: It failed.
+            FunctionError: The function failed.
         """
         connection = HTTPConnection("127.0.0.1", self._port, timeout=self._timeout_seconds + _START_SECONDS)
         try:
@@ -83,7 +83,7 @@ class Function:
         try:
             answer = json.loads(text)
         except ValueError:
-            # What the emulator says of a function that ran out of time is a bare sentence.
+            # For a function that timed out, the emulator answers with plain text.
             raise FunctionError({"errorType": "Runtime", "errorMessage": text}) from None
         if isinstance(answer, dict) and "errorType" in answer:
             raise FunctionError(answer)
@@ -93,8 +93,8 @@ class Function:
         """Find the processes of the function's runtime, without the emulator's own."""
         found = []
         for status in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):  # it ended meanwhile
-                # What stands before the parenthesis may hold anything; session is the fourth behind it.
+            with suppress(OSError):  # the process has ended
+                # The process name ends at the last parenthesis; the session is the fourth field after it.
                 fields = status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
                 if int(fields[3]) == self._session and int(status.parent.name) != self._session:
                     found.append(int(status.parent.name))
@@ -102,7 +102,7 @@ class Function:
 
     @property
     def lines(self) -> list[str]:
-        """The lines that the function itself has logged."""
+        """Log lines of the function itself."""
         text = self.log.read_text(encoding="utf-8", errors="surrogateescape")
         return [line for line in text.splitlines() if line.startswith("{")]
 
@@ -122,11 +122,11 @@ def emulated(
 
     Args:
         tools: The emulator and the runtime's client.
-        python: The interpreter of the runtime; of its own packages only the standard library is seen.
-        package: The folder that would be unpacked as /var/task.
-        handler: What is called, as the template names it.
-        environment: What is set for it, beside what AWS sets.
-        folder: An empty folder for what the emulator needs.
+        python: The interpreter of the runtime; only its standard library is visible.
+        package: The folder that Lambda would unpack as /var/task.
+        handler: The handler, as the template names it.
+        environment: Its environment variables, in addition to AWS's own.
+        folder: An empty folder for the emulator's files.
         timeout_seconds: How long an invocation may take.
     """
     client = folder / "runtime"
@@ -146,14 +146,14 @@ def emulated(
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
         "LAMBDA_TASK_ROOT": str(package),
         "PYTHONPATH": f"{package}{os.pathsep}{client}",
-        "PYTHONDONTWRITEBYTECODE": "1",  # what is unpacked there cannot be written to
+        "PYTHONDONTWRITEBYTECODE": "1",  # /var/task is read-only
         "PATH": os.defpath,
         "TZ": ":UTC",
     }
     log = folder / "log"
     with (
         log.open("wb") as written,
-        subprocess.Popen(  # noqa: S603 - the tests' own words
+        subprocess.Popen(  # noqa: S603 - our own command
             command,
             stdin=subprocess.DEVNULL,
             stdout=written,

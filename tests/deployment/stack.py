@@ -1,4 +1,4 @@
-"""A stack of template.yaml without an account: moto plays AWS over HTTP, and its functions run emulated."""
+"""A stack of template.yaml without an account: moto simulates AWS over HTTP, and the functions are emulated."""
 
 import json
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from mypy_boto3_s3 import S3Client
 
-REGION, ACCOUNT = "us-east-1", "123456789012"  # moto's
+REGION, ACCOUNT = "us-east-1", "123456789012"  # moto's defaults
 AWS_TOOLS = ROOT / ".venv-aws"
 HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -35,16 +35,16 @@ def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") ->
 
     Args:
         folder: An empty folder.
-        runtime: For which runtime.
-        architecture: For which processors.
+        runtime: The Lambda runtime.
+        architecture: The Lambda architecture.
 
     Returns:
-        The folder that would be unpacked as /var/task.
+        The folder that Lambda would unpack as /var/task.
     """
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "RUNTIME_PYTHON": runtime}
     if runtime == HERE:
         environment["RUNTIME_PYTHON"] = sys.executable
-    # The three functions have one package.
+    # The three functions share one package.
     subprocess.run(  # noqa: S603 - our own words
         [
             *(AWS_TOOLS / "bin/sam", "build", "ImportFunction", "--build-dir", folder),
@@ -63,14 +63,14 @@ def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") ->
 
 @attrs.frozen
 class Stack:
-    """What the template makes, as far as an upload meets it.
+    """The parts of a template's stack that an upload passes through.
 
     Attributes:
-        chain: The bucket of uploads, and the queue that it tells.
-        reports_bucket: The name of the bucket of reports.
-        package: Of the functions.
-        values: What the template's parameters and attributes come to.
-        endpoint: Where AWS is played.
+        chain: The uploads bucket, and the queue that it notifies.
+        reports_bucket: The name of the reports bucket.
+        package: The package of the functions.
+        values: The values of the template's parameters and attributes.
+        endpoint: The address of the simulated AWS.
     """
 
     chain: Chain
@@ -81,7 +81,7 @@ class Stack:
 
     @contextmanager
     def running(self, function: str, *, timeout_seconds: int = 60) -> Iterator[Function]:
-        """Start a function of the template, as it is told to be there."""
+        """Start a function of the template, with the environment that the template sets."""
         environment = {
             **environment_of(_TEMPLATE, function, self.values),
             **{f"AWS_ENDPOINT_URL_{service}": self.endpoint for service in _SERVICES},
@@ -95,8 +95,8 @@ class Stack:
             TemporaryDirectory() as folder,
             emulated(
                 Tools.installed_in(AWS_TOOLS),
-                # Under any virtual environment, so that nothing of it is seen.
-                Path(sys._base_executable),  # type: ignore[attr-defined]  # noqa: SLF001 - as venv itself finds it
+                # The interpreter outside any virtual environment, so that no package of it is visible.
+                Path(sys._base_executable),  # type: ignore[attr-defined]  # noqa: SLF001 - venv uses it, too
                 self.package,
                 handler,
                 environment,
@@ -107,17 +107,17 @@ class Stack:
             yield started
 
     def deliver(self, function: Function) -> list[str]:
-        """Invoke the import function with what is in the queue, as AWS does.
+        """Invoke the import function with the queued messages, as AWS does.
 
         Returns:
-            The bodies of the messages that have to come again.
+            The bodies of the messages to deliver again.
         """
 
         def invoke(event: Event) -> "PartialItemFailureResponse | None":
             try:
                 answer: PartialItemFailureResponse | None = function(event)
             except FunctionError:
-                # All of a batch comes again when the function fails as a whole.
+                # If the function fails as a whole, the whole batch is delivered again.
                 return {
                     "batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
                 }
@@ -126,7 +126,7 @@ class Stack:
         return self.chain.hand_over(invoke)
 
     def reports(self) -> dict[str, bytes]:
-        """Everything in the bucket of reports, by its key."""
+        """Return every object of the reports bucket, by key."""
         listed = self.chain.s3.list_objects_v2(Bucket=self.reports_bucket).get("Contents", [])
         return {
             item["Key"]: self.chain.s3.get_object(Bucket=self.reports_bucket, Key=item["Key"])["Body"].read()
@@ -134,7 +134,7 @@ class Stack:
         }
 
     def receipts(self) -> list[dict[str, Any]]:
-        """The receipts among them, in the order of their imports."""
+        """Return the receipts, in the order of their imports."""
         receipts = [json.loads(data) for key, data in self.reports().items() if key.endswith("/receipt.json")]
         return sorted(receipts, key=lambda receipt: (receipt["started"], receipt["source"]["version"]))
 
@@ -144,9 +144,9 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
 
     Args:
         package: See `built`.
-        endpoint: Where moto listens.
+        endpoint: The address of moto.
         prefix: The parameter `BucketPrefix`.
-        parameters: The others that are given, `DatabaseUrl` among them.
+        parameters: Other parameters, for example `DatabaseUrl`.
     """
     s3: S3Client = Session().client("s3", region_name=REGION, endpoint_url=endpoint)
     uploads, reports = (f"{prefix}-{kind}-{ACCOUNT}-{REGION}" for kind in ("uploads", "reports"))

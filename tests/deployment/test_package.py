@@ -1,4 +1,4 @@
-"""The package as it is built, in the runtime that AWS gives it, amid S3, a queue, a secret and TLS."""
+"""The built package in AWS's own runtime, with S3, a queue, a secret and TLS."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ AARCH64 = 183  # the machine's number in an ELF header
 
 @attrs.frozen
 class Deployed:
-    """A stack whose functions know their database by its certificate and get in by a secret.
+    """A stack whose functions verify the database's certificate and authenticate with a secret.
 
     Attributes:
         stack: The stack.
@@ -37,15 +37,15 @@ class Deployed:
     secret: Secret
 
     def users(self) -> list[tuple[Any, ...]]:
-        """Who is registered."""
+        """Return the registered users."""
         return asked(self.server.behind, "select name, country, age from users order by id")
 
     def imports(self) -> list[tuple[Any, ...]]:
-        """What the ledger says, in order."""
+        """Return the ledger, in order."""
         return asked(self.server.behind, "select status, code, registered from imports order by id")
 
     def announce(self, *versions: str, key: str = KEY) -> None:
-        """Send what S3 would of versions of an object, which moto leaves out: the version, and the order."""
+        """Send S3's event about versions of an object. moto's own events lack version and sequencer."""
         self.stack.chain.lose()
         for version in versions:
             told = {"key": "in+coming/S%C3%B8ren+%2B+100%25.csv" if key == KEY else key, "versionId": version}
@@ -56,13 +56,13 @@ class Deployed:
             )
 
     def put(self, data: bytes, key: str = KEY) -> str:
-        """Upload something, and give its version."""
+        """Upload something, and return its version."""
         return self.stack.chain.s3.put_object(Bucket=self.stack.chain.bucket, Key=key, Body=data)["VersionId"]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TlsPostgres]:
-    """One that nobody comes into without TLS and a password."""
+    """A server that requires TLS and a password."""
     with tls_postgres() as started:
         started.let_in(USER, PASSWORD)
         yield started
@@ -70,7 +70,7 @@ def server() -> Iterator[TlsPostgres]:
 
 @pytest.fixture
 def secret(s3_endpoint: str) -> Iterator[Secret]:
-    """A secret that tells the server's password."""
+    """A secret with the server's password."""
     with made_secret(s3_endpoint) as made:
         yield made
 
@@ -79,7 +79,7 @@ def secret(s3_endpoint: str) -> Iterator[Secret]:
 def deployed(
     package: Path, server: TlsPostgres, secret: Secret, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> Deployed:
-    """A new stack over a database that its own function has migrated, with nobody in it."""
+    """A new stack, with an empty database that its own function has migrated."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
     stack = stacked(
         package,
@@ -99,7 +99,7 @@ def deployed(
 
 @pytest.fixture
 def function(deployed: Deployed) -> Iterator[Function]:
-    """The import function; whatever it logs is one JSON object a line, in ASCII, without a cell."""
+    """The import function. At the end, its log must be one JSON object in ASCII a line, without a cell."""
     with deployed.stack.running("ImportFunction") as started:
         yield started
         for line in started.lines:
@@ -108,8 +108,8 @@ def function(deployed: Deployed) -> Iterator[Function]:
             assert "Taro" not in line
 
 
-def test_what_is_uploaded_is_registered_and_accounted_for(deployed: Deployed, function: Function) -> None:
-    """Users in the table, receipt and rejected rows in the bucket of reports, and the message gone."""
+def test_an_upload_is_registered_and_its_reports_are_stored(deployed: Deployed, function: Function) -> None:
+    """The message is deleted."""
     deployed.put(MESSY)
 
     assert deployed.stack.deliver(function) == []
@@ -124,7 +124,7 @@ def test_what_is_uploaded_is_registered_and_accounted_for(deployed: Deployed, fu
 
 
 def test_a_warm_function_keeps_its_connection(deployed: Deployed, function: Function) -> None:
-    """And takes another when it is cut in between."""
+    """After a cut, it makes a new one."""
     for number in range(2):
         deployed.put(GOOD + b"%d,x,1\n" % number, f"{number}.csv")
         assert deployed.stack.deliver(function) == []
@@ -138,8 +138,8 @@ def test_a_warm_function_keeps_its_connection(deployed: Deployed, function: Func
     assert [status for status, _, _ in deployed.imports()] == ["loaded"] * 3
 
 
-def test_poison_ends_in_the_dead_letter_queue(deployed: Deployed, function: Function) -> None:
-    """Whole, after three tries, and without holding up others."""
+def test_a_poison_message_ends_in_the_dead_letter_queue(deployed: Deployed, function: Function) -> None:
+    """Unchanged, after three tries, and without delaying other messages."""
     deployed.stack.chain.sqs.send_message(QueueUrl=deployed.stack.chain.url, MessageBody="poison")
     deployed.put(GOOD)
     for _ in range(3):
@@ -151,8 +151,8 @@ def test_poison_ends_in_the_dead_letter_queue(deployed: Deployed, function: Func
     assert deployed.users() == [("Taro", "Japan", 30)]
 
 
-def test_a_database_that_was_away_is_found_again(deployed: Deployed, function: Function) -> None:
-    """By the same warm function; the message lost a try and nothing else."""
+def test_a_database_that_is_back_is_used_again(deployed: Deployed, function: Function) -> None:
+    """The same warm function imports the upload. The message has lost one try."""
     deployed.put(GOOD + b"Before,x,1\n", "before.csv")
     deployed.stack.deliver(function)
     deployed.server.stop()
@@ -166,8 +166,8 @@ def test_a_database_that_was_away_is_found_again(deployed: Deployed, function: F
     assert [status for status, _, _ in deployed.imports()] == ["loaded"] * 2
 
 
-def test_a_password_that_was_rotated_is_fetched(deployed: Deployed, function: Function) -> None:
-    """By the same warm function, while the secret is still wrong not, and nothing is lost."""
+def test_a_rotated_password_is_fetched(deployed: Deployed, function: Function) -> None:
+    """The same warm function fails while the secret is still wrong, and then imports the upload."""
     deployed.put(GOOD + b"Before,x,1\n", "before.csv")
     deployed.stack.deliver(function)
     deployed.server.let_in(USER, "The Next Password")
@@ -184,8 +184,8 @@ def test_a_password_that_was_rotated_is_fetched(deployed: Deployed, function: Fu
         deployed.server.let_in(USER, PASSWORD)
 
 
-def test_an_object_that_was_overwritten_is_imported_as_it_is_now(deployed: Deployed, function: Function) -> None:
-    """Of what was announced and is no longer there, the receipt says so."""
+def test_an_overwritten_object_is_imported_in_its_new_state(deployed: Deployed, function: Function) -> None:
+    """The receipt of the announced state says that it is gone."""
     deployed.put(b"name,country,age\nWrong,Nowhere,1\n")
     deployed.put(GOOD)
 
@@ -195,7 +195,7 @@ def test_an_object_that_was_overwritten_is_imported_as_it_is_now(deployed: Deplo
 
 
 def test_redelivered_and_reordered_events_register_nobody_twice(deployed: Deployed, function: Function) -> None:
-    """The newer version first, then the older, then the newer once more."""
+    """The newer version, then the older one, then the newer one again."""
     older, newer = deployed.put(b"name,country,age\nOld,Nowhere,1\n"), deployed.put(GOOD)
     deployed.announce(newer, older, newer)
     while (
@@ -210,8 +210,8 @@ def test_redelivered_and_reordered_events_register_nobody_twice(deployed: Deploy
     assert deployed.imports() == [("loaded", None, 1), ("refused", "key-already-loaded", 0)]
 
 
-def test_what_takes_too_long_is_rolled_back_before_the_function_is_killed(deployed: Deployed) -> None:
-    """And comes again, when it is imported."""
+def test_a_slow_import_is_rolled_back_before_lambda_kills_it(deployed: Deployed) -> None:
+    """The next delivery imports the upload."""
     with deployed.stack.running("ImportFunction", timeout_seconds=4) as function:
         deployed.put(GOOD)
         with deployed.server.locked("users"):
@@ -226,7 +226,7 @@ def test_what_takes_too_long_is_rolled_back_before_the_function_is_killed(deploy
 
 
 def test_a_lost_event_is_found_by_the_sweep(deployed: Deployed, function: Function) -> None:
-    """Within one sweep, once it is older than the queue hides a message."""
+    """The first sweep finds it once it is older than the queue's visibility timeout."""
     chain = deployed.stack.chain
     chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "0"})
     deployed.put(GOOD)
@@ -239,8 +239,8 @@ def test_a_lost_event_is_found_by_the_sweep(deployed: Deployed, function: Functi
     assert deployed.users() == [("Taro", "Japan", 30)]
 
 
-def test_the_package_holds_what_lambda_needs_and_no_more(package: Path) -> None:
-    """No command line, no embedded database, nothing for tests; compiled beforehand."""
+def test_the_package_contains_only_what_lambda_needs(package: Path) -> None:
+    """No command line, no embedded database, no test code. Modules are compiled beforehand."""
     there = {path.name for path in package.iterdir()}
 
     assert there >= {"rollcall", "psycopg", "boto3", "aws_lambda_powertools", "yoyo"}
@@ -252,7 +252,7 @@ def test_the_package_holds_what_lambda_needs_and_no_more(package: Path) -> None:
 
 
 def test_the_package_lists_its_components(package: Path) -> None:
-    """In CycloneDX, with licences and what needs what; the same for each build, or each would be deployed anew."""
+    """In CycloneDX, with licences and dependencies. It is the same for each build, or each would be deployed."""
     text = (package / "rollcall.cdx.json").read_text(encoding="utf-8")
     bill = json.loads(text)
     installed = {(found.metadata["Name"], found.version) for found in distributions(path=[str(package)])}
@@ -269,8 +269,8 @@ def test_the_package_lists_its_components(package: Path) -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_the_package_for_arm64_holds_code_for_arm64(tmp_path: Path) -> None:
-    """Which is what is deployed by default, from whatever machine."""
+def test_the_package_for_arm64_contains_code_for_arm64(tmp_path: Path) -> None:
+    """arm64 is the default of the deployment, on any build machine."""
     package = built(tmp_path, runtime="python3.13", architecture="arm64")
     libraries = [path for path in package.rglob("*.so*") if path.is_file()]
 

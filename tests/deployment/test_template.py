@@ -1,4 +1,4 @@
-"""The template as CloudFormation gets it: what no linter asks of it, and that each of these checks bites."""
+"""Checks of the template as CloudFormation receives it, which no linter makes; each check is shown to fail."""
 
 import json
 import re
@@ -24,11 +24,11 @@ FUNCTIONS = ("ImportFunction", "SweepFunction", "MigrateFunction")
 BUCKETS = ("UploadsBucket", "ReportsBucket")
 QUEUES = ("Queue", "DeadLetterQueue")
 
-# These take no resource: https://docs.aws.amazon.com/service-authorization/ says so of each.
+# These actions take no resource; see https://docs.aws.amazon.com/service-authorization/.
 NAMELESS = {
     "xray:PutTraceSegments",
     "xray:PutTelemetryRecords",
-    # What AWS Lambda makes in a VPC has no name before it is there.
+    # The network interfaces that AWS Lambda creates in a VPC have no name beforehand.
     "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface",
     "ec2:DescribeNetworkInterfaces",
@@ -37,10 +37,10 @@ NAMELESS = {
     "ec2:UnassignPrivateIpAddresses",
 }
 
-# What the template itself says, in place of the operator; and what has no place on Lambda.
+# Settings that the template sets itself, and settings without use on Lambda.
 GIVEN = {"uploads", "reports", "bucket_owner", "queue"}
 ABSENT = {"data"}
-# Lambda has less disk than a machine, and certificates come with the package.
+# Lambda has less disk than a machine, and the package contains certificates.
 OTHER_DEFAULTS = {"max_upload_bytes": str(GIB), "max_csv_bytes": str(4 * GIB), "database_ca": "/opt/ca-bundle.pem"}
 CHOICES: dict[str, type[StrEnum]] = {
     "DatabaseAuth": DatabaseAuth,
@@ -54,13 +54,13 @@ TEMPLATE = translated()
 
 
 def properties(template: Template, name: str) -> dict[str, Any]:
-    """Find a resource's properties."""
+    """Return a resource's properties."""
     found: dict[str, Any] = template["Resources"][name]["Properties"]
     return found
 
 
 def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
-    """Find the properties of every resource of a type."""
+    """Return the properties of every resource of a type."""
     return {
         name: resource["Properties"]
         for name, resource in template["Resources"].items()
@@ -69,31 +69,31 @@ def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def everything(part: object) -> Iterator[Any]:
-    """Walk through a part of a template, whatever its conditions."""
+    """Yield every part of a template, on both sides of its conditions."""
     yield part
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         yield from everything(inner)
 
 
 def listed(one_or_more: object) -> list[Any]:
-    """Make a list of what may be written as one thing or as several."""
+    """Return a list for one value or several."""
     return one_or_more if isinstance(one_or_more, list) else [one_or_more]
 
 
-def only(things: Iterable[Any]) -> Any:  # noqa: ANN401 - whatever it is
-    """Take the one thing that there is."""
+def only(things: Iterable[Any]) -> Any:  # noqa: ANN401 - any type
+    """Return the only item."""
     found = list(things)
     assert len(found) == 1
     return found[0]
 
 
 def statements(part: object, effect: str) -> list[dict[str, Any]]:
-    """Find every statement of a policy with an effect."""
+    """Return every statement of a policy with an effect."""
     return [found for found in everything(part) if isinstance(found, dict) and found.get("Effect") == effect]
 
 
 def rights(template: Template, role: str) -> list[dict[str, Any]]:
-    """Find all that a role allows."""
+    """Return every right of a role."""
     policies = [properties(template, role)["Policies"]]
     policies += [properties(template, policy["Ref"]) for policy in properties(template, role)["ManagedPolicyArns"]]
     policies += [
@@ -103,7 +103,7 @@ def rights(template: Template, role: str) -> list[dict[str, Any]]:
 
 
 def names_in(part: object) -> set[str]:
-    """Find every resource and parameter that a part refers to."""
+    """Return every resource and parameter that a part refers to."""
     names = set()
     for found in everything(part):
         match found:
@@ -117,7 +117,7 @@ def names_in(part: object) -> set[str]:
 
 
 def comes_after(template: Template, later: str, earlier: str) -> bool:
-    """Tell whether CloudFormation makes a resource only once another is there."""
+    """Return whether CloudFormation creates a resource after another."""
     resource = template["Resources"].get(later)
     if resource is None:
         return False
@@ -126,7 +126,7 @@ def comes_after(template: Template, later: str, earlier: str) -> bool:
 
 
 def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
-    """Find which metrics of Rollcall's alarms and dashboard show, each with whose it is."""
+    """Return Rollcall's metrics on alarms and dashboard, each with its service."""
     alarms = of_type(template, "CloudWatch::Alarm").values()
     shown = {
         (alarm["MetricName"], only(names_in(alarm["Dimensions"])))
@@ -142,24 +142,24 @@ def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
     return shown
 
 
-# What holds of the template -----------------------------------------------------------------------
+# Properties of the template -----------------------------------------------------------------------
 
 
 def one_source_of_events(template: Template) -> None:
-    """The queue, and no other: whatever comes by two ways would be imported by two functions at once."""
+    """The queue is the only source: with two, two functions would import the same upload at once."""
     source = only(of_type(template, "Lambda::EventSourceMapping").values())
     assert source["EventSourceArn"] == {"Fn::GetAtt": ["Queue", "Arn"]}
     assert source["FunctionName"] == {"Ref": "ImportFunction"}
 
 
-def a_message_that_failed_comes_back_alone(template: Template) -> None:
-    """Those of its batch that succeeded do not."""
+def only_failed_messages_are_delivered_again(template: Template) -> None:
+    """The other messages of the batch are deleted."""
     source = only(of_type(template, "Lambda::EventSourceMapping").values())
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
-def as_many_imports_as_are_allowed(template: Template) -> None:
-    """No fewer are reserved than may be polled for, or messages would lose their tries to throttling."""
+def reserved_imports_equal_the_polling_limit(template: Template) -> None:
+    """Reserved concurrency equals the polling limit; otherwise throttling would use up the messages' tries."""
     source = only(of_type(template, "Lambda::EventSourceMapping").values())
     most = {"Ref": "ImportsAtOnce"}
     assert source["ScalingConfig"] == {"MaximumConcurrency": most}
@@ -168,29 +168,29 @@ def as_many_imports_as_are_allowed(template: Template) -> None:
 
 
 def no_function_takes_longer_than_lambda_lets_it(template: Template) -> None:
-    """A quarter of an hour."""
+    """15 minutes."""
     for name in FUNCTIONS:
         assert 0 < properties(template, name)["Timeout"] <= 900
 
 
 def messages_stay_hidden_for_six_timeouts(template: Template) -> None:
-    """As AWS Lambda's developer guide asks, so that a message that is worked on is not delivered once more."""
+    """AWS Lambda's developer guide requires it, so that a message in work is not delivered again."""
     timeout = properties(template, "ImportFunction")["Timeout"]
     assert properties(template, "Queue")["VisibilityTimeout"] >= 6 * timeout
 
 
 def three_tries_and_then_the_dead_letter_queue(template: Template) -> None:
-    """Which keeps them as long as SQS keeps anything."""
+    """The dead-letter queue keeps messages as long as SQS allows."""
     assert properties(template, "Queue")["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-        "maxReceiveCount": {"Ref": "Tries"},  # the import refuses in its last try what takes too long
+        "maxReceiveCount": {"Ref": "Tries"},  # in its last try, the import refuses an upload that takes too long
     }
     assert properties(template, "DeadLetterQueue")["MessageRetentionPeriod"] == FORTNIGHT
     assert "RedrivePolicy" not in properties(template, "DeadLetterQueue")
 
 
-def only_our_queue_has_its_dead_letters_there(template: Template) -> None:
-    """By a name that is built, since each of the two would have to wait for the other."""
+def only_our_queue_uses_the_dead_letter_queue(template: Template) -> None:
+    """Its name is built from parameters, because each queue would have to wait for the other."""
     allowed = properties(template, "DeadLetterQueue")["RedriveAllowPolicy"]
     name = properties(template, "Queue")["QueueName"]["Fn::Sub"]
     assert allowed["redrivePermission"] == "byQueue"
@@ -199,8 +199,8 @@ def only_our_queue_has_its_dead_letters_there(template: Template) -> None:
     ]
 
 
-def only_our_bucket_tells_the_queue(template: Template) -> None:
-    """Of this account: bucket names are anybody's to take once a bucket is gone."""
+def only_our_bucket_notifies_the_queue(template: Template) -> None:
+    """The policy names this account, because anybody may take the name of a deleted bucket."""
     allowed = only(statements(properties(template, "QueuePolicy"), "Allow"))
     bucket = properties(template, "UploadsBucket")["BucketName"]["Fn::Sub"]
     assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
@@ -212,15 +212,15 @@ def only_our_bucket_tells_the_queue(template: Template) -> None:
     assert template["Resources"]["UploadsBucket"]["DependsOn"] == "QueuePolicy"
 
 
-def whatever_is_created_among_the_uploads_is_told(template: Template) -> None:
-    """Once, and to the queue only."""
+def each_new_upload_notifies_the_queue(template: Template) -> None:
+    """One notification for each object, to the queue only."""
     assert properties(template, "UploadsBucket")["NotificationConfiguration"] == {
         "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": ["Queue", "Arn"]}}]
     }
 
 
 def no_report_is_taken_for_an_upload(template: Template) -> None:
-    """They are in another bucket, which tells nobody, and no function may write among the uploads."""
+    """Reports have their own bucket without notifications, and no function may write to the uploads bucket."""
     assert "NotificationConfiguration" not in properties(template, "ReportsBucket")
     names = [properties(template, bucket)["BucketName"]["Fn::Sub"] for bucket in BUCKETS]
     assert len(set(names)) == len(BUCKETS)
@@ -235,7 +235,7 @@ def no_report_is_taken_for_an_upload(template: Template) -> None:
 
 
 def buckets_are_kept(template: Template) -> None:
-    """Every version for a while, and the buckets themselves even when the stack is deleted."""
+    """Old versions are kept for a time, and the buckets even after the stack is deleted."""
     for name in BUCKETS:
         bucket = template["Resources"][name]
         assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
@@ -245,12 +245,12 @@ def buckets_are_kept(template: Template) -> None:
         told = {key: value for rule in rules for key, value in rule.items()}
         assert names_in(told["AbortIncompleteMultipartUpload"]) == {"KeepUnfinishedUploadsDays"}
         assert names_in(told["NoncurrentVersionExpiration"]) == {"KeepOldVersionsDays"}
-    # An overwritten upload has to outlast the time that its message may take.
+    # An overwritten upload must be kept longer than its message may take.
     assert template["Parameters"]["KeepOldVersionsDays"]["MinValue"] * 24 * 3600 > 2 * FORTNIGHT
 
 
 def buckets_are_private(template: Template) -> None:
-    """To the public in every way that S3 knows, and to the owners of other accounts' objects."""
+    """S3 blocks public access in every way, and no other account owns an object."""
     for name in BUCKETS:
         bucket = properties(template, name)
         assert bucket["PublicAccessBlockConfiguration"] == {
@@ -262,8 +262,8 @@ def buckets_are_private(template: Template) -> None:
         assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 
 
-def what_is_stored_is_encrypted(template: Template) -> None:
-    """Files and messages alike."""
+def storage_is_encrypted(template: Template) -> None:
+    """Objects and messages."""
     for name in BUCKETS:
         rule = only(properties(template, name)["BucketEncryption"]["ServerSideEncryptionConfiguration"])
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
@@ -272,7 +272,7 @@ def what_is_stored_is_encrypted(template: Template) -> None:
 
 
 def only_encrypted_connections(template: Template) -> None:
-    """To buckets and what is in them, to the queues, and to the topic, for everybody and everything."""
+    """Buckets, objects, queues and topic refuse other connections to everybody."""
     guarded = {
         "UploadsBucketPolicy": ("UploadsBucket", "s3:*"),
         "ReportsBucketPolicy": ("ReportsBucket", "s3:*"),
@@ -293,7 +293,7 @@ def only_encrypted_connections(template: Template) -> None:
 
 
 def buckets_are_of_this_account(template: Template) -> None:
-    """ARNs of buckets name no account, and anybody may take the name of a bucket that was deleted."""
+    """A bucket's ARN names no account, and anybody may take the name of a deleted bucket."""
     on_buckets = [
         allowed
         for role in of_type(template, "IAM::Role")
@@ -309,7 +309,7 @@ def buckets_are_of_this_account(template: Template) -> None:
 
 
 def uploads_can_be_read(template: Template) -> None:
-    """S3 gives an object with a customer's key, or in an archive, only after another request by its owner."""
+    """S3 returns an archived object, or one with a customer's key, only after another request by its owner."""
     denied = [
         statement
         for statement in statements(properties(template, "UploadsBucketPolicy"), "Deny")
@@ -325,7 +325,7 @@ def uploads_can_be_read(template: Template) -> None:
 
 
 def nothing_is_allowed_to_everybody(template: Template) -> None:
-    """Only to services of AWS, and to those only on behalf of this account."""
+    """Policies allow only AWS services, and only on behalf of this account."""
     for allowed in statements(template["Resources"], "Allow"):
         if "Principal" in allowed:
             assert allowed["Principal"].keys() == {"Service"}
@@ -334,28 +334,28 @@ def nothing_is_allowed_to_everybody(template: Template) -> None:
 
 
 def every_right_is_named(template: Template) -> None:
-    """No pattern of actions, and no resource that is everything, but for actions that know none."""
+    """No wildcard in actions; `*` as resource only for actions that take no resource."""
     for allowed in statements(template["Resources"], "Allow"):
         assert not {"NotAction", "NotResource", "NotPrincipal"} & allowed.keys()
         actions = set(listed(allowed["Action"]))
         assert not any("*" in action for action in actions)
         for target in listed(allowed.get("Resource", [])):
             text = target if isinstance(target, str) else target.get("Fn::Sub", "")
-            # Of a bucket, all objects or all receipts; of anything else, the thing itself.
+            # In a bucket, all objects or all receipts; otherwise the resource itself.
             named = text.removesuffix("/receipt.json").removesuffix("Bucket.Arn}/*")
             assert "*" not in named or (text == "*" and actions <= NAMELESS)
 
 
 def roles_are_ours(template: Template) -> None:
-    """Each function has one of its own, with no policy that AWS made: those may write any log of the account."""
+    """Each function has its own role, without managed policies of AWS, which allow writing any log."""
     roles = [properties(template, name)["Role"]["Fn::GetAtt"][0] for name in FUNCTIONS]
     assert len(set(roles)) == len(FUNCTIONS)
     for role in of_type(template, "IAM::Role").values():
         assert role["ManagedPolicyArns"] == [{"Ref": "EveryFunctionPolicy"}]
 
 
-def each_function_may_do_what_it_does(template: Template) -> None:
-    """And no more."""
+def each_role_has_exactly_its_rights(template: Template) -> None:
+    """Each role has exactly these rights."""
     allowed = {
         role: {
             (action, *sorted(names_in(statement["Resource"])))
@@ -376,7 +376,7 @@ def each_function_may_do_what_it_does(template: Template) -> None:
         ("s3:GetObject", "ReportsBucket"),
         ("s3:PutObject", "ReportsBucket"),
         ("s3:AbortMultipartUpload", "ReportsBucket"),
-        # Without these S3 answers 403 and not 404 for what is not there.
+        # Without these rights, S3 answers 403 and not 404 for a missing object.
         ("s3:ListBucket", "ReportsBucket", "UploadsBucket"),
         ("s3:ListBucketVersions", "ReportsBucket", "UploadsBucket"),
         *((f"sqs:{action}", "Queue") for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")),
@@ -401,7 +401,7 @@ def each_function_may_do_what_it_does(template: Template) -> None:
 
 
 def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
-    """Requests of a function's code name the function; those that AWS Lambda makes with its role do not."""
+    """Requests of the function's code name the function; AWS Lambda's own requests with its role do not."""
     for role in of_type(template, "IAM::Role"):
         on_networks = [
             allowed
@@ -412,7 +412,7 @@ def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
 
 
 def the_import_reads_no_rejected_rows(template: Template) -> None:
-    """Of the reports it reads the receipts only."""
+    """It may read only receipts."""
     assert objects_in_reports(template, "ImportRole", "s3:GetObject") == [
         {"Fn::Sub": "${ReportsBucket.Arn}/*/receipt.json"}
     ]
@@ -420,7 +420,7 @@ def the_import_reads_no_rejected_rows(template: Template) -> None:
 
 
 def objects_in_reports(template: Template, role: str, action: str) -> list[Any]:
-    """List the objects among the reports that a role may do something with."""
+    """Return the objects in the reports bucket that a role may use with an action."""
     return [
         resource
         for allowed in rights(template, role)
@@ -431,14 +431,14 @@ def objects_in_reports(template: Template, role: str, action: str) -> list[Any]:
 
 
 def the_sweep_writes_one_object(template: Template) -> None:
-    """The place where the next one goes on."""
+    """It writes only the place at which the next sweep continues."""
     for action in ("s3:GetObject", "s3:PutObject"):
         objects = objects_in_reports(template, "SweepRole", action)
         assert objects == [{"Fn::Sub": "${ReportsBucket.Arn}/sweep/position.json"}]
 
 
 def no_two_sweeps_at_once(template: Template) -> None:
-    """One that failed is not repeated, for the schedule brings the next."""
+    """A failed sweep is not repeated, because the schedule starts the next one."""
     sweep = properties(template, "SweepFunction")
     assert sweep["ReservedConcurrentExecutions"] == {"Fn::If": ["Reserves", 1, {"Ref": "AWS::NoValue"}]}
     invoked = only(of_type(template, "Lambda::EventInvokeConfig").values())
@@ -449,8 +449,8 @@ def no_two_sweeps_at_once(template: Template) -> None:
     assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": ["SweepFunction", "Arn"]}]
 
 
-def the_schema_comes_first(template: Template) -> None:
-    """A deployment that changes the code, the database or what tells users apart migrates before anything else."""
+def the_migration_runs_first(template: Template) -> None:
+    """A deployment that changes code, database or `unique_by` migrates before anything else."""
     migration = template["Resources"]["MigrateAtThisDeployment"]
     assert migration["Condition"] == "Migrates"
     version = only(of_type(template, "Lambda::Version"))
@@ -470,7 +470,7 @@ def the_schema_comes_first(template: Template) -> None:
 
 
 def one_package_for_all_functions(template: Template) -> None:
-    """Made for the very runtime and architecture that they have."""
+    """It is built for their runtime and architecture."""
     for name in FUNCTIONS:
         function = template["Resources"][name]
         assert function["Metadata"] == {
@@ -486,7 +486,7 @@ def one_package_for_all_functions(template: Template) -> None:
     made = {path.parent.name for path in (ROOT / "deploy/package").glob("*/Makefile")}
     parameters = template["Parameters"]
     runtimes, architectures = (parameters[name]["AllowedValues"] for name in ("Runtime", "Architecture"))
-    # AWS runs Python 3.11 on a Linux that is too old for libpq as it is built for arm64; a rule says so.
+    # AWS runs Python 3.11 on a Linux that is too old for libpq's arm64 build; a rule of the template says so.
     assert made == {f"{one}-{other}" for one in runtimes for other in architectures} - {"python3.11-arm64"}
     assert parameters["Runtime"]["Default"] == "python3.13"
     assert parameters["Architecture"]["Default"] == "arm64"
@@ -494,15 +494,15 @@ def one_package_for_all_functions(template: Template) -> None:
 
 
 def logs_are_kept_for_a_time(template: Template) -> None:
-    """Each function has its own, which nothing else makes without an end."""
+    """Each function has a log group with a retention time."""
     for name in FUNCTIONS:
         logs = properties(template, name)["LoggingConfig"]["LogGroup"]["Ref"]
         assert logs == name.replace("Function", "Logs")
         assert properties(template, logs)["RetentionInDays"] == {"Ref": "KeepLogsDays"}
 
 
-def alarms_are_heard(template: Template) -> None:
-    """By the topic, and they rest while there is nothing to measure."""
+def alarms_notify_the_topic(template: Template) -> None:
+    """They notify the topic, and stay silent without data."""
     alarms = of_type(template, "CloudWatch::Alarm")
     topic = [{"Ref": "AlarmTopic"}]
     for alarm in alarms.values():
@@ -529,8 +529,8 @@ def alarms_are_heard(template: Template) -> None:
     assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
 
 
-def what_is_watched_is_measured(template: Template) -> None:
-    """What nothing emits would be silent for ever, and what is of all stacks together loud for another."""
+def every_watched_metric_is_emitted(template: Template) -> None:
+    """A metric that nothing emits raises no alarm; a metric of all stacks raises one for another stack."""
     code = (ROOT / "src/rollcall/entrypoints/import_lambda.py").read_text(encoding="utf-8")
     imports = set(re.findall(r'(?:_count\(|name=)"(\w+)"', code))
     imports |= {"Imports" + status.value.title().replace("_", "") for status in Status}
@@ -549,7 +549,7 @@ def the_dashboard_shows_every_alarm(template: Template) -> None:
 
 
 def every_setting_is_a_parameter(template: Template) -> None:
-    """With the default that it has anywhere, and every function has it."""
+    """Each parameter has the setting's default, and each function receives it."""
     known = {field.name: field for field in attrs.fields(Settings) if field.name not in ABSENT}
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
@@ -565,15 +565,15 @@ def every_setting_is_a_parameter(template: Template) -> None:
         assert str(declared["Default"]) == OTHER_DEFAULTS.get(name, field.default or "")
 
 
-def only_the_migration_comes_in_as_the_owner(template: Template) -> None:
-    """Of the tables, where the owner has a secret: who imports could drop them else."""
+def only_the_migration_connects_as_the_owner(template: Template) -> None:
+    """Only the migration has the secret of the tables' owner, because an owner can drop tables."""
     for function in FUNCTIONS:
         secret = properties(template, function)["Environment"]["Variables"]["ROLLCALL_DATABASE_SECRET_ARN"]
         assert ("OwnerSecretArn" in names_in(secret)) == (function == "MigrateFunction")
 
 
-def what_the_template_sets_is_allowed(template: Template) -> None:
-    """Rollcall starts with it."""
+def settings_of_the_template_are_valid(template: Template) -> None:
+    """Rollcall starts with these settings."""
     stack = {"AWS::AccountId": "111122223333", "AWS::Region": "eu-central-1", "BucketPrefix": "rollcall"}
     given: dict[str, str] = {}
     for name, value in properties(template, "ImportFunction")["Environment"]["Variables"].items():
@@ -594,14 +594,14 @@ def what_the_template_sets_is_allowed(template: Template) -> None:
     assert settings.max_upload_bytes < settings.max_csv_bytes
 
 
-def choices_are_those_there_are(template: Template) -> None:
-    """A value that Rollcall has and CloudFormation refuses could not be deployed, and the reverse not started."""
+def choices_equal_those_of_rollcall(template: Template) -> None:
+    """CloudFormation must accept exactly the values that Rollcall accepts."""
     for name, choices in CHOICES.items():
         assert template["Parameters"][name]["AllowedValues"] == [choice.value for choice in choices]
 
 
-def every_parameter_is_told_of(template: Template) -> None:
-    """What it is for, and it stands in a group of the form that the console shows."""
+def every_parameter_is_described(template: Template) -> None:
+    """Each parameter has a description and belongs to a group of the console's form."""
     parameters = template["Parameters"]
     assert all(parameter["Description"].endswith(".") for parameter in parameters.values())
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -610,7 +610,7 @@ def every_parameter_is_told_of(template: Template) -> None:
 
 
 def no_password_is_a_parameter(template: Template) -> None:
-    """Parameters are shown to whoever may look at the stack."""
+    """Everybody who may see the stack sees its parameters."""
     takes = re.compile(template["Parameters"]["DatabaseUrl"]["AllowedPattern"]).fullmatch
     given = ("", "postgresql://rollcall@host:5432/app?application_name=x", "postgres://host/app")
     assert all(map(takes, given))
@@ -621,7 +621,7 @@ def no_password_is_a_parameter(template: Template) -> None:
 
 
 def no_weaker_tls_is_a_parameter(template: Template) -> None:
-    """The address outranks `verify-full`, the default of the functions, however libpq lets it be written."""
+    """The database URL could override `verify-full`, the functions' default, in every spelling of libpq."""
     takes = re.compile(template["Parameters"]["DatabaseUrl"]["AllowedPattern"]).fullmatch
     for parameters in ("sslmode=verify-full", "sslmode=verify-full&sslrootcert=/opt/ca.pem", "connect_timeout=5"):
         assert takes(f"postgresql://u@one:5432,two/d?{parameters}")
@@ -634,17 +634,17 @@ def no_weaker_tls_is_a_parameter(template: Template) -> None:
         assert not takes(f"postgresql://u@[a?b=c],host/d?{parameters}")
 
 
-# Each with ways to break it: a place in the template, and what stands there instead (or nothing).
+# Each check with changes that break it: a place in the template, and its new value (or GONE).
 GONE = object()
 CHECKS: dict[Check, list[tuple[str, object]]] = {
     one_source_of_events: [
         ("Resources/ImportFunctionUploads/Properties/EventSourceArn", {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
         ("Resources/Another", {"Type": "AWS::Lambda::EventSourceMapping", "Properties": {}}),
     ],
-    a_message_that_failed_comes_back_alone: [
+    only_failed_messages_are_delivered_again: [
         ("Resources/ImportFunctionUploads/Properties/FunctionResponseTypes", []),
     ],
-    as_many_imports_as_are_allowed: [
+    reserved_imports_equal_the_polling_limit: [
         ("Resources/ImportFunctionUploads/Properties/ScalingConfig/MaximumConcurrency", 100),
         ("Resources/ImportFunction/Properties/ReservedConcurrentExecutions", 1),
     ],
@@ -658,17 +658,17 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/Queue/Properties/RedrivePolicy/maxReceiveCount", 1),
         ("Resources/DeadLetterQueue/Properties/MessageRetentionPeriod", 345600),
     ],
-    only_our_queue_has_its_dead_letters_there: [
+    only_our_queue_uses_the_dead_letter_queue: [
         ("Resources/DeadLetterQueue/Properties/RedriveAllowPolicy/redrivePermission", "allowAll"),
         ("Resources/Queue/Properties/QueueName", {"Fn::Sub": "another"}),
     ],
-    only_our_bucket_tells_the_queue: [
+    only_our_bucket_notifies_the_queue: [
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/StringEquals", {}),
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/ArnEquals", {}),
         ("Resources/UploadsBucket/Properties/BucketName", {"Fn::Sub": "another"}),
         ("Resources/UploadsBucket/DependsOn", "Queue"),
     ],
-    whatever_is_created_among_the_uploads_is_told: [
+    each_new_upload_notifies_the_queue: [
         (
             "Resources/UploadsBucket/Properties/NotificationConfiguration/QueueConfigurations/0/Event",
             "s3:ObjectCreated:Put",
@@ -701,7 +701,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/UploadsBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
         ("Resources/ReportsBucket/Properties/OwnershipControls/Rules/0/ObjectOwnership", "ObjectWriter"),
     ],
-    what_is_stored_is_encrypted: [
+    storage_is_encrypted: [
         (
             "Resources/ReportsBucket/Properties/BucketEncryption/ServerSideEncryptionConfiguration/0",
             {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "none"}},
@@ -754,7 +754,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepFunction/Properties/Role", {"Fn::GetAtt": ["ImportRole", "Arn"]}),
         ("Resources/SweepRole/Properties/ManagedPolicyArns/0", "arn:aws:iam::aws:policy/AdministratorAccess"),
     ],
-    each_function_may_do_what_it_does: [
+    each_role_has_exactly_its_rights: [
         (
             "Resources/MigrateRole/Properties/Policies/0/PolicyDocument/Statement/1",
             {"Effect": "Allow", "Action": "s3:GetObject", "Resource": {"Ref": "UploadsBucket"}},
@@ -785,7 +785,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepFunctionEventInvokeConfig/Properties/MaximumRetryAttempts", 2),
         ("Resources/SweepFunctionRegularly/Properties/Targets", []),
     ],
-    the_schema_comes_first: [
+    the_migration_runs_first: [
         ("Resources/MigrateAtThisDeployment/Properties/UniqueBy", GONE),
         ("Resources/MigrateAtThisDeployment/Properties/CodeVersion", "1"),
         ("Resources/MigrateAtThisDeployment/Properties/ServiceTimeout", 900),
@@ -803,13 +803,13 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepLogs/Properties/RetentionInDays", 0),
         ("Resources/SweepFunction/Properties/LoggingConfig/LogGroup/Ref", "ImportLogs"),
     ],
-    alarms_are_heard: [
+    alarms_notify_the_topic: [
         ("Resources/DeadLettersAlarm/Properties/AlarmActions", []),
         ("Resources/FailedImportsAlarm/Properties/TreatMissingData", "missing"),
         ("Resources/MigrateErrorsAlarm", GONE),
         ("Resources/DeadLettersAlarm/Properties/Dimensions/0/Value", {"Fn::GetAtt": ["Queue", "QueueName"]}),
     ],
-    what_is_watched_is_measured: [
+    every_watched_metric_is_emitted: [
         ("Resources/RefusedFilesAlarm/Properties/MetricName", "ImportRefused"),
         ("Resources/RefusedFilesAlarm/Properties/Dimensions/0/Value", {"Ref": "ImportFunction"}),
         ("Resources/SweepFunction/Properties/Environment/Variables/POWERTOOLS_SERVICE_NAME", "sweep"),
@@ -823,7 +823,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Parameters/MaxRejected/Default", "10%"),
         ("Parameters/MaxUploadBytes/Default", 5 * GIB),
     ],
-    only_the_migration_comes_in_as_the_owner: [
+    only_the_migration_connects_as_the_owner: [
         (
             "Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
             {"Ref": "OwnerSecretArn"},
@@ -833,14 +833,14 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             {"Ref": "DatabaseSecretArn"},
         ),
     ],
-    what_the_template_sets_is_allowed: [
+    settings_of_the_template_are_valid: [
         ("Parameters/MaxCsvBytes/Default", GIB),
         ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_UPLOADS", {"Fn::Sub": "s3://other"}),
     ],
-    choices_are_those_there_are: [
+    choices_equal_those_of_rollcall: [
         ("Parameters/OnDuplicate/AllowedValues/1", GONE),
     ],
-    every_parameter_is_told_of: [
+    every_parameter_is_described: [
         ("Parameters/OnDuplicate/Description", ""),
         ("Parameters/Another", {"Description": "Another."}),
     ],
@@ -859,8 +859,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_it_holds_of_the_template(check: Check) -> None:
-    """As CloudFormation gets it."""
+def test_the_template_passes_each_check(check: Check) -> None:
     check(TEMPLATE)
 
 
@@ -869,8 +868,7 @@ def test_it_holds_of_the_template(check: Check) -> None:
     [(check, *broken) for check, ways in CHECKS.items() for broken in ways],
     ids=lambda part: part.__name__ if callable(part) else None,
 )
-def test_a_template_that_is_broken_there_is_noticed(check: Check, place: str, value: object) -> None:
-    """Or the check would be worth nothing."""
+def test_each_check_fails_on_a_broken_template(check: Check, place: str, value: object) -> None:
     template = deepcopy(TEMPLATE)
     put(template, place.split("/"), value)
 
@@ -878,8 +876,8 @@ def test_a_template_that_is_broken_there_is_noticed(check: Check, place: str, va
         check(template)
 
 
-def put(part: Any, place: list[str], value: object) -> None:  # noqa: ANN401 - a template is whatever YAML holds
-    """Change one thing deep in a template."""
+def put(part: Any, place: list[str], value: object) -> None:  # noqa: ANN401 - a template may contain any YAML
+    """Change one value deep in a template."""
     *way, last = [int(step) if step.isdigit() else step for step in place]
     for step in way:
         part = part[step]
