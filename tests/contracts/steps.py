@@ -1,4 +1,4 @@
-"""Steps that several contracts take: some users, an import of them, a look from behind, a server of one answer."""
+"""Steps of several contracts: users, an import of them, a query, and a server with one answer."""
 
 import socket
 import threading
@@ -28,14 +28,14 @@ CEM = User(name='Cem "C", Öz', country="Türkiye", age=150)
 
 
 def asked(url: str, query: str | sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
-    """Ask the database from behind."""
+    """Run a query on a connection of the test's own."""
     with psycopg.connect(url, autocommit=True, application_name="behind") as connection:
         cursor = connection.execute(query, parameters or None)
         return cursor.fetchall() if cursor.description else []
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Wait for a condition, not for a time."""
+    """Wait until a condition holds, instead of a fixed time."""
     deadline = time.monotonic() + SOON_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -45,12 +45,12 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def an_upload(key: str = "list.csv", version: str = "1", bucket: str = "bucket") -> Upload:
-    """Some version of some object."""
+    """Return an upload."""
     return Upload(bucket=bucket, key=key, version=version, size=100, last_modified=NOON)
 
 
 def a_block(registered: Sequence[User]) -> Block:
-    """Users on their way to the table, every cell quoted."""
+    """Return a block of users, every cell quoted."""
     rows = [
         ",".join('"' + str(value).replace('"', '""') + '"' for value in user.values()) + "\n"
         for user in registered
@@ -67,7 +67,7 @@ def load(
     *,
     seconds_left: float | None = None,
 ) -> int:
-    """Import some users whatever the history says, and tell the import's number."""
+    """Import some users, with any history, and return the import id."""
     upload = upload or an_upload()
     with repository.importing(upload, sha256, policy, seconds_left=seconds_left) as importing:
         if registered:
@@ -80,7 +80,7 @@ def load(
 
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that gives one answer to each who connects, and hangs up.
+    """A server that sends one answer to each client, and closes the connection.
 
     Yields:
         Its port on this machine.

@@ -1,6 +1,6 @@
-"""Memory and PostgreSQL, driven through the same imports, must agree at every step.
+"""Memory and PostgreSQL must agree after every step of the same imports.
 
-What unit tests prove on memory is worth as much as this.
+The unit tests use the in-memory adapter, so they depend on this agreement.
 """
 
 import io
@@ -52,7 +52,7 @@ SMALL = (
     b"name,country,age,\0\r\nAnn,Norway,41,\0\r\n",
     b"name,country,age\nAnn,Norway,41\nDee,Japan,x\nEli,Japan,x\n",
 )
-# What people do to rejected rows: nothing, correct all or one of them, save them without the last cell, or change
+# Changes to rejected rows: none, correct all or one of them, save them without the last cell, or change
 # the line, import or proof of a row.
 CORRECTIONS = (
     (rb"", b""),
@@ -74,39 +74,36 @@ policies = st.builds(
 
 
 class BrokeOffError(Exception):
-    """The worker was stopped."""
+    """The worker stopped."""
 
 
 class FailingReports:
-    """A store of reports that now and then takes nothing."""
+    """A reports store that sometimes refuses a report."""
 
     def __init__(self) -> None:
         self.kept = MemoryObjectStore("reports", now=lambda: NOON)
         self.fail = False
 
     def open(self, reference: ObjectReference) -> AbstractContextManager[StoredObject]:
-        """Open as memory does."""
         return self.kept.open(reference)
 
     def fits(self, key: str) -> bool:
-        """Take what memory takes."""
         return self.kept.fits(key)
 
     def require_writable(self, key: str) -> None:
-        """Notice nothing before `put` does."""
+        """Accept everything; only `put` fails."""
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Store, or fail."""
+        """Store a report, or fail."""
         if self.fail:
             raise StoreUnavailableError(key, "no room")
         return self.kept.put(key, content)
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        """List as memory does."""
         return self.kept.list(prefix, after=after)
 
     def contents(self) -> dict[str, object]:
-        """Give the newest of every report; in whatever order the parts of a receipt are written."""
+        """Return the newest version of each report, with the parts of a receipt in a fixed order."""
         found: dict[str, object] = {}
         for reference in (listed.reference for listed in self.kept.list()):
             with self.kept.open(ObjectReference(key=reference.key)) as report:
@@ -117,7 +114,7 @@ class FailingReports:
 
 @attrs.define
 class Side:
-    """One of the two, with reports of its own."""
+    """One of the two repositories, with its own reports store."""
 
     users: UserRepository
     reports: FailingReports = attrs.Factory(FailingReports)
@@ -125,7 +122,7 @@ class Side:
     def deliver(
         self, uploads: ObjectStore, reference: ObjectReference, policy: Policy, *, again: bool, breaks_off: bool
     ) -> Receipt | str:
-        """Import as a machine does, and tell the receipt or the error."""
+        """Import as on a machine, and return the receipt or the error."""
 
         def progress(progress: Progress) -> None:
             if breaks_off and progress.step == "importing":
@@ -145,7 +142,7 @@ class Side:
             return type(error).__name__
 
     def undo(self, import_id: int) -> int | str:
-        """Undo, and tell how many users were removed or why not."""
+        """Undo, and return the number of removed users or the error."""
         try:
             return self.users.undo(import_id, NOON)
         except (UnknownImportError, UndoRefusedError) as error:
@@ -156,7 +153,7 @@ now_and_then = st.sampled_from((False, False, False, False, True))
 
 
 class Agreement(RuleBasedStateMachine):
-    """What a bucket, a queue and an operator may do, done to both."""
+    """Steps of a bucket, a queue and an operator, taken with both repositories."""
 
     url: str
 
@@ -171,7 +168,7 @@ class Agreement(RuleBasedStateMachine):
         self.real = Side(self.postgres)
 
     def teardown(self) -> None:
-        """Leave no connection."""
+        """Close every connection."""
         self.postgres.close()
 
     def _refuse_commit(self) -> None:
@@ -196,7 +193,7 @@ class Agreement(RuleBasedStateMachine):
         | refused_uploads().map(lambda upload: upload[0]),
     )
     def drop(self, key: str, data: bytes) -> None:
-        """Somebody uploads, the same name again and again."""
+        """A person uploads a file, often under the same name."""
         self.uploads.put(key, io.BytesIO(data))
         self.references = [listed.reference for listed in self.uploads.list()]
 
@@ -210,7 +207,7 @@ class Agreement(RuleBasedStateMachine):
     def upload_rejected_rows_again(
         self, which: int, corrections: list[tuple[bytes, bytes]], key: str, policy: Policy
     ) -> None:
-        """Somebody corrects rejected rows, or breaks what they say."""
+        """A person corrects rejected rows, or changes their origins."""
         files = self._rejected_rows()
         data = files[which % len(files)]
         for pattern, replacement in corrections:
@@ -234,7 +231,7 @@ class Agreement(RuleBasedStateMachine):
     def deliver(
         self, *, which: int, policy: Policy, again: bool, breaks_off: bool, commits_fail: bool, reports_fail: bool
     ) -> None:
-        """A queue delivers any version, in any order, any number of times, and now and then something fails."""
+        """A queue delivers any version, in any order and number, sometimes with a failure."""
         reference = self.references[which % len(self.references)]
         with self._failing(commits=commits_fail, reports=reports_fail):
             outcomes = [
@@ -246,7 +243,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from((*KEYS, "missing.csv")))
     def deliver_newest(self, key: str) -> None:
-        """A person names a key and no version."""
+        """A person names a key without a version."""
         self._deliver_newest(key, Policy())
 
     def _deliver_newest(self, key: str, policy: Policy) -> None:
@@ -260,19 +257,19 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(import_id=st.integers(0, 8))
     def undo(self, import_id: int) -> None:
-        """An operator takes back what there is, and what there is not."""
+        """An operator undoes an import that may or may not exist."""
         assert self.memory.undo(import_id) == self.real.undo(import_id)
 
     @rule()
     def replace_the_worker(self) -> None:
-        """Another process goes on, as after every deployment."""
+        """Another process continues, as after a deployment."""
         self.postgres.close()
         self.postgres = PostgresUserRepository(self.url, new_secret=lambda: b"secret")
         self.real.users = self.postgres
 
     @rule()
     def restart_the_database(self) -> None:
-        """Connections that are idle break."""
+        """Idle connections break."""
         query = (
             "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
             " where datname = current_database() and application_name = 'rollcall'"
@@ -281,12 +278,12 @@ class Agreement(RuleBasedStateMachine):
 
     @invariant()
     def the_same_users_stand_in_the_same_order(self) -> None:
-        """All together, and import by import."""
+        """All users, and those of each import."""
         assert list(self.memory.users.users()) == list(self.real.users.users())
 
     @invariant()
     def the_ledgers_are_the_same(self) -> None:
-        """Receipt by receipt, each as it can be looked up too."""
+        """Each receipt, and the result of each look-up."""
         entries = list(self.memory.users.entries())
 
         assert entries == list(self.real.users.entries())
@@ -296,21 +293,21 @@ class Agreement(RuleBasedStateMachine):
 
     @invariant()
     def the_reports_are_the_same(self) -> None:
-        """Receipts and rejected rows as people find them."""
+        """Receipts and rejected rows, as people read them."""
         assert self.memory.reports.contents() == self.real.reports.contents()
 
     @invariant()
     def the_ledger_accounts_for_every_user(self) -> None:
-        """As many stand in the table as the imports in force say they registered."""
+        """The table contains as many users as the active imports registered."""
         claimed = sum(entry.receipt.counts.registered for entry in self.real.users.entries() if entry.in_force)
 
         assert len(list(self.real.users.users())) == claimed
 
 
-def test_memory_and_postgres_agree_whatever_is_done_to_them(
+def test_memory_and_postgres_agree_after_every_step(
     new_database: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    """Receipts, users, ledger and reports are the same after every step."""
+    """About receipts, users, ledger and reports."""
     with new_database() as url:
         migrate(url)
         asked(
@@ -325,6 +322,6 @@ def test_memory_and_postgres_agree_whatever_is_done_to_them(
         budget = settings(
             max_examples=max(12, settings().max_examples // 3),
             stateful_step_count=20,
-            phases=[phase for phase in Phase if phase is not Phase.explain],  # it would run for minutes
+            phases=[phase for phase in Phase if phase is not Phase.explain],  # explaining takes minutes
         )
         run_state_machine_as_test(machine, settings=budget)

@@ -1,4 +1,4 @@
-"""Files from public suites and from the field: every entry point agrees (tests/cases, tests/field)."""
+"""Files from public suites and from users (tests/cases, tests/field): every entry point gives the same verdict."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +12,7 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 
 @pytest.fixture(scope="module")
 def repository(migrated_database: str) -> Iterator[PostgresUserRepository]:
-    """One for all cases; what is in it is emptied before each."""
+    """One repository for all cases, emptied before each."""
     with closing(PostgresUserRepository(migrated_database)) as repository:
         yield repository
 
@@ -21,7 +21,7 @@ def repository(migrated_database: str) -> Iterator[PostgresUserRepository]:
 def test_check_memory_and_postgres_agree_on_every_case(
     name: str, repository: PostgresUserRepository, emptied: Callable[[], str]
 ) -> None:
-    """The one that is expected; the receipts, and the rejected rows byte for byte, but for the import's number."""
+    """Receipts equal the expected one, and rejected rows are equal to the byte except for the import id."""
     emptied()
     in_postgres = imported(name, repository)
     in_memory = imported(name, MemoryUserRepository())

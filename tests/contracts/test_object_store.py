@@ -1,4 +1,4 @@
-"""What every object store must do, and what each adapter must do besides."""
+"""The contract of every object store, and the particular behaviour of each adapter."""
 
 import gzip
 import hashlib
@@ -57,13 +57,13 @@ NOBODY = 65534
 
 @attrs.frozen(kw_only=True)
 class Harness:
-    """A store of its own, and a look at it from behind.
+    """An empty store, and direct access to its content.
 
     Attributes:
         store: The store, empty at first.
-        contents: Gives whatever lies there by the key it was put under, hidden and unfinished things too.
-        key_of: Tells what key an upload must show for the key it was put under.
-        etag: Tells the ETag that a notification would announce for the present state of a key.
+        contents: Returns every stored object by key, also hidden and unfinished ones.
+        key_of: Returns the key that an upload must have after a put under a given key.
+        etag: Returns the ETag that a notification would announce for the current state of a key.
     """
 
     store: ObjectStore
@@ -93,7 +93,7 @@ def in_memory() -> Iterator[Harness]:
 
 @contextmanager
 def in_a_folder() -> Iterator[Harness]:
-    """A folder."""
+    """A store in a local folder."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
 
@@ -110,7 +110,7 @@ def in_a_folder() -> Iterator[Harness]:
 
 @contextmanager
 def in_s3(new_bucket: Callable[[bool], str], s3: "S3Client", *, versioned: bool, prefix: str) -> Iterator[Harness]:
-    """A new bucket."""
+    """A store in a new bucket."""
     bucket = new_bucket(versioned)
 
     def contents() -> dict[str, bytes]:
@@ -135,33 +135,32 @@ with_etags = pytest.mark.parametrize("opened", ["memory", "s3", "s3-unversioned"
 
 @pytest.fixture(scope="session", params=["memory", "folder", "s3", "s3-unversioned"])
 def opened(request: pytest.FixtureRequest, new_bucket: Callable[[bool], str], s3_client: "S3Client") -> Opened:
-    """Each adapter; called, it gives a store of its own, so that every Hypothesis example starts empty."""
+    """Each adapter. The fixture is called for a new store, so that every Hypothesis example starts empty."""
     name: str = request.param
     if name == "memory":
         return in_memory
     if name == "folder":
         return in_a_folder
     versioned = name == "s3"
-    # A prefix for one of the two: the contract is the same with it and without.
+    # One of the two has a prefix, because the contract holds with and without one.
     return partial(in_s3, new_bucket, s3_client, versioned=versioned, prefix="" if versioned else "in coming/é+/")
 
 
 def put(store: ObjectStore, key: str, data: bytes) -> str:
-    """Store some bytes."""
     return store.put(key, io.BytesIO(data))
 
 
 def references(store: ObjectStore, prefix: str = "") -> list[ObjectReference]:
-    """Give what leads to everything that is listed, in its order."""
+    """Return references to all listed objects, in order."""
     return [listed.reference for listed in store.list(prefix)]
 
 
 def nothing(_: bytes) -> None:
-    """Watch nothing."""
+    """Ignore every block."""
 
 
 def fetched(store: ObjectStore, reference: ObjectReference) -> bytes:
-    """Read an object whole."""
+    """Return the content of an object."""
     with store.open(reference) as found:
         data = found.fetch(nothing).read()
         found.verify()
@@ -169,13 +168,13 @@ def fetched(store: ObjectStore, reference: ObjectReference) -> bytes:
 
 
 def opened_upload(store: ObjectStore, key: str) -> Upload:
-    """Tell which upload is found under a key, its content taken in."""
+    """Return the upload under a key, after reading it whole."""
     with store.open(ObjectReference(key=key)) as found:
         return found.upload.with_content(hashlib.sha256(found.fetch(nothing).read()).hexdigest())
 
 
 def everything_below(folder: Path) -> dict[str, bytes | None]:
-    """Give all files below a folder by their path from it; None for what is no file."""
+    """Return every file below a folder by relative path; None for other entries."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -183,18 +182,18 @@ def everything_below(folder: Path) -> dict[str, bytes | None]:
 
 
 class SourceBrokeError(Exception):
-    """What is to be stored cannot be read."""
+    """The source of a put cannot be read."""
 
 
 class BreakingSource(io.BytesIO):
-    """Gives some zeros and then breaks, though it has more."""
+    """Gives some zeros and then fails, although it has more."""
 
     def __init__(self, good_bytes: int) -> None:
         super().__init__(bytes(good_bytes + 1))
         self._good_bytes = good_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read until it breaks."""
+        """Read until it fails."""
         left = self._good_bytes - self.tell()
         if not left or size is None or size < 0:
             raise SourceBrokeError
@@ -225,23 +224,23 @@ KEYS = (
     "/".join(["y" * 90] * 10),
 )
 
-# A letter first: what starts with a dot is hidden in a folder, and "." and ".." are no names there.
+# The first character is a letter: a folder hides names with a dot, and "." and ".." are no names.
 _names = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="/"), max_size=12
 )
 keys = st.lists(_names.map("k".__add__), min_size=1, max_size=3).map("/".join)
 
 
-# Every example asks over HTTP, several times.
+# Every example sends several HTTP requests.
 over_http = settings(max_examples=max(20, settings().max_examples // 4))
 
 
 class TestReading:
-    """What was put is what comes back."""
+    """A read returns what was put."""
 
     @over_http
     @given(key=st.sampled_from(KEYS) | keys, data=st.binary(max_size=200))
-    def test_any_bytes_under_any_key_come_back_as_they_were_put(
+    def test_any_bytes_under_any_key_are_read_as_they_were_put(
         self, opened: Opened, key: str, data: bytes
     ) -> None:
         """Neither keys nor bytes are interpreted."""
@@ -253,8 +252,8 @@ class TestReading:
             assert opened_upload(harness.store, key).key == harness.key_of(key)
 
     @pytest.mark.parametrize("key", KEYS)
-    def test_every_sort_of_key_that_s3_allows_is_found_again(self, opened: Opened, key: str) -> None:
-        """Slashes, spaces, signs, percent signs and scripts are all only letters of a name."""
+    def test_every_kind_of_key_that_s3_allows_is_found(self, opened: Opened, key: str) -> None:
+        """Slashes, spaces, signs, percent signs and scripts are ordinary characters of a key."""
         with opened() as harness:
             put(harness.store, key, b"data")
 
@@ -263,7 +262,7 @@ class TestReading:
 
     @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 9 * MIB + 1])
     def test_every_byte_is_watched_once_and_in_order(self, opened: Opened, size: int) -> None:
-        """What is inspected is what is imported."""
+        """The watched bytes are the imported bytes."""
         data = bytes(range(251)) * (size // 251 + 1)
         data = data[:size]
         pieces: list[bytes] = []
@@ -278,8 +277,8 @@ class TestReading:
         assert b"".join(pieces) == data
         assert (position, read) == (0, data)
 
-    def test_what_was_fetched_is_closed_with_the_context(self, opened: Opened) -> None:
-        """No handle is left to whoever forgets it."""
+    def test_fetched_content_is_closed_with_the_context(self, opened: Opened) -> None:
+        """No handle stays open if the caller forgets it."""
         with opened() as harness:
             put(harness.store, "key", b"data")
             with harness.store.open(ObjectReference(key="key")) as found:
@@ -287,8 +286,8 @@ class TestReading:
 
             assert stream.closed
 
-    def test_what_was_fetched_is_closed_when_the_context_fails(self, opened: Opened) -> None:
-        """An error is no reason to keep a handle, and comes out as it was raised."""
+    def test_fetched_content_is_closed_when_the_context_fails(self, opened: Opened) -> None:
+        """The error is raised unchanged."""
         streams: list[BinaryIO] = []
         with opened() as harness:
             put(harness.store, "key", b"data")
@@ -303,7 +302,7 @@ class TestReading:
             raise SourceBrokeError
 
     def test_an_object_need_not_be_fetched(self, opened: Opened) -> None:
-        """Looking at size and time alone costs no copy."""
+        """Size and time are known without a copy."""
         with opened() as harness:
             put(harness.store, "key", b"data")
             with harness.store.open(ObjectReference(key="key")) as found:
@@ -312,11 +311,11 @@ class TestReading:
 
 
 class TestNotThere:
-    """What is not there is said to be not there."""
+    """A missing object is reported as missing."""
 
     @pytest.mark.parametrize("key", ["missing", "missing/too", "here/below", "her", "here/", "Here"])
     def test_a_key_that_was_never_put_is_not_found(self, opened: Opened, key: str) -> None:
-        """Only the very key finds an object."""
+        """Only the exact key finds an object."""
         with opened() as harness:
             put(harness.store, "here", b"data")
 
@@ -326,7 +325,7 @@ class TestNotThere:
     @pytest.mark.parametrize("version", ["null", "none", "2", "3sL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY+MTRCxf3vjVBH40N"])
     @with_versions
     def test_a_version_that_never_was_is_not_found(self, opened: Opened, version: str) -> None:
-        """Another version is no substitute for the one that is wanted."""
+        """No other version is returned instead."""
         with opened() as harness:
             put(harness.store, "key", b"data")
 
@@ -338,7 +337,7 @@ class TestNotThere:
 
     @with_versions
     def test_a_version_of_another_key_is_not_found(self, opened: Opened) -> None:
-        """Versions belong to their keys."""
+        """A version belongs to its key."""
         with opened() as harness:
             put(harness.store, "other", b"data")
             put(harness.store, "other", b"more")
@@ -352,8 +351,8 @@ class TestNotThere:
                 pass
 
     @with_etags
-    def test_a_state_that_was_overwritten_is_not_taken_for_the_announced_one(self, opened: Opened) -> None:
-        """Without versions the ETag is all that tells states of a key apart."""
+    def test_an_overwritten_state_is_not_found_by_its_etag(self, opened: Opened) -> None:
+        """Without versions, only the ETag distinguishes the states of a key."""
         with opened() as harness:
             put(harness.store, "key", b"announced")
             etag = harness.etag("key")
@@ -363,8 +362,7 @@ class TestNotThere:
                 pass
 
     @with_etags
-    def test_the_announced_state_is_found_by_its_etag(self, opened: Opened) -> None:
-        """As long as it is there."""
+    def test_the_current_state_is_found_by_its_etag(self, opened: Opened) -> None:
         with opened() as harness:
             put(harness.store, "key", b"announced")
 
@@ -372,10 +370,10 @@ class TestNotThere:
 
 
 class TestPutting:
-    """An object is stored whole or not at all."""
+    """An object is stored as a whole or not at all."""
 
-    def test_content_is_read_from_where_it_stands_and_left_open(self, opened: Opened) -> None:
-        """What came before belongs to somebody else, and so does the stream."""
+    def test_content_is_read_from_its_position_and_left_open(self, opened: Opened) -> None:
+        """The caller owns the stream and the content before that position."""
         content = io.BytesIO(b"before|after")
         content.seek(7)
         with opened() as harness:
@@ -385,7 +383,7 @@ class TestPutting:
             assert not content.closed
 
     def test_a_temporary_file_can_be_put(self, opened: Opened) -> None:
-        """That is what rejected rows come in."""
+        """Rejected rows are put from a temporary file."""
         with opened() as harness, tempfile.TemporaryFile() as spool:
             spool.write(b"rows" * 100_000)
             spool.seek(0)
@@ -395,7 +393,7 @@ class TestPutting:
             assert not spool.closed
 
     def test_putting_replaces_the_whole_object(self, opened: Opened) -> None:
-        """Nothing of a longer one shows behind a shorter one."""
+        """No part of a longer old object remains."""
         with opened() as harness:
             for data in (b"a long object", b"short", b"", b"longer than before"):
                 put(harness.store, "key", data)
@@ -403,16 +401,14 @@ class TestPutting:
                 assert fetched(harness.store, ObjectReference(key="key")) == data
                 assert harness.contents() == {"key": data}
 
-    def test_putting_tells_a_person_where_it_lies(self, opened: Opened) -> None:
-        """The end of the place is the key."""
+    def test_put_returns_the_address_for_people(self, opened: Opened) -> None:
+        """It ends with the key."""
         with opened() as harness:
             assert put(harness.store, "folder/key.csv", b"data").endswith("folder/key.csv")
 
     @pytest.mark.parametrize("good_bytes", [0, 1, 300 * 1024, 9 * MIB])
-    def test_a_source_that_breaks_leaves_nothing_and_the_old_object_as_it_was(
-        self, opened: Opened, good_bytes: int
-    ) -> None:
-        """Neither half an object nor a temporary one stays behind."""
+    def test_a_source_that_fails_leaves_the_old_object_unchanged(self, opened: Opened, good_bytes: int) -> None:
+        """Neither a part nor a temporary object remains."""
         with opened() as harness:
             put(harness.store, "old", b"data")
 
@@ -422,8 +418,7 @@ class TestPutting:
 
             assert harness.contents() == {"old": b"data"}
 
-    def test_of_rivals_one_wins_whole(self, opened: Opened) -> None:
-        """Two that put the same key at once do not mix."""
+    def test_of_two_concurrent_puts_one_wins_as_a_whole(self, opened: Opened) -> None:
         contents = [bytes([letter]) * 300_000 for letter in b"abcdef"]
         with opened() as harness:
             threads = [threading.Thread(target=put, args=(harness.store, "key", data)) for data in contents]
@@ -438,17 +433,16 @@ class TestPutting:
 
 
 class TestIdentity:
-    """The same upload is known again, and no other is taken for it."""
+    """An upload has one identity, and different uploads have different ones."""
 
     def test_an_upload_has_the_same_identity_whenever_it_is_opened(self, opened: Opened) -> None:
-        """That is what makes a second delivery harmless."""
+        """A redelivery is recognised by it."""
         with opened() as harness:
             put(harness.store, "key", b"data")
 
             assert opened_upload(harness.store, "key") == opened_upload(harness.store, "key")
 
     def test_other_content_under_the_same_key_is_another_version(self, opened: Opened) -> None:
-        """Of the same key."""
         with opened() as harness:
             put(harness.store, "key", b"data")
             first = opened_upload(harness.store, "key")
@@ -458,8 +452,8 @@ class TestIdentity:
             assert first.identity != second.identity
             assert first.key_identity == second.key_identity
 
-    def test_the_same_content_under_other_keys_is_other_uploads(self, opened: Opened) -> None:
-        """Only the SHA-256 tells that their content is the same."""
+    def test_the_same_content_under_other_keys_is_another_upload(self, opened: Opened) -> None:
+        """Only the SHA-256 is equal."""
         with opened() as harness:
             put(harness.store, "a/b", b"data")
             put(harness.store, "b", b"data")
@@ -468,8 +462,7 @@ class TestIdentity:
             assert len({upload.key_identity for upload in uploads}) == 2
 
     @with_versions
-    def test_versions_are_other_uploads_even_if_their_content_is_the_same(self, opened: Opened) -> None:
-        """Somebody put it twice."""
+    def test_the_same_content_put_twice_is_two_versions(self, opened: Opened) -> None:
         with opened() as harness:
             put(harness.store, "key", b"data")
             put(harness.store, "key", b"data")
@@ -477,8 +470,8 @@ class TestIdentity:
             assert len({reference.version for reference in references(harness.store)}) == 2
 
     @with_versions
-    def test_an_old_version_stays_readable_as_it_was(self, opened: Opened) -> None:
-        """Exactly the version that was announced is read, however late."""
+    def test_an_old_version_can_still_be_read_unchanged(self, opened: Opened) -> None:
+        """A late delivery reads the announced version."""
         with opened() as harness:
             versions = []
             for data in (b"first", b"second", b"third"):
@@ -491,8 +484,8 @@ class TestIdentity:
                     assert found.fetch(nothing).read() == data
                     assert found.upload.version == version
 
-    def test_a_listed_reference_leads_to_the_same_upload_as_its_key(self, opened: Opened) -> None:
-        """Whoever sweeps a bucket computes the same identity as whoever was notified."""
+    def test_a_listed_reference_opens_the_same_upload_as_its_key(self, opened: Opened) -> None:
+        """A sweep and a notification give the same identity."""
         with opened() as harness:
             put(harness.store, "folder/é key", b"data")
             [listed] = harness.store.list()
@@ -505,10 +498,9 @@ class TestIdentity:
 
 
 class TestListing:
-    """Everything that was put is listed."""
+    """A listing contains every object."""
 
     def test_an_empty_store_lists_nothing(self, opened: Opened) -> None:
-        """And that is no error."""
         with opened() as harness:
             assert list(harness.store.list()) == []
 
@@ -517,11 +509,11 @@ class TestListing:
         names=st.sets(st.sampled_from(KEYS[:-2]) | keys, max_size=5),
         prefix=st.sampled_from(("", "a", "k", "a/", "%")),
     )
-    def test_what_is_listed_is_what_starts_with_the_prefix(
+    def test_a_listing_contains_each_key_with_the_prefix_once(
         self, opened: Opened, names: set[str], prefix: str
     ) -> None:
-        """Nothing of another prefix, and nothing twice; each can be opened as it is listed."""
-        # In a folder one name cannot be a file and a folder.
+        """Each listed reference can be opened."""
+        # In a folder, a name cannot be both a file and a folder.
         put_under = {f"{name}.csv": name.encode() for name in names}
         with opened() as harness:
             for key, data in put_under.items():
@@ -532,7 +524,7 @@ class TestListing:
 
     @with_versions
     def test_every_version_is_listed(self, opened: Opened) -> None:
-        """A sweep must find what nobody was told of."""
+        """A sweep must find uploads without a notification."""
         with opened() as harness:
             for data in (b"1", b"2", b"3"):
                 put(harness.store, "key", data)
@@ -551,12 +543,12 @@ class TestListing:
         ),
         prefix=st.sampled_from(("", "", "a", "a/", "a/b")),
     )
-    def test_a_listing_has_an_order_and_goes_on_from_wherever_it_stopped(
+    def test_a_listing_is_ordered_and_continues_after_any_object(
         self, opened: Opened, puts: list[str], prefix: str
     ) -> None:
-        """By the bytes of the keys, which are not always the order of folders; of each key the newest first."""
+        """By the bytes of the keys, which is not always a folder's order; the versions of a key newest first."""
         with opened() as harness:
-            # In a folder one name cannot be a file and a folder.
+            # In a folder, a name cannot be both a file and a folder.
             for key in puts:
                 put(harness.store, f"{key}.csv", b"")
             found = list(harness.store.list(prefix))
@@ -569,8 +561,8 @@ class TestListing:
             for place, listed in enumerate(found):
                 assert list(harness.store.list(prefix, after=listed.reference)) == found[place + 1 :]
 
-    def test_what_is_listed_is_the_upload_that_opening_it_gives(self, opened: Opened) -> None:
-        """So that nothing has to be opened to know whether the ledger knows it."""
+    def test_a_listing_gives_the_same_identity_as_opening(self, opened: Opened) -> None:
+        """A sweep can query the ledger without opening an object."""
         with opened() as harness:
             for key, data in (("key", b"1"), ("key", b"22"), ("folder/é key", b""), ("x" * 200, b"333")):
                 put(harness.store, key, data)
@@ -580,8 +572,7 @@ class TestListing:
                     assert found.upload == listed.upload
 
     @without_versions
-    def test_without_versions_only_the_present_state_is_listed(self, opened: Opened) -> None:
-        """What was overwritten is gone."""
+    def test_without_versions_only_the_current_state_is_listed(self, opened: Opened) -> None:
         with opened() as harness:
             put(harness.store, "key", b"1")
             put(harness.store, "key", b"2")
@@ -590,10 +581,10 @@ class TestListing:
 
 
 class TestMemory:
-    """What is particular to a store in memory."""
+    """Behaviour of the in-memory store only."""
 
-    def test_no_two_stores_name_a_version_alike(self) -> None:
-        """A ledger outlives them: the same name would make another file of the same key a redelivery."""
+    def test_no_two_stores_use_the_same_version_id(self) -> None:
+        """A ledger outlives a store: the same version id would make another file a redelivery."""
         uploads = []
         for data in (b"first", b"second"):
             store = MemoryObjectStore()
@@ -602,8 +593,8 @@ class TestMemory:
 
         assert uploads[0].identity != uploads[1].identity
 
-    def test_a_place_in_another_store_is_not_taken_for_the_end(self) -> None:
-        """Whoever remembered it has to begin again."""
+    def test_a_position_in_another_store_is_not_taken_for_the_end(self) -> None:
+        """A sweep that stored the position must start again."""
         store, other = MemoryObjectStore(), MemoryObjectStore()
         put(store, "key", b"data")
         put(other, "key", b"data")
@@ -653,11 +644,11 @@ HOSTILE_KEYS = (
 
 
 class TestHostileKeys:
-    """A key is whatever somebody chose to upload under."""
+    """An uploader chooses the key."""
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
-    def test_no_key_makes_an_adapter_raise_what_the_port_does_not_know(self, opened: Opened, key: str) -> None:
-        """It is stored or refused, found or not."""
+    def test_any_key_raises_only_errors_of_the_port(self, opened: Opened, key: str) -> None:
+        """Each key is stored or refused, found or not found."""
         with opened() as harness:
             try:
                 put(harness.store, key, b"data")
@@ -677,7 +668,7 @@ class TestHostileKeys:
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
     def test_nothing_is_written_outside_the_folder(self, tmp_path: Path, key: str) -> None:
-        """A key that is no path below the folder is refused."""
+        """A key is refused if it is no path below the folder."""
         root = tmp_path / "outside" / "store"
         root.mkdir(parents=True)
         store = LocalObjectStore(root)
@@ -692,7 +683,7 @@ class TestHostileKeys:
         "key", ["../secret", "a/../../secret", "../store/../secret", "{outside}/secret", "..//secret"]
     )
     def test_nothing_outside_the_folder_is_ever_opened(self, tmp_path: Path, key: str) -> None:
-        """Not even what is readable."""
+        """Not even a readable file."""
         (tmp_path / "secret").write_bytes(b"secret")
         root = tmp_path / "store"
         (root / "a").mkdir(parents=True)
@@ -708,7 +699,7 @@ def importing(
     report_folders: Callable[[Source], Iterable[str]] = folders_of,
     users: UserRepository | None = None,
 ) -> ImportUsers:
-    """The use case between two stores."""
+    """The use case with these stores."""
     return ImportUsers(
         uploads=uploads,
         reports=reports,
@@ -720,7 +711,7 @@ def importing(
 
 
 def key_of_length(length: int) -> str:
-    """Return a key of so many bytes in short parts."""
+    """Return a key of a length in bytes, in short parts."""
     parts = ("é" * 40 + "/") * (length // 81)
     return parts + "x" * (length - len(parts.encode()))
 
@@ -729,11 +720,11 @@ PARTLY_GOOD = b"name,country,age\nAnn,Chile,30\nBen,Chile,x\n"
 
 
 class TestReports:
-    """Every upload has its reports in every store, whatever its key."""
+    """Every upload has its reports in every store, under any key."""
 
     @pytest.mark.parametrize(
         "key",
-        # moto has no route to a key with a line end.
+        # moto cannot serve a key with a line end.
         [
             *(key for key in HOSTILE_KEYS if "\n" not in key),
             *map(key_of_length, (900, 960, 966, 979, 1024)),
@@ -743,7 +734,7 @@ class TestReports:
         ids=lambda key: ascii(key)[:20],
     )
     def test_an_upload_of_any_key_has_its_reports(self, opened: Opened, key: str) -> None:
-        """Receipt and rejected rows lie in one folder and are found again; the receipt has the whole key."""
+        """Receipt and rejected rows are in one folder and can be read. The receipt contains the whole key."""
         uploads = MemoryObjectStore()
         put(uploads, key, PARTLY_GOOD)
         with opened() as harness:
@@ -758,8 +749,8 @@ class TestReports:
             assert case.is_stored(case.users.entry(1).receipt)
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
-    def test_the_reports_on_different_uploads_lie_apart(self, opened: Opened, key: str) -> None:
-        """Shortened keys do not fall together, nor do versions."""
+    def test_reports_of_different_uploads_have_different_folders(self, opened: Opened, key: str) -> None:
+        """Also those of keys that are shortened, and of versions."""
         sources = [(key, "1"), (f"{key}x", "1"), (key, "2")]
         with opened() as harness:
             case = importing(MemoryObjectStore(), harness.store)
@@ -771,7 +762,7 @@ class TestReports:
 
 
 class TestFolder:
-    """What is particular to a folder of this machine."""
+    """Behaviour of a local folder only."""
 
     @pytest.mark.parametrize(
         ("folders", "name"),
@@ -786,8 +777,10 @@ class TestFolder:
         ],
         ids=lambda value: ascii(value)[:20],
     )
-    def test_reports_lie_beside_a_file_of_any_name(self, tmp_path: Path, folders: int, name: str) -> None:
-        """In a folder that is never listed, under a shortened name where the whole one does not fit."""
+    def test_reports_of_a_file_of_any_name_are_stored_beside_it(
+        self, tmp_path: Path, folders: int, name: str
+    ) -> None:
+        """Their folder is never listed. Its name is shortened if the whole one is too long."""
         folder = tmp_path.joinpath("f", *["f" * 50] * folders)
         folder.mkdir(parents=True)
         file = folder / name
@@ -808,7 +801,7 @@ class TestFolder:
         assert [reference.key for reference in references(LocalObjectStore(folder))] == [name]
 
     def test_reports_and_hidden_files_are_never_listed(self, tmp_path: Path) -> None:
-        """Else what Rollcall writes beside an upload would be taken for an upload."""
+        """Otherwise Rollcall's reports would be imported."""
         store = LocalObjectStore(tmp_path)
         for key in (
             "a.csv",
@@ -824,8 +817,8 @@ class TestFolder:
 
         assert [reference.key for reference in references(store)] == ["a.csv", "folder/b.csv"]
 
-    def test_a_listing_goes_on_behind_what_is_no_longer_there(self, tmp_path: Path) -> None:
-        """Between the two anything may be removed, whole folders too."""
+    def test_a_listing_continues_after_a_removed_file(self, tmp_path: Path) -> None:
+        """Files and whole folders may be removed between two listings."""
         store = LocalObjectStore(tmp_path)
         for key in ("a/b/1", "a/b/2", "a/c", "d"):
             put(store, key, b"")
@@ -835,7 +828,7 @@ class TestFolder:
         assert [listed.reference.key for listed in store.list(after=first)] == ["a/c", "d"]
 
     def test_links_are_not_listed(self, tmp_path: Path) -> None:
-        """What they lead to lies elsewhere, or is listed already; and they may lead in a circle."""
+        """Their target is outside, or is listed already, or is a circle."""
         outside = tmp_path / "outside"
         outside.mkdir()
         (outside / "secret.csv").write_bytes(b"secret")
@@ -851,7 +844,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("key", ["file.csv", "folder/secret.csv", "folder/../secret.csv"])
     def test_a_link_that_leads_out_of_the_folder_is_not_followed(self, tmp_path: Path, key: str) -> None:
-        """Whoever may write into the folder must not read the rest of the machine through it."""
+        """A person who may write into the folder must not read other files through a link."""
         outside = tmp_path / "outside"
         outside.mkdir()
         (outside / "secret.csv").write_bytes(b"secret")
@@ -868,7 +861,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("key", ["folder/x", "folder/new/x", "folder/new/er/x"])
     def test_nothing_is_written_through_a_link_that_leads_out(self, tmp_path: Path, key: str) -> None:
-        """Neither files nor folders."""
+        """Neither a file nor a folder."""
         outside = tmp_path / "outside"
         outside.mkdir()
         root = tmp_path / "root"
@@ -880,8 +873,8 @@ class TestFolder:
 
         assert everything_below(outside) == {}
 
-    def test_a_link_under_the_key_itself_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
-        """What it led to stays as it was."""
+    def test_a_link_in_place_of_the_key_is_replaced_not_followed(self, tmp_path: Path) -> None:
+        """Its target stays unchanged."""
         (tmp_path / "other").write_bytes(b"other")
         root = tmp_path / "root"
         root.mkdir()
@@ -892,8 +885,8 @@ class TestFolder:
         assert (tmp_path / "other").read_bytes() == b"other"
         assert (root / "key").read_bytes() == b"data"
 
-    def test_a_link_that_stays_inside_is_followed(self, tmp_path: Path) -> None:
-        """And the upload is known by the path that was given."""
+    def test_a_link_to_a_file_inside_is_followed(self, tmp_path: Path) -> None:
+        """The upload's key is the given path."""
         store = LocalObjectStore(tmp_path)
         put(store, "real.csv", b"data")
         (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
@@ -903,8 +896,8 @@ class TestFolder:
 
     @pytest.mark.parametrize("when", ["before fetch", "while it is fetched", "after fetch"])
     @pytest.mark.parametrize("how", ["grown", "cut", "overwritten"])
-    def test_a_file_that_changes_while_it_is_read_is_not_taken(self, tmp_path: Path, how: str, when: str) -> None:
-        """Somebody is still copying it."""
+    def test_a_file_that_changes_while_it_is_read_is_an_error(self, tmp_path: Path, how: str, when: str) -> None:
+        """It may still be being copied."""
         path = tmp_path / "key"
         path.write_bytes(b"x" * 300_000)
         os.utime(path, (1, 1))
@@ -932,8 +925,8 @@ class TestFolder:
             read()
 
     @pytest.mark.parametrize("how", ["replaced", "removed"])
-    def test_a_file_that_gives_way_to_another_is_read_to_its_end(self, tmp_path: Path, how: str) -> None:
-        """The bytes that were inspected stay within reach, whatever now has their name."""
+    def test_a_file_that_is_replaced_is_read_to_its_end(self, tmp_path: Path, how: str) -> None:
+        """The open file keeps the first bytes under any replacement."""
         store = LocalObjectStore(tmp_path)
         put(store, "key", b"old")
         with store.open(ObjectReference(key="key")) as found:
@@ -948,7 +941,7 @@ class TestFolder:
         assert data == b"old"
 
     def test_a_folder_is_no_upload(self, tmp_path: Path) -> None:
-        """And is called what it is."""
+        """The message says that it is a folder."""
         (tmp_path / "folder").mkdir()
 
         with (
@@ -958,7 +951,7 @@ class TestFolder:
             pass
 
     def test_a_named_pipe_is_no_upload_and_is_not_waited_for(self, tmp_path: Path) -> None:
-        """It would have to be read twice."""
+        """A pipe cannot be read twice."""
         os.mkfifo(tmp_path / "pipe")
 
         with (
@@ -967,8 +960,8 @@ class TestFolder:
         ):
             pass
 
-    def test_an_open_file_is_known_by_its_own_path(self, tmp_path: Path) -> None:
-        """Two files that are given as /dev/stdin are two uploads, and each has its reports beside it."""
+    def test_an_open_file_is_identified_by_its_own_path(self, tmp_path: Path) -> None:
+        """Two files passed as /dev/stdin are two uploads, each with its reports beside it."""
         for name in ("a.csv", "b.csv"):
             (tmp_path / name).touch()
             with (tmp_path / name).open() as file:
@@ -977,7 +970,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("kind", ["pipe", "removed", "device"])
     def test_an_open_file_without_a_path_is_no_upload(self, tmp_path: Path, kind: str) -> None:
-        """Its path would be that of the next list too."""
+        """The next upload would have the same path."""
         reading, writing = os.pipe()
         path = tmp_path / "a.csv"
         path.touch()
@@ -989,7 +982,7 @@ class TestFolder:
                 path_of(Path(f"/dev/fd/{number}"))
 
     def test_a_socket_is_no_upload(self) -> None:
-        """It cannot even be opened."""
+        """A socket cannot be opened."""
         with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory() as short:
             listening.bind(f"{short}/socket")
 
@@ -1000,15 +993,15 @@ class TestFolder:
                 pass
 
     def test_links_in_a_circle_are_one_clear_error(self, tmp_path: Path) -> None:
-        """Not an endless walk."""
+        """The walk ends."""
         (tmp_path / "a").symlink_to(tmp_path / "b")
         (tmp_path / "b").symlink_to(tmp_path / "a")
 
         with pytest.raises(StoreUnavailableError), LocalObjectStore(tmp_path).open(ObjectReference(key="a")):
             pass
 
-    def test_what_may_not_be_read_is_one_clear_error(self) -> None:
-        """It names the file and says that it is a matter of permission."""
+    def test_a_file_without_read_permission_is_one_clear_error(self) -> None:
+        """It names the file and the missing permission."""
         with (
             closed_to_others() as root,
             nobodys_rights(),
@@ -1017,8 +1010,8 @@ class TestFolder:
         ):
             pass
 
-    def test_what_may_not_be_written_is_one_clear_error(self) -> None:
-        """And leaves nothing."""
+    def test_a_folder_without_write_permission_is_one_clear_error(self) -> None:
+        """Nothing is left behind."""
         with closed_to_others() as root:
             with nobodys_rights(), pytest.raises(StoreUnavailableError, match="permission denied"):
                 put(LocalObjectStore(root), "new", b"data")
@@ -1027,7 +1020,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("reports", ["folder", "new/folder", "key"])
     def test_nothing_is_registered_without_room_for_reports(self, reports: str) -> None:
-        """A folder that cannot be written to, cannot be made, or is a file, is noticed before the commit."""
+        """The import checks before the commit that the reports folder exists or can be made, and is writable."""
         uploads, users = MemoryObjectStore(), MemoryUserRepository()
         put(uploads, "a.csv", b"name,country,age\nAnn,Chile,30\n")
         with closed_to_others() as root, nobodys_rights():
@@ -1037,8 +1030,8 @@ class TestFolder:
 
         assert list(users.users()) == []
 
-    def test_a_folder_that_may_not_be_listed_is_one_clear_error(self) -> None:
-        """Rather than a list that lacks what lies there."""
+    def test_a_folder_that_cannot_be_listed_is_one_clear_error(self) -> None:
+        """An incomplete listing would hide uploads."""
         with (
             closed_to_others() as root,
             nobodys_rights(),
@@ -1046,7 +1039,7 @@ class TestFolder:
         ):
             list(LocalObjectStore(root).list())
 
-    def test_what_a_watch_may_not_list_is_reported_and_skipped(self) -> None:
+    def test_a_watch_reports_and_skips_a_folder_it_cannot_list(self) -> None:
         """A folder such as `lost+found` must not hide the others."""
         skipped: list[StoreUnavailableError] = []
         with closed_to_others() as root, nobodys_rights():
@@ -1055,8 +1048,8 @@ class TestFolder:
         assert [reference.key for reference in found] == ["key"]
         assert [str(error) for error in skipped] == [f"{root / 'folder'}: permission denied"]
 
-    def test_a_folder_that_vanishes_is_left_out_of_a_listing(self, tmp_path: Path) -> None:
-        """It was there when the folder above was read."""
+    def test_a_folder_that_disappears_is_not_listed(self, tmp_path: Path) -> None:
+        """It existed when the folder above was read."""
         store = LocalObjectStore(tmp_path)
         for key in ("a", "b/1", "c"):
             put(store, key, b"")
@@ -1085,25 +1078,25 @@ class TestFolder:
         ],
     )
     def test_the_end_of_a_last_line_is_found(self, tmp_path: Path, content: bytes, has_end: bool) -> None:  # noqa: FBT001 - a parameter of the test
-        """In each encoding; a gzip file says otherwise whether it is complete."""
+        """In each encoding. gzip data itself shows whether it is complete."""
         (tmp_path / "key").write_bytes(content)
 
         assert LocalObjectStore(tmp_path).last_line_has_end(ObjectReference(key="key")) == has_end
 
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
-        """Whoever imports it is told why not."""
+        """The import itself then says why a pipe cannot be imported."""
         os.mkfifo(tmp_path / "pipe")
 
         assert LocalObjectStore(tmp_path).last_line_has_end(ObjectReference(key="pipe"))
 
-    def test_a_root_that_is_not_there_is_an_error_and_not_an_empty_list(self, tmp_path: Path) -> None:
-        """A folder that is not mounted must not look like one in which nothing was dropped."""
+    def test_a_missing_root_is_an_error_and_not_an_empty_listing(self, tmp_path: Path) -> None:
+        """A folder that is not mounted must not look empty."""
         with pytest.raises(StoreUnavailableError):
             list(LocalObjectStore(tmp_path / "missing").list())
 
     @pytest.mark.parametrize("key", ["file/below", "file/far/below", "folder"])
-    def test_what_is_in_the_way_is_one_clear_error(self, tmp_path: Path, key: str) -> None:
-        """A file is no folder and a folder no file; "not found" would be taken for the upload being gone."""
+    def test_a_file_in_place_of_a_folder_is_one_clear_error(self, tmp_path: Path, key: str) -> None:
+        """And the reverse. "Not found" would mean that the upload is gone."""
         store = LocalObjectStore(tmp_path)
         put(store, "file", b"data")
         put(store, "folder/file", b"data")
@@ -1113,7 +1106,7 @@ class TestFolder:
 
         assert everything_below(tmp_path) == {"file": b"data", "folder": None, "folder/file": b"data"}
 
-    def test_a_disk_that_takes_no_more_leaves_nothing_and_the_old_object_as_it_was(self, tmp_path: Path) -> None:
+    def test_a_full_disk_leaves_the_old_object_unchanged(self, tmp_path: Path) -> None:
         """Half a report would be taken for a whole one."""
         store = LocalObjectStore(tmp_path)
         put(store, "key", b"old")
@@ -1125,7 +1118,7 @@ class TestFolder:
 
 @contextmanager
 def closed_to_others() -> Iterator[Path]:
-    """A folder that everybody may enter, in which only the owner may read or write anything."""
+    """A folder that everybody may enter, but only its owner may read or write."""
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
         (root / "key").write_bytes(b"data")
@@ -1141,7 +1134,7 @@ def closed_to_others() -> Iterator[Path]:
 
 @contextmanager
 def nobodys_rights() -> Iterator[None]:
-    """Do as somebody without root's rights; who runs tests without them has none to give up."""
+    """Act as a user without root's rights. Without root, do nothing."""
     if os.geteuid():
         yield
         return
@@ -1154,7 +1147,7 @@ def nobodys_rights() -> Iterator[None]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse every byte beyond a size, as a full disk does."""
+    """Make the system refuse every byte beyond a size, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -1170,7 +1163,7 @@ HEAD = (
 
 
 def refusal(status: str, code: str) -> bytes:
-    """Refuse as S3 does."""
+    """An error response of S3."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
@@ -1179,7 +1172,7 @@ def refusal(status: str, code: str) -> bytes:
 
 
 def an_object(*changed: tuple[bytes, bytes]) -> bytes:
-    """The answer with an object of 100 bytes, of which some parts are replaced by others."""
+    """A response with an object of 100 bytes, after some replacements."""
     head = HEAD
     for part, other in changed:
         assert part in head
@@ -1188,14 +1181,14 @@ def an_object(*changed: tuple[bytes, bytes]) -> bytes:
 
 
 def xml(body: str) -> bytes:
-    """A successful answer of S3 with a document."""
+    """A successful response of S3 with an XML document."""
     document = f"<?xml version='1.0'?>{body}".encode() if body else b""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     return head % len(document) + document
 
 
 def listed(key: str = "k", version: str = "v") -> str:
-    """A version as S3 lists it."""
+    """A version in a listing of S3."""
     return (
         f"<Version><Key>{key}</Key><VersionId>{version}</VersionId><IsLatest>true</IsLatest><ETag>e</ETag>"
         "<Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Version>"
@@ -1203,7 +1196,7 @@ def listed(key: str = "k", version: str = "v") -> str:
 
 
 def page(versions: str, *, then: tuple[str, str] | None = None, more: bool = False) -> bytes:
-    """A page of a listing, and the key and version after which the next one starts."""
+    """A page of a listing, with the key and version after which the next page starts."""
     marker = "<NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>{}</NextVersionIdMarker>".format(
         *then or ("", "")
     )
@@ -1222,12 +1215,12 @@ UPLOAD_BEGUN = xml("<InitiateMultipartUploadResult><UploadId>u</UploadId></Initi
 
 @contextmanager
 def answering(*answers: bytes, then_silent: bool = False, asked: list[bytes] | None = None) -> Iterator[str]:
-    """A server that gives its answers in turn, the last again and again, and hangs up or says no more.
+    """A server that sends its answers in turn, repeats the last one, and then closes or stays silent.
 
     Args:
-        answers: What it answers.
-        then_silent: Whether it keeps the connection.
-        asked: Takes what it was asked.
+        answers: The answers.
+        then_silent: Whether it keeps the connection open.
+        asked: Collects the requests.
 
     Yields:
         Its address.
@@ -1252,13 +1245,13 @@ def answering(*answers: bytes, then_silent: bool = False, asked: list[bytes] | N
 
 @cache
 def session() -> Session:
-    """Read the descriptions of AWS once, which takes longer than many a test."""
+    """Read boto3's service descriptions once, because that takes longer than many a test."""
     return Session()
 
 
 @contextmanager
 def asking(endpoint: str, clock: Callable[[], float] = time.monotonic) -> Iterator[S3ObjectStore]:
-    """A store that looks for S3 at an address and gives up soon."""
+    """A store on S3 at an address, which gives up early."""
     soon = Config(connect_timeout=1, read_timeout=0.5, retries={"total_max_attempts": 1})
     s3 = session().client("s3", endpoint_url=endpoint, config=soon)
     try:
@@ -1268,11 +1261,11 @@ def asking(endpoint: str, clock: Callable[[], float] = time.monotonic) -> Iterat
 
 
 class TestS3:
-    """What is particular to S3, above all when it fails."""
+    """Behaviour of S3 only, mainly its failures."""
 
     @pytest.mark.parametrize("sent", [0, 1, 99])
-    def test_a_body_that_is_cut_short_is_an_error_and_not_a_shorter_file(self, sent: int) -> None:
-        """Half the users are worse than none."""
+    def test_a_truncated_body_is_an_error_and_no_shorter_file(self, sent: int) -> None:
+        """Half of the users must not be imported."""
         pieces: list[bytes] = []
         with (
             answering(HEAD + b"x" * sent) as endpoint,
@@ -1285,8 +1278,8 @@ class TestS3:
     @pytest.mark.parametrize(
         "framing", [b"Content-Length: 100", b"Content-Length: 100\r\nTransfer-Encoding: chunked"]
     )
-    def test_what_came_of_a_body_before_it_broke_off_shows_in_nothing_that_is_raised(self, framing: bytes) -> None:
-        """http.client keeps it in its error, to which a logger may find the way."""
+    def test_an_error_after_a_truncated_body_shows_none_of_it(self, framing: bytes) -> None:
+        """http.client keeps the received bytes in its error, which a logger may follow."""
         sent = HEAD.replace(b"Content-Length: 100", framing) + b"40\r\nCanary,Chile,1\n"
         with (
             answering(sent) as endpoint,
@@ -1299,10 +1292,8 @@ class TestS3:
         require_quiet(failed.value)
 
     @pytest.mark.parametrize("announced", [{"version": "other"}, {"etag": '"other"'}], ids=str)
-    def test_what_is_given_in_place_of_what_was_asked_for_is_not_taken_for_it(
-        self, announced: dict[str, Any]
-    ) -> None:
-        """Some stores know no versions, or no If-Match, and give the newest."""
+    def test_another_version_than_the_requested_one_is_an_error(self, announced: dict[str, Any]) -> None:
+        """Some stores support no versions or no If-Match, and return the newest."""
         with (
             answering(HEAD + b"x" * 100) as endpoint,
             asking(endpoint) as store,
@@ -1311,8 +1302,7 @@ class TestS3:
         ):
             pass
 
-    def test_a_body_that_stops_coming_is_an_error_in_bounded_time(self) -> None:
-        """A server that holds the line is not waited for for ever."""
+    def test_a_body_that_stalls_is_an_error_in_bounded_time(self) -> None:
         with (
             answering(HEAD + b"x" * 10, then_silent=True) as endpoint,
             asking(endpoint) as store,
@@ -1334,8 +1324,8 @@ class TestS3:
         ],
         ids=lambda answer: answer[:40].decode().strip() or "nothing",
     )
-    def test_a_server_that_will_not_is_unavailable_whatever_it_says(self, answer: bytes) -> None:
-        """For opening, putting and listing alike; another try may go well."""
+    def test_an_error_response_of_any_kind_is_unavailable(self, answer: bytes) -> None:
+        """For opening, putting and listing. A retry may succeed."""
         with answering(answer) as endpoint, asking(endpoint) as store:
             with pytest.raises(StoreUnavailableError), store.open(ObjectReference(key="key")):
                 pass
@@ -1354,8 +1344,8 @@ class TestS3:
         ],
         ids=lambda answer: answer[answer.index(b"<Code>") + 6 : answer.index(b"</Code>")].decode(),
     )
-    def test_what_aws_says_of_a_version_that_is_not_there_is_understood(self, answer: bytes) -> None:
-        """A delete marker may not be got, and is no upload."""
+    def test_aws_errors_about_a_missing_version_are_not_found(self, answer: bytes) -> None:
+        """A delete marker cannot be read, and is no upload."""
         reference = ObjectReference(key="key", version="no version of yours")
         with (
             answering(answer) as endpoint,
@@ -1369,7 +1359,7 @@ class TestS3:
     def test_an_archived_upload_is_refused(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client", *, versioned: bool
     ) -> None:
-        """Under the identity that the sweep computes from the listing; the ledger knows it then."""
+        """Under the identity that the sweep computes from a listing, so that the ledger knows it."""
         bucket = new_bucket(versioned)
         store = S3ObjectStore(bucket, "", s3_client)
         put(store, "key-and-more", b"data")
@@ -1396,10 +1386,10 @@ class TestS3:
             ("Missing required header for this request: x-amz-content-sha256", StoreUnavailableError),
         ],
     )
-    def test_an_upload_under_a_key_of_its_owner_is_unreadable(
+    def test_an_upload_encrypted_with_a_customer_key_is_unreadable(
         self, message: str, expected: type[Exception]
     ) -> None:
-        """By what S3 says of it; any other invalid request may go well another time."""
+        """S3's message decides. Any other invalid request may succeed later."""
         s3 = client()
         version = {"Key": "key", "VersionId": "v", "ETag": '"e"', "IsLatest": True, "Size": 1}
         with Stubber(s3) as stubbed:
@@ -1452,8 +1442,8 @@ class TestS3:
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_an_object_that_s3_would_not_give_so_is_not_taken(self, answer: bytes, fault: str) -> None:
-        """A part is not the whole, and what cannot be read is one sentence; another try may go well."""
+    def test_a_response_unlike_s3_is_an_error(self, answer: bytes, fault: str) -> None:
+        """A part is not the object. Malformed headers are one sentence, and a retry may succeed."""
         with (
             answering(answer) as endpoint,
             asking(endpoint) as store,
@@ -1465,14 +1455,13 @@ class TestS3:
     @pytest.mark.parametrize(
         "header", [b"x-amz-missing-meta: some", b"Expires: never", b"x-amz-mp-parts-count: x"]
     )
-    def test_malformed_headers_that_nobody_reads_do_not_matter(self, header: bytes) -> None:
-        """They say nothing about the content."""
+    def test_malformed_headers_that_are_not_used_are_ignored(self, header: bytes) -> None:
         with answering(an_object((b"ETag", header + b"\r\nETag"))) as endpoint, asking(endpoint) as store:
             assert fetched(store, ObjectReference(key="key")) == b"x" * 100
 
     @pytest.mark.parametrize("given", [b"abc", b'"abc"'])
     def test_an_etag_is_the_same_with_quotes_and_without(self, given: bytes) -> None:
-        """Not every server writes them."""
+        """Not every server sends the quotes."""
         reference = ObjectReference(key="key", etag='"abc"')
         with answering(an_object((b'"abc"', given))) as endpoint, asking(endpoint) as store:
             assert fetched(store, reference) == b"x" * 100
@@ -1482,7 +1471,7 @@ class TestS3:
     def test_a_size_other_than_the_announced_is_tried_again(
         self, version: str | None, etag: str | None, size: int
     ) -> None:
-        """The very state that was announced cannot have changed, so the server is wrong."""
+        """The announced version cannot have changed, so the server is wrong."""
         announced = ObjectReference(key="key", version=version, etag=etag, size=100)
         given = an_object((b"ETag", b"x-amz-version-id: %b\r\nETag" % (version or "null").encode()))
         with answering(given) as endpoint, asking(endpoint) as store:
@@ -1524,8 +1513,8 @@ class TestS3:
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_a_listing_that_s3_would_not_give_is_not_taken(self, pages: list[bytes], fault: str) -> None:
-        """Whoever took it for whole would miss uploads, or would never come to its end."""
+    def test_a_listing_unlike_s3_is_an_error(self, pages: list[bytes], fault: str) -> None:
+        """Otherwise the sweep would miss uploads, or never end."""
         with (
             answering(*pages) as endpoint,
             asking(endpoint) as store,
@@ -1544,10 +1533,10 @@ class TestS3:
         ],
         ids=["a page", "nothing", "no upload id", "no part", "no whole"],
     )
-    def test_a_put_that_s3_did_not_confirm_is_an_error(
+    def test_a_put_without_confirmation_is_an_error(
         self, answers: list[bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Or a receipt would be lost without a word, such as to a proxy's own page."""
+        """Otherwise a proxy's page could hide the loss of a receipt."""
         if len(answers) > 1:
             in_parts = TransferConfig(use_threads=False, multipart_threshold=1)
             monkeypatch.setattr("rollcall.adapters.s3._WHOLE_IF_POSSIBLE", in_parts)
@@ -1558,8 +1547,8 @@ class TestS3:
         ):
             put(store, "key", b"data")
 
-    def test_a_redirect_that_leads_nowhere_is_followed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The client would ask for the region in vain, over and over."""
+    def test_a_redirect_without_a_region_is_followed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Otherwise the client would ask for the region again and again."""
         asked: list[bytes] = []
         with answering(A_REDIRECT, asked=asked) as endpoint:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
@@ -1576,8 +1565,8 @@ class TestS3:
 
         assert len(asked) <= 6
 
-    def test_a_body_that_trickles_is_given_up(self) -> None:
-        """Though no single read takes too long."""
+    def test_a_slow_body_is_given_up(self) -> None:
+        """Each single read is fast enough."""
         hours = count(0, 3600)
         pieces: list[bytes] = []
 
@@ -1617,13 +1606,13 @@ class TestS3:
     def test_less_than_10_kb_a_second_for_a_minute_is_too_slow(
         self, arrivals: list[tuple[float, int]], *, too_slow: bool
     ) -> None:
-        """What came quickly before is no excuse, and a pause alone is no fault."""
+        """Earlier fast data does not count, and a pause alone is allowed."""
         pace = Pace()
 
         assert any(pace.is_too_slow(seconds, received) for seconds, received in arrivals) is too_slow
 
-    def test_a_server_that_is_gone_is_unavailable_in_bounded_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With the very client that Rollcall makes, tries and pauses and all."""
+    def test_a_server_that_is_gone_is_an_error_in_bounded_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With Rollcall's own client, its retries and its pauses."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
@@ -1638,30 +1627,32 @@ class TestS3:
 
         assert time.monotonic() - started < 30
 
-    def test_no_credentials_are_one_clear_error(self, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The commonest mistake of all."""
+    def test_missing_credentials_are_one_clear_error(
+        self, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The most common mistake."""
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        session.cache_clear()  # it has credentials
+        session.cache_clear()  # the cached session has credentials
         with (
             asking(s3_endpoint) as store,
             pytest.raises(StoreUnavailableError, match="credentials"),
             store.open(ObjectReference(key="key")),
         ):
             pass
-        session.cache_clear()  # it has none
+        session.cache_clear()  # the cached session has none
 
     @pytest.mark.parametrize("owner", ["123456789012", None])
     def test_each_request_names_the_owner_of_the_bucket(
         self, owner: str | None, new_bucket: Callable[[bool], str]
     ) -> None:
-        """So that S3 refuses it if somebody else took the name of the bucket; without an owner, none does."""
+        """S3 then refuses it if another account took the bucket's name. Without the setting, none is named."""
         named: list[str | None] = []
         s3 = client(owner)
         s3.meta.events.register(
             "before-sign.s3", lambda request, **_: named.append(request.headers.get("x-amz-expected-bucket-owner"))
         )
-        store = S3ObjectStore(new_bucket(True), "", s3)  # noqa: FBT003 - what the one argument of it is
+        store = S3ObjectStore(new_bucket(True), "", s3)  # noqa: FBT003 - the only argument
 
         put(store, "key", b"data")
         with store.open(ObjectReference(key="key")) as found:
@@ -1671,15 +1662,14 @@ class TestS3:
 
         assert named == [owner] * 3
 
-    def test_a_bucket_that_is_not_there_has_no_uploads(self, s3_client: "S3Client") -> None:
-        """For whoever wants to read one."""
+    def test_reading_from_a_missing_bucket_is_not_found(self, s3_client: "S3Client") -> None:
         store = S3ObjectStore("no-such-bucket", "", s3_client)
 
         with pytest.raises(ObjectNotFoundError), store.open(ObjectReference(key="key")):
             pass
 
-    def test_a_bucket_that_is_not_there_takes_no_reports(self, s3_client: "S3Client") -> None:
-        """That is never "not found", which would be taken for the upload being gone, and acknowledged."""
+    def test_writing_to_a_missing_bucket_is_an_error(self, s3_client: "S3Client") -> None:
+        """An answer "not found" would mean that the upload is gone, and the message would be acknowledged."""
         store = S3ObjectStore("no-such-bucket", "", s3_client)
 
         with pytest.raises(StoreUnavailableError):
@@ -1690,8 +1680,8 @@ class TestS3:
     def test_a_reference_that_names_its_bucket_has_its_whole_key(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
     ) -> None:
-        """A notification knows nothing of our prefix."""
-        bucket, other = new_bucket(True), new_bucket(False)  # noqa: FBT003 - what the one argument of it is
+        """A notification does not know the store's prefix."""
+        bucket, other = new_bucket(True), new_bucket(False)  # noqa: FBT003 - the only argument
         put(S3ObjectStore(bucket, "", s3_client), "incoming/key", b"here")
         put(S3ObjectStore(other, "", s3_client), "incoming/key", b"there")
         store = S3ObjectStore(bucket, "incoming/", s3_client)
@@ -1703,8 +1693,8 @@ class TestS3:
     def test_a_deleted_object_is_not_found_but_its_versions_are(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
     ) -> None:
-        """A delete marker is no version that could be read, and is not listed as one."""
-        bucket = new_bucket(True)  # noqa: FBT003 - what the one argument of it is
+        """A delete marker is no readable version, and is not listed."""
+        bucket = new_bucket(True)  # noqa: FBT003 - the only argument
         store = S3ObjectStore(bucket, "", s3_client)
         put(store, "key", b"data")
         marker = s3_client.delete_object(Bucket=bucket, Key="key")["VersionId"]
@@ -1714,12 +1704,12 @@ class TestS3:
                 pass
         assert [fetched(store, reference) for reference in references(store)] == [b"data"]
 
-    def test_more_objects_than_one_page_holds_are_all_listed(
+    def test_a_listing_of_several_pages_is_complete(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client", monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """S3 gives a thousand at a time, and our server for tests as many as it is told."""
+        """S3 has a thousand objects a page; the test server's page size can be set."""
         monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
-        store = S3ObjectStore(new_bucket(True), "", s3_client)  # noqa: FBT003 - what the one argument of it is
+        store = S3ObjectStore(new_bucket(True), "", s3_client)  # noqa: FBT003 - the only argument
         names = [f"{number}" for number in range(5)]
         for key in names * 2:
             put(store, key, b"")
@@ -1729,11 +1719,11 @@ class TestS3:
         for place, listed in enumerate(found):
             assert list(store.list(after=listed.reference)) == found[place + 1 :]
 
-    def test_what_is_from_before_there_were_versions_is_listed_and_found(
+    def test_an_object_from_before_versioning_is_listed_and_found(
         self, new_bucket: Callable[[bool], str], s3_client: "S3Client"
     ) -> None:
-        """Though versions came in front of it, or a deletion: exactly that state of the key, and no other."""
-        bucket = new_bucket(False)  # noqa: FBT003 - what the one argument of it is
+        """Newer versions or a deletion may follow it. Exactly that state of the key is read."""
+        bucket = new_bucket(False)  # noqa: FBT003 - the only argument
         store = S3ObjectStore(bucket, "", s3_client)
         put(store, "deleted", b"once")
         put(store, "key", b"before")
@@ -1749,8 +1739,8 @@ class TestS3:
         ]
         assert before in [listed.upload for listed in store.list()]
 
-    def test_a_place_that_s3_does_not_know_is_not_taken_for_the_end(self) -> None:
-        """Whoever remembered it has to begin anew."""
+    def test_a_position_that_s3_does_not_know_is_not_the_end(self) -> None:
+        """A sweep that stored the position must start again."""
         error = b"<Error><Code>InvalidArgument</Code><Message>Invalid version id specified</Message></Error>"
         head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
         with answering(head % len(error) + error) as endpoint, asking(endpoint) as store:

@@ -1,4 +1,4 @@
-"""The shortcuts through the screen save time and change nothing: whole imports into PostgreSQL."""
+"""The fast path of the screen changes no result: whole imports into PostgreSQL."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -33,23 +33,23 @@ TABLES = (
 
 
 @pytest.mark.parametrize(("header", "end", "policy"), EVERY_TRAP)
-def test_a_trap_in_a_row_that_is_clean_otherwise_changes_nothing(
+def test_an_awkward_row_among_clean_rows_changes_nothing(
     header: str, end: str, policy: Policy, emptied: Callable[[], str]
 ) -> None:
-    """Nor in the rows around it."""
+    """Nor do the rows around it change."""
     require_the_same(emptied, every_trap(header, end), policy)
 
 
 @given(data=anything(), policy=st.sampled_from(POLICIES), batch=st.sampled_from([1, 50, WHOLE]))
-def test_with_shortcuts_or_without_an_import_comes_to_the_same(
+def test_an_import_without_the_fast_path_has_the_same_result(
     emptied: Callable[[], str], data: bytes, policy: Policy, batch: int
 ) -> None:
-    """Receipts, rejected rows to the byte, and every cell of every table, in whatever batches COPY gets them."""
+    """Receipts, rejected rows to the byte, and every cell of every table, with COPY blocks of any size."""
     require_the_same(emptied, data, policy, batch=batch)
 
 
 def require_the_same(emptied: Callable[[], str], data: bytes, policy: Policy, *, batch: int = WHOLE) -> None:
-    """Import into an empty database, twice."""
+    """Import into an empty database with and without the fast path, and compare."""
     with without_shortcuts():
         precise = _what_comes_of(emptied(), data, policy, batch=batch)
 
