@@ -1,4 +1,4 @@
-"""Rejected rows, corrected and uploaded again, come to the same as the whole file corrected at once."""
+"""Rejected rows that are corrected and uploaded again give the same users as a corrected original."""
 
 import csv
 import io
@@ -44,12 +44,12 @@ class World:
     repository: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
 
     def drop(self, key: str, data: bytes) -> Receipt:
-        """Upload and import."""
+        """Upload a file and import it."""
         self.uploads.put(key, io.BytesIO(data))
         return self.redeliver(key)
 
     def redeliver(self, key: str, *, again: bool = False) -> Receipt:
-        """Import what was uploaded."""
+        """Import the uploaded file again."""
         importing = ImportUsers(
             uploads=self.uploads,
             reports=self.reports,
@@ -62,7 +62,7 @@ class World:
         return importing(ObjectReference(key=key), again=again)
 
     def rejected_rows(self, receipt: Receipt) -> bytes:
-        """Fetch the file that a receipt names."""
+        """Return the rejected-rows file of a receipt."""
         assert receipt.rejected_rows is not None
         key = receipt.rejected_rows.removeprefix("memory:")
         with self.reports.open(ObjectReference(key=key)) as found:
@@ -75,12 +75,12 @@ class World:
 
 @attrs.frozen
 class Spreadsheet:
-    """How somebody's spreadsheet saves a file.
+    """How a spreadsheet saves a file.
 
     Attributes:
-        own_order: The columns that come last, and their order.
-        lost: How many cells are missing at the end of each row.
-        lost_from: The first row that lacks them; the header is row 0.
+        own_order: Rollcall's columns at the end of each row, in their order.
+        lost: The number of cells that are missing at the end of each row.
+        lost_from: The first row in which they are missing; the header is row 0.
         ended: Whether the last line has an end.
     """
 
@@ -110,12 +110,12 @@ PLAIN = Spreadsheet(",", csv.QUOTE_MINIMAL, "utf-8", "\n")
 
 
 def decoded(data: bytes) -> str:
-    """Read a file by its byte order mark."""
+    """Decode a file by its byte order mark."""
     return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
 
 
 def opened(data: bytes) -> list[list[str]]:
-    """Open a file of rejected rows as a spreadsheet does."""
+    """Open a rejected-rows file as a spreadsheet does."""
     text = decoded(data)
     for delimiter in ",;\t":
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
@@ -125,12 +125,12 @@ def opened(data: bytes) -> list[list[str]]:
 
 
 def as_typed(cell: str) -> str:
-    """Type a cell so that the spreadsheet does not run it, as the file of rejected rows has it."""
+    """Return a cell as a person types it so that a spreadsheet does not run it."""
     return safe_text(cell, ",")
 
 
 def correct(row: list[str], header: list[str], person: Row) -> None:
-    """Type somebody into a row."""
+    """Replace a row's cells with a person's."""
     for label, cell in zip(LABELS, person, strict=True):
         row[header.index(label)] = as_typed(cell)
 
@@ -170,10 +170,10 @@ STRANGER = ("Stranger", "", "99", "Nowhere")
 
 
 def with_stale_rows(world: World, data: bytes, how: str) -> tuple[Receipt, list[bytes]]:
-    """Import a list, perhaps after another verdict on it.
+    """Import a list, possibly after another verdict on it.
 
     Returns:
-        The receipt of the verdict that counts, and the rejected rows that do not.
+        The receipt of the current verdict, and the rejected rows of the replaced one.
     """
     if how == "at once":
         return world.drop("users.csv", data), []
@@ -189,7 +189,7 @@ def with_stale_rows(world: World, data: bytes, how: str) -> tuple[Receipt, list[
 
 
 def with_forgeries(header: list[str], rows: list[list[str]], choose: "st.DataObject") -> list[list[str]]:
-    """Add rows of a stranger that say they were rejected, though none of them was."""
+    """Add rows of a stranger with forged origins."""
     [token] = {row[header.index(IMPORT)] for row in rows[-1:]}
     line = choose.draw(st.integers(1, 12), "line")
     import_id = choose.draw(st.integers(0, 4), "import")
@@ -211,10 +211,10 @@ def with_forgeries(header: list[str], rows: list[list[str]], choose: "st.DataObj
     how=st.sampled_from(["at once", "under another policy", "in another encoding", "undone and imported again"]),
     choose=st.data(),
 )
-def test_correcting_in_rounds_comes_to_the_corrected_whole_file(
+def test_correcting_in_rounds_equals_a_corrected_original(
     file: list[tuple[Row, Row | None]], how: str, choose: "st.DataObject"
 ) -> None:
-    """Each row comes in once, and nobody else, however files are saved, mixed up, forged and uploaded again."""
+    """Each row is registered once, and nobody else, however files are saved, mixed, forged and uploaded again."""
     world, whole, other = World(), World(), World()
     people = {line: good for line, (good, _) in enumerate(file, 2)}
     upload = PLAIN.save([list(LABELS), *(list(bad or good) for good, bad in file)])
@@ -231,7 +231,7 @@ def test_correcting_in_rounds_comes_to_the_corrected_whole_file(
         header, *rows = opened(choose.draw(st.sampled_from(pending), "pending"))
         for row in rows:
             if choose.draw(st.booleans()):
-                # Nobody knows any more who belongs in a row that lost its origin.
+                # A row without its origin can no longer be corrected to the right person.
                 correct(row, header, rejected.get(row[header.index(IMPORT)], STRANGER))
         if choose.draw(st.booleans(), "with stale rows"):
             _, *others = opened(choose.draw(st.sampled_from(stale), "stale"))
@@ -258,7 +258,7 @@ def test_correcting_in_rounds_comes_to_the_corrected_whole_file(
 
 
 def test_a_receipt_says_which_import_it_corrects() -> None:
-    """The uploader finds the way from the corrected rows to the file they came from."""
+    """The uploader finds the original of the corrected rows."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
 
@@ -270,8 +270,8 @@ def test_a_receipt_says_which_import_it_corrects() -> None:
     assert Counter([User(name="A", country="X", age=1), User(name="B", country="X", age=2)]) == world.users()
 
 
-def test_rejected_rows_are_loaded_as_they_are_once_corrected() -> None:
-    """Our columns are neither users' nor ignored columns."""
+def test_corrected_rows_are_loaded_with_rollcalls_columns() -> None:
+    """Rollcall's columns are neither fields nor ignored columns."""
     world = World()
     first = world.drop("a.csv", b"id;name;country;age\n7;A;X;1\n8;B;X;b\n")
 
@@ -282,7 +282,7 @@ def test_rejected_rows_are_loaded_as_they_are_once_corrected() -> None:
 
 
 def test_an_uncorrected_row_is_rejected_again_and_never_blank() -> None:
-    """A row that could not be split stands with empty cells, and has a line all the same."""
+    """A row that could not be split has empty cells, and is still no blank row."""
     world = World()
     first = world.drop("a.csv", b'name,country,age\nA,X,1\n"B"b,X,2\nC,X,c\n')
 
@@ -299,7 +299,7 @@ def test_an_uncorrected_row_is_rejected_again_and_never_blank() -> None:
 
 
 def test_a_second_correction_of_a_line_is_rejected() -> None:
-    """Corrected twice in different ways, a row is registered once."""
+    """A row that is corrected twice in different ways is registered once."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
     rows = opened(world.rejected_rows(first))
@@ -313,8 +313,8 @@ def test_a_second_correction_of_a_line_is_rejected() -> None:
     assert {1, 2, 3} == {user.age for user in world.users()}
 
 
-def test_rejected_rows_of_a_refused_upload_are_refused_with_advice() -> None:
-    """Its good rows are not registered either, and would be forgotten."""
+def test_rejected_rows_of_a_refused_upload_are_refused() -> None:
+    """With the advice to correct the original, whose good rows are not registered either."""
     world = World(policy=Policy(max_rejected=Tolerance("0")))
     refused = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
 
@@ -328,10 +328,10 @@ def test_rejected_rows_of_a_refused_upload_are_refused_with_advice() -> None:
 
 
 def _half_corrected(world: World) -> tuple[list[list[str]], Receipt]:
-    """Correct one of two rejected rows, and upload both again as b.csv where no bad row is tolerated.
+    """Correct one of two rejected rows, and upload both again as b.csv without tolerance.
 
     Returns:
-        What was dropped, and how it was refused.
+        The uploaded rows, and the receipt of the refusal.
     """
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
     rows = opened(world.rejected_rows(first))
@@ -344,7 +344,7 @@ def _half_corrected(world: World) -> tuple[list[list[str]], Receipt]:
     ("rows", "times"), [("x\n", 1), ("{known}\n{known}\n", 2)], ids=["nothing known", "origins known"]
 )
 def test_corrected_rows_are_judged_again_only_if_needed(rows: str, times: int) -> None:
-    """A file of them that is refused holds no origin, so it is written again where it held one."""
+    """The rejected-rows file of a refusal contains no origins, so it is written again only if it had some."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     header, known = world.rejected_rows(first).decode("utf-8-sig").splitlines()
@@ -357,8 +357,8 @@ def test_corrected_rows_are_judged_again_only_if_needed(rows: str, times: int) -
     assert judged.call_count == times
 
 
-def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good_rows() -> None:
-    """What a refused upload withheld must not be left behind when its bad rows are corrected."""
+def test_rejected_rows_of_a_refused_correction_are_refused() -> None:
+    """Otherwise the withheld rows of the refused upload would be lost."""
     world = World()
     _, refused = _half_corrected(world)
 
@@ -371,8 +371,8 @@ def test_rejected_rows_of_a_refused_correction_do_not_come_back_without_its_good
     assert {1} == {user.age for user in world.users()}
 
 
-def test_a_row_left_by_a_correction_loaded_later_is_in_once() -> None:
-    """It stands in the rejected rows of both verdicts, and both corrections mean one user."""
+def test_a_row_in_the_files_of_two_verdicts_is_registered_once() -> None:
+    """Both corrections are of the same row."""
     world = World()
     _, refused = _half_corrected(world)
     loaded = world.redeliver("b.csv")
@@ -385,8 +385,8 @@ def test_a_row_left_by_a_correction_loaded_later_is_in_once() -> None:
     assert sorted(user.age for user in world.users().elements()) == [1, 2, 33]
 
 
-def test_rows_of_a_refused_correction_register_nobody_beside_others() -> None:
-    """Put together with rows that can come back, they still leave its good rows behind."""
+def test_rows_of_a_refused_correction_are_rejected_among_others() -> None:
+    """Other rows of the same file are still registered."""
     world = World()
     rows, refused = _half_corrected(world)
     [_, left] = opened(world.rejected_rows(refused))
@@ -399,8 +399,8 @@ def test_rows_of_a_refused_correction_register_nobody_beside_others() -> None:
 
 
 @pytest.mark.parametrize("label", [LINE, IMPORT])
-def test_a_row_that_does_not_say_which_it_was_is_rejected(label: str) -> None:
-    """It might be registered a second time, and nobody would know."""
+def test_a_row_without_its_origin_is_rejected(label: str) -> None:
+    """It could be registered a second time."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
     rows = opened(world.rejected_rows(first))
@@ -413,8 +413,8 @@ def test_a_row_that_does_not_say_which_it_was_is_rejected(label: str) -> None:
     assert second.counts.registered == 1
 
 
-def test_columns_of_ours_that_were_removed_are_missed() -> None:
-    """Without the import nobody knows which file the lines are of."""
+def test_a_file_without_one_of_rollcalls_columns_is_refused() -> None:
+    """Without the import id, the lines have no meaning."""
     world = World()
 
     receipt = world.drop("a.csv", b"name,country,age,rollcall_line\nA,X,1,2\n")
@@ -423,7 +423,7 @@ def test_columns_of_ours_that_were_removed_are_missed() -> None:
 
 
 def test_reason_and_record_may_be_removed() -> None:
-    """They are for reading."""
+    """They are only for reading."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     rows = opened(world.rejected_rows(first))
@@ -436,7 +436,7 @@ def test_reason_and_record_may_be_removed() -> None:
 
 
 def test_an_undone_correction_can_be_made_again() -> None:
-    """And until it is undone, the import that it corrects cannot be."""
+    """Until it is undone, the corrected import cannot be undone."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     rows = opened(world.rejected_rows(first))
@@ -463,10 +463,10 @@ def test_an_undone_correction_can_be_made_again() -> None:
         (OnDuplicate.REJECT, (2, 0, 0, 2), {1, 3}),
     ],
 )
-def test_duplicates_within_a_file_are_minded(
+def test_duplicates_within_a_file_follow_the_policy(
     on_duplicate: OnDuplicate, counts: tuple[int, ...], ages: set[int]
 ) -> None:
-    """Under update the last row of a file wins."""
+    """With `update`, the last row of a file wins."""
     world = World(policy=Policy(unique_by=("name",), on_duplicate=on_duplicate))
 
     receipt = world.drop("a.csv", b"name,country,age\nA,X,1\nA,X,2\nB,X,3\nB,Y,4\n")
@@ -484,10 +484,10 @@ def test_duplicates_within_a_file_are_minded(
         (OnDuplicate.REJECT, (1, 0, 0, 2), {1, 2, 9}),
     ],
 )
-def test_duplicates_of_users_in_the_table_are_minded(
+def test_duplicates_of_existing_users_follow_the_policy(
     on_duplicate: OnDuplicate, counts: tuple[int, ...], ages: set[int]
 ) -> None:
-    """A row that is just like its user changes nothing."""
+    """A row that equals its user changes nothing."""
     world = World(policy=Policy(unique_by=("name",), on_duplicate=on_duplicate))
     world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,2\n")
 
@@ -498,8 +498,8 @@ def test_duplicates_of_users_in_the_table_are_minded(
     assert ages == {user.age for user in world.users()}
 
 
-def test_a_duplicate_that_is_rejected_stands_among_the_rejected_rows_in_its_place() -> None:
-    """In the order of the file, with its own cells."""
+def test_a_rejected_duplicate_is_in_the_rejected_rows_in_order() -> None:
+    """With its own cells."""
     world = World(policy=Policy(unique_by=("name",), on_duplicate=OnDuplicate.REJECT))
 
     receipt = world.drop("a.csv", b"name,country,age\nA,X,1\nA,X,2\nB,X,b\nA,Y,3\n")
@@ -510,13 +510,13 @@ def test_a_duplicate_that_is_rejected_stands_among_the_rejected_rows_in_its_plac
     assert [rejection.line for rejection in receipt.rejections] == [3, 4, 5]
 
 
-def test_every_label_of_ours_begins_alike() -> None:
-    """So nobody's own column is taken for one."""
+def test_all_labels_of_rollcall_have_one_prefix() -> None:
+    """So no column of an uploader is taken for one."""
     assert all(label.startswith("rollcall_") for label in OWN_LABELS)
 
 
 def test_a_label_that_no_database_stores_is_shown_escaped() -> None:
-    """NUL is text to Python, but not to PostgreSQL's JSON."""
+    """Python's text may contain NUL, PostgreSQL's JSON may not."""
     receipt = World().drop("a.csv", b"name,country,age,no\0te\nA,X,1,\n")
 
     assert receipt.source.ignored_columns == (r"no\x00te",)
@@ -524,7 +524,7 @@ def test_a_label_that_no_database_stores_is_shown_escaped() -> None:
 
 @pytest.mark.parametrize("label", ["\tname", "\rname", " \tNAME"])
 def test_a_label_that_was_made_safe_is_understood(label: str) -> None:
-    """A label may begin with white space that a spreadsheet takes for more."""
+    """A spreadsheet may run a label that starts with a tab or CR."""
     world = World()
     first = world.drop(
         "a.csv", PLAIN.save([[label, "country", "age", "=id"], ["B", "X", "b", ""], ["A", "X", "1", ""]])
@@ -539,8 +539,8 @@ def test_a_label_that_was_made_safe_is_understood(label: str) -> None:
 
 
 @pytest.mark.parametrize("label", [LINE, IMPORT])
-def test_a_row_that_does_not_say_which_it_was_stays_so_until_somebody_says(label: str) -> None:
-    """Rollcall must not say it in the uploader's place, for the row may be registered already."""
+def test_a_row_without_its_origin_stays_so_when_uploaded_again(label: str) -> None:
+    """Rollcall must not fill in the origin, because the row may already be registered."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
     rows = opened(world.rejected_rows(first))
@@ -557,8 +557,8 @@ def test_a_row_that_does_not_say_which_it_was_stays_so_until_somebody_says(label
     assert world.users() == users
 
 
-def test_the_first_row_that_says_which_import_it_comes_from_decides_be_it_good_or_bad() -> None:
-    """Whatever rows are judged together with it."""
+def test_the_first_origin_in_a_file_decides_what_it_corrects() -> None:
+    """Also if that row is bad, and in any batches."""
     world = World()
     world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
 
@@ -578,8 +578,8 @@ def test_the_first_row_that_says_which_import_it_comes_from_decides_be_it_good_o
         'B,X,b,"=' + "x" * 65_533 + ',"',
     ],
 )
-def test_a_row_can_be_corrected_whatever_its_fault(record: str) -> None:
-    """What stands in the file of rejected rows is never too much for the reader."""
+def test_a_row_with_any_fault_can_be_corrected(record: str) -> None:
+    """The reader accepts everything that a rejected-rows file contains."""
     world = World()
     first = world.drop("a.csv", f"name,country,age,note\nA,X,1,\n{record}\nC,X,c,\n".encode())
     csv.field_size_limit(2**20)
@@ -603,10 +603,10 @@ def test_a_row_can_be_corrected_whatever_its_fault(record: str) -> None:
         ),
     ],
 )
-def test_rejected_rows_come_back_in_the_encoding_of_the_upload(
+def test_rejected_rows_have_the_encoding_of_the_upload(
     encodings: tuple[str, str], whole: str, users: list[tuple[str, str, int]]
 ) -> None:
-    """However few of them there are, and whatever these would be in an encoding that is tried before."""
+    """Also for a few rows that an earlier encoding would decode to other text."""
     desk = Desk()
     importer = desk.importer(encodings=encodings)
 
@@ -619,7 +619,7 @@ def test_rejected_rows_come_back_in_the_encoding_of_the_upload(
 
 
 def _corrected(world: World, receipt: Receipt, cells: dict[str, list[str]]) -> list[list[str]]:
-    """Open the rejected rows of an import and replace the uploader's cells of some lines."""
+    """Open the rejected rows of an import, and replace the uploader's cells of some lines."""
     rows = opened(world.rejected_rows(receipt))
     for row in rows[1:]:
         replacement = cells.get(row[rows[0].index(LINE)])
@@ -678,8 +678,8 @@ def test_a_line_that_was_not_rejected_cannot_be_corrected(line: str, proof: str)
     assert _names(world) == ["A", "B"]
 
 
-def test_rows_that_another_ledger_rejected_leave_ours_correctable() -> None:
-    """Import 1 of both rejected line 3."""
+def test_rejected_rows_of_another_ledger_change_nothing_here() -> None:
+    """Both ledgers have an import 1 that rejected line 3. Its row here can still be corrected."""
     ours, theirs = World(), World()
     ours_first = ours.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     theirs_first = theirs.drop("a.csv", b"name,country,age\nC,X,1\nD,X,d\n")
@@ -691,8 +691,8 @@ def test_rows_that_another_ledger_rejected_leave_ours_correctable() -> None:
     assert _names(ours) == ["A", "B"]
 
 
-def test_rejected_rows_of_an_earlier_version_are_refused_with_the_reason() -> None:
-    """Their import is a bare number, which proves nothing."""
+def test_rejected_rows_of_an_earlier_version_are_refused() -> None:
+    """Their import is a bare number, which proves nothing. The message says so."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     rows = _corrected(world, first, {"3": ["B", "X", "2"]})
@@ -705,14 +705,14 @@ def test_rejected_rows_of_an_earlier_version_are_refused_with_the_reason() -> No
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
-def test_rows_that_lack_cells_at_the_end_are_registered_once(lost: int) -> None:
-    """As spreadsheets leave out empty cells; also after another round, and when uploaded again saved properly."""
+def test_rows_without_their_last_cells_are_registered_once(lost: int) -> None:
+    """Spreadsheets leave out empty cells. A second round, and a file that is saved correctly, change nothing."""
     world = World()
     bad = "".join(f"P{number},X,x\n" for number in range(6))
     first = world.drop("a.csv", f"name,country,age\nA,X,1\n{bad}".encode())
     rows = _corrected(world, first, {str(line): [f"P{line - 3}", "X", "5"] for line in range(3, 9)})
     properly = PLAIN.save(rows)
-    # Own columns in the order of earlier versions, in which the one that is nearly always empty is the last.
+    # Rollcall's columns in the order of earlier versions, with the one that is nearly always empty at the end.
     order = [0, 1, 2, *(rows[0].index(label) for label in (LINE, REASON, IMPORT, RECORD))]
     cut = [[row[place] for place in order] for row in rows]
     receipt = world.drop("b.csv", PLAIN.save([*cut[:4], *(row[:-lost] for row in cut[4:])]))
@@ -727,7 +727,7 @@ def test_rows_that_lack_cells_at_the_end_are_registered_once(lost: int) -> None:
 
 
 def test_a_last_row_without_a_line_end_is_not_completed() -> None:
-    """It may have been cut off."""
+    """The row may be cut off."""
     receipt = World().drop("a.csv", b"name,country,age,note\nA,X,1\nB,X,2")
 
     assert (receipt.counts.registered, receipt.source.last_line_ended) == (1, False)
@@ -735,8 +735,8 @@ def test_a_last_row_without_a_line_end_is_not_completed() -> None:
 
 
 @pytest.mark.parametrize("broken", ['"B"b,X,2', "B,X,2,3", "B"])
-def test_a_row_that_breaks_while_it_is_corrected_keeps_its_origin(broken: str) -> None:
-    """As long as the text still names it once."""
+def test_a_row_that_is_damaged_while_corrected_keeps_its_origin(broken: str) -> None:
+    """If its text still contains the origin exactly once."""
     world = World()
     first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\nC,X,c\n")
     rows = _corrected(world, first, {"4": ["C", "X", "3"]})
@@ -751,8 +751,8 @@ def test_a_row_that_breaks_while_it_is_corrected_keeps_its_origin(broken: str) -
     assert _names(world) == ["A", "B", "C"]
 
 
-def test_raw_text_that_was_cut_stays_as_it_is_through_rounds() -> None:
-    """A row that is left as it is keeps its cells and its raw text; nothing is nested."""
+def test_cut_raw_text_stays_unchanged_through_rounds() -> None:
+    """An uncorrected row keeps its cells and its raw text; nothing is nested."""
     world = World()
     others = "".join(f"P{number},X,x,\n" for number in range(3))
     receipt = world.drop("a.csv", f'name,country,age,note\nA,X,1,\n"B"b,X,2,{"n" * 70_000}\n{others}'.encode())
@@ -779,8 +779,8 @@ def test_raw_text_that_was_cut_stays_as_it_is_through_rounds() -> None:
     ],
     ids=["a long label with a quote", "nearly a record's length", "too many columns"],
 )
-def test_a_header_that_cannot_be_written_again_is_left_out(header: str) -> None:
-    """All but the columns of the fields, under which the rows can be corrected as well."""
+def test_a_header_too_large_to_write_is_reduced_to_the_fields(header: str) -> None:
+    """The rows can still be corrected under these columns."""
     world = World()
     more = "," * header.count(",n")
     first = world.drop("a.csv", f"{header}\nA,X,1{more}\nB,X,b{more}\n".encode())
@@ -794,7 +794,7 @@ def test_a_header_that_cannot_be_written_again_is_left_out(header: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", "=+-@'")
-def test_a_delimiter_that_cannot_be_made_safe_gives_way_to_commas(delimiter: str) -> None:
+def test_rows_under_an_unsafe_delimiter_are_written_with_commas(delimiter: str) -> None:
     world = World()
     text = f"sep={delimiter}\nname,country,age\nA,X,1\nB,X,b\n".replace(",", delimiter)
     first = world.drop("a.csv", text.encode())
