@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and its errors in words that show no row."""
+"""Connections to PostgreSQL, their transactions and advisory locks, and the check of the schema."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +18,15 @@ from rollcall.application.ports import (
 )
 
 LOCK_SECONDS = 5
-# For so long an import waits to merge its rows; of the time that it has, the merge itself needs a share.
+# The longest wait for the merge lock, and the share of the remaining time that the wait may use. The merge itself
+# needs the rest.
 MERGE_SECONDS = 600
 _MERGE_WAIT_SHARE = 0.8
 
 _APPLICATION = "rollcall"
 _CONNECT_SECONDS = 10
 _END_SECONDS = 5
-_MOST_ENDINGS = 3  # one after the other: whoever waited behind a frozen worker may be frozen, too
+_MOST_ENDINGS = 3  # the next rival that gets the lock may be frozen, too
 _SILENCE_SECONDS = 30
 
 _OURS: Mapping[str, str | int] = {
@@ -38,11 +39,11 @@ _OURS: Mapping[str, str | int] = {
     "tcp_user_timeout": _SILENCE_SECONDS * 1000,
 }
 
-# What a transaction needs, whatever the settings of role, database and pooled connection. In `options` these
-# would last for the session, and poolers let none in. A COPY takes as long as its upload is read, and a
-# transaction is idle as long as only bad rows come, so no timeout ends either: a client that is gone is noticed
-# by TCP, and one that is frozen is ended by a rival, see `claim`. By default a server asks a silent client after
-# two hours whether it is there, and repeats for a quarter of an hour what it does not take.
+# Settings of each transaction, regardless of the settings of role, database and pooled connection. They are not in
+# `options`, because those last for the session and poolers reject them.
+# No timeout ends a transaction: a COPY runs while its upload is read, and a transaction is idle while every row
+# is rejected. TCP detects a client that is gone, and a rival terminates a frozen client, see `claim`.
+# By default, a server probes a silent client only after two hours, and retransmits for a quarter of an hour.
 _TRANSACTION: Mapping[str, str] = {
     "synchronous_commit": "on",
     "statement_timeout": "0",
@@ -54,13 +55,13 @@ _TRANSACTION: Mapping[str, str] = {
     "tcp_user_timeout": f"{2 * _SILENCE_SECONDS}s",
 }
 
-# Asked before each connection for libpq's parameters that its address leaves out; of several, each is tried where
-# the one before was turned down, and is not asked for until then.
+# Called before each connection for the libpq parameters that its address does not contain. The next candidate is
+# requested only when the server rejected the one before.
 Credentials = Callable[[], Iterable[Mapping[str, str]]]
 
 
 def nothing_more() -> Iterable[Mapping[str, str]]:
-    """Add nothing to an address."""
+    """Return one candidate without parameters: the address is complete."""
     return [{}]
 
 
@@ -69,17 +70,18 @@ def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
 
     Args:
         conninfo: A libpq connection string or URL.
-        credentials: Fill what it leaves out; `PG*` variables fill what is left out then.
+        credentials: Returns the parameters that the string does not contain. libpq takes parameters that are
+            missing in both from the `PG*` variables.
 
     Raises:
-        RepositoryUnavailableError: There is no way in, and why.
-        SchemaError: The database does not speak UTF-8.
+        RepositoryUnavailableError: The database could not be reached, or rejected the login.
+        SchemaError: The database's encoding is not UTF-8.
     """
     try:
         address = conninfo_to_dict(conninfo)
         connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
     except psycopg.ProgrammingError:
-        # What libpq cannot make out it quotes, and it may be the password.
+        # libpq quotes the part that it cannot parse, which may be the password.
         raise_alone(
             RepositoryUnavailableError(
                 "the address of the database is not one that PostgreSQL understands; it should read "
@@ -89,7 +91,7 @@ def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
         )
     except psycopg.Error as error:
         raise RepositoryUnavailableError(f"the database could not be reached: {first_line(error)}") from error
-    # Claims are of use only to who sees, after waiting for one, what was committed meanwhile.
+    # After waiting for a lock, an import must see what its rival committed.
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     name, encoding = connection.info.dbname, connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -102,23 +104,23 @@ def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
 
 
 def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> Database:
-    """Try one address after the other.
+    """Return a connection to the first address that the server accepts.
 
     Raises:
-        psycopg.OperationalError: The last of them was turned down.
+        psycopg.OperationalError: The server rejected every address; this is the error of the last one.
     """
     turned_down = psycopg.OperationalError("no credentials were given")
     for address in addresses:
         try:
-            # A statement that the server keeps prepared outlives its transaction; behind a proxy, the next one may
-            # run on another connection.
+            # No prepared statements: they outlive their transaction, and a proxy may run the next transaction on
+            # another connection.
             return Database.connect(make_conninfo("", **address), prepare_threshold=None)
         except psycopg.OperationalError as error:
             turned_down = error
     raise turned_down
 
 
-# As text, because that can be compared without being read: whatever anybody calls himself, no query fails by it.
+# Deadlines are compared as text. To parse the name of another client's connection could fail the query.
 _UNTIL = f"""
 ('{_APPLICATION} until '::pg_catalog.text {{concat}} pg_catalog.to_char(
     pg_catalog.timezone(
@@ -153,7 +155,7 @@ where pg_catalog.pg_try_advisory_xact_lock({_HASH.format("lock")})
 
 
 def begin(connection: Database) -> None:
-    """Begin a transaction that holds until it is ended here, and is durable once its commit is acknowledged.
+    """Begin a transaction that no timeout ends, and whose commit is durable once it is acknowledged.
 
     Raises:
         psycopg.Error: The connection is broken.
@@ -162,31 +164,32 @@ def begin(connection: Database) -> None:
 
 
 def say_until(connection: Database, seconds_left: float) -> None:
-    """Tell rivals, by the name of the connection, when the owner of this transaction is frozen or dead.
+    """Publish the transaction's deadline in `application_name`; rivals may terminate it afterwards.
 
-    It is said by the server's clock and until the transaction ends, so it needs no session of its own.
+    The deadline is a time of the server's clock. The name lasts until the transaction ends, so the session may be
+    a pooled one.
 
     Args:
-        connection: In a transaction, before it claims anything.
-        seconds_left: How long its owner may still live.
+        connection: In a transaction that has no locks yet.
+        seconds_left: The seconds until the deadline.
     """
     connection.run(_PUBLISH_DEADLINE, {"seconds_left": seconds_left})
 
 
 def claim(connection: Database, *names: str, wait_seconds: float | None = None) -> None:
-    """Take transaction-level advisory locks, always in one order, so that rivals cannot block each other.
+    """Acquire transaction-level advisory locks, always in the same order, so that rivals cannot deadlock.
 
-    They are free again a minute after the holder's machine is gone without a word.
-    A holder of our own role that is overdue is ended, see `say_until`: the server does not notice by itself that
-    a client is frozen.
+    If the holder's machine disappears, its locks are released within a minute.
+    A holder of the same role whose deadline has passed is terminated, see `say_until`: the server itself does not
+    detect a frozen client.
 
     Args:
         connection: In a transaction, see `begin`.
-        names: What is locked.
+        names: The names of the locks.
         wait_seconds: How long to wait; None for `LOCK_SECONDS`.
 
     Raises:
-        ImportInProgressError: Somebody else held one of them for that long.
+        ImportInProgressError: A rival held one of the locks for that long.
     """
     locks = [_lock_of(name) for name in sorted(set(names))]
     give_up_at = time.monotonic() + (LOCK_SECONDS if wait_seconds is None else wait_seconds)
@@ -202,10 +205,10 @@ def claim(connection: Database, *names: str, wait_seconds: float | None = None) 
 
 
 def merge_wait_seconds(seconds_left: float | None) -> float:
-    """Return how long an import waits for another that merges.
+    """Return how many seconds an import waits for the merge lock.
 
     Args:
-        seconds_left: The seconds until its owner's deadline; None if it has none.
+        seconds_left: The seconds until the import's deadline; None if it has no deadline.
     """
     if seconds_left is None:
         return MERGE_SECONDS
@@ -213,7 +216,7 @@ def merge_wait_seconds(seconds_left: float | None) -> float:
 
 
 def _taken(connection: Database, locks: list[str], seconds: float) -> bool:
-    """Take all of some locks or none, and return whether that was possible in time."""
+    """Acquire all locks or none, and return whether all were acquired in time."""
     connection.execute("savepoint claiming")
     try:
         if seconds != LOCK_SECONDS:
@@ -230,11 +233,11 @@ def _taken(connection: Database, locks: list[str], seconds: float) -> bool:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{max(1, round(seconds * 1000))}ms"  # 0 would be without end
+    return f"{max(1, round(seconds * 1000))}ms"  # 0 would disable the timeout
 
 
 def _set(connection: Database, settings: Mapping[str, str]) -> None:
-    """Set what holds until the transaction ends, as far as the server knows it."""
+    """Set parameters until the transaction ends; those that the server does not know are skipped."""
     connection.run(
         "select pg_catalog.set_config(name, setting, true) "
         "from rows from (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) "
@@ -245,10 +248,10 @@ def _set(connection: Database, settings: Mapping[str, str]) -> None:
 
 
 def _end_overdue_holders(connection: Database, locks: list[str]) -> int:
-    """End whoever of our role holds one of these locks for longer than it said that it can live.
+    """Terminate the holders of these locks that have our role and whose deadline has passed.
 
     Returns:
-        How many there were.
+        How many were terminated.
     """
     found = connection.run(
         _TERMINATE_EXPIRED, {"names": locks, "milliseconds": _END_SECONDS * 1000, "seconds_left": 0}
@@ -257,10 +260,10 @@ def _end_overdue_holders(connection: Database, locks: list[str]) -> int:
 
 
 def claim_free(connection: Database, names: Iterable[str]) -> list[str]:
-    """Take the same locks without waiting.
+    """Acquire the same locks as `claim`, without waiting.
 
     Returns:
-        The names of those that nobody held.
+        The names of the acquired locks; the others are held by rivals.
     """
     names_of = {_lock_of(name): name for name in names}
     return [names_of[str(lock)] for (lock,) in connection.run(_TRY_LOCKS, [list(names_of)])]
@@ -271,16 +274,16 @@ def _lock_of(name: str) -> str:
 
 
 def migration_ids() -> list[str]:
-    """List the migrations of this version of Rollcall, in their order."""
+    """Return the ids of all migrations of this version of Rollcall, in order."""
     folder = files("rollcall.adapters.postgres") / "migrations"
     return sorted(path.name.removesuffix(".sql") for path in folder.iterdir() if path.name.endswith(".sql"))
 
 
 def require_schema(connection: Database) -> None:
-    """Find the schema of the tables, and make sure that it is migrated as far as this version needs.
+    """Set the connection's schema, and check that every migration of this version is applied.
 
     Raises:
-        SchemaError: It is not.
+        SchemaError: The tables do not exist, or a migration is missing.
     """
     connection.schema = find_schema(connection)
     if not connection.schema:
