@@ -1,4 +1,4 @@
-"""PostgreSQL's errors in words that show no row."""
+"""PostgreSQL's errors, translated into the port's without any cell."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +17,7 @@ from rollcall.application.ports import (
     raise_alone,
 )
 
-# A lock on a whole table blocks imports, and no import takes one; a weaker one may belong to a locked row.
+# An import takes no lock on a whole table, but is blocked by one. A weaker table lock may belong to a locked row.
 _BLOCKER: LiteralString = """
 select class.relname, locks.pid, activity.state, activity.state_change, not whole_table and ours
 from pg_catalog.pg_locks as locks
@@ -36,8 +36,8 @@ where locks.granted and namespace.nspname {eq} %s and class.relname {eq} any (%s
 order by whole_table desc, ours, activity.state_change limit 1
 """
 
-# Where in the server's own code an error comes from, whatever the language of its messages. A trigger
-# can raise every SQLSTATE, with a text and names of its own that may hold a cell.
+# Source files and functions of the server that report an error; these do not depend on the language of messages.
+# The SQLSTATE is not enough: a trigger can raise any SQLSTATE, with a text and names that may contain a cell.
 _CONSTRAINTS = {"execMain.c", "execExprInterp.c", "execIndexing.c", "nbtinsert.c", "ri_triggers.c", "domains.c"}
 _ROW_SECURITY = {"ExecWithCheckOptions", "check_enable_rls"}
 _PRIVILEGES = {"aclchk.c", "sequence.c"}
@@ -46,12 +46,12 @@ _TEXT_LENGTH = "varchar.c"
 
 @contextmanager
 def told_by(connection: Database) -> Iterator[None]:
-    """Turn psycopg's errors into the port's, without their texts: those may hold whole rows.
+    """Translate psycopg's errors into the port's, without their texts, which may contain whole rows.
 
-    The cause is left out for the same reason: whoever logs a traceback would log the row.
+    The translated error has no cause, because a logged traceback would show the row.
 
     Args:
-        connection: What they come from; after one of them its transaction is lost.
+        connection: The connection that raises the errors. An error ends its transaction.
     """
     try:
         yield
@@ -83,9 +83,9 @@ def _in_our_words(
 
 
 def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailableError:
-    """Find out who holds a lock on one of our tables that was not free in time."""
+    """Return the error for a lock that was not released in time; it names the holder, if that is known."""
     found = None
-    with suppress(psycopg.Error):  # without an answer, the message only names less
+    with suppress(psycopg.Error):  # if the query fails, the message only lacks the holder
         connection.rollback()
         found = connection.run(_BLOCKER, [connection.schema, list(TABLES)]).fetchone()
         connection.rollback()
@@ -102,7 +102,7 @@ def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailab
 
 
 def _is_rivals(error: psycopg.Error, schema: str) -> bool:
-    """Return whether a rival was faster: the ledger's constraints, the index of users or a deadlock say so."""
+    """Return whether a rival caused the error: a deadlock, or a duplicate in ledger, corrections or users."""
     diag = error.diag
     return isinstance(error, errors.DeadlockDetected) or (
         isinstance(error, errors.UniqueViolation)
@@ -115,7 +115,7 @@ def _is_rivals(error: psycopg.Error, schema: str) -> bool:
 
 
 def _constraint(error: psycopg.Error, schema: str) -> str | None:
-    """Name the constraint that does not let rows in; None if the error is another."""
+    """Return a phrase that names the constraint that rejects the rows; None for any other error."""
     diag = error.diag
     if isinstance(error, psycopg.IntegrityError):
         if diag.source_file not in _CONSTRAINTS:
@@ -134,5 +134,5 @@ def _constraint(error: psycopg.Error, schema: str) -> str | None:
 
 
 def first_line(error: psycopg.Error) -> str:
-    """Give the beginning of a message, which shows no row where no row was sent."""
+    """Return the first line of a message. It shows no row if the statement sent none."""
     return str(error).strip().partition("\n")[0]
