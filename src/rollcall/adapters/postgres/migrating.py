@@ -1,4 +1,4 @@
-"""The schema, brought up to date by plain SQL files and yoyo."""
+"""Schema migrations: plain SQL files, applied by yoyo."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,23 +30,24 @@ def migrate(
     *,
     upto: str | None = None,
 ) -> list[str]:
-    """Apply the migrations that a database lacks, all or none of them, then make the unique index of the policy.
+    """Apply all missing migrations or none, then grant the rights and create the policy's unique index.
 
-    The roles of docs/roles.sql, where they are there, get their rights anew. Nothing is left in the session, which
-    may be that of a pooler.
+    The rights go to the roles of docs/roles.sql, if they exist. No state is left in the session, because a pooler
+    may share it.
 
     Args:
         conninfo: A libpq connection string or URL.
-        policy: Says how users are told apart.
-        credentials: Fill what the address leaves out; see `connect`.
-        upto: The last migration to apply; None for all, the rights and the index.
+        policy: Names the columns that identify a user.
+        credentials: Returns the parameters that the address does not contain; see `connect`.
+        upto: The last migration to apply; None for all migrations, the rights and the index.
 
     Returns:
-        What was done, in order; empty if there was nothing to do.
+        The steps that were taken, in order; empty if the schema was up to date.
 
     Raises:
-        RepositoryUnavailableError: The database could not be reached, or refused, and why.
-        SchemaError: The database does not speak UTF-8, or there are users whom the policy takes for one.
+        RepositoryUnavailableError: The database could not be reached, or refused a statement.
+        SchemaError: The database's encoding is not UTF-8, or several users have the same values in the columns of
+            `unique_by`.
     """
     with connect(conninfo, credentials) as connection:
         try:
@@ -66,7 +67,7 @@ def migrate(
                 )
             )
         except psycopg.Error as error:
-            # Only the first line: the others may show a row.
+            # The other lines of the message may show a row.
             raise_alone(
                 RepositoryUnavailableError(f"the migration failed and was taken back: {first_line(error)}")
             )
@@ -74,10 +75,10 @@ def migrate(
 
 @contextmanager
 def _alone(connection: Database) -> Iterator[None]:
-    """Hold a transaction in which nobody else migrates, and in which names mean the tables in one schema.
+    """Hold a transaction with the migration lock, whose search path is the schema of the tables.
 
-    yoyo's own lock is a row that survives a killed process; this advisory lock does not. In the search path, the
-    schema stands before temporary tables, which another client of the session may have left there.
+    yoyo's own lock is a row that survives a killed process; this advisory lock does not. Temporary tables come
+    last in the search path, because another client of the session may have left some.
     """
     with connection.transaction():
         begin(connection)
@@ -101,7 +102,7 @@ def _alone(connection: Database) -> Iterator[None]:
 
 
 def _grant(connection: Database) -> None:
-    """Give importer and operator their rights in the tables, where a database has these roles."""
+    """Grant importer and operator their rights in the tables, if the database has both roles."""
     found = connection.run(
         "select rolname from pg_catalog.pg_roles where rolname {eq} any (%s::pg_catalog.text[])", [_GRANTEES]
     ).fetchall()
@@ -110,23 +111,23 @@ def _grant(connection: Database) -> None:
 
 
 class _Lent:
-    """What yoyo sees of a connection whose transaction is not its own to end."""
+    """A connection for yoyo that yoyo can neither commit, roll back nor close."""
 
     def __init__(self, connection: Database) -> None:
         self.cursor = connection.cursor
         self.info = connection.info
 
     def commit(self) -> None:
-        """Leave it to the owner."""
+        """Do nothing: the owner of the connection commits."""
 
     rollback = close = commit
 
 
 class _LentBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publishes no types
-    """Works in a transaction that is open already; yoyo itself opens another connection for each migration.
+    """A yoyo backend that works in an open transaction; yoyo's own opens a connection for each migration.
 
     Args:
-        connection: In a transaction of its own.
+        connection: In a transaction.
     """
 
     def __init__(self, connection: Database) -> None:
@@ -142,7 +143,7 @@ class _LentBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publ
 
     @contextmanager
     def lock(self, *_: Any, **__: Any) -> Iterator[None]:  # noqa: ANN401 - yoyo's
-        """Do nothing: nobody else migrates, see `_alone`."""
+        """Do nothing: `_alone` holds the lock."""
         yield
 
     def begin(self) -> None:
@@ -163,7 +164,7 @@ def _apply(connection: Database, upto: str | None) -> list[str]:
     with as_file(files("rollcall.adapters.postgres") / "migrations") as folder:
         lacking = backend.to_apply(read_migrations(str(folder)))
         wanted = lacking.filter(lambda migration: upto is None or migration.id <= upto)
-        # Within one transaction the change and the note that it was made cannot come apart.
+        # A migration and the record that it was applied commit together.
         with backend.transaction():
             backend.apply_migrations(wanted)
         return [migration.id for migration in wanted]
