@@ -1,4 +1,4 @@
-"""Names that mean the same under every search path: Rollcall's tables, and PostgreSQL's own operators."""
+"""Qualified names of Rollcall's tables and of PostgreSQL's operators, independent of the search path."""
 
 from typing import Any, LiteralString
 
@@ -6,13 +6,13 @@ from psycopg import Connection, Cursor, sql
 from psycopg.abc import Params
 
 TABLES = ("users", "imports", "corrections", "lost_uploads", "_yoyo_migration")
-UNIQUE_INDEX = "users_unique_by_"  # how the names of the indexes begin by which users are told apart
+UNIQUE_INDEX = "users_unique_by_"  # the prefix of the names of indexes that identify users
 
-# Another client of a pooled connection may have temporary tables of other names there.
+# The prefix avoids a clash with temporary tables of other clients of a pooled connection.
 _TEMPORARY = {name: sql.Identifier("pg_temp", f"rollcall_{name}") for name in ("staged", "rejected", "merging")}
 
-# Functions are qualified where they stand, as `pg_catalog.count`. Operators of one schema have one precedence, so
-# parentheses say what belongs together.
+# Statements qualify functions themselves, as `pg_catalog.count`. Qualified operators all have the same precedence,
+# so statements need parentheses.
 _OPERATORS = {
     name: sql.SQL("operator(pg_catalog.{})").format(sql.SQL(symbol))
     for name, symbol in (
@@ -45,7 +45,7 @@ class Database(Connection[tuple[Any, ...]]):
     """A connection whose statements name Rollcall's tables with their schema.
 
     Attributes:
-        schema: The schema of the tables; empty until `find_schema` was asked.
+        schema: The schema of the tables; empty until the owner sets it, see `find_schema`.
     """
 
     schema: str = ""
@@ -56,25 +56,28 @@ class Database(Connection[tuple[Any, ...]]):
         parameters: Params | None = None,
         **values: sql.Composable,
     ) -> Cursor[tuple[Any, ...]]:
-        """Execute a statement with its names filled in; see `composed`."""
+        """Execute a statement after filling in its names; see `composed`."""
         return self.execute(self.composed(statement, **values), parameters)
 
     def composed(self, statement: LiteralString, **values: sql.Composable) -> sql.Composed:
-        """Fill in names.
+        """Return a statement with its names filled in.
 
         Args:
-            statement: Names tables as `{users}` and operators as `{eq}`.
-            values: What else it names in braces.
+            statement: SQL with tables as `{users}` and operators as `{eq}`.
+            values: The values of its other names in braces.
         """
         tables = {table: sql.Identifier(self.schema, table) for table in TABLES}
         return sql.SQL(statement).format(**_OPERATORS, **_TEMPORARY, **tables, **values)
 
     def name_of(self, table: str) -> str:
-        """Return the qualified name of a table as a value, for functions that take one."""
+        """Return the qualified name of a table as text, for functions that take a name as a value."""
         return sql.Identifier(self.schema, table).as_string(self)
 
 
 def find_schema(connection: Database) -> str:
-    """Return the first schema of the search path that holds Rollcall's tables, temporary ones aside; or ''."""
+    """Return the first schema of the search path that contains Rollcall's tables; "" if none does.
+
+    Schemas of temporary tables are skipped.
+    """
     [name] = connection.run(_FIND_SCHEMA, ()).fetchone() or [""]
     return str(name)
