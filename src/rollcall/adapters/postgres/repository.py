@@ -1,4 +1,4 @@
-"""Users and ledger in PostgreSQL: one transaction for both, the users by COPY."""
+"""Users and ledger in PostgreSQL. Both are written in one transaction, the users by COPY."""
 
 import contextlib
 import secrets
@@ -54,7 +54,7 @@ _ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _COPY = "copy {users} ({columns}) from stdin (format csv, encoding 'UTF8')"
 _USERS = "select id, {columns} from {users} order by id"
-# Materialized, or a cursor would make the planner walk the whole table in the order of the key.
+# Materialized, because for a cursor the planner would otherwise scan the whole table in the order of the key.
 _USERS_OF_IMPORT = """
 with found as materialized (select id, {columns} from {users} where import_id {eq} %s)
 select id, {columns} from found order by id
@@ -63,12 +63,12 @@ _ENTRY = "select id, receipt, undone_at is not null, secret from {imports} "
 
 _ENTRIES = _ENTRY + "order by id desc"
 
-# Who compares holds the claim to do so from before it to the commit, so by the server's clock it is known who came
-# after whom; by the time at which the transaction began, as by the number, it is not.
+# Imports that compare users hold the merge lock until the commit, so the current time orders them correctly. The
+# time at which the transaction began and the import id do not.
 _ADD_ENTRY = """
 insert into {imports} ({columns}, committed_at) values ({values}, pg_catalog.clock_timestamp())
 """
-# Only the entry that this import read, and only while it is not in force: then no rival has registered users.
+# Replace only the entry that this import read, and only if it is not in force. Then no rival has registered users.
 _REPLACE_ENTRY = """
 update {imports} set ({columns}, committed_at, undone_at) = row ({values}, pg_catalog.clock_timestamp(), null)
 where id {eq} {replaced} and identity {eq} %(identity)s and not in_force
@@ -104,12 +104,12 @@ where noted.identity is not null
 class PostgresUserRepository:
     """Users and ledger in one database.
 
-    One idle connection is kept between calls; the schema is looked at once for each new one.
+    One idle connection is kept between calls. The schema is checked once for each new connection.
 
     Args:
         conninfo: A libpq connection string or URL.
-        credentials: Fill what it leaves out; see `connect`.
-        new_secret: Draws the secret of a verdict.
+        credentials: Returns the parameters that the string does not contain; see `connect`.
+        new_secret: Returns the random secret of a new verdict.
     """
 
     def __init__(
@@ -153,20 +153,20 @@ class PostgresUserRepository:
                     with told_by(connection):
                         opened.abandon()
             except BaseException:
-                # The server rolls back when the connection goes; only then can nothing wait for the COPY any more.
+                # The server rolls back when the connection closes. Ending the COPY on an open one could wait.
                 connection.close()
                 with contextlib.suppress(Error):
                     opened.abandon()
                 raise
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
-        """Delete and mark in one transaction, while no delivery of the same upload is open."""
+        """Delete the users and mark the import in one transaction, under the lock of the upload."""
         with self._transaction() as connection, told_by(connection):
             found = connection.run("select identity from {imports} where id {eq} %s", [import_id]).fetchone()
             if not found:
                 raise UnknownImportError(import_id)
             claim(connection, found[0], SETTLING)
-            # No import can correct it from now on: its rows are read `for share`.
+            # From now on no import can correct it, because corrections read its entry `for share`.
             entry = _entry(connection.run(_ENTRY + "where id {eq} %s for update", [import_id]))
             if not entry:
                 raise UnknownImportError(import_id)  # the upload was judged again meanwhile
@@ -193,12 +193,12 @@ class PostgresUserRepository:
             return removed
 
     def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
-        """Hold the claims of what may be lost meanwhile, so that nobody can begin to import or to queue it."""
+        """Record lost uploads while their locks are held, so that no rival can begin to import or queue them."""
         with self._transaction() as connection, told_by(connection):
             unknown = connection.run(_WITHOUT_ENTRY, [list(identities)]).fetchall()
             if not unknown:
                 return Lost()
-            # Who held one of these until now may have committed since the first look: hence the second.
+            # A rival that held one of these locks may have committed meanwhile, so the ledger is queried again.
             free = claim_free(connection, (identity for (identity,) in unknown))
             parameters = {"free": free, "at": at, "at_most": at_most, "before": at - patience}
             found = connection.run(_NOTE_LOST, parameters).fetchall()
@@ -213,7 +213,7 @@ class PostgresUserRepository:
             )
 
     def entry(self, import_id: int) -> LedgerEntry:
-        """Look one up by its primary key."""
+        """Return the entry of one import, by its primary key."""
         with self._transaction() as connection, told_by(connection):
             entry = _entry(connection.run(_ENTRY + "where id {eq} %s", [import_id]))
             if not entry:
@@ -221,23 +221,23 @@ class PostgresUserRepository:
             return entry
 
     def entry_of(self, identity: str) -> LedgerEntry | None:
-        """Look one up by the key that every delivery of it has."""
+        """Return the entry of one upload, by its identity."""
         with self._transaction() as connection, told_by(connection):
             return _entry(connection.run(_ENTRY + "where identity {eq} %s", [identity]))
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
-        """Stream them through a cursor of the server."""
+        """Stream all entries through a server-side cursor."""
         for row in self._stream(_ENTRIES, [], _ENTRIES_FETCHED_AT_ONCE):
             yield _as_entry(row)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
-        """Stream them through a cursor of the server, in the order of the identity key."""
+        """Stream users through a server-side cursor, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
         for row_id, *values in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
             try:
                 user = User(**dict(zip(COLUMNS, values, strict=True)))
             except ValueError as error:
-                # Only a table that others write to, or wrote to before, can hold such a row.
+                # Only another program can have written such a row.
                 raise SchemaError(
                     f"in the table users, the row with id {row_id} is no user: {error}; correct it there"
                 ) from None
@@ -253,14 +253,14 @@ class PostgresUserRepository:
 
     @contextmanager
     def _transaction(self) -> Iterator[Database]:
-        """Lend a connection; what is not committed when it comes back is rolled back."""
+        """Yield a connection in a transaction, which is rolled back at the end unless it was committed."""
         connection = self._begun()
         try:
             yield connection
             with told_by(connection):
                 connection.rollback()
         except BaseException:
-            # Whatever state it is in, the server rolls back when it goes.
+            # The state of the connection is unknown; the server rolls back when it closes.
             connection.close()
             raise
         if self._idle:
@@ -269,7 +269,7 @@ class PostgresUserRepository:
             self._idle.append(connection)
 
     def _begun(self) -> Database:
-        """Begin a transaction on the idle connection, or on a new one if that broke meanwhile."""
+        """Return a connection in a transaction: the idle one, or a new one if that broke."""
         with contextlib.suppress(IndexError):
             connection = self._idle.pop()
             try:
@@ -292,7 +292,7 @@ class PostgresUserRepository:
 
 
 class _PostgresImport:
-    """One open import on a connection that holds its claims."""
+    """One open import, on a connection that holds its locks."""
 
     def __init__(
         self,
@@ -317,16 +317,17 @@ class _PostgresImport:
         self._sent = 0
         self._settlement: Settlement | None = None
         self.history = self._look_back()
-        # Ids left over from an earlier import on this connection may be lower than those of a later one elsewhere.
+        # The session caches ids of users. Those cached for an earlier import may be lower than ids that a later
+        # import on another connection has used.
         connection.execute("discard sequences")
-        # Rows that may be there already, in whatever sense, are compared with what is before they join it.
+        # Rows that may exist already are staged and compared with the table before they are inserted.
         compares = policy.unique_by or corrects is not None
         self._staging = Staging(connection, policy) if compares else None
         connection.execute("savepoint nobody_registered")
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Draw the number from the ledger's sequence."""
+        """The verdict of this import, with a number from the ledger's sequence."""
         with told_by(self._connection):
             [import_id] = self._connection.run(
                 "select pg_catalog.nextval("
@@ -337,10 +338,10 @@ class _PostgresImport:
         return Verdict(import_id, self._new_secret())
 
     def register(self, block: Block) -> None:
-        """Send a block on; the server works on it while the next is read."""
+        """Send a block to the server, which processes it while the next one is read."""
         with told_by(self._connection):
             if not self._copy:
-                # For the transaction only, and rolled back with it: see the default of users.import_id.
+                # The default of users.import_id reads this setting, which ends with the transaction.
                 [_, secured] = self._connection.run(
                     "select pg_catalog.set_config('rollcall.import_id', %s, true), "
                     "pg_catalog.row_security_active(%s::pg_catalog.regclass)",
@@ -356,7 +357,7 @@ class _PostgresImport:
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
 
     def settle(self) -> Settlement:
-        """Let the server count, or compare."""
+        """End the COPY, and merge the staged rows if there are any."""
         with told_by(self._connection):
             copied = self._end_copy()
             require_all(self._sent, copied)
@@ -368,16 +369,16 @@ class _PostgresImport:
             return self._settlement
 
     def withhold(self) -> None:
-        """End the COPY and roll back to before it."""
+        """End the COPY and roll back to the savepoint before it."""
         with told_by(self._connection):
             with contextlib.suppress(Error):
-                self._end_copy()  # what is wrong with these rows does not matter any more
+                self._end_copy()  # errors in these rows no longer matter
             self._connection.execute("rollback to savepoint nobody_registered")
             self._sent = 0
             self._settlement = None
 
     def commit(self, receipt: Receipt) -> None:
-        """Write the ledger and commit."""
+        """Write the ledger entry and commit."""
         with told_by(self._connection):
             (self._settlement or self.settle()).require(receipt)
             values = {
@@ -416,14 +417,18 @@ class _PostgresImport:
             self.committed = True
 
     def abandon(self) -> None:
-        """End the COPY so that the connection can be rolled back and used again."""
+        """End the COPY, so that the connection can be rolled back and reused."""
         self._end_copy()
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
 
     def _end_copy(self) -> int:
-        """Leave the COPY, which sends its end and waits for the server's count."""
+        """Send the end of the COPY.
+
+        Returns:
+            The number of rows that the server copied; 0 if no COPY was open.
+        """
         if not self._copy:
             return 0
         copy, self._copy = self._copy, None
