@@ -1,4 +1,4 @@
-"""Rows that may be there already: copied aside, compared with the table in the server, then merged."""
+"""Staging of rows that may exist already: they are copied into a temporary table, then merged with the users."""
 
 from collections.abc import Iterator
 from typing import LiteralString
@@ -16,17 +16,17 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
 
 SETTLING = "settling"
-# With the 4 MB that servers give by default, a million rows are sorted on disk and take twice as long to merge.
+# With the server's default of 4 MB, a million rows are sorted on disk, and the merge takes twice as long.
 SORT_MEMORY = "64MB"
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 
 
 def require_all(expected: int, taken: int) -> None:
-    """Make sure that the table took all rows that it was given.
+    """Check that the table took every row that was sent.
 
     Raises:
-        ConservationError: It did not: a trigger or a rule of the table left some out.
+        ConservationError: The table took fewer rows, because a trigger or a rule left some out.
     """
     if taken != expected:
         raise ConservationError(
@@ -36,18 +36,18 @@ def require_all(expected: int, taken: int) -> None:
 
 
 class Staging:
-    """The rows of one import, aside.
+    """The staged rows of one import, in temporary tables that last until its transaction ends.
 
     Args:
-        connection: In the import's transaction, at whose end it is gone.
-        policy: How users are told apart.
+        connection: The connection, in the import's transaction.
+        policy: Names the columns that identify a user, and what to do with duplicates.
     """
 
     def __init__(self, connection: Database, policy: Policy) -> None:
         self._connection = connection
         self._policy = policy
         self._key = sql.SQL(", ").join(map(sql.Identifier, policy.unique_by))
-        # Until the transaction ends, and never less than the server gives anyway. One import merges at a time.
+        # A larger setting of the server is kept. Only one import merges at a time, so the memory is used once.
         connection.run(
             "select pg_catalog.set_config('work_mem', %(enough)s, true) "
             "where pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) "
@@ -69,7 +69,7 @@ class Staging:
         )
 
     def copy(self) -> sql.Composed:
-        """Give the statement that takes what `rows` makes."""
+        """Return the COPY statement for the output of `rows`."""
         return self._connection.composed(
             "copy {staged} (origin_import, origin_line, origin_proof, line, {columns}) "
             "from stdin (format csv, encoding 'UTF8')",
@@ -77,7 +77,7 @@ class Staging:
         )
 
     def rows(self, block: Block) -> bytes:
-        """Put before each row of a block where it comes from."""
+        """Return the rows of a block as CSV, each with its origin and its line in front."""
         records = block.csv.split(b"\n")
         records.pop()
         origins = [
@@ -86,15 +86,17 @@ class Staging:
         return b"".join(b"%b,%d,%b\n" % row for row in zip(origins, block.lines, records, strict=True))
 
     def settle(self, import_id: int, wait_seconds: float) -> Settlement:
-        """Turn down, merge, count. Until the transaction ends nobody else can do so.
+        """Reject rows, merge the others, and record corrections.
+
+        The merge lock is held until the transaction ends.
 
         Args:
-            import_id: The import that the corrections are remembered for.
-            wait_seconds: How long to wait for another import that settles.
+            import_id: The import under which the corrections are recorded.
+            wait_seconds: How long to wait for the merge lock.
 
         Raises:
-            ConservationError: The table did not take all rows.
-            ImportInProgressError: Another import was settling for that long.
+            ConservationError: The table did not take every row.
+            ImportInProgressError: Another import held the merge lock for that long.
         """
         claim(self._connection, SETTLING, wait_seconds=wait_seconds)
         self._run("analyze {staged}")
@@ -127,8 +129,8 @@ class Staging:
         )
 
     def _turn_down_uncorrectable(self) -> None:
-        # Until this import ends, none of those that it corrects can be undone. A statement of its own, so that
-        # the next one sees what was committed while this one waited.
+        # The row locks keep the corrected imports from being undone until this import ends. This is a separate
+        # statement, so that the next one sees what was committed while this one waited.
         self._count(
             "select pg_catalog.count(*) from ("
             "select from {imports} where in_force and id {eq} any (select origin_import from {staged}) "
@@ -190,14 +192,15 @@ class Staging:
         )
 
     def _merge(self) -> tuple[int, int]:
-        """Bring what is left into the table.
+        """Insert or update users from the staged rows that were not rejected.
 
         Returns:
-            How many users were registered, and how many updated.
+            The number of registered users, and the number of updated users.
         """
-        # Of several rows of one user the last counts where rows update, else the first. To look whether a user is
-        # there costs half of what `on conflict` does; somebody else who writes to the table meanwhile is found by
-        # its unique index, and the import is to be tried again. What is to come into the table is counted before.
+        # If rows of a file have the same user, the last one counts under `update`, otherwise the first.
+        # The join costs half as much as `on conflict`. If another client inserts the same user meanwhile, the
+        # unique index raises an error, and the import has to be tried again.
+        # The rows are counted before they are written, to notice rows that the table leaves out.
         chosen = self._run(
             """
             create temporary table rollcall_merging on commit drop as
@@ -244,10 +247,10 @@ class Staging:
         return int(count)
 
     def _run(self, statement: LiteralString, **values: sql.Composable) -> int:
-        """Run a statement with the columns filled in.
+        """Run a statement after filling in the columns of the policy.
 
         Returns:
-            How many rows it touched.
+            The number of rows that it affected.
         """
 
         def of(table: str, columns: tuple[str, ...]) -> sql.Composed:
