@@ -1,4 +1,4 @@
-"""The unique index by which users are told apart, where the settings say that they are."""
+"""The unique index on the columns that identify a user (`Policy.unique_by`)."""
 
 from psycopg import sql
 
@@ -10,10 +10,10 @@ _MANY = 10
 
 
 def require_unique_index(connection: Database, policy: Policy) -> None:
-    """Make sure that the table tells users apart just as the policy does.
+    """Check that the table has exactly the unique index that the policy needs.
 
     Raises:
-        SchemaError: It does not, and the command to run.
+        SchemaError: The index is missing, or the table has an index of another policy.
     """
     wanted = _name(policy)
     found = _present(connection)
@@ -26,13 +26,13 @@ def require_unique_index(connection: Database, policy: Policy) -> None:
 
 
 def make_unique_index(connection: Database, policy: Policy) -> list[str]:
-    """Make the index of the present policy, and remove one of a former policy.
+    """Create the index of the current policy, and drop those of other policies.
 
     Returns:
-        What was done, a phrase for each change.
+        A phrase for each change.
 
     Raises:
-        SchemaError: There are users whom the policy takes for one.
+        SchemaError: Several users have the same values in the columns of the index.
     """
     wanted = _name(policy)
     found = _present(connection)
@@ -51,7 +51,11 @@ def make_unique_index(connection: Database, policy: Policy) -> list[str]:
 
 
 def _refuse_duplicates(connection: Database, columns: sql.Composed, policy: Policy) -> None:
-    """Tell how many users are one to the policy, and the numbers of some, but not their names."""
+    """Check that no two users have the same values in some columns.
+
+    Raises:
+        SchemaError: Some users have the same values. The message has their ids but no cell.
+    """
     groups = connection.run(
         "select pg_catalog.array_agg(id order by id), pg_catalog.count(*) over () from {users} group by {columns} "
         "having pg_catalog.count(*) {gt} 1 order by pg_catalog.min(id) limit %s",
