@@ -1,19 +1,19 @@
--- What importer and operator may do in the tables, and nothing beyond it. See docs/roles.sql.
+-- The rights of importer and operator in the tables, and no others. See docs/roles.sql.
 --
--- `rollcall migrate` runs it each time, where both roles are there; to run it again does no harm.
+-- `rollcall migrate` runs this file each time if both roles exist. It can be run repeatedly.
 
--- Whether the database is migrated as far as this version needs.
+-- To check that every migration of this version is applied.
 grant select (migration_id) on _yoyo_migration to rollcall_importer, rollcall_operator;
 
--- An import adds, and under ROLLCALL_ON_DUPLICATE=update changes; it looks for users who are there, and for lines that
--- were corrected. It deletes no user, not even one it registered itself: a transaction that fails is rolled back.
+-- An import inserts users, and updates them under ROLLCALL_ON_DUPLICATE=update. It reads existing users and corrected
+-- lines. It deletes no user, not even its own: a failed transaction is rolled back.
 grant select, insert, update on users to rollcall_importer;
 grant select, insert, update on imports to rollcall_importer;
 grant select, insert on corrections to rollcall_importer;
--- The sweep, which runs as the importer, remembers what it queued, and forgets it once it is in the ledger.
+-- The sweep runs as the importer. It records the uploads that it queued, and deletes them once the ledger has them.
 grant select, insert, update, delete on lost_uploads to rollcall_importer;
 grant usage on sequence imports_id_seq to rollcall_importer;
--- Only a table users that was there before Rollcall, with a serial key, asks for this.
+-- Needed only if the table users existed before Rollcall, with a serial key.
 do $$
 declare
     numbers text := pg_get_serial_sequence('users', 'id');

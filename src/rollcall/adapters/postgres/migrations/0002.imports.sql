@@ -1,4 +1,4 @@
--- The ledger: one row for each upload, and on each user the import it came by.
+-- The ledger has one row for each upload. Each user gets the id of the import that registered it.
 -- depends: 0001.users
 create table imports (
     id bigint generated always as identity primary key,
@@ -20,7 +20,7 @@ create table imports (
     committed_at timestamptz not null default now(),
     undone_at timestamptz,
     receipt jsonb not null,
-    -- The application checks this too; here it holds for every client.
+    -- The application checks this, too. The constraint holds for every client.
     constraint imports_conserve_rows
         check (rows_read = registered + updated + unchanged + rejected + withheld),
     in_force boolean not null
@@ -29,10 +29,10 @@ create table imports (
 create index imports_by_content on imports (sha256) where in_force;
 create index imports_by_key on imports (key_identity) where in_force;
 
--- Filled by its default from a setting of the transaction, so that COPY need not carry it in every row.
+-- The default reads a setting of the transaction, so that COPY need not send the id in every row.
 -- No foreign key: it would make COPY four times as slow.
 alter table users add column import_id bigint
     default nullif(current_setting('rollcall.import_id', true), '')::bigint;
 
--- The rows of one import lie together, so a block range index finds them at hardly any cost to COPY.
+-- The rows of one import are adjacent, so a block range index finds them, and it hardly slows COPY.
 create index users_by_import on users using brin (import_id) with (autosummarize = on);

@@ -1,4 +1,4 @@
--- Which rejected rows were corrected, and by which import: each once.
+-- The rejected rows that were corrected, and the import that corrected each. A row can be corrected once.
 -- depends: 0002.imports
 create table corrections (
     import_id bigint not null,
