@@ -1,4 +1,4 @@
-"""Both ports in memory: whole implementations for tests and trials, gone with the process."""
+"""Both ports in memory: complete implementations for tests and trials. Their content ends with the process."""
 
 import csv
 import io
@@ -58,17 +58,17 @@ class _MemoryObject:
         return self.closing.enter_context(io.BytesIO(self.data))
 
     def verify(self) -> None:
-        """Nothing to do: what is in memory under a version does not change."""
+        """Do nothing: the content of a version in memory never changes."""
 
 
 class MemoryObjectStore:
     """A versioned bucket in memory.
 
     Args:
-        bucket: Its name.
-        now: Tells the time at which an object is taken in.
-        version_suffix: Ends the name of every version. None draws a random one: no two stores name a version
-            alike, because a ledger outlives the store.
+        bucket: The bucket's name.
+        now: Returns the current time, for the time of the last change of an object.
+        version_suffix: The end of every version's name. None stands for a random suffix: a ledger can outlive a
+            store, so two stores must not use the same version names.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class MemoryObjectStore:
         return True
 
     def require_writable(self, key: str) -> None:
-        """Nothing to find: memory takes every object."""
+        """Do nothing: memory takes every object."""
 
     def put(self, key: str, content: BinaryIO) -> str:
         data = content.read()
@@ -130,7 +130,7 @@ class MemoryObjectStore:
                 for key in sorted(self._objects)
                 for version in reversed(self._objects[key])
             ]
-        # Without its version, `after` stands behind all versions of its key.
+        # Without a version, `after` stands for the position after all versions of its key.
         behind = [place for place, listed in enumerate(every, 1) if after and _is_at(listed, after)]
         if after and after.version is not None and not behind:
             raise ObjectNotFoundError(f"{self._bucket}/{after.key}")
@@ -139,7 +139,7 @@ class MemoryObjectStore:
 
 
 def _is_at(listed: Listed, place: ObjectReference) -> bool:
-    """Tell whether a version stands at a place of the listing, or before it where the place names no version."""
+    """Return whether a version is at a place; if the place has no version, whether it is not after that key."""
     if place.version is None:
         return listed.reference.key <= place.key
     return (listed.reference.key, listed.reference.version) == (place.key, place.version)
@@ -147,7 +147,7 @@ def _is_at(listed: Listed, place: ObjectReference) -> bool:
 
 @attrs.frozen
 class _Registered:
-    """One row of the table of users."""
+    """A user and the import that registered it."""
 
     user: User
     import_id: int
@@ -155,7 +155,7 @@ class _Registered:
 
 @attrs.frozen
 class _Queued:
-    """How often an upload was queued because it was lost, and when at last."""
+    """How often a lost upload was queued, and when it was queued last."""
 
     times: int
     last: datetime
@@ -163,7 +163,7 @@ class _Queued:
 
 @attrs.frozen
 class _Imported:
-    """What was imported, and what its policy forbids a second import in force."""
+    """An imported upload, and whether its policy forbids a second import in force."""
 
     upload: Upload
     sha256: str | None
@@ -180,14 +180,14 @@ class _Imported:
 
 @attrs.define
 class _Tables:
-    """All that is committed.
+    """The committed state of the repository.
 
     Attributes:
-        ledger: The entries by the identities of their uploads, in the order in which they were committed.
-        uploads: What was imported, by the same.
-        users: By their numbers, in the order in which they were registered.
-        corrections: For each rejected row that was corrected, the import that corrected it.
-        queued: The lost uploads, by their identities.
+        ledger: The entries by the identities of their uploads, in the order of their commits.
+        uploads: The imported uploads by their identities.
+        users: The users by their ids, in the order in which they were registered.
+        corrections: For each corrected row, the import that corrected it.
+        queued: The lost uploads by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
@@ -215,7 +215,7 @@ class _Tables:
         )
 
     def exclude(self, imported: _Imported, opened: "_MemoryImport") -> bool:
-        """Return whether a rival was faster, which no lock has prevented."""
+        """Return whether a rival committed first without the locks, so that this import must not commit."""
         in_force = (self.uploads[identity] for identity, entry in self.ledger.items() if entry.in_force)
         known = {opened.key(row.user) for row in self.users.values()} - {()}
         return (
@@ -238,11 +238,12 @@ class _Tables:
 
 @attrs.define(eq=False)
 class _Holder:
-    """Who holds claims.
+    """The holder of some locks.
 
     Attributes:
-        overdue_at: When a rival may take them away, by the repository's clock; None if nobody may.
-        ended: Whether a rival did.
+        overdue_at: The time of the repository's clock, in seconds, from which a rival may take the locks away;
+            None if no rival may.
+        ended: Whether a rival took the locks away.
     """
 
     overdue_at: float | None = None
@@ -255,7 +256,7 @@ class _Holder:
 
 @attrs.frozen
 class _Row:
-    """A row on its way into the table."""
+    """An accepted row that is not committed yet."""
 
     line: int
     user: User
@@ -264,7 +265,7 @@ class _Row:
 
 @attrs.define
 class _MemoryImport:
-    """One open import; what it changes joins the tables at the commit."""
+    """One open import. Its changes are applied to the tables at the commit."""
 
     history: History
     _new_verdict: Callable[[], Verdict]
@@ -366,7 +367,7 @@ class _MemoryImport:
 
 
 def _read(block: Block) -> list[User] | None:
-    """Read the users of a block; None if it holds anything else, about which no error may tell."""
+    """Return the users of a block; None if a row is no user. No error is raised, because it may show a cell."""
     try:
         rows = list(csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
@@ -380,11 +381,11 @@ class MemoryUserRepository:
     """Users and ledger in memory, safe for threads.
 
     Args:
-        patience: How many seconds an import waits for a rival.
-        before_commit: Is called when an import is about to become permanent; what it raises prevents that.
-        clock: Tells the seconds by which imports become overdue.
-        new_secret: Draws the secret of a verdict.
-        merge_patience: How many seconds an import waits for a rival that settles, if it has so much time.
+        patience: The seconds that an import waits for a rival's locks.
+        before_commit: Called just before an import commits. If it raises an error, the import does not commit.
+        clock: Returns the seconds by which deadlines are measured.
+        new_secret: Returns the random secret of a new verdict.
+        merge_patience: The largest number of seconds that an import waits for the merge lock.
     """
 
     def __init__(
@@ -525,7 +526,7 @@ class MemoryUserRepository:
             for number, user in opened.changed.items():
                 self._tables.users[number] = attrs.evolve(self._tables.users[number], user=user)
             self._tables.corrections.update(dict.fromkeys(opened.corrected, verdict.import_id))
-            self._tables.ledger.pop(upload.identity, None)  # now it is the last
+            self._tables.ledger.pop(upload.identity, None)  # so that the new entry comes last
             self._tables.ledger[upload.identity] = LedgerEntry(
                 import_id=verdict.import_id, receipt=receipt, secret=verdict.secret
             )
@@ -569,7 +570,11 @@ class MemoryUserRepository:
             self._changing.notify_all()
 
     def _identity(self, import_id: int) -> str:
-        """Find the upload of an import; the caller is changing the tables."""
+        """Return the identity of an import's upload. The caller holds the lock of the tables.
+
+        Raises:
+            UnknownImportError: No entry has this import id.
+        """
         for identity, entry in self._tables.ledger.items():
             if entry.import_id == import_id:
                 return identity
