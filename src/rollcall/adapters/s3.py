@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectVersionTypeDef
 
 _READ_BYTES = 64 * 1024
-# Amazon S3 user guide, "Naming Amazon S3 objects": of UTF-8, a prefix included.
+# Amazon S3 user guide, "Naming Amazon S3 objects": the length in UTF-8, including a prefix.
 _MAX_KEY_BYTES = 1024
-# What goes in parts is held in memory, by default ten of them at once; what goes whole is read while it is sent.
+# boto3 holds the parts of a multipart upload in memory, by default ten at once; a single upload is streamed.
 _WHOLE_IF_POSSIBLE = TransferConfig(use_threads=False, multipart_threshold=1024**3)
 
-# What S3 calls the one version of an object of a bucket without versions, or from before it had any.
+# S3's version id of an object that was stored while its bucket had no versioning.
 _NO_VERSION = "null"
 
-# MethodNotAllowed is what S3 says of a version that is a delete marker.
+# S3 answers MethodNotAllowed if the version is a delete marker.
 _NOT_FOUND = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}
 _NOT_AS_ANNOUNCED = {"PreconditionFailed", "412"}
 
 
-# What a successful answer of S3 always has (Amazon S3 API reference, "Response Syntax" of each operation).
+# A field that every successful answer of S3 has (Amazon S3 API reference, "Response Syntax" of each operation).
 _ALWAYS_ANSWERED = {
     "ListObjectVersions": "IsTruncated",
     "PutObject": "ETag",
@@ -64,24 +64,24 @@ _OK, _FIRST_ERROR = 200, 300
 
 # Amazon S3 user guide, "Working with version IDs": at most 1,024 bytes, fit for a URL.
 _VERSION_ID = re.compile("[!-~]{1,1024}")
-# RFC 9110, "ETag", without its quotes. A weak one (W/) says that the bytes may be others.
+# RFC 9110, "ETag", without its quotes. A weak ETag (W/) does not match: the bytes may differ under it.
 _ETAG = re.compile("[!#-~]{1,1024}")
 _SIZE = re.compile("[0-9]{1,19}")
-_MAX_SIZE = 2**63 - 1  # what the ledger keeps
-# S3 is younger than the first; the ends of what Python can tell overflow in other time zones.
+_MAX_SIZE = 2**63 - 1  # the ledger's largest number
+# S3 is younger than 1970. Python's first and last years overflow when they are converted to other time zones.
 _YEARS = range(1970, 9999)
 
-# A read that is slower for a minute is given up.
+# A read that is slower than this for a minute is given up.
 _MIN_BYTES_PER_SECOND = 10_000
 _SLOW_SECONDS = 60
 
-# Amazon S3 API reference, "Error responses". Of an object under a customer's key (SSE-C) S3 says InvalidRequest.
+# Amazon S3 API reference, "Error responses". For an object under a customer's key (SSE-C), it is InvalidRequest.
 _ARCHIVED = "InvalidObjectState"
 _NEEDS_KEY = "InvalidRequest", "The object was stored using a form of Server Side Encryption"
 
 
 class _UnlikeS3Error(BotoCoreError):
-    """A server answered as S3 does not."""
+    """A server's answer is not one that S3 gives."""
 
     fmt = "the server did not answer like S3: {what}; try again"
 
@@ -94,20 +94,20 @@ class _NoRegionError(BotoCoreError):
 
 @attrs.define
 class Pace:
-    """Tells when a server sends too slowly to be waited for.
+    """The pace at which a server sends, to stop waiting for a slow one.
 
-    Only the time spent waiting for the server counts, so that a slow disk here is no fault of the server.
+    Only the time spent waiting for the server counts, so that a slow local disk does not matter.
     """
 
     _seconds: float = 0.0
     _received: int = 0
 
     def is_too_slow(self, seconds: float, received: int) -> bool:
-        """Add what came, and return whether less than 10 kB/s came over the last 60 s or more.
+        """Add one read, and return whether the server sent less than 10 kB/s over the last 60 s or more.
 
         Args:
-            seconds: How long the server was waited for.
-            received: How many bytes came.
+            seconds: The seconds spent waiting for the server.
+            received: The number of bytes received.
         """
         self._seconds += seconds
         self._received += received
@@ -127,7 +127,7 @@ class _S3Object:
     clock: Callable[[], float]
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        """Copy the body to this machine; S3 says how long it must be."""
+        """Copy the body to the spool, and check its length against the size that S3 announced."""
         received = 0
         for data in self._pieces():
             watch(data)
@@ -156,7 +156,7 @@ class _S3Object:
             yield data
 
     def verify(self) -> None:
-        """Do nothing: the copy is ours alone."""
+        """Do nothing: no other program can change the copy."""
 
 
 @attrs.frozen
@@ -167,7 +167,11 @@ class _UnreadableObject:
     reason: str
 
     def fetch(self, watch: Callable[[bytes], None]) -> Never:  # noqa: ARG002 - the port's
-        """Raise why."""
+        """Raise the reason.
+
+        Raises:
+            ObjectUnreadableError: Always.
+        """
         raise ObjectUnreadableError(self.reason)
 
     def verify(self) -> None:
@@ -175,13 +179,13 @@ class _UnreadableObject:
 
 
 class S3ObjectStore:
-    """A bucket, or what lies below a prefix of one.
+    """A bucket, or the part of a bucket below a prefix.
 
     Args:
-        bucket: Its name.
-        prefix: Stands before every key that is put or listed; a reference that names a bucket has its whole key.
+        bucket: The bucket's name.
+        prefix: The beginning of every key that is put or listed. A reference with a bucket has the whole key.
         client: A client of S3, with its own timeouts and retries.
-        clock: Returns seconds that never go back, by which the pace of a read is measured.
+        clock: Returns seconds that never go back, to measure the pace of a read.
     """
 
     def __init__(
@@ -195,13 +199,13 @@ class S3ObjectStore:
         self._prefix = prefix
         self._client = client
         self._clock = clock
-        # By their names, since several stores share a client.
+        # The unique_id registers each check only once, because several stores share a client.
         for event, check in _CHECKS.items():
             client.meta.events.register(event, check, unique_id=f"rollcall-{event}")
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
-        """Ask for an object; its body is read by `fetch`."""
+        """Request an object; `fetch` reads its body."""
         bucket = reference.bucket or self._bucket
         key = reference.key if reference.bucket else self._prefix + reference.key
         address = f"s3://{bucket}/{key}"
@@ -226,33 +230,34 @@ class S3ObjectStore:
             yield _UnreadableObject(self._find(bucket, key, reference).upload, unreadable)
             return
         with answer["Body"] as response, tempfile.TemporaryFile() as spool:
-            # `read` would wait until all that it is asked for has come, however slowly.
+            # `read` would wait until all requested bytes have arrived, even from a very slow server.
             response.read = response.read1  # type: ignore[attr-defined, method-assign]  # of urllib3
             version, etag = answer.get("VersionId") or _NO_VERSION, answer["ETag"]
             with _told_by(address):
                 upload = _upload(bucket, key, version, etag, answer["ContentLength"], answer["LastModified"])
-            # Some stores give the newest whatever they are asked for. Without versions there is none, or "null".
+            # Some stores ignore the requested version and give the newest. Without versioning, the version is
+            # missing or "null".
             if reference.version not in {None, version} or not _is_etag(reference.etag, etag):
                 raise ObjectChangedError(address)
             if reference.size not in {None, upload.size}:
-                # This very version or ETag cannot have another size, so something between S3 and us is wrong.
+                # One version or ETag has one size, so a component between S3 and this machine is faulty.
                 raise StoreUnavailableError(
                     address, f"{reference.size:,} bytes were announced, but S3 gives {upload.size:,}; try again"
                 )
             yield _S3Object(upload, address, answer, spool, self._clock)
 
     def fits(self, key: str) -> bool:
-        """Return whether S3 takes a key of this length, with our prefix."""
+        """Return whether S3 takes a key of this length, including the prefix."""
         try:
             return 0 < len((self._prefix + key).encode()) <= _MAX_KEY_BYTES
         except UnicodeEncodeError:  # a lone surrogate
             return False
 
     def require_writable(self, key: str) -> None:
-        """Do nothing: only a write tells whether S3 lets us."""
+        """Do nothing: only a write shows whether S3 allows one."""
 
     def put(self, key: str, content: BinaryIO) -> str:
-        """Upload an object; a large one goes in parts, and S3 makes it visible as a whole."""
+        """Upload an object, a large one in parts. S3 makes it visible as a whole."""
         address = f"s3://{self._bucket}/{self._prefix}{key}"
         with _told_by(address):
             self._client.upload_fileobj(
@@ -282,11 +287,11 @@ class S3ObjectStore:
             raise
 
     def _versions(self, bucket: str, prefix: str, start: Mapping[str, str]) -> Iterator["ObjectVersionTypeDef"]:
-        """Page through a listing, which must go on to its end: from key to key, never back and never in a circle.
+        """Yield every version of a listing, page by page, and check that the keys are in order and do not repeat.
 
         Raises:
-            StoreUnavailableError: It breaks off, does not go on or has keys that were not asked for, or the store
-                could not be asked.
+            StoreUnavailableError: The listing breaks off, repeats itself or has keys out of place; or the store
+                could not be reached.
         """
         address = f"s3://{bucket}/{prefix}"
         paginator = self._client.get_paginator("list_object_versions")
@@ -315,11 +320,11 @@ class S3ObjectStore:
             yield from versions
 
     def _find(self, bucket: str, key: str, reference: ObjectReference) -> Listed:
-        """Find a version in the listing, which needs no key of the owner's.
+        """Return a version from the listing, for which S3 needs no encryption key of the owner.
 
         Raises:
-            ObjectNotFoundError: It is gone since.
-            StoreUnavailableError: The store could not be asked.
+            ObjectNotFoundError: The version no longer exists.
+            StoreUnavailableError: The store could not be reached.
         """
         versions = takewhile(lambda version: version["Key"] == key, self._versions(bucket, key, {}))
         for version in versions:
@@ -333,10 +338,10 @@ class S3ObjectStore:
 
 
 def client(owner: str | None = None) -> "S3Client":
-    """Make a client that gives up in time: within seconds to connect, a minute in silence, and a few tries.
+    """Return a client of S3 with limits: 5 s to connect, 60 s without an answer, 4 tries.
 
     Args:
-        owner: The AWS account that has to own each bucket, or S3 refuses the request; None for any account.
+        owner: The AWS account that has to own each bucket, otherwise S3 refuses the request; None for any account.
     """
     made = Session().client(
         "s3",
@@ -350,20 +355,20 @@ def client(owner: str | None = None) -> "S3Client":
 
 
 class _Unclosed(io.BufferedIOBase):
-    """Keeps boto3 from closing what it uploads, which is not its own."""
+    """A stream that boto3 cannot close, because its caller owns it."""
 
     def __init__(self, content: BinaryIO) -> None:
         self._content = content
 
     def readable(self) -> bool:
-        """Say so, or boto3 does not take it."""
+        """Return True, otherwise boto3 does not take the stream."""
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
         return self._content.read(-1 if size is None else size)
 
     def seekable(self) -> bool:
-        """Say so, or boto3 reads the whole of it first."""
+        """Return True, otherwise boto3 reads the whole stream first."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -374,7 +379,7 @@ class _Unclosed(io.BufferedIOBase):
 
 
 def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
-    # Where it has a fraction of a second, a header such as `open` gets has none.
+    # A listing may have fractions of a second; the header that `open` reads has none.
     last_modified = version["LastModified"].replace(microsecond=0)
     version_id = version["VersionId"] or _NO_VERSION
     known = version_id != _NO_VERSION
@@ -383,7 +388,7 @@ def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
         ObjectReference(
             bucket=bucket,
             key=upload.key,
-            # Without a name it is found only as long as no other version, and no deletion, came after it.
+            # Without a version id, it is found only until another version or a deletion follows it.
             version=version_id if known or not version["IsLatest"] else None,
             etag=None if known else version["ETag"],
         ),
@@ -392,10 +397,10 @@ def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
 
 
 def _upload(bucket: str, key: str, version_id: str, etag: str, size: int, last_modified: datetime) -> Upload:
-    """Return which upload it is that S3 describes.
+    """Return the upload that S3 describes.
 
     Raises:
-        _UnlikeS3Error: The description is not one of S3.
+        _UnlikeS3Error: A value is malformed or impossible.
     """
     if not _VERSION_ID.fullmatch(version_id):
         raise _UnlikeS3Error(what="the version id is malformed")
@@ -409,7 +414,7 @@ def _upload(bucket: str, key: str, version_id: str, etag: str, size: int, last_m
     return Upload(
         bucket=bucket,
         key=key,
-        # Without its quotes, which are legal in no path.
+        # Without its quotes, because the version becomes part of paths.
         version=f"{tag}-{last_modified:%Y%m%dT%H%M%SZ}" if version_id == _NO_VERSION else version_id,
         size=size,
         last_modified=last_modified,
@@ -421,15 +426,18 @@ def _is_etag(wanted: str | None, given: str) -> bool:
 
 
 def _bare(etag: str) -> str:
-    """Return an ETag without its quotes, which not every server writes."""
+    """Return an ETag without quotes; not every server writes them."""
     return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else etag
 
 
 def _check_object(response_dict: dict[str, Any], **_: object) -> None:
-    """Make sure that S3 gives an object and the whole of it, before botocore reads the headers.
+    """Check that S3 answers with a whole object, before botocore parses the headers.
 
-    botocore closes no body whose headers it cannot read. Headers that nobody uses are dropped, so that it does not
-    matter whether they are malformed.
+    If botocore cannot parse the headers, it does not close the body. Unused headers are removed, so that malformed
+    ones do no harm.
+
+    Raises:
+        _UnlikeS3Error: The answer is partial, or lacks a header, or has a malformed one.
     """
     status, headers = response_dict["status_code"], response_dict["headers"]
     if status >= _FIRST_ERROR:
@@ -462,14 +470,22 @@ def _is_time(text: str) -> bool:
 def _check_answer(
     http_response: "AWSResponse", parsed: Mapping[str, Any], model: "OperationModel", **_: object
 ) -> None:
-    """Make sure that a successful answer has what S3 always answers."""
+    """Check that a successful answer has the field that S3 always gives.
+
+    Raises:
+        _UnlikeS3Error: The field is missing.
+    """
     wanted = _ALWAYS_ANSWERED.get(model.name)
     if wanted and http_response.status_code < _FIRST_ERROR and wanted not in parsed:
         raise _UnlikeS3Error(what=f"its answer has no {wanted}")
 
 
 def _give_up_redirect(**_: object) -> NoReturn:
-    """Stop botocore from asking for the region of a bucket, which a redirect of S3 names; it would never end."""
+    """Stop botocore from asking for a bucket's region after a redirect that does not name it: it would never end.
+
+    Raises:
+        _NoRegionError: Always.
+    """
     raise _NoRegionError
 
 
@@ -482,7 +498,7 @@ _CHECKS: dict[str, Callable[..., None]] = {
 
 @contextmanager
 def _told_by(address: str) -> Iterator[None]:
-    """Turn boto3's errors into the port's."""
+    """Translate boto3's errors into the port's."""
     try:
         yield
     except ClientError as error:
@@ -490,10 +506,10 @@ def _told_by(address: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise StoreUnavailableError(ascii(address), "this cannot be a key") from error
     except (BotoCoreError, Boto3Error) as error:
-        # What was read of a body before it broke off is part of what broke.
+        # The cause may contain the part of the body that was read before it broke off.
         raise_alone(StoreUnavailableError(address, str(error)))
     except (ResponseParserError, ValueError, LookupError, RuntimeError) as error:
-        # botocore raises these for an answer that it cannot read, parts of which they show.
+        # botocore raises these for an answer that it cannot parse; their texts show parts of it.
         unreadable = _UnlikeS3Error(what=f"its answer is malformed ({type(error).__name__})")
         raise_alone(StoreUnavailableError(address, str(unreadable)))
 
@@ -503,7 +519,7 @@ def _code(error: ClientError) -> str:
 
 
 def _why_unreadable(error: ClientError) -> str:
-    """Return why S3 gives the content only after another request by the owner; "" if that is not the matter."""
+    """Return why S3 gives the content only after another request by its owner; "" for any other error."""
     code, message = _code(error), error.response.get("Error", {}).get("Message", "")
     if code == _ARCHIVED:
         return "the upload is archived in S3; restore it, or upload it again to a class that can be read at once"
