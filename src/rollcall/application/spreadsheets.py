@@ -1,6 +1,7 @@
-"""Text that a spreadsheet may run as a formula: made safe when it is written, and restored when it is read again.
+"""Protection against text that a spreadsheet may run as a formula.
 
-OWASP, "CSV Injection", names the characters; their full-width forms run in Japanese Excel. A spreadsheet may split
+`safe_text` puts a mark before such text when it is written; `restored_text` removes the marks when it is read.
+OWASP, "CSV Injection", lists the characters; their full-width forms run in Japanese Excel. A spreadsheet may split
 a file elsewhere than Rollcall does, so the start of each piece between separators is made safe, too.
 """
 
@@ -11,17 +12,18 @@ from functools import lru_cache
 from rollcall.domain.user import WHITE_SPACE
 
 MARK = "'"
-# Before one of these a mark does not help, or cannot be recognised.
+# With one of these as delimiter, a mark does not help or cannot be recognised.
 UNSAFE_DELIMITERS = "=+-@'"
 
 _STARTS = "=+\\-@＝＋－＠\t\r\n"  # noqa: RUF001 - the full-width forms
 _SEPARATORS = ",;|\t\r\n"
-# White space without the characters that are a start themselves, and quotes; Python counts U+001C to U+001F, too.
+# Characters that may stand before a start: quotes, and white space other than the starts themselves.
+# Python also counts U+001C to U+001F as white space.
 _SKIPPED = "".join(set(WHITE_SPACE) - set("\t\r\n")) + "\x1c\x1d\x1e\x1f'\""
 
 
 def safe_text(text: str, delimiter: str) -> str:
-    """Put a mark before each piece of a cell or label that a spreadsheet may run.
+    """Return a cell or label with a mark before each piece that a spreadsheet may run.
 
     Args:
         text: The cell or label.
@@ -31,21 +33,21 @@ def safe_text(text: str, delimiter: str) -> str:
     def mark(found: re.Match[str]) -> str:
         if not found[2]:
             return found[1]
-        # What follows a delimiter at the very end is a piece of its own, found next.
+        # A delimiter at the very end gets no mark here: the text after it is a piece that is found next.
         return MARK + found[1][:-1].replace(delimiter, delimiter + MARK) + found[1][-1:]
 
     return _pieces(delimiter).sub(mark, text) if _may_run(delimiter).search(text) else text
 
 
 def safe_row(cells: Sequence[str], delimiter: str) -> Sequence[str]:
-    """Make all cells of a row safe; see `safe_text`. Few rows need it, and one look at all of a row tells."""
+    """Return the cells of a row made safe; see `safe_text`. One search shows whether any cell needs it."""
     if not _may_run(delimiter).search(delimiter.join(cells)):
         return cells
     return [safe_text(cell, delimiter) for cell in cells]
 
 
 def restored_text(text: str, delimiter: str) -> str:
-    """Remove one mark before each piece that a spreadsheet may run: the reverse of `safe_text`.
+    """Return a cell or label without the marks that `safe_text` adds: one before each piece that may run.
 
     Args:
         text: The cell or label.
@@ -62,16 +64,17 @@ def restored_text(text: str, delimiter: str) -> str:
 
 @lru_cache
 def _may_run(delimiter: str) -> re.Pattern[str]:
-    """Make the pattern that finds whether any piece may run; few texts have one."""
-    skipped = _SKIPPED.replace(delimiter, "")  # what follows the last of them is a piece, too
+    """Return the pattern that matches if any piece may run; few texts match."""
+    skipped = _SKIPPED.replace(delimiter, "")  # after it begins a new piece
     return re.compile(rf"(?:\A|[{_SEPARATORS}{re.escape(delimiter)}])[{skipped}]*+[{_STARTS}]")
 
 
 @lru_cache
 def _pieces(delimiter: str) -> re.Pattern[str]:
-    """Make the pattern of the start of a piece: what is skipped, and then, if it may run, what makes it so.
+    """Return the pattern of the beginning of a piece.
 
-    What is skipped is taken even where nothing follows that may run, so that no character is looked at twice.
+    Group 1 has the skipped characters. Group 2 has the character that makes the piece run; it is None if the piece
+    cannot run. The pattern also matches pieces that cannot run, so that no character is read twice.
     """
     starts = rf"\A|(?<=[{_SEPARATORS}{re.escape(delimiter)}])(?!(?<=\r)\n)"  # CRLF is one line end
     return re.compile(rf"(?:{starts})([{_SKIPPED}]*+)(?=([{_STARTS}])?)")
