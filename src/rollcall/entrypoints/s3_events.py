@@ -1,8 +1,8 @@
-"""What S3 announces, whatever it comes wrapped in, as references to the objects that were created.
+"""Events of S3, converted to references to the created objects.
 
-Understood, also within one another: S3's own records, EventBridge's events, and what SQS and SNS pass on.
-Amazon S3's user guide has the forms of the first two under "Event message structure" and "EventBridge event
-message structure". Nothing that is raised here shows any of an event, since anybody may have written it.
+S3's own records, events of EventBridge, and messages of SQS and SNS are understood, also inside one another.
+The Amazon S3 user guide describes the first two under "Event message structure" and "EventBridge event message
+structure". No error shows a part of an event, because anybody may have written it.
 """
 
 import json
@@ -18,11 +18,11 @@ _SEQUENCER = re.compile("[0-9A-Fa-f]{1,64}")
 
 
 class UnknownEventError(ValueError):
-    """An event of a shape that is not understood.
+    """An event has an unknown shape.
 
     Args:
-        where: The way into the event, such as `Records[0].body`; empty for the event itself.
-        what: What stands there, as the end of a sentence.
+        where: The path inside the event, such as `Records[0].body`; empty for the event itself.
+        what: What is wrong there, as the end of a sentence.
     """
 
     def __init__(self, where: str, what: str) -> None:
@@ -30,25 +30,24 @@ class UnknownEventError(ValueError):
 
 
 def created_objects(event: object) -> list[ObjectReference]:
-    """Find every object that an event says was created, in order.
+    """Return every object that an event announces as created, in order.
 
-    Left out are deletions and whatever else S3 tells of, its test event, and the empty objects that stand for
-    folders (`x/`).
+    Deletions and other events of S3, its test event, and empty objects that represent folders (`x/`) are ignored.
 
     Args:
-        event: What came, as JSON or read from it already.
+        event: The event, as JSON text or already parsed.
 
     Raises:
-        UnknownEventError: Some of it is of no shape that S3, EventBridge, SQS or SNS gives to such events.
+        UnknownEventError: A part of the event has no shape that S3, EventBridge, SQS or SNS uses.
     """
     return list(_find(event, ""))
 
 
 def announcement(listed: Listed) -> str:
-    """Announce an upload as S3 does, so that `created_objects` finds it in whatever it comes wrapped in.
+    """Return a message in JSON that announces an upload as S3 does, so that `created_objects` understands it.
 
     Args:
-        listed: The very version that is meant.
+        listed: The version to announce.
     """
     reference = listed.reference
     versioned = {"versionId": reference.version} if reference.version else {}
@@ -56,7 +55,7 @@ def announcement(listed: Listed) -> str:
     described = {"key": quote_plus(listed.upload.key, safe="/"), "size": listed.upload.size, **versioned, **tagged}
     record = {
         "eventSource": "aws:s3",
-        # No event of S3's own has this name, so everybody can see where it comes from.
+        # S3 itself does not use this name, so a reader of the message sees that the sweep wrote it.
         "eventName": "ObjectCreated:Sweep",
         "s3": {"bucket": {"name": listed.upload.bucket}, "object": described},
     }
@@ -106,7 +105,7 @@ def _from_s3(s3: object, where: str) -> Iterator[ObjectReference]:
 def _from_eventbridge(detail: object, where: str) -> Iterator[ObjectReference]:
     match detail:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}} if bucket and key:
-            # As it is: only S3's own records have their keys encoded.
+            # The key is not decoded: only S3's own records contain encoded keys.
             yield from _reference(bucket, key, rest, version=rest.get("version-id"), etag=rest.get("etag"))
         case _:
             raise UnknownEventError(where, "names no bucket and key")
@@ -121,14 +120,14 @@ def _reference(
     if type(size) is not int or size < 0:  # a bool is an int, too
         size = None
     version = version if isinstance(version, str) and version else None
-    # "null" is the version of an object from before its bucket had versions: one that others replace.
+    # "null" is the version of an object from before its bucket had versioning. Later objects replace it.
     if version not in {None, "null"}:
         sequencer = described.get("sequencer")
         if not isinstance(sequencer, str) or not _SEQUENCER.fullmatch(sequencer):
             sequencer = None
         yield ObjectReference(bucket=bucket, key=key, version=version, sequencer=sequencer, size=size)
     elif isinstance(etag, str) and etag:
-        # In quotes, as HTTP has it and S3 itself everywhere but in events.
+        # In quotes, as in HTTP; S3 leaves them out only in events.
         yield ObjectReference(bucket=bucket, key=key, version=version, etag=f'"{etag.strip(chr(34))}"', size=size)
     else:
         yield ObjectReference(bucket=bucket, key=key)
@@ -138,7 +137,7 @@ def _read(text: str, where: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        # The cause quotes the text.
+        # Without the cause, which quotes the text.
         raise_alone(UnknownEventError(where, "is not JSON"))
 
 
