@@ -1,6 +1,7 @@
-"""The import Lambda: what S3 announces is imported, and only what another try can mend is tried again.
+"""The import Lambda: it imports the uploads that S3 announces, and retries failures that may pass.
 
-A refused upload is a success here: its uploader has the receipt. docs/adr/0011 says what becomes of a message.
+A refused upload is a success here, because its uploader has the receipt. docs/adr/0011 describes the path of a
+message.
 """
 
 import os
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A message that has to wait comes back after so long, and for so long from when it was sent first. So what a
-# frozen worker holds is imported within half a minute of the worker's end.
+# A message that has to wait is delivered again after this delay, until this time after it was first sent. So an
+# upload that a frozen worker holds is imported within half a minute after the worker's end.
 RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
@@ -59,18 +60,21 @@ metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 @logger.inject_lambda_context(clear_state=True, log_event=False)
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
-    """Answer one invocation; what AWS Lambda calls.
+    """Handle one invocation; AWS Lambda calls this function.
+
+    Returns:
+        For messages from SQS, those to be delivered again; None for an event without a queue.
 
     Raises:
         SettingError: A setting is wrong or missing.
-        UnknownEventError: An event that came directly is not understood.
-        ImportFailedError: An upload that came directly could not be imported; invoke again.
+        UnknownEventError: An event without a queue has an unknown shape.
+        ImportFailedError: An upload in an event without a queue could not be imported; invoke again.
     """
     return _wired()(event, context)
 
 
 class ImportFailedError(RuntimeError):
-    """Something has to be delivered again; what, and why, is in the log."""
+    """An upload was not imported and has to be delivered again; the log gives the upload and the reason."""
 
     def __init__(self) -> None:
         super().__init__("not everything could be imported; the log says what and why")
@@ -78,10 +82,10 @@ class ImportFailedError(RuntimeError):
 
 @attrs.define
 class _Invocation:
-    """The time that an invocation has.
+    """The time limits of one invocation.
 
     Attributes:
-        begun: How many imports have been begun in it.
+        begun: The number of imports that it has begun.
     """
 
     _context: "LambdaContext"
@@ -93,37 +97,37 @@ class _Invocation:
         return cls(context, reserve_seconds(context))
 
     def seconds_left(self) -> float:
-        """Tell how long it is until AWS kills the function; it may be frozen until then, and beyond."""
+        """Return the seconds until AWS ends the invocation. A frozen function may still exist afterwards."""
         return seconds_left(self._context)
 
     def importing(self) -> AbstractContextManager[None]:
-        """Begin an import, which is interrupted when the time is up: see `interrupted_after`."""
+        """Count an import, and interrupt it before the reserved time begins; see `interrupted_after`."""
         self.begun += 1
         return interrupted_after(self.seconds_left() - self._reserve_seconds)
 
     def ending(self) -> AbstractContextManager[None]:
-        """Use the time that was kept for the end, but for what the answer needs."""
+        """Use the reserved time, except for the last quarter, which the response needs."""
         return interrupted_after(self.seconds_left() - self._reserve_seconds / 4)
 
 
 class _Outcome(IntEnum):
-    """What has to be done about a delivery, from best to worst."""
+    """What to do with a delivery, from best to worst."""
 
     DONE = auto()
-    LATER = auto()  # nothing is wrong with it, so it uses up no try
+    LATER = auto()  # the upload only has to wait, so this does not count as a try
     AGAIN = auto()
 
 
 @attrs.frozen(kw_only=True)
 class ImportLambda:
-    """What answers invocations, with all that it needs.
+    """The handler of invocations.
 
     Attributes:
         import_users: The use case.
-        is_report: Tells our own reports from uploads.
-        send: Sends a message: to which queue, its body, its attributes, how many seconds later.
-        now: Tells the time, with its zone.
-        tries: How often a queue delivers a message in all.
+        is_report: Returns whether an object is one of our own reports.
+        send: Sends a message. Its arguments are the queue's ARN, body, attributes, and delay in seconds.
+        now: Returns the current time, with its time zone.
+        tries: How often a queue delivers a message in total.
     """
 
     import_users: ImportUsers
@@ -136,11 +140,11 @@ class ImportLambda:
         """Import every upload that an event announces.
 
         Returns:
-            Of messages from SQS, those to be delivered again.
+            For messages from SQS, those to be delivered again; None for an event without a queue.
 
         Raises:
-            UnknownEventError: An event that came directly is not understood.
-            ImportFailedError: An upload that came directly could not be imported; invoke again.
+            UnknownEventError: An event without a queue has an unknown shape.
+            ImportFailedError: An upload in an event without a queue could not be imported; invoke again.
         """
         invocation = _Invocation.of(context)
         try:
@@ -150,7 +154,7 @@ class ImportLambda:
                     record_handler=partial(self._take_message, invocation=invocation),
                     processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
                 )
-            # Without a queue to go back to, what has to wait is for the invoker to try again.
+            # There is no queue to put an upload back into, so the invoker has to try again.
             if self._import_all(created_objects(event), invocation) is not _Outcome.DONE:
                 raise ImportFailedError
             return None
@@ -173,7 +177,7 @@ class ImportLambda:
     def _import_all(
         self, references: Iterable[ObjectReference], invocation: _Invocation, *, last_try: bool = False
     ) -> _Outcome:
-        """Import one after the other, whatever becomes of each."""
+        """Import uploads one after the other, and return the worst outcome. A failure does not stop the next."""
         outcomes = [self._import(reference, invocation, last_try=last_try) for reference in references]
         return max(outcomes, default=_Outcome.DONE)
 
@@ -190,7 +194,7 @@ class ImportLambda:
             except (ImportInProgressError, TableLockedError) as error:
                 return _put_off(str(error))
             except OutOfTimeError:
-                # Only what had the whole time of an invocation has had its try.
+                # It counts as a try only if the upload had the whole time of an invocation.
                 return _put_off("no time is left for it behind others") if invocation.begun > 1 else _too_slow()
             except Exception as error:  # noqa: BLE001 - one upload must not stop the others
                 return _failed(error)
@@ -198,10 +202,10 @@ class ImportLambda:
             return _Outcome.DONE
 
     def _receipt(self, reference: ObjectReference, invocation: _Invocation, *, last_try: bool) -> Receipt:
-        """Import an upload; refuse one that takes too long in its last try, so that its uploader has a receipt.
+        """Import an upload. If its last try takes too long, refuse it, so that its uploader has a receipt.
 
         Raises:
-            OutOfTimeError: There was not enough time, and it has another try.
+            OutOfTimeError: There was not enough time, and the upload has another try.
         """
         try:
             with invocation.importing():
@@ -213,7 +217,7 @@ class ImportLambda:
             return self.import_users.refuse(reference, _TAKES_TOO_LONG)
 
     def _put_back(self, record: SQSRecord) -> _Outcome:
-        """Send a copy of a message for later, since nothing else leaves its tries as they are."""
+        """Send a copy of a message with a delay: a redelivery of the message itself would count as a try."""
         first_sent = _first_sent(record)
         if self.now() - datetime.fromtimestamp(int(first_sent) / 1000, UTC) > RETURNS_WITHIN:
             logger.error("it has been put back for too long", extra={"hours": RETURNS_WITHIN / timedelta(hours=1)})
@@ -223,14 +227,14 @@ class ImportLambda:
 
 
 def wire(settings: Settings, held: ExitStack) -> ImportLambda:
-    """Put together what answers invocations.
+    """Build the handler of invocations.
 
     Args:
-        settings: What was set.
-        held: Closes the connection to the database.
+        settings: The settings.
+        held: Gets the connection to the database, and closes it.
 
     Raises:
-        SettingError: One is missing without which nothing can be imported here.
+        SettingError: The store of reports or the database is not set.
     """
     if settings.reports is None:
         raise missing("reports")
@@ -239,7 +243,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
     return ImportLambda(
         import_users=bootstrap.import_users(
             settings,
-            # Whoever announces an upload names its bucket.
+            # Each announcement names the bucket.
             uploads=bootstrap.object_store(settings.uploads or Address("s3"), owner=settings.bucket_owner),
             reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
             users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
@@ -251,7 +255,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
     )
 
 
-# As long as the process lives: AWS freezes it between invocations, and ends it without a word.
+# Never closed: AWS freezes the process between invocations, and ends it without notice.
 _held = ExitStack()
 
 
@@ -268,13 +272,16 @@ def _from_sqs(event: Mapping[str, Any]) -> bool:
 
 
 def _first_sent(record: SQSRecord) -> str:
-    """Find when a message was sent first, in milliseconds since 1970, whether or not it was put back since."""
+    """Return when a message was first sent, in milliseconds since 1970; putting it back does not change this."""
     attribute = record.raw_event.get("messageAttributes", {}).get(FIRST_SENT, {})
     return attribute.get("stringValue") or record.attributes.sent_timestamp
 
 
 def _account_for(receipt: Receipt) -> None:
-    """Log an import in one line, without a cell: not even its message, which may quote a header that is none."""
+    """Log an import in one line, and count it in the metrics.
+
+    The receipt's message is left out: if the file has no header, the message may quote cells as labels.
+    """
     counts = receipt.counts
     logger.info(
         receipt.status.value,
