@@ -1,7 +1,7 @@
-"""The two ports: where uploads and reports lie, and where users and ledger live.
+"""The two ports: the store of uploads and reports, and the repository of users and ledger.
 
-Every adapter keeps these contracts; the suites in `tests/contracts` hold them to it. No exception of a driver
-leaves an adapter, and no exception carries a cell.
+The suites in `tests/contracts` check every adapter against these contracts. An adapter translates every exception
+of its driver, and no exception shows a cell.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -21,14 +21,14 @@ from rollcall.domain.user import User
 
 
 class ObjectNotFoundError(LookupError):
-    """There is no such object, or no such version of it."""
+    """The object, or the requested version of it, does not exist."""
 
     def __init__(self, address: str) -> None:
         super().__init__(f"there is no {address}")
 
 
 class ObjectChangedError(RuntimeError):
-    """The object is not what was announced, or did not stay as it was while it was read."""
+    """The object is not in the announced state, or it changed while it was read."""
 
     def __init__(self, address: str) -> None:
         super().__init__(f"{address} changed while it was read; try again when it is complete")
@@ -38,16 +38,16 @@ class ObjectUnreadableError(RuntimeError):
     """The store gives the object's content only after another request by its owner.
 
     Args:
-        reason: Why, as a sentence without the object's address.
+        reason: The reason, as a sentence without the object's address.
     """
 
 
 class StoreUnavailableError(RuntimeError):
-    """The store could not be reached, or would not let us; another try may go well.
+    """The store could not be reached, or refused the request; another try may succeed.
 
     Args:
-        address: What was asked for.
-        reason: What the store said, as the end of a sentence.
+        address: The requested object or listing.
+        reason: The store's answer, as the end of a sentence.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -59,12 +59,12 @@ class ReportNotStoredError(StoreUnavailableError):
 
     Args:
         state: What is registered, and which report could not be stored.
-        reason: Where it could not be stored and why.
+        reason: The place where the report could not be stored, and the reason.
     """
 
 
 def raise_alone(error: Exception) -> NoReturn:
-    """Raise an error that leads to no other, not even as its context, which some loggers follow."""
+    """Raise an error without a cause or context, because some loggers also log the context."""
     try:
         raise error
     finally:
@@ -73,11 +73,11 @@ def raise_alone(error: Exception) -> NoReturn:
 
 @attrs.frozen
 class Listed:
-    """One version of one object, as a listing shows it.
+    """One version of one object in a listing.
 
     Attributes:
-        reference: Leads to exactly this version.
-        upload: The same that opening it gives.
+        reference: The reference to exactly this version.
+        upload: The same upload that opening the reference gives.
     """
 
     reference: ObjectReference
@@ -85,34 +85,34 @@ class Listed:
 
 
 class StoredObject(Protocol):
-    """An object that was found, open for reading until its context ends."""
+    """An existing object, open for reading until its context ends."""
 
     @property
     def upload(self) -> Upload:
-        """Which version of which object this is."""
+        """The version that is open."""
         ...
 
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        """Bring the whole object to this machine.
+        """Make the whole object readable on this machine.
 
         Args:
-            watch: Is shown every byte once, in order, in pieces.
+            watch: Called with every byte once, in order, in pieces.
 
         Returns:
-            The bytes as stored, at their beginning; readable until the context ends, which closes it.
+            A stream of the stored bytes, at their beginning. The end of the context closes it.
 
         Raises:
-            ObjectChangedError: What came is not whole, or not what `upload` says.
+            ObjectChangedError: The bytes are incomplete, or do not fit `upload`.
             ObjectUnreadableError: The store gives the content only after another request by its owner.
-            StoreUnavailableError: The store failed midway.
+            StoreUnavailableError: The store failed before all bytes were read.
         """
         ...
 
     def verify(self) -> None:
-        """Make sure that what was read since `fetch` were the very bytes shown to `watch`.
+        """Check that all bytes read from the stream are those that `watch` got.
 
         Raises:
-            ObjectChangedError: They may have been others.
+            ObjectChangedError: The bytes may differ.
         """
         ...
 
@@ -121,21 +121,21 @@ class ObjectStore(Protocol):
     """Named bytes: uploads to read, reports to write."""
 
     def open(self, reference: ObjectReference, /) -> AbstractContextManager[StoredObject]:
-        """Find exactly the version that is referred to. Leaving the context closes what `fetch` gave.
+        """Open exactly the version that a reference names. Leaving the context closes the stream of `fetch`.
 
         Raises:
-            ObjectNotFoundError: There is no such object or version.
-            ObjectChangedError: It is not the state that was announced.
-            StoreUnavailableError: The store could not be asked.
+            ObjectNotFoundError: The object or version does not exist.
+            ObjectChangedError: The object is not in the announced state.
+            StoreUnavailableError: The store could not be reached.
         """
         ...
 
     def fits(self, key: str, /) -> bool:
-        """Return whether an object can have this key here, by its length and its characters."""
+        """Return whether the store takes this key, by its length and its characters."""
         ...
 
     def require_writable(self, key: str, /) -> None:
-        """Raise what `put` of this key would raise, where that is certain without writing anything.
+        """Check whether `put` would certainly fail for this key, without writing anything.
 
         Raises:
             StoreUnavailableError: Nothing can be stored under this key.
@@ -143,53 +143,53 @@ class ObjectStore(Protocol):
         ...
 
     def put(self, key: str, content: BinaryIO, /) -> str:
-        """Store an object, whole or not at all, over any of the same key, so that it survives a crash.
+        """Store an object, whole or not at all. It replaces any object of the same key, and survives a crash.
 
         Args:
-            key: The object key. MUST NOT lead out of the store. One that does not fit is refused.
-            content: Read from where it stands to its end; not closed.
+            key: The object key. MUST NOT lead out of the store. A key that does not fit is an error.
+            content: A stream, read from its position to its end and not closed.
 
         Returns:
-            Where it lies, for a person to find it.
+            The object's address, for a person.
 
         Raises:
-            StoreUnavailableError: It could not be stored; nothing was.
+            StoreUnavailableError: The object could not be stored; nothing was stored.
         """
         ...
 
     def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[Listed]:
-        """Yield every object whose key starts with the prefix, each version apart where there are versions.
+        """Yield every object whose key starts with the prefix; with versioning, every version.
 
-        They come in the order of their keys' bytes in UTF-8, of each key the newest version first.
+        Keys are in the order of their bytes in UTF-8. The versions of a key are in order from the newest.
 
         Args:
-            prefix: What the keys start with.
-            after: One that was listed before: only what comes behind it is yielded.
+            prefix: The beginning of the keys.
+            after: The reference of an earlier listing after which this listing begins; None for the beginning.
 
         Raises:
-            ObjectNotFoundError: Nothing was ever listed as `after` says, so what comes after it is not known.
-            StoreUnavailableError: The store could not be asked.
+            ObjectNotFoundError: The store does not know the position of `after`.
+            StoreUnavailableError: The store could not be reached.
         """
         ...
 
 
 def claims_of(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
-    """Name what nobody else may import while an upload is: itself, its content, and where that matters its key."""
+    """Return the names of the locks on an upload: upload, content, and key if the policy compares versions."""
     claims = {upload.identity, sha256 or upload.identity}
     return claims | {upload.key_identity} if policy.orders_versions else claims
 
 
 def forbids_repeat(policy: Policy) -> bool:
-    """Whether no two imports in force with such a policy may have the same content."""
+    """Return whether two imports in force with such a policy must not have the same content."""
     return policy.on_repeat is OnRepeat.SKIP and not policy.updates
 
 
 def forbids_new_version(policy: Policy, corrects: int | None) -> bool:
-    """Whether no two imports in force with such a policy may be versions of the same key.
+    """Return whether two imports in force with such a policy must not be versions of the same key.
 
     Args:
-        policy: Their policy.
-        corrects: The import whose rejected rows they correct; None for files of users.
+        policy: The policy of both.
+        corrects: The import whose rejected rows are corrected; None for files of users.
     """
     return corrects is None and not policy.unique_by and policy.on_new_version is OnNewVersion.REFUSE
 
@@ -204,25 +204,25 @@ class ImportInProgressError(RuntimeError):
 
 
 class RepositoryUnavailableError(RuntimeError):
-    """The database could not be reached, or failed midway; what was not committed is not there.
+    """The database could not be reached, or failed; everything that was not committed is rolled back.
 
     Args:
-        reason: What is the matter, as a sentence that shows no row.
+        reason: The reason, as a sentence that shows no row.
     """
 
 
 class TableLockedError(RepositoryUnavailableError):
-    """Somebody else holds a lock that an import needs; another try goes well once it is released.
+    """Another session holds a lock that an import needs; another try succeeds once the lock is released.
 
     Args:
-        reason: Which table is locked, and by whom, as a sentence.
+        reason: The locked table and the holder of the lock, as a sentence.
     """
 
 
 class TableConstraintError(RepositoryUnavailableError):
-    """The database does not let the rows in: a constraint that is not Rollcall's own, or row-level security.
+    """The database rejects the rows, by a constraint that is not Rollcall's own or by row-level security.
 
-    Another try would not go better.
+    Another try fails, too.
 
     Args:
         reason: The names of constraint, column and table, as a sentence that shows no row.
@@ -233,31 +233,31 @@ class SchemaError(RuntimeError):
     """The database is not prepared for this version of Rollcall.
 
     Args:
-        reason: What is the matter and the command to run.
+        reason: The reason and the command to run.
     """
 
 
 class UnknownImportError(LookupError):
-    """The ledger has no import of that number."""
+    """The ledger has no import with this number."""
 
     def __init__(self, import_id: int) -> None:
         super().__init__(f"there is no import {import_id}; `rollcall imports` lists them")
 
 
 class UndoRefusedError(RuntimeError):
-    """An import that cannot be undone."""
+    """The import cannot be undone."""
 
     def __init__(self, import_id: int, reason: str) -> None:
         super().__init__(f"import {import_id} cannot be undone: {reason}")
 
 
 class UndoUnconfirmedError(UndoRefusedError):
-    """An import that lost users since; it can be undone once somebody confirms that.
+    """Some users of the import no longer exist; it can be undone if the caller confirms that.
 
     Args:
-        import_id: Which import.
-        registered: How many users it registered.
-        found: How many of them are still there.
+        import_id: The import.
+        registered: The number of users that it registered.
+        found: The number of its users that still exist.
     """
 
     def __init__(self, import_id: int, registered: int, found: int) -> None:
@@ -272,14 +272,14 @@ class UndoUnconfirmedError(UndoRefusedError):
 
 @attrs.frozen
 class Block:
-    """Accepted rows on their way to the table.
+    """Accepted rows, to be registered.
 
     Attributes:
-        csv: The rows as RFC 4180 CSV in UTF-8, cells in the order of `COLUMNS`, separated by commas, each row
-            ended by a line feed; no cell holds a line end.
-        spans: The physical lines on which the rows start in the upload, in order: so many together where one
-            follows the other.
-        origins: For each of the rows, which rejected row it corrects; None in a file of users.
+        csv: The rows as RFC 4180 CSV in UTF-8: cells in the order of `COLUMNS`, separated by commas, a line feed
+            after each row. No cell contains a line end.
+        spans: The physical lines, 1-based, on which the rows start in the upload, in order. Consecutive lines
+            share a range.
+        origins: For each row, the rejected row that it corrects; None in a file of users.
     """
 
     csv: bytes
@@ -288,26 +288,26 @@ class Block:
 
     @property
     def rows(self) -> int:
-        """How many rows it holds."""
+        """The number of rows."""
         return sum(map(len, self.spans))
 
     @property
     def lines(self) -> Iterator[int]:
-        """The line on which each of the rows starts."""
+        """The physical line, 1-based, on which each row starts."""
         return chain.from_iterable(self.spans)
 
 
 @attrs.frozen(kw_only=True)
 class Settlement:
-    """What became of the rows that were registered, once users who were there already are minded.
+    """Result of merging the rows of an import with existing users.
 
     Attributes:
-        registered: Rows that became new users.
-        updated: Rows that changed users who were there before.
-        unchanged: Rows that had nothing to change.
-        turned_down: How many rows were refused after all.
-        turned_down_rows: The line of each of those, and why, in the order of the file. MAY be read once only, and
-            only before the import is withheld or committed.
+        registered: The number of rows that became new users.
+        updated: The number of rows that changed existing users.
+        unchanged: The number of rows that changed nothing.
+        turned_down: The number of rows that were rejected in the merge.
+        turned_down_rows: The line and the code of each row that was rejected in the merge, in the order of the
+            file. MUST be read at most once, and only before the import is withheld or committed.
     """
 
     registered: int
@@ -317,10 +317,10 @@ class Settlement:
     turned_down_rows: Iterable[tuple[int, Code]] = ()
 
     def require(self, receipt: Receipt) -> None:
-        """Make sure that a receipt says the same.
+        """Check that the counts of a receipt agree with this result.
 
         Raises:
-            ConservationError: It does not.
+            ConservationError: The counts differ.
         """
         here = self.registered, self.updated, self.unchanged
         said = receipt.counts.registered, receipt.counts.updated, receipt.counts.unchanged
@@ -331,86 +331,93 @@ class Settlement:
 
 
 class Importing(Protocol):
-    """One open import: a transaction over users and ledger, and the sole claim on its upload and content.
+    """One open import: a transaction over users and ledger, with the locks of its upload and content.
 
-    One that a rival has ended, see `UserRepository.importing`, is lost: whatever is done with it afterwards
-    changes nothing, and raises `RepositoryUnavailableError` no later than in its commit.
+    An import that a rival has ended, see `UserRepository.importing`, is lost. It cannot change anything
+    afterwards: at the latest, its commit raises `RepositoryUnavailableError`.
+
+    After an error that says "the import is lost", the caller must leave the context.
     """
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict that this import has in the ledger once it is committed; `NO_VERDICT` where none is kept.
+        """The verdict that the ledger will have for this import; `NO_VERDICT` if there is no ledger.
 
-        Its number is drawn when it is first asked for, and never used again.
+        The first access takes a new number, which is never used for another verdict.
 
         Raises:
-            RepositoryUnavailableError: No number could be drawn.
+            RepositoryUnavailableError: The database failed; there is no number.
         """
         ...
 
     @property
     def history(self) -> History:
-        """What the ledger knows; nobody else can change it while the import is open."""
+        """The ledger entries that concern the upload. The locks keep rivals from changing them."""
         ...
 
     def register(self, block: Block, /) -> None:
-        """Add users. Nobody else sees them before the commit.
+        """Add rows. Other sessions see them only after the commit.
 
         Raises:
-            TableConstraintError: The database does not let them in; the import is lost and must be left. It may be
-                `settle` or `commit` that says so.
-            RepositoryUnavailableError: They could not be added; the import is lost and must be left.
+            TableConstraintError: The database rejects the rows; the import is lost. `settle` or `commit` may raise
+                this later.
+            RepositoryUnavailableError: The database failed; the import is lost.
         """
         ...
 
     def settle(self) -> Settlement:
-        """Bring the registered rows together with the users and corrections that are there already.
+        """Merge the rows with existing users and corrections.
 
-        Done once, after the last block; `commit` does it where nobody asked before.
+        The caller does this at most once, after the last block. Otherwise `commit` does it.
 
-        Where users are told apart by some columns, a row whose user is there, in the table or earlier in the file,
-        is skipped, updates it (of several in a file the last counts), or is turned down with `DUPLICATE_ROW`, as
-        the policy says. A row whose origin no import in force confirms, see `Verdict.rejected`, is turned down
-        with `NOTHING_TO_CORRECT`, and one whose origin was corrected by another import, or is that of a row
-        earlier in the file, with `ALREADY_CORRECTED`, whatever becomes of that row; the origins of rows that are
-        not turned down are remembered as corrected until this import is undone.
+        Duplicates: if `Policy.unique_by` names columns, a row may have the user of an existing row, in the table
+            or
+        earlier in the file. The policy decides whether such a row is skipped, updates the user (the last row of a
+        file wins), or is rejected with `DUPLICATE_ROW`.
+
+        Corrections: a row is rejected with `NOTHING_TO_CORRECT` if no import in force confirms its origin, see
+        `Verdict.rejected`. It is rejected with `ALREADY_CORRECTED` if another import corrected its origin, or if a
+        row earlier in the file has the same origin, even if that row is rejected. The origins of the other rows
+        are recorded as corrected until this import is undone.
 
         Raises:
-            ImportInProgressError: Somebody else is settling, and was until the deadline of this import, or for ten
-                minutes; the import is lost.
-            TableConstraintError: The database does not let the rows in; the import is lost and must be left.
-            ConservationError: The table did not take all rows; the import is lost and must be left.
-            RepositoryUnavailableError: It failed; the import is lost and must be left.
+            ImportInProgressError: Another import held the merge lock for as long as the deadline of this import
+                allows, at most ten minutes; the import is lost.
+            TableConstraintError: The database rejects the rows; the import is lost.
+            ConservationError: The table did not take every row; the import is lost.
+            RepositoryUnavailableError: The database failed; the import is lost.
         """
         ...
 
     def withhold(self) -> None:
-        """Take back all that was registered so far; the import stays open."""
+        """Discard all rows registered so far; the import stays open."""
         ...
 
     def commit(self, receipt: Receipt, /) -> None:
-        """Make users and ledger entry permanent together; the last thing to be done with an import.
+        """Commit users and ledger entry together. This is the last call on an import.
 
-        The entry replaces the one of the same upload that `history` has, if it has one.
+        The entry replaces `history.same_upload`, if there is one.
 
         Raises:
-            ImportInProgressError: A rival was faster: the ledger's entry of the upload is no longer the one in
-                `history`, or has another import in force that the policy forbids beside this one; nothing is kept.
-            ConservationError: Not as many rows were registered, updated or left unchanged as the receipt says;
-                nothing is kept.
-            TableConstraintError: The database does not let the rows in; nothing is kept.
-            RepositoryUnavailableError: It failed, or may have: only the ledger knows, so deliver again.
+            ImportInProgressError: A rival committed first: the ledger's entry of the upload is no longer
+                `history.same_upload`, or the ledger has another import in force that the policy forbids beside
+                this one. Nothing was committed.
+            ConservationError: The rows registered, updated and unchanged differ from the receipt. Nothing was
+                committed.
+            TableConstraintError: The database rejects the rows. Nothing was committed.
+            RepositoryUnavailableError: The database failed. It may have committed; only the ledger shows that, so
+                deliver again.
         """
         ...
 
 
 @attrs.frozen
 class Lost:
-    """The uploads, by their identities, of which the ledger should know by now and does not.
+    """Uploads that should have a ledger entry by now and have none, by their identities.
 
     Attributes:
-        queue: Those to be queued, once more.
-        give_up: Those that were queued often enough to no avail.
+        queue: The uploads to queue once more.
+        give_up: The uploads that were queued as often as allowed.
     """
 
     queue: frozenset[str] = frozenset()
@@ -418,7 +425,7 @@ class Lost:
 
 
 class UserRepository(Protocol):
-    """Users, and the ledger of the imports they came by."""
+    """The users, and the ledger of their imports."""
 
     def importing(
         self,
@@ -429,42 +436,44 @@ class UserRepository(Protocol):
         corrects: int | None = None,
         seconds_left: float | None = None,
     ) -> AbstractContextManager[Importing]:
-        """Open an import. Leaving the context without `commit` undoes everything about it.
+        """Open an import. Leaving the context without `commit` rolls it back.
 
         Args:
-            upload: What is imported; its version MUST be known.
-            sha256: The hexadecimal SHA-256 of its content; None where it could not be had.
-            policy: Says how users are told apart.
-            corrects: The import whose rejected rows it corrects; None for a file of users.
-            seconds_left: How long from now whoever imports may live. Afterwards a rival that has waited in vain
-                ends the import and takes its place, since one that is frozen would hold its claims for ever. None
-                if nobody may. Only the repository's own clock counts, so that a wrong one elsewhere ends nobody.
+            upload: The upload; its version MUST be known.
+            sha256: The hexadecimal SHA-256 of the content; None if the content was not read.
+            policy: The operator's settings.
+            corrects: The import whose rejected rows are corrected; None for a file of users.
+            seconds_left: The seconds from now until the importer's deadline. After the deadline, a rival that
+                waits for the locks may end this import, because a frozen process would never release them. None if
+                no rival may. The repository's clock measures the deadline, so a wrong clock elsewhere does no
+                harm.
 
         Raises:
-            ImportInProgressError: The same upload or content is open elsewhere, and was for some seconds.
-            TableLockedError: Somebody else holds a lock on a table of the repository, which may show at any later
-                step as well.
+            ImportInProgressError: Another import held the lock of the same upload, content or key for some
+                seconds.
+            TableLockedError: Another session holds a lock on a table of the repository. Any later step may raise
+                this, too.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """
         ...
 
     def undo(self, import_id: int, at: datetime, /, *, confirmed: bool = False) -> int:
-        """Remove the users that still carry the number of an import, and mark it undone, both or neither.
+        """Remove the remaining users of an import and mark it as undone, in one transaction.
 
         Args:
-            import_id: Which import.
-            at: The time to remember.
-            confirmed: Whether somebody knows that fewer users are left than were registered.
+            import_id: The import.
+            at: The time of the undo, for the ledger.
+            confirmed: Whether to undo it even if fewer users are left than it registered.
 
         Returns:
-            How many users were removed.
+            The number of users that were removed.
 
         Raises:
-            UnknownImportError: There is no such import.
-            UndoRefusedError: It cannot be undone, and why.
-            UndoUnconfirmedError: Fewer users are left than were registered, and nobody confirmed it.
-            ImportInProgressError: A delivery of the same upload is open.
+            UnknownImportError: The ledger has no import with this number.
+            UndoRefusedError: The import cannot be undone; the message gives the reason.
+            UndoUnconfirmedError: Fewer users are left than it registered, and `confirmed` is false.
+            ImportInProgressError: A delivery of the same upload is open, or another import is merging.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """
@@ -473,42 +482,43 @@ class UserRepository(Protocol):
     def note_lost(
         self, identities: Collection[str], at: datetime, /, *, at_most: int, patience: timedelta
     ) -> Lost:
-        """Find the lost among some uploads, and note that each of them is queued once more.
+        """Find the lost uploads among some, and record that each is queued once more.
 
-        Lost is what has no entry in the ledger and is not being imported at this moment. It is noted before
-        anybody sends a message, so that nothing is queued more often than allowed, whoever asks at the same time
-        and whatever becomes of the message. Notes of uploads that have their entries are removed.
+        An upload is lost if it has no ledger entry and is not being imported at the moment. The record is
+        committed before the caller sends a message. So no upload is queued more often than allowed, even if
+        several sweeps run at once or a message is lost. Records of uploads that have an entry are removed.
 
         Args:
-            identities: The uploads, each once.
-            at: The time to remember.
-            at_most: How often an upload may be queued in all.
-            patience: For so long after it was queued, an upload is left alone.
+            identities: The identities of the uploads, each once.
+            at: The current time, for the record.
+            at_most: How often an upload may be queued in total.
+            patience: The smallest time after an upload was queued until it counts as lost again.
 
         Raises:
-            RepositoryUnavailableError: The database could not be reached, or failed; nothing may be queued.
+            RepositoryUnavailableError: The database could not be reached, or failed; the caller must queue
+                nothing.
             SchemaError: The database is not prepared.
         """
         ...
 
     def entry(self, import_id: int, /) -> LedgerEntry:
-        """Look up one import.
+        """Return the ledger entry of an import.
 
         Raises:
-            UnknownImportError: There is no such import.
+            UnknownImportError: The ledger has no import with this number.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """
         ...
 
     def entry_of(self, identity: str, /) -> LedgerEntry | None:
-        """Look up what became of an upload.
+        """Return the ledger entry of an upload.
 
         Args:
             identity: See `Upload.identity`.
 
         Returns:
-            Its import; None if it has none.
+            The entry; None if the upload has none.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.
@@ -517,7 +527,7 @@ class UserRepository(Protocol):
         ...
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
-        """Yield all imports, the newest first.
+        """Yield the ledger entries of all imports, the newest first.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.
@@ -526,10 +536,10 @@ class UserRepository(Protocol):
         ...
 
     def users(self, import_id: int | None = None, /) -> Generator[User, None, None]:
-        """Yield users in the order in which they were registered, as they stand at the first of them.
+        """Yield users in the order in which they were registered, as they are when the first is read.
 
         Args:
-            import_id: Only the users of this import, hence in the order of its file.
+            import_id: Only the users of this import, which are in the order of its file; None for all users.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.
