@@ -214,7 +214,7 @@ def test_one_that_waits_for_another_too_long_says_so(url: str, monkeypatch: pyte
     """Rather than hang a deployment for ever."""
     monkeypatch.setattr("rollcall.adapters.postgres.migrating._LOCK_SECONDS", 0.2)
     with psycopg.connect(url) as other:
-        other.execute("select pg_advisory_xact_lock(hashtext('rollcall migrate'))")
+        other.execute("select pg_advisory_xact_lock(hashtext('rollcall migration'))")
 
         with pytest.raises(RepositoryUnavailableError, match="somebody else is migrating"):
             migrate(url)

@@ -21,6 +21,7 @@ from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
+    NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
@@ -413,10 +414,10 @@ def test_a_table_that_is_not_prepared_for_the_policy_stops_the_import(emptied: C
     """With the command to run, in either direction."""
     with postgres(emptied) as prepared:
         repository = prepared(Policy())
-        with pytest.raises(SchemaError, match="rollcall migrate"), repository.importing(an_upload(), "a", BY_NAME):
+        with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a", BY_NAME):
             pass
         repository = prepared(BY_NAME)
-        with pytest.raises(SchemaError, match="rollcall migrate"), repository.importing(an_upload(), "a"):
+        with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a"):
             pass
 
 

@@ -34,6 +34,7 @@ from rollcall.application.ports import (
     Importing,
     ImportInProgressError,
     Lost,
+    NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
@@ -1416,7 +1417,7 @@ class TestPostgresNotReady:
         with new_database() as url:
             repository = PostgresUserRepository(url)
             for ask in everything_one_can_ask(repository):
-                with pytest.raises(SchemaError, match="run: rollcall migrate"):
+                with pytest.raises(NotMigratedError):
                     ask()
             migrate(url)
 
@@ -1433,7 +1434,7 @@ class TestPostgresNotReady:
             migrate(url, upto=first)
             repository = PostgresUserRepository(url)
             for ask in everything_one_can_ask(repository):
-                with pytest.raises(SchemaError, match=f"{', '.join(lacking)}; run: rollcall migrate"):
+                with pytest.raises(NotMigratedError, match=f"{', '.join(lacking)}$"):
                     ask()
             repository.close()
 

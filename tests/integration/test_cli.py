@@ -728,7 +728,7 @@ def test_duplicates_are_rejected_by_the_setting(
         imported = rollcall("import", "twice.csv", "--json", **environment)
 
     assert (unprepared.code, prepared.code, imported.code) == (1, 0, 3)
-    assert unprepared.sentence.endswith("ROLLCALL_UNIQUE_BY says name,country; run: rollcall migrate")
+    assert unprepared.sentence.endswith("the setting by name,country; run: rollcall migrate")
     assert [(total["code"], total["first_line"]) for total in json.loads(imported.out)["totals"]] == [
         ("duplicate-row", 4)
     ]

@@ -153,7 +153,7 @@ def test_a_deployment_that_cannot_migrate_fails_with_the_reason(
 def test_a_migration_that_takes_too_long_is_rolled_back(cloudformation: CloudFormation, database: str) -> None:
     """Before AWS kills the function, because CloudFormation would get no answer then."""
     with psycopg.connect(database) as connection:
-        connection.execute("select pg_advisory_lock(hashtext('rollcall migrate'))")
+        connection.execute("select pg_advisory_lock(hashtext('rollcall migration'))")
         invoke(cloudformation.asks("Create"), seconds=0.5)
 
     assert (cloudformation.told["Status"], cloudformation.told["Reason"]) == ("FAILED", TOO_SLOW)

@@ -288,7 +288,7 @@ def _create(cluster: Path, *, log: IO[bytes], lock: IO[bytes]) -> None:
         except KeyError as error:
             raise EmbeddedPostgresError(
                 "PostgreSQL refuses to run as root, and this system has no user `nobody`:"
-                " run rollcall as another user"
+                " run this program as another user"
             ) from error
         os.chown(unfinished, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
     code = _finished(
@@ -334,7 +334,7 @@ def _check(cluster: Path) -> None:
     if major != _MAJOR:
         raise EmbeddedPostgresError(
             f"the database in {cluster} was made by PostgreSQL {major}, and this is PostgreSQL {_MAJOR}:"
-            " dump it with the rollcall that made it and restore it with this one, or name another folder"
+            " dump it with the version that made it and restore it with this one, or name another folder"
         )
 
 
@@ -357,7 +357,7 @@ def _answers(url: str) -> bool:
     except psycopg.OperationalError as error:
         if refused := _REFUSED_FOR_GOOD.search(str(error)):
             raise EmbeddedPostgresError(
-                f"the embedded PostgreSQL runs but does not let rollcall in: {refused[1]}"
+                f"the embedded PostgreSQL runs but does not admit this program: {refused[1]}"
             ) from error
         return False  # not yet, or no longer; the callers' deadlines report it, with the log
     with connection:

@@ -233,15 +233,19 @@ class SchemaError(RuntimeError):
     """The database is not prepared for this version of Rollcall.
 
     Args:
-        reason: The reason and the command to run.
+        reason: The reason, as a sentence that shows no row.
     """
+
+
+class NotMigratedError(SchemaError):
+    """The database lacks tables, columns or an index that a migration creates."""
 
 
 class UnknownImportError(LookupError):
     """The ledger has no import with this number."""
 
     def __init__(self, import_id: int) -> None:
-        super().__init__(f"there is no import {import_id}; `rollcall imports` lists them")
+        super().__init__(f"there is no import {import_id}")
 
 
 class UndoRefusedError(RuntimeError):

@@ -24,6 +24,7 @@ from rollcall import bootstrap
 from rollcall.application.import_users import Progress
 from rollcall.application.ports import (
     ImportInProgressError,
+    NotMigratedError,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
@@ -107,6 +108,8 @@ def main() -> NoReturn:
     except SettingError as error:
         _leave(str(error), USAGE)
     except ERRORS as error:
+        if isinstance(error, NotMigratedError):
+            error.add_note("run: rollcall migrate")
         _leave("; ".join([str(error), *getattr(error, "__notes__", ())]), FAILED)
     except BrokenPipeError:
         _hang_up()  # the program that read our output has ended
@@ -462,6 +465,8 @@ def _users(settings: Settings) -> Iterator[UserRepository]:
         try:
             yield users
         except (UnknownImportError, UndoRefusedError) as error:
+            if isinstance(error, UnknownImportError):
+                error.add_note("`rollcall imports` lists them")
             error.add_note(f"asked: {_database(settings)}")
             raise
 

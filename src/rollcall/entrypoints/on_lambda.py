@@ -13,6 +13,7 @@ import attrs
 from aws_lambda_powertools import Logger, Tracer
 
 from rollcall.application.ports import (
+    NotMigratedError,
     ObjectChangedError,
     ObjectNotFoundError,
     RepositoryUnavailableError,
@@ -105,7 +106,7 @@ def described(error: Exception) -> dict[str, Any]:
     """Return the description of a failure for the log, without the text of an error that might show a cell."""
     said: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(error, ERRORS):
-        said["reason"] = str(error)
+        said["reason"] = f"{error}; run: rollcall migrate" if isinstance(error, NotMigratedError) else str(error)
     else:
         said["reason"] = error.strerror if isinstance(error, OSError) else None
         frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)

@@ -12,6 +12,7 @@ from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.naming import Database, find_schema
 from rollcall.application.ports import (
     ImportInProgressError,
+    NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
     raise_alone,
@@ -283,16 +284,12 @@ def require_schema(connection: Database) -> None:
     """Set the connection's schema, and check that every migration of this version is applied.
 
     Raises:
-        SchemaError: The tables do not exist, or a migration is missing.
+        NotMigratedError: The tables do not exist, or a migration is missing.
     """
     connection.schema = find_schema(connection)
     if not connection.schema:
-        raise SchemaError(
-            f"the database {connection.info.dbname} has no tables of Rollcall yet; run: rollcall migrate"
-        )
+        raise NotMigratedError(f"the database {connection.info.dbname} has no tables of Rollcall yet")
     applied = {row[0] for row in connection.run("select migration_id from {_yoyo_migration}")}
     missing = [migration for migration in migration_ids() if migration not in applied]
     if missing:
-        raise SchemaError(
-            f"the database {connection.info.dbname} lacks {', '.join(missing)}; run: rollcall migrate"
-        )
+        raise NotMigratedError(f"the database {connection.info.dbname} lacks {', '.join(missing)}")

@@ -70,7 +70,7 @@ def _in_our_words(
         return TableConstraintError(constraint)
     if isinstance(error, errors.InsufficientPrivilege) and error.diag.source_file in _PRIVILEGES:
         return RepositoryUnavailableError(
-            f"the database user may not do this ({first_line(error)}); grant it what README.md lists"
+            f"the database user may not do this ({first_line(error)}); grant it the rights of its role"
         )
     if isinstance(error, errors.DiskFull):
         return RepositoryUnavailableError("the disk of the database is full; nothing was registered")

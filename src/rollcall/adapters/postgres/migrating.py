@@ -18,7 +18,7 @@ from rollcall.adapters.postgres.uniqueness import make_unique_index
 from rollcall.application.ports import RepositoryUnavailableError, raise_alone
 from rollcall.domain.policy import Policy
 
-_LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migrate'))"
+_LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migration'))"
 _LOCK_SECONDS = 60
 _GRANTEES = ["rollcall_importer", "rollcall_operator"]
 

@@ -3,7 +3,7 @@
 from psycopg import sql
 
 from rollcall.adapters.postgres.naming import UNIQUE_INDEX, Database
-from rollcall.application.ports import SchemaError
+from rollcall.application.ports import NotMigratedError, SchemaError
 from rollcall.domain.policy import Policy
 
 _MANY = 10
@@ -13,15 +13,14 @@ def require_unique_index(connection: Database, policy: Policy) -> None:
     """Check that the table has exactly the unique index that the policy needs.
 
     Raises:
-        SchemaError: The index is missing, or the table has an index of another policy.
+        NotMigratedError: The index is missing, or the table has an index of another policy.
     """
     wanted = _name(policy)
     found = _present(connection)
     if found == ({wanted} if wanted else set()):
         return
-    raise SchemaError(
-        f"the table tells users apart by {_said(found)}, ROLLCALL_UNIQUE_BY says "
-        f"{','.join(policy.unique_by) or 'nothing'}; run: rollcall migrate"
+    raise NotMigratedError(
+        f"the table identifies users by {_said(found)}, the setting by {','.join(policy.unique_by) or 'nothing'}"
     )
 
 
