@@ -1,4 +1,4 @@
-"""Import one upload: judge every row, register the good ones exactly once, account for all."""
+"""Import one upload: judge every row, register the good rows exactly once, and account for every row."""
 
 import io
 import json
@@ -44,13 +44,13 @@ _NOT_REGISTERED = "nothing is registered, and the reports could not be stored"
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far an import has come.
+    """The progress of an import.
 
     Attributes:
-        step: The upload is brought here and checked as a whole first, then imported.
-        bytes_read: Of the upload, in this step.
-        bytes_total: The upload's size.
-        rows: Read so far.
+        step: First the upload is downloaded and checked as a whole, then its rows are imported.
+        bytes_read: The bytes read in this step.
+        bytes_total: The upload's size in bytes.
+        rows: The rows read so far.
     """
 
     step: Literal["checking", "importing"]
@@ -61,20 +61,21 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class ImportUsers:
-    """The use case, with all that it needs.
+    """The use case that imports uploads.
 
     Attributes:
-        uploads: Where uploads lie.
-        reports: Where receipts and rejected rows go.
-        users: Where users and ledger live.
-        policy: What the operator decided.
-        encodings: Names of encodings to try, in order.
-        max_upload_bytes: How large an upload may be as stored.
-        max_csv_bytes: How large it may be after decompression.
-        max_rejected_bytes: How much disk space its rejected rows may use.
-        now: Tells the time, with its zone.
-        spool: Opens a place for bytes that are too many for memory, read back once and then closed.
-        report_folders: Yields the folders in `reports` for an upload, the best first; the first that fits is used.
+        uploads: The store of uploads.
+        reports: The store of receipts and rejected rows.
+        users: The repository of users and ledger.
+        policy: The operator's settings.
+        encodings: The names of the encodings to try, in order.
+        max_upload_bytes: The largest size of an upload as stored, in bytes.
+        max_csv_bytes: The largest size of an upload after decompression, in bytes.
+        max_rejected_bytes: The largest disk space that its rejected rows may use, in bytes.
+        now: Returns the current time, with its time zone.
+        spool: Opens a temporary file for bytes that do not fit in memory. It is read back, then closed.
+        report_folders: Yields the folders in `reports` for an upload, the preferred one first. The first in which
+            all reports fit is used.
     """
 
     uploads: ObjectStore
@@ -100,27 +101,29 @@ class ImportUsers:
         """Import one upload.
 
         Args:
-            reference: Which object, and which version if one was announced.
-            again: Whether to import an upload once more that was undone.
-            progress: Is told every now and then how far it has come.
-            seconds_left: Tells how long the caller may still live; once that is over, a rival delivery may end
-                this one. None if nobody may.
+            reference: The object, with its version if one was announced.
+            again: Whether to import the upload again if its import was undone.
+            progress: Called from time to time with the progress.
+            seconds_left: Returns the seconds until the caller's deadline, after which a rival delivery may end
+                this import. Returns None if no rival may.
 
         Returns:
-            The account of it. It is committed, and stored beside the other reports, when this returns. That of an
-            announced upload that is gone or changed is stored, unless there is one or no bucket was named, but not
-            committed: nothing is known of it that the ledger could keep. Where the ledger knows what became of the
-            upload before, its account of that is stored instead.
+            The receipt. It is committed and stored when this method returns.
+
+            If an announced upload is gone or has changed, the receipt is not committed, because the ledger needs
+            an upload. It is stored only if the reference names a bucket and there is no receipt yet. If the ledger
+            has an entry of the upload, the receipt of that entry is stored instead.
 
         Raises:
-            ObjectNotFoundError: There is no such object, and none was announced.
-            ObjectChangedError: The object changed while it was read, and nobody announced its state.
+            ObjectNotFoundError: The object does not exist, and the reference is not an announcement.
+            ObjectChangedError: The object changed while it was read, and the reference is not an announcement.
             StoreUnavailableError: A store failed; deliver again.
-            ReportNotStoredError: The store of reports failed; says what is registered. Deliver again.
-            ImportInProgressError: The same is being imported elsewhere; deliver again later.
+            ReportNotStoredError: The store of reports failed; the message says what is registered. Deliver again.
+            ImportInProgressError: The same upload or content is being imported elsewhere; deliver again later.
             RepositoryUnavailableError: The database failed; deliver again.
             SchemaError: The database is not prepared.
-            ConservationError: Rows were lost or made up, which is our mistake; nothing was registered.
+            ConservationError: The counts of rows do not add up, which is a fault of this program. Nothing was
+                registered.
         """
         started = self.now()
         try:
@@ -130,7 +133,7 @@ class ImportUsers:
             if not reference.announced:
                 raise
             receipt = self._skipped(reference, error, started)
-        # Without its bucket a key may be relative to any folder, and what is beside it is not known.
+        # Without a bucket, the key may be relative to any folder, so the place of the receipt is not known.
         if reference.bucket:
             self._store_skipped(receipt, reference.identity)
         return receipt
@@ -139,17 +142,18 @@ class ImportUsers:
         """Refuse an upload without reading it, because it cannot be judged here.
 
         Args:
-            reference: Which version of which object.
-            fault: Why.
+            reference: The version of the object.
+            fault: The reason.
 
         Returns:
-            The receipt, which is committed and stored; of an upload that already has its verdict, that one's.
+            The receipt, which is committed and stored. If the upload already has a verdict that stands, the
+            receipt is that of a redelivery.
 
         Raises:
-            ObjectNotFoundError: There is no such object.
-            ObjectChangedError: It is not the state that was announced.
+            ObjectNotFoundError: The object does not exist.
+            ObjectChangedError: The object is not in the announced state.
             StoreUnavailableError: A store failed.
-            ImportInProgressError: The same is being imported elsewhere.
+            ImportInProgressError: The same upload or content is being imported elsewhere.
             RepositoryUnavailableError: The database failed.
             SchemaError: The database is not prepared.
         """
@@ -158,7 +162,7 @@ class ImportUsers:
             return refusal.run(again=False, unread=Content(fault=fault))
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
-        """Account for an announced upload that is not there, or not as it was announced."""
+        """Return the receipt of an announced upload that is gone, or not in the announced state."""
         return Receipt(
             status=Status.SKIPPED,
             code=Code.SOURCE_GONE if isinstance(error, ObjectNotFoundError) else Code.SOURCE_CHANGED,
@@ -166,7 +170,7 @@ class ImportUsers:
             source=Source(
                 bucket=reference.bucket,
                 key=reference.key,
-                # Where both were announced, the version is one that others replace.
+                # If both were announced, the version is "null", which later objects replace.
                 version=(reference.etag or "").strip('"') or reference.version or "",
                 sequencer=reference.sequencer,
             ),
@@ -177,24 +181,28 @@ class ImportUsers:
         )
 
     def _store_skipped(self, receipt: Receipt, identity: str | None) -> None:
-        """Store the account of an upload that is gone or changed, unless there is one, or a better one."""
+        """Store the receipt of an upload that is gone or changed, unless a receipt or a ledger entry exists.
+
+        If the ledger has an entry, store the receipt of that entry, unless it is stored already.
+        """
         entry = identity and self.users.entry_of(identity)
         if not entry and not self.has_receipt(receipt.source):
             self.store_receipt(receipt)
-            # Somebody who still found it may have committed meanwhile, and have stored theirs before this one.
+            # A rival that still found the object may have committed meanwhile; this receipt then replaced its
+            # receipt.
             entry = identity and self.users.entry_of(identity)
         if identity and entry and not self.is_stored(entry.receipt):
             self.store_committed(entry.receipt, identity)
 
     def seconds_since(self, started: datetime) -> float:
-        """Tell how long ago something was; not at all, should the clock have been put back since."""
+        """Return the seconds since a time; 0 if the clock was put back since."""
         return max(0.0, (self.now() - started).total_seconds())
 
     def has_receipt(self, source: Source) -> bool:
-        """Tell whether there is an account of an upload beside the other reports.
+        """Return whether any receipt of an upload is stored.
 
         Raises:
-            StoreUnavailableError: The store could not be asked.
+            StoreUnavailableError: The store could not be reached.
         """
         try:
             with self.reports.open(self._receipt_reference(source)):
@@ -203,13 +211,13 @@ class ImportUsers:
             return False
 
     def is_stored(self, receipt: Receipt) -> bool:
-        """Tell whether exactly this account of an upload lies beside the other reports, and no earlier one.
+        """Return whether exactly this receipt of an upload is stored, and not an earlier one.
 
         Args:
-            receipt: What was committed.
+            receipt: The committed receipt.
 
         Raises:
-            ReportNotStoredError: The store could not be asked.
+            ReportNotStoredError: The store could not be reached.
         """
         wanted = to_json(receipt)
         try:
@@ -219,24 +227,25 @@ class ImportUsers:
             ):
                 if found.upload.size != len(wanted) + 1:
                     return False
-                # The parts of what the ledger remembers may stand in another order.
+                # The ledger may return the members of a receipt in another order.
                 return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
         except (ObjectNotFoundError, ObjectChangedError, ValueError):
             return False
 
     def store_committed(self, receipt: Receipt, identity: str) -> None:
-        """Store the account that the ledger has of an upload.
+        """Store the receipt that the ledger has for an upload.
 
-        Whoever was frozen since its commit has an old one by now if the upload was judged again meanwhile. To ask
-        before it is stored would not help: one can be frozen in between.
+        If this process was frozen after the commit, a rival may have judged the upload again, and this receipt is
+        out of date. The ledger is therefore queried after the receipt is stored: the process could also be frozen
+        between a query and the storing.
 
         Args:
-            receipt: What was committed, as far as the caller knows.
+            receipt: The committed receipt, as the caller knows it.
             identity: See `Upload.identity`.
 
         Raises:
-            ReportNotStoredError: It could not be stored; deliver again.
-            RepositoryUnavailableError: The ledger could not be asked for a newer one; deliver again.
+            ReportNotStoredError: The receipt could not be stored; deliver again.
+            RepositoryUnavailableError: The ledger could not be queried; deliver again.
         """
         with _reporting(_committed(receipt)):
             self.store_receipt(receipt)
@@ -246,19 +255,19 @@ class ImportUsers:
                 self.store_receipt(receipt)
 
     def store_receipt(self, receipt: Receipt) -> None:
-        """Store the account of an upload beside the other reports, in place of one that is there.
+        """Store a receipt, in place of an existing one of the same upload.
 
         Raises:
-            StoreUnavailableError: It could not be stored.
+            StoreUnavailableError: The receipt could not be stored.
         """
         text = to_json(receipt) + "\n"
         self.reports.put(self._receipt_key(receipt.source), io.BytesIO(text.encode("ascii")))
 
     def require_reports(self, source: Source) -> None:
-        """Notice before the commit what would certainly keep the reports on an upload from being stored.
+        """Check before the commit whether the reports on an upload certainly cannot be stored.
 
         Raises:
-            ReportNotStoredError: They cannot be stored.
+            ReportNotStoredError: The reports cannot be stored.
         """
         with _reporting(_NOT_REGISTERED):
             self.reports.require_writable(self._receipt_key(source))
@@ -267,16 +276,16 @@ class ImportUsers:
         """Store the rejected rows of an upload before its commit.
 
         Returns:
-            Where they lie.
+            The address of the file of rejected rows.
 
         Raises:
-            ReportNotStoredError: They could not be stored.
+            ReportNotStoredError: The file could not be stored.
         """
         with _reporting(_NOT_REGISTERED):
             return self.reports.put(f"{self.report_folder(source)}/{name}", content)
 
     def report_folder(self, source: Source) -> str:
-        """Return the folder of an upload in `reports`: the first in which every report fits, else the shortest."""
+        """Return the folder in `reports` for an upload: the first in which every report fits, or else the last."""
         folders = list(self.report_folders(source))
         fitting = (folder for folder in folders if self.reports.fits(f"{folder}/{LONGEST_REPORT_NAME}"))
         return next(fitting, folders[-1])
@@ -290,7 +299,11 @@ class ImportUsers:
 
 @contextmanager
 def _reporting(state: str) -> Iterator[None]:
-    """Add to a failure of the store of reports what is registered."""
+    """Translate a failure of the store of reports into an error that also says what is registered.
+
+    Raises:
+        ReportNotStoredError: The store failed.
+    """
     try:
         yield
     except StoreUnavailableError as error:
@@ -306,7 +319,7 @@ def _committed(receipt: Receipt) -> str:
 
 
 class _Import:
-    """One run of the use case."""
+    """One run of the use case, for one upload."""
 
     def __init__(
         self,
@@ -330,7 +343,7 @@ class _Import:
         self._last_line_ended: bool | None = None
 
     def run(self, *, again: bool, unread: Content | None = None) -> Receipt:
-        """Import the upload, or refuse it for what is said of its unread content."""
+        """Import the upload, or refuse it by the fault of its unread content."""
         if unread:
             self._content = unread
         stream = None if unread else self._fetch()
@@ -342,9 +355,9 @@ class _Import:
         except TableConstraintError as error:
             refusal = _refused(Fault(Code.TABLE_CONSTRAINT, str(error)))
         if refusal:
-            # Nothing of that import is left. Another one registers nobody, and keeps the verdict.
+            # That import is rolled back. A second one registers no user, and commits the refusal.
             answer = self._judge(stream, again=again, refusal=refusal)
-        # From here on this import holds no connection, so the ledger can be asked on the same one.
+        # The import has returned its connection, so a query to the ledger can use it.
         if not isinstance(answer, Receipt):
             return self._answer_again(*answer)
         self._case.store_committed(answer, self._upload.identity)
@@ -356,15 +369,15 @@ class _Import:
         """Reach a verdict and commit it.
 
         Args:
-            stream: The upload; None if it is too large.
+            stream: The upload; None if it is too large or unreadable.
             again: See `ImportUsers`.
-            refusal: Why no row of the upload may be registered, whatever else is wrong with it; None if they may.
+            refusal: The decision by which no row of the upload may be registered; None if rows may be registered.
 
         Returns:
-            The receipt that was committed; or the decision, and the entry of this upload that stands.
+            The committed receipt; or, if the upload has a verdict that stands, the decision and its ledger entry.
 
         Raises:
-            TableConstraintError: The database does not let the rows in; nothing was committed.
+            TableConstraintError: The database rejects the rows; nothing was committed.
         """
         with self._case.users.importing(
             self._upload,
@@ -390,15 +403,15 @@ class _Import:
         return receipt
 
     def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
-        """Take what the upload was announced by before, should it be delivered by somebody who only names it."""
+        """Use the sequencer of an earlier delivery if this delivery has none."""
         self._sequencer = self._sequencer or (entry.receipt.source.sequencer if entry else None)
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
-        """Answer an upload that has its verdict with its first receipt, which may have been lost since."""
+        """Return the receipt of a redelivery, and store the first receipt again if it was lost."""
         if not self._case.is_stored(entry.receipt):
             self._case.store_committed(entry.receipt, self._upload.identity)
         if decision.status is Status.REFUSED:
-            return self._receipt(decision, entry.import_id)  # undone, and stays so
+            return self._receipt(decision, entry.import_id)  # the import stays undone
         because_of = decision.because_of or entry
         receipt = self._receipt(decision, because_of.import_id)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
@@ -428,7 +441,11 @@ class _Import:
         )
 
     def _fetch(self) -> BinaryIO | None:
-        """Bring the upload here and settle its content in the same pass; None if it is too large or unreadable."""
+        """Download the upload and inspect its content in the same pass.
+
+        Returns:
+            The stream of the upload; None if it is too large or unreadable.
+        """
         size = self._stored.upload.size
         if size > self._case.max_upload_bytes:
             self._content = Content(fault=size_fault("the file", self._case.max_upload_bytes))
@@ -451,7 +468,11 @@ class _Import:
         return stream
 
     def _find_corrected(self, stream: BinaryIO) -> Origin | None:
-        """Find the first row of a file of corrected rows that names its import; if none does, the first row."""
+        """Return the origin of the first corrected row that names its import; if none does, that of the first row.
+
+        Returns:
+            The origin; None for a file without corrected rows.
+        """
         first = None
         with self._rereading():
             reader, header = self._read_from_start(stream)
@@ -507,7 +528,7 @@ class _Import:
             and tolerance.exceeded_by(self._tally.rejected, self._tally.read)
             and not (header.corrects or self._case.policy.turns_down)
         ):
-            # Nothing that settling could find is missing from the totals, and what it would merge has to go again.
+            # The upload is refused in any case, and a merge would reject no further rows, so it is not needed.
             registering = False
             importing.withhold()
         settlement = importing.settle() if registering else Settlement(registered=0)
@@ -520,7 +541,7 @@ class _Import:
         decision = judge(self._tally, tolerance, overflowed=rejected.overflowed) or refusal
         if decision and registering:
             importing.withhold()
-        # Rejected rows are only worth storing for an upload that did not change meanwhile.
+        # Store rejected rows only if the upload did not change meanwhile.
         self._stored.verify()
         where = None
         if self._tally.rejected:
@@ -537,17 +558,17 @@ class _Import:
         *,
         keep_origins: bool,
     ) -> None:
-        """Count and write all rejected rows anew, with those that were turned down at last among them.
+        """Count and write all rejected rows again, including those that the merge rejected.
 
-        Only the line of those is known by then, so the upload is read once more.
+        The merge gives only their lines, so the upload is read once more.
 
         Args:
             stream: The upload.
-            header: Its header.
-            turned_down: The line of each row that was turned down, and why, in the order of the file.
+            header: The header of the upload.
+            turned_down: The line and the code of each row that the merge rejected, in the order of the file.
             rejected: Takes all rejected rows.
-            keep_origins: Whether corrected rows still stand for the rows they were. Not so in an upload that is
-                refused: its good rows would be forgotten if only the bad ones came back.
+            keep_origins: Whether rejected rows keep the origins that they correct. A refused upload drops them:
+                correcting only its rejected rows would lose its good rows.
         """
         self._tally = Tally()
         faults = ((line, why_turned_down(code, self._case.policy.unique_by)) for line, code in turned_down)
@@ -579,11 +600,15 @@ class _Import:
 
     @contextmanager
     def _rereading(self) -> Iterator[None]:
-        """Know an upload that can no longer be decoded, though it could a moment ago, for one that changed."""
+        """Translate an error of decoding: the whole upload was decoded before, so it must have changed.
+
+        Raises:
+            ObjectChangedError: The upload can no longer be decoded.
+        """
         try:
             yield
         except (DamagedGzipError, UnicodeDecodeError):
-            # The cause may show cells.
+            # Without the cause, which may show cells.
             raise_alone(ObjectChangedError(self._stored.upload.key))
 
     def _receipt(
