@@ -1,1 +1,1 @@
-"""PostgreSQL as the home of users and ledger."""
+"""PostgreSQL as the repository of users and ledger."""
