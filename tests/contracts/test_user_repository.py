@@ -1,4 +1,4 @@
-"""What every user repository must do, and what PostgreSQL must do besides."""
+"""What every user repository must do, and what PostgreSQL must do in addition."""
 
 import gc
 import secrets
@@ -54,17 +54,17 @@ WAITING = "select 1 from pg_stat_activity where datname = current_database() and
 
 @attrs.frozen(kw_only=True)
 class Harness:
-    """A repository, and a look at it from behind.
+    """A repository, and direct access to its store.
 
     Attributes:
-        repository: Empty at first.
-        rival: Gives another repository on the same store, as another process would have.
-        of_one_user: Gives one that does every job as one and the same user of the store.
-        contents: Gives all users there are, in the order in which they were registered.
+        repository: The repository under test, empty at first.
+        rival: Returns another repository on the same store, as in another process.
+        of_one_user: Returns a repository that does every job as the same user of the database.
+        contents: Returns all users in the order of their registration.
         commits_fail: Makes every commit of an import fail in its context.
-        waits: Tells whether somebody waits for a claim of somebody else.
-        remove: Removes a user from behind, by the name.
-        noted: Gives the identities of the uploads that are noted as lost.
+        waits: Returns whether a rival waits for a lock; always true in memory.
+        remove: Removes users by name, without the repository.
+        noted: Returns the identities of the uploads that are recorded as lost.
     """
 
     repository: UserRepository
@@ -82,7 +82,7 @@ Stored = Callable[[], AbstractContextManager[Harness]]
 
 @contextmanager
 def in_memory() -> Iterator[Harness]:
-    """A repository in memory; it is its own rival, in another thread."""
+    """A repository in memory; its rival is the same repository in another thread."""
     failing = threading.Event()
 
     def before_commit() -> None:
@@ -96,7 +96,7 @@ def in_memory() -> Iterator[Harness]:
         failing.clear()
 
     repository = MemoryUserRepository(PATIENCE_SECONDS, before_commit)
-    tables = repository._tables  # noqa: SLF001 - the only look from behind there is
+    tables = repository._tables  # noqa: SLF001 - the port gives no direct access to the tables
 
     def remove(name: str) -> None:
         for number in [number for number, row in tables.users.items() if row.user.name == name]:
@@ -116,7 +116,7 @@ def in_memory() -> Iterator[Harness]:
 
 @contextmanager
 def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
-    """A database, in which each job is done by its own role."""
+    """A database in which each job has its own role."""
     url = emptied()
     made: list[PostgresUserRepository] = []
 
@@ -131,7 +131,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
 
     @contextmanager
     def commits_fail() -> Iterator[None]:
-        # Deferred, it fails in the COMMIT itself.
+        # A deferred trigger fails in the COMMIT itself.
         asked(
             url,
             "create function refuse() returns trigger language plpgsql as $$begin raise 'no'; end$$;"
@@ -162,7 +162,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
 
 @pytest.fixture(scope="session", params=["memory", "postgres"])
 def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
-    """Each adapter; called, it gives an empty repository, so that every Hypothesis example starts empty."""
+    """Each adapter, as a function that opens an empty repository for each Hypothesis example."""
     if request.param == "memory":
         yield in_memory
         return
@@ -172,7 +172,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
 
 
 def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str | None = None) -> int:
-    """Enter an upload into the ledger that registers nobody."""
+    """Write a refused upload into the ledger, and return the import id."""
     upload = upload or an_upload()
     with repository.importing(upload, sha256) as importing:
         importing.commit(
@@ -185,21 +185,21 @@ def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str
 def note_lost(
     harness: Harness, *uploads: Upload, at: datetime = NOON, patience: timedelta = timedelta()
 ) -> tuple[set[str], set[str]]:
-    """Look for the lost; gives whom to queue, of which two times is enough, and whom to give up."""
+    """Record lost uploads, and return which to queue, at most twice each, and which to give up."""
     identities = [upload.identity for upload in uploads]
     lost = harness.repository.note_lost(identities, at, at_most=2, patience=patience)
     return set(lost.queue), set(lost.give_up)
 
 
 def nothing_is_kept(harness: Harness) -> bool:
-    """Tell whether neither users nor ledger have anything, and nothing is claimed any more."""
+    """Return whether users and ledger are empty, and no lock is held."""
     empty = (harness.contents(), list(harness.repository.entries())) == ([], [])
     with harness.rival().importing(an_upload(), "sha") as importing:
         return empty and importing.history.same_upload is None
 
 
 def everything_said_by(error: BaseException) -> str:
-    """Give all that an error, what caused it and what it came upon can show to whoever logs it."""
+    """Return all that a log could show of an error, its cause and its context."""
     said = "".join(traceback.format_exception(error))
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
@@ -213,12 +213,12 @@ def everything_said_by(error: BaseException) -> str:
 
 
 class TestRegistering:
-    """What is registered is what is stored, once it is committed."""
+    """Committed users are stored."""
 
     @given(batch=st.lists(users(), max_size=8))
     @example(batch=[ANN, BEN, CEM, ANN])
     def test_every_field_of_every_user_survives_in_order(self, stored: Stored, batch: list[User]) -> None:
-        """Quotes, commas, backslashes, scripts and what PostgreSQL's COPY has a meaning for."""
+        """Also quotes, commas, backslashes, other scripts and characters that COPY treats specially."""
         with stored() as harness:
             import_id = load(harness.repository, batch)
 
@@ -227,8 +227,7 @@ class TestRegistering:
             assert list(harness.repository.users(import_id)) == batch
 
     @given(batches=st.lists(st.lists(users(), max_size=3), max_size=4))
-    def test_blocks_of_one_import_follow_each_other(self, stored: Stored, batches: list[list[User]]) -> None:
-        """However the users were cut into blocks."""
+    def test_blocks_of_an_import_keep_their_order(self, stored: Stored, batches: list[list[User]]) -> None:
         together = [user for batch in batches for user in batch]
         with stored() as harness:
             with harness.repository.importing(an_upload(), None) as importing:
@@ -239,16 +238,15 @@ class TestRegistering:
 
             assert harness.contents() == together
 
-    def test_more_users_than_are_fetched_at_once_come_back_in_order(self, stored: Stored) -> None:
-        """Nothing is lost or doubled where one batch ends."""
+    def test_users_in_several_batches_are_read_in_order(self, stored: Stored) -> None:
+        """Nothing is lost or duplicated between two batches."""
         many = [User(name=f"User {number}", country="Norway", age=number % 151) for number in range(12_345)]
         with stored() as harness:
             import_id = load(harness.repository, many)
 
             assert list(harness.repository.users(import_id)) == many
 
-    def test_nobody_else_sees_users_before_the_commit(self, stored: Stored) -> None:
-        """Half an import is none."""
+    def test_a_rival_sees_no_users_before_the_commit(self, stored: Stored) -> None:
         with stored() as harness:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN]))
@@ -259,18 +257,16 @@ class TestRegistering:
             assert before == ([], [])
             assert after == [ANN]
 
-    def test_an_import_without_users_is_remembered_too(self, stored: Stored) -> None:
-        """A header alone is a list of nobody."""
+    def test_an_import_without_users_has_a_ledger_entry(self, stored: Stored) -> None:
+        """A file may have only a header."""
         with stored() as harness:
             import_id = load(harness.repository, [])
 
             assert harness.contents() == []
             assert [entry.import_id for entry in harness.repository.entries()] == [import_id]
 
-    def test_users_of_several_imports_come_in_the_order_in_which_they_were_registered(
-        self, stored: Stored
-    ) -> None:
-        """Whichever process registered them."""
+    def test_users_of_several_imports_keep_their_order(self, stored: Stored) -> None:
+        """The order is that of registration, in any process."""
         with stored() as harness:
             rival = harness.rival()
             first = load(harness.repository, [ANN], an_upload("1"))
@@ -282,15 +278,15 @@ class TestRegistering:
             assert list(harness.repository.users(second)) == [BEN, CEM]
             assert list(harness.repository.users(third)) == [CEM]
 
-    def test_an_import_that_never_was_has_no_users(self, stored: Stored) -> None:
-        """That is no error here; `entry` tells."""
+    def test_an_unknown_import_has_no_users(self, stored: Stored) -> None:
+        """`users` raises no error; `entry` does."""
         with stored() as harness:
             load(harness.repository, [ANN])
 
             assert list(harness.repository.users(999_999)) == []
 
-    def test_users_are_those_that_stood_when_the_first_was_asked_for(self, stored: Stored) -> None:
-        """What is undone or registered meanwhile makes no mixture."""
+    def test_users_are_those_at_the_time_of_the_first_read(self, stored: Stored) -> None:
+        """An undo or an import after the first read changes nothing."""
         many = [User(name=f"User {number}", country="Norway", age=1) for number in range(6000)]
         with stored() as harness:
             rival = harness.rival()
@@ -306,7 +302,7 @@ class TestRegistering:
 
 
 class BlockError(Exception):
-    """What was raised in the midst of an import."""
+    """An error in the middle of an import."""
 
 
 BAD_BLOCKS = {
@@ -324,10 +320,9 @@ BAD_BLOCKS = {
 
 
 class TestFailing:
-    """An import that is not committed never was."""
+    """An import without a commit leaves nothing."""
 
     def test_leaving_without_commit_keeps_nothing(self, stored: Stored) -> None:
-        """The context says so, nobody need do anything."""
         with stored() as harness:
             with harness.repository.importing(an_upload(), "sha") as importing:
                 importing.register(a_block([ANN, BEN]))
@@ -335,8 +330,8 @@ class TestFailing:
             assert nothing_is_kept(harness)
 
     @pytest.mark.parametrize("registered", [0, 1, 50_000])
-    def test_an_error_midway_keeps_nothing_and_comes_out_as_it_was(self, stored: Stored, registered: int) -> None:
-        """Whether the source raised after one block or many, sent or still on their way."""
+    def test_an_error_midway_keeps_nothing_and_is_raised_unchanged(self, stored: Stored, registered: int) -> None:
+        """The error comes before any block, or after blocks that are sent or buffered."""
         block = a_block([ANN] * (registered or 1))
 
         def fail(harness: Harness) -> NoReturn:
@@ -352,10 +347,8 @@ class TestFailing:
             assert nothing_is_kept(harness)
 
     @pytest.mark.parametrize("name", BAD_BLOCKS)
-    def test_a_block_that_does_not_fit_is_told_without_showing_it_and_keeps_nothing(
-        self, stored: Stored, name: str
-    ) -> None:
-        """Screening lets none through; if it did, all would be taken back and no log would show a person."""
+    def test_a_bad_block_keeps_nothing_and_shows_no_cell(self, stored: Stored, name: str) -> None:
+        """Screening rejects such rows; if it missed one, no log may show it."""
         with stored() as harness:
             with pytest.raises((RepositoryUnavailableError, ConservationError)) as caught:
                 self._register_among_good_ones(harness.repository, Block(BAD_BLOCKS[name], [range(3, 4)]))
@@ -370,8 +363,7 @@ class TestFailing:
             importing.register(a_block([BEN]))
             importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=3, registered=3)))
 
-    def test_a_repository_goes_on_after_a_block_that_does_not_fit(self, stored: Stored) -> None:
-        """One bad upload is not the end of the day."""
+    def test_a_repository_works_after_a_bad_block(self, stored: Stored) -> None:
         with stored() as harness:
             for bad in BAD_BLOCKS.values():
                 with suppress(RepositoryUnavailableError, ConservationError):
@@ -381,7 +373,7 @@ class TestFailing:
             assert harness.contents() == [ANN]
 
     def test_a_commit_that_fails_keeps_nothing(self, stored: Stored) -> None:
-        """Neither users nor ledger entry; delivered again, it is imported."""
+        """Neither users nor a ledger entry; the next delivery is imported."""
         with stored() as harness:
             with harness.commits_fail(), pytest.raises(RepositoryUnavailableError):
                 load(harness.repository, [ANN, BEN], sha256="sha")
@@ -390,7 +382,7 @@ class TestFailing:
             load(harness.repository, [ANN, BEN], sha256="sha")
             assert harness.contents() == [ANN, BEN]
 
-    def test_a_commit_that_fails_leaves_what_the_ledger_had(self, stored: Stored) -> None:
+    def test_a_commit_that_fails_keeps_the_previous_entry(self, stored: Stored) -> None:
         """A refused upload that is judged again stays refused."""
         with stored() as harness:
             import_id = refuse(harness.repository)
@@ -403,10 +395,8 @@ class TestFailing:
             assert harness.contents() == []
 
     @pytest.mark.parametrize("claimed", [0, 1, 3])
-    def test_a_receipt_that_says_other_than_what_was_registered_is_not_committed(
-        self, stored: Stored, claimed: int
-    ) -> None:
-        """Rows lost or made up are our mistake, and must not become anybody's data."""
+    def test_a_receipt_with_wrong_counts_is_not_committed(self, stored: Stored, claimed: int) -> None:
+        """Lost or invented rows are faults of Rollcall, and must not be stored."""
 
         def commit(harness: Harness) -> None:
             with harness.repository.importing(an_upload(), "sha") as importing:
@@ -420,8 +410,8 @@ class TestFailing:
 
             assert nothing_is_kept(harness)
 
-    def test_what_is_withheld_is_not_registered_and_the_import_can_be_committed(self, stored: Stored) -> None:
-        """That is how an upload is refused: the ledger remembers, the table has nobody."""
+    def test_withheld_rows_are_not_registered(self, stored: Stored) -> None:
+        """A refused upload has a ledger entry and no users."""
         with stored() as harness:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN] * 1000))
@@ -433,8 +423,7 @@ class TestFailing:
             assert harness.contents() == []
             assert [entry.receipt.status for entry in harness.repository.entries()] == [Status.REFUSED]
 
-    def test_nothing_withheld_is_as_good(self, stored: Stored) -> None:
-        """And twice is as good as once."""
+    def test_withholding_no_rows_changes_nothing(self, stored: Stored) -> None:
         with stored() as harness:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.withhold()
@@ -446,9 +435,7 @@ class TestFailing:
 
             assert harness.contents() == [BEN]
 
-    def test_what_is_committed_stays_whatever_happens_after_it(self, stored: Stored) -> None:
-        """Commit means commit."""
-
+    def test_an_error_after_the_commit_changes_nothing(self, stored: Stored) -> None:
         def commit_and_fail(harness: Harness) -> NoReturn:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN]))
@@ -464,10 +451,9 @@ class TestFailing:
 
 
 class TestLedger:
-    """What became of every upload is remembered."""
+    """The ledger keeps the receipt of every upload."""
 
-    def test_a_receipt_comes_back_as_it_was_committed(self, stored: Stored) -> None:
-        """Each part of it."""
+    def test_the_ledger_returns_a_receipt_unchanged(self, stored: Stored) -> None:
         upload = an_upload("名簿/é list.csv", "v+/=")
         counts = Counts(read=7, registered=2, rejected=5, blank=9)
         with stored() as harness:
@@ -483,15 +469,14 @@ class TestLedger:
             assert list(harness.rival().entries()) == [entry]
 
     def test_the_newest_import_comes_first(self, stored: Stored) -> None:
-        """That is what a person looks for."""
         with stored() as harness:
             numbers = [load(harness.repository, [ANN], an_upload(f"{number}")) for number in range(4)]
 
             assert [entry.import_id for entry in harness.repository.entries()] == numbers[::-1]
             assert numbers == sorted(set(numbers))
 
-    def test_each_verdict_has_a_number_of_its_own(self, stored: Stored) -> None:
-        """However often an upload is refused, loaded, undone and loaded again; the ledger keeps the latest."""
+    def test_each_verdict_has_an_import_id_of_its_own(self, stored: Stored) -> None:
+        """The ledger keeps only the latest verdict of an upload."""
         with stored() as harness:
             first = refuse(harness.repository)
             load(harness.repository, [BEN], an_upload("other"))
@@ -509,7 +494,7 @@ class TestLedger:
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"]
 
     def test_an_entry_in_force_is_never_replaced(self, stored: Stored) -> None:
-        """Nobody registers an upload twice, whatever they make of the history."""
+        """Also if the caller ignores the history."""
         with stored() as harness:
             load(harness.repository, [ANN])
             with pytest.raises(ImportInProgressError):
@@ -517,8 +502,8 @@ class TestLedger:
 
             assert [user.name for user in harness.contents()] == ["Ann"]
 
-    def test_an_upload_is_known_as_soon_as_it_has_its_verdict(self, stored: Stored) -> None:
-        """Whatever that was, and whatever becomes of it."""
+    def test_an_upload_with_a_verdict_has_a_ledger_entry(self, stored: Stored) -> None:
+        """Refused, loaded or undone."""
         with stored() as harness:
             identity = an_upload().identity
             with harness.repository.importing(an_upload(), "sha"):
@@ -536,8 +521,7 @@ class TestLedger:
             assert undone == attrs.evolve(loaded, undone=True) == harness.repository.entry(import_id)
             assert harness.rival().entry_of(an_upload("other").identity) is None
 
-    def test_an_import_that_never_was_is_unknown(self, stored: Stored) -> None:
-        """And is told by its number."""
+    def test_an_unknown_import_is_named_by_its_id(self, stored: Stored) -> None:
         with stored() as harness:
             for number in (0, -1, 1, 2**31, 2**62):
                 with pytest.raises(UnknownImportError, match=str(number)):
@@ -547,15 +531,15 @@ class TestLedger:
 
 
 class TestHistory:
-    """What the ledger knows when an upload arrives."""
+    """The ledger's entries about an upload that arrives."""
 
-    def test_nothing_is_known_of_the_first_upload(self, stored: Stored) -> None:
-        """And the import has a number all the same."""
+    def test_the_first_upload_has_an_empty_history(self, stored: Stored) -> None:
+        """The import has an id nevertheless."""
         with stored() as harness, harness.repository.importing(an_upload(), "sha") as importing:
             assert importing.history == History()
             assert importing.verdict.import_id is not None
 
-    def test_an_upload_knows_itself_whatever_became_of_it(self, stored: Stored) -> None:
+    def test_the_history_shows_the_entry_of_the_same_upload(self, stored: Stored) -> None:
         """Loaded, undone or refused."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN], sha256="sha")
@@ -572,8 +556,8 @@ class TestHistory:
             )
             assert harness.repository.entry(again).receipt.status is Status.REFUSED
 
-    def test_the_history_tells_what_was_undone(self, stored: Stored) -> None:
-        """Else an undone import would be taken for one in force."""
+    def test_the_history_shows_an_undone_import(self, stored: Stored) -> None:
+        """Otherwise an undone import would count as in force."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             harness.repository.undo(import_id, NOON)
@@ -586,7 +570,7 @@ class TestHistory:
             assert not entry.in_force
 
     def test_the_same_content_is_the_oldest_import_in_force(self, stored: Stored) -> None:
-        """Under whatever key; what was undone or refused does not count."""
+        """Under any key; undone and refused imports do not count."""
         with stored() as harness:
             refuse(harness.repository, an_upload("refused"), "sha")
             undone = load(harness.repository, [ANN], an_upload("undone"), "sha")
@@ -603,15 +587,15 @@ class TestHistory:
             assert one == (None, newest, None)
             assert of_itself == (newest, None, None)
 
-    def test_unknown_content_is_the_same_as_no_other(self, stored: Stored) -> None:
-        """Two uploads that could not be read are not therefore alike."""
+    def test_unknown_content_equals_no_other_content(self, stored: Stored) -> None:
+        """Two uploads that could not be read are not the same."""
         with stored() as harness:
             load(harness.repository, [ANN], an_upload("1"), None)
 
             assert history(harness, an_upload("2"), None) == (None, None, None)
 
     def test_the_same_key_is_the_newest_version_in_force(self, stored: Stored) -> None:
-        """What was undone or refused does not count, and a key belongs to its bucket."""
+        """Undone and refused versions do not count, and a key belongs to its bucket."""
         with stored() as harness:
             older = load(harness.repository, [ANN], an_upload(version="1"))
             newer = load(harness.repository, [ANN], an_upload(version="2"))
@@ -627,8 +611,7 @@ class TestHistory:
             assert both == (None, None, newer)
             assert one == (None, None, older)
 
-    def test_looking_leaves_no_trace(self, stored: Stored) -> None:
-        """An import that was only opened is not in the ledger."""
+    def test_an_import_that_was_only_opened_has_no_entry(self, stored: Stored) -> None:
         with stored() as harness:
             history(harness, an_upload(), "sha")
 
@@ -636,17 +619,17 @@ class TestHistory:
 
 
 def history(harness: Harness, upload: Upload, sha256: str | None) -> tuple[int | None, ...]:
-    """Tell the numbers of the imports that an upload would be told of: same upload, content, key."""
+    """Return the import ids of the history: same upload, same content, same key."""
     with harness.rival().importing(upload, sha256) as importing:
         entries = importing.history.same_upload, importing.history.same_content, importing.history.same_key
     return tuple(entry.import_id if entry else None for entry in entries)
 
 
 class TestUndoing:
-    """An import can be taken back, whole and once."""
+    """An import can be undone, completely and once."""
 
-    def test_undoing_removes_the_users_of_that_import_and_no_others(self, stored: Stored) -> None:
-        """Even if they look the same."""
+    def test_an_undo_removes_only_the_users_of_its_import(self, stored: Stored) -> None:
+        """Also if users of other imports are equal."""
         with stored() as harness:
             load(harness.repository, [ANN, BEN], an_upload("1"))
             import_id = load(harness.repository, [ANN, CEM, ANN], an_upload("2"))
@@ -659,7 +642,6 @@ class TestUndoing:
             assert [entry.undone for entry in harness.repository.entries()] == [False, True, False]
 
     def test_the_receipt_of_an_undone_import_stays(self, stored: Stored) -> None:
-        """It still says what was once registered."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             before = harness.repository.entry(import_id)
@@ -667,8 +649,7 @@ class TestUndoing:
 
             assert harness.repository.entry(import_id) == attrs.evolve(before, undone=True)
 
-    def test_what_is_undone_cannot_be_undone_again(self, stored: Stored) -> None:
-        """And is told why."""
+    def test_an_undone_import_cannot_be_undone_again(self, stored: Stored) -> None:
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             harness.repository.undo(import_id, NOON)
@@ -676,21 +657,20 @@ class TestUndoing:
             with pytest.raises(UndoRefusedError, match="undone already"):
                 harness.repository.undo(import_id, NOON)
 
-    def test_what_was_refused_cannot_be_undone(self, stored: Stored) -> None:
-        """It registered nobody."""
+    def test_a_refused_upload_cannot_be_undone(self, stored: Stored) -> None:
+        """It registered no users."""
         with stored() as harness:
             import_id = refuse(harness.repository)
 
             with pytest.raises(UndoRefusedError, match="registered nobody"):
                 harness.repository.undo(import_id, NOON)
 
-    def test_an_import_of_nobody_can_be_undone(self, stored: Stored) -> None:
-        """So that the key can be loaded with somebody."""
+    def test_an_import_without_users_can_be_undone(self, stored: Stored) -> None:
+        """Afterwards the key can be imported again."""
         with stored() as harness:
             assert harness.repository.undo(load(harness.repository, []), NOON) == 0
 
-    def test_what_is_undone_can_be_imported_again_and_undone_again(self, stored: Stored) -> None:
-        """Each time whole."""
+    def test_an_undone_import_can_be_repeated_and_undone_again(self, stored: Stored) -> None:
         with stored() as harness:
             for _ in range(3):
                 import_id = load(harness.repository, [ANN, BEN])
@@ -700,8 +680,8 @@ class TestUndoing:
                 assert harness.repository.undo(import_id, NOON) == 2
                 assert harness.contents() == []
 
-    def test_users_that_are_gone_are_named_before_an_undo(self, stored: Stored) -> None:
-        """By both numbers, and nothing changes until somebody confirms."""
+    def test_an_undo_with_missing_users_needs_confirmation(self, stored: Stored) -> None:
+        """The message has both counts, and nothing changes before the confirmation."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN, BEN, CEM])
             harness.remove("Ben")
@@ -714,8 +694,8 @@ class TestUndoing:
             assert harness.contents() == []
             assert harness.repository.entry(import_id).undone
 
-    def test_nobody_undoes_an_upload_that_is_being_delivered(self, stored: Stored) -> None:
-        """Whoever tries is told so in seconds; afterwards it goes."""
+    def test_an_upload_in_progress_cannot_be_undone(self, stored: Stored) -> None:
+        """The undo fails within seconds, and succeeds afterwards."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             rival = harness.rival()
@@ -727,17 +707,17 @@ class TestUndoing:
 
 
 class TestRivals:
-    """Of two that would register the same, one does."""
+    """Of two rivals with the same upload or content, one registers it."""
 
     @pytest.mark.parametrize(
         ("upload", "sha256"),
         [(an_upload(), "sha"), (an_upload(), "other"), (an_upload(), None), (an_upload("other"), "sha")],
         ids=["the same upload and content", "the same upload", "the same upload, unread", "the same content"],
     )
-    def test_the_same_is_not_imported_while_it_is_being_imported(
+    def test_a_rival_fails_while_the_same_is_imported(
         self, stored: Stored, upload: Upload, sha256: str | None
     ) -> None:
-        """Whoever comes second is told within seconds to come again, and may then."""
+        """It fails within seconds, and succeeds afterwards."""
         with stored() as harness:
             rival = harness.rival()
             with harness.repository.importing(an_upload(), "sha"):
@@ -753,10 +733,10 @@ class TestRivals:
     @pytest.mark.parametrize(
         ("upload", "sha256"), [(an_upload(), None), (an_upload("other"), "sha")], ids=["upload", "content"]
     )
-    def test_who_waits_for_the_same_is_told_of_it_once_it_is_committed(
+    def test_a_rival_that_waited_sees_the_committed_import(
         self, stored: Stored, upload: Upload, sha256: str | None
     ) -> None:
-        """What it knows is what stands when it is let in, not when it came."""
+        """Its history dates from the moment it gets the lock, not from its arrival."""
         told: list[tuple[int | None, ...]] = []
         with stored() as harness:
             with harness.repository.importing(an_upload(), "sha") as importing:
@@ -774,7 +754,6 @@ class TestRivals:
             )
 
     def test_different_uploads_are_imported_at_the_same_time(self, stored: Stored) -> None:
-        """Nobody waits for whom nobody doubles."""
         with stored() as harness:
             with harness.repository.importing(an_upload("1"), "1") as importing:
                 importing.register(a_block([ANN]))
@@ -786,8 +765,8 @@ class TestRivals:
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"]
 
     @pytest.mark.parametrize("same", ["upload", "content"])
-    def test_of_many_that_come_at_once_one_registers(self, stored: Stored, same: str) -> None:
-        """A queue delivers twice, and people drop a file twice."""
+    def test_one_of_many_simultaneous_imports_registers(self, stored: Stored, same: str) -> None:
+        """A queue delivers twice, and people upload a file twice."""
         batch = [User(name=f"User {number}", country="Norway", age=1) for number in range(300)]
         failures: list[BaseException] = []
 
@@ -804,7 +783,7 @@ class TestRivals:
                 deliver(repository, upload)
             except ImportInProgressError:
                 pass
-            except BaseException as error:  # noqa: BLE001 - whatever a thread raises is what the test is about
+            except BaseException as error:  # noqa: BLE001 - the test is about any error of a thread
                 failures.append(error)
 
         with stored() as harness:
@@ -824,8 +803,8 @@ class TestRivals:
             assert harness.contents() == batch
             assert len(list(harness.repository.entries())) == 1
 
-    def test_of_two_that_undo_at_once_one_does(self, stored: Stored) -> None:
-        """The other is told that it is undone already."""
+    def test_one_of_several_simultaneous_undos_succeeds(self, stored: Stored) -> None:
+        """The others are refused, because the import is already undone."""
         outcomes: list[int | type[Exception]] = []
         with stored() as harness:
             import_id = load(harness.repository, [ANN, BEN])
@@ -848,7 +827,7 @@ class TestRivals:
 
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everybody in at once, whoever else is there."""
+    """Let every import start at once, without any lock."""
     for module in "repository", "staging":
         monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
     monkeypatch.setattr(MemoryUserRepository, "_claiming", lambda *_, **__: nullcontext())
@@ -856,7 +835,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_locks")
 class TestWithoutLocks:
-    """Locks only make rivals wait: what a policy forbids, the ledger itself refuses."""
+    """Locks only make rivals wait; the ledger itself enforces the policy."""
 
     ANEW = Policy(on_new_version=OnNewVersion.IMPORT)
 
@@ -872,10 +851,10 @@ class TestWithoutLocks:
         ],
         ids=["upload", "content", "key", "key, as a new list", "content, repeated", "nothing in common"],
     )
-    def test_of_two_at_once_the_ledger_takes_what_is_allowed(
+    def test_of_two_imports_the_ledger_accepts_what_is_allowed(
         self, stored: Stored, upload: Upload, sha256: str, policy: Policy, *, both: bool
     ) -> None:
-        """And refused or undone, nothing is in the way of anything."""
+        """A refused upload blocks no import."""
 
         def load_both() -> None:
             with harness.repository.importing(an_upload(), "sha", policy) as first:
@@ -892,8 +871,8 @@ class TestWithoutLocks:
 
             assert sorted(user.name for user in harness.contents()) == ["Ann", "Ben"][not both :]
 
-    def test_what_was_undone_is_not_in_the_way(self, stored: Stored) -> None:
-        """Neither its content nor its key."""
+    def test_an_undone_import_blocks_no_import(self, stored: Stored) -> None:
+        """Neither by its content nor by its key."""
         with stored() as harness:
             harness.repository.undo(load(harness.repository, [ANN], sha256="sha", policy=Policy()), NOON)
             load(harness.repository, [BEN], an_upload(version="2"), "sha", Policy())
@@ -902,7 +881,7 @@ class TestWithoutLocks:
 
 
 class TestOverdue:
-    """Who is frozen holds up nobody for longer than it said that it can live, and changes nothing once thawed."""
+    """A frozen import blocks rivals only until its deadline, and changes nothing afterwards."""
 
     @pytest.mark.parametrize(
         ("upload", "sha256"),
@@ -911,10 +890,10 @@ class TestOverdue:
     )
     @pytest.mark.parametrize("registered", [0, 50_000])
     @pytest.mark.parametrize("settled", [False, True], ids=["copying", "settled"])
-    def test_who_is_overdue_gives_way_to_a_rival_and_changes_nothing(
+    def test_an_overdue_import_yields_to_a_rival(
         self, stored: Stored, registered: int, *, settled: bool, upload: Upload, sha256: str | None
     ) -> None:
-        """Wherever in its import it was."""
+        """At any step of the import; afterwards it changes nothing."""
         with stored() as harness:
             with pytest.raises(RepositoryUnavailableError) as told:
                 self._freeze(
@@ -930,8 +909,8 @@ class TestOverdue:
             load(harness.repository, [CEM], an_upload("another"))
             assert harness.contents() == [BEN, CEM]
 
-    def test_who_gives_way_leaves_quietly(self, stored: Stored) -> None:
-        """It fails by what it does, or does no more."""
+    def test_a_repository_works_after_an_import_that_yielded(self, stored: Stored) -> None:
+        """The import raises only RepositoryUnavailableError, or nothing."""
         with stored() as harness:
             with suppress(RepositoryUnavailableError), self._overdue(harness.repository):
                 load(harness.rival(), [BEN], sha256="sha")
@@ -939,8 +918,8 @@ class TestOverdue:
 
             assert harness.contents() == [BEN, CEM]
 
-    def test_who_has_committed_is_overdue_no_more(self, stored: Stored) -> None:
-        """Its connection may be in use for something else by then."""
+    def test_a_committed_import_is_no_longer_overdue(self, stored: Stored) -> None:
+        """Its connection may already serve another import."""
         with stored() as harness:
             load(harness.repository, [ANN], an_upload("other"), seconds_left=-9)
             with harness.repository.importing(an_upload(), "sha") as importing:
@@ -950,8 +929,8 @@ class TestOverdue:
 
             assert [entry.receipt.counts.read for entry in harness.repository.entries()] == [0, 1]
 
-    def test_who_has_committed_holds_nothing_any_more(self, stored: Stored) -> None:
-        """It may be frozen then, and nobody ends it."""
+    def test_a_committed_import_holds_no_lock(self, stored: Stored) -> None:
+        """It may freeze after the commit, and a rival does not terminate it."""
         with stored() as harness:
             with harness.repository.importing(an_upload(), "sha") as importing:
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
@@ -960,8 +939,7 @@ class TestOverdue:
 
             assert known == harness.repository.entry(importing.verdict.import_id or 0)
 
-    def test_who_has_time_left_is_not_disturbed(self, stored: Stored) -> None:
-        """However long a rival waits."""
+    def test_an_import_is_not_terminated_before_its_deadline(self, stored: Stored) -> None:
         with stored() as harness:
             with harness.repository.importing(an_upload(), "sha", seconds_left=3600) as importing:
                 importing.register(a_block([ANN]))
@@ -971,15 +949,15 @@ class TestOverdue:
 
             assert harness.contents() == [ANN]
 
-    def test_who_is_overdue_goes_on_where_nobody_waits(self, stored: Stored) -> None:
-        """Late is better than again."""
+    def test_an_overdue_import_continues_without_a_rival(self, stored: Stored) -> None:
+        """A late import is better than a repeated one."""
         with stored() as harness:
             load(harness.repository, [ANN], sha256="sha", seconds_left=-9)
 
             assert harness.contents() == [ANN]
 
-    def test_several_who_are_overdue_give_way_to_one(self, stored: Stored) -> None:
-        """One has its upload, the other its content."""
+    def test_several_overdue_imports_yield_to_one_rival(self, stored: Stored) -> None:
+        """One has the same upload, the other the same content."""
         with stored() as harness:
             with (
                 suppress(RepositoryUnavailableError),
@@ -990,8 +968,8 @@ class TestOverdue:
 
             assert harness.contents() == [BEN]
 
-    def test_who_is_overdue_gives_way_to_an_undo(self, stored: Stored) -> None:
-        """Whoever undoes as the user that imports waits no longer than a delivery."""
+    def test_an_overdue_import_yields_to_an_undo(self, stored: Stored) -> None:
+        """An undo by the importing user waits no longer than a delivery."""
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             with suppress(RepositoryUnavailableError), self._overdue(harness.of_one_user()):
@@ -1006,7 +984,7 @@ class TestOverdue:
     def _freeze(
         self, repository: UserRepository, registered: int, meanwhile: Callable[[], object], *, settled: bool
     ) -> None:
-        """Import Ann so many times, overdue, while something else is done before the commit."""
+        """Import Ann `registered` times after the deadline, and call `meanwhile` before the commit."""
         with self._overdue(repository) as importing:
             if registered:
                 importing.register(a_block([ANN] * registered))
@@ -1018,10 +996,10 @@ class TestOverdue:
 
 
 class TestLost:
-    """What the ledger should know by now and does not is found, and noted before it is queued."""
+    """Uploads without a ledger entry are found, and recorded before they are queued."""
 
-    def test_what_the_ledger_does_not_know_is_lost(self, stored: Stored) -> None:
-        """Whatever became of an upload that it knows: loaded, refused or undone."""
+    def test_an_upload_without_an_entry_is_lost(self, stored: Stored) -> None:
+        """Loaded, refused and undone uploads have an entry."""
         with stored() as harness:
             loaded, refused, undone, lost = (an_upload(version=version) for version in "1234")
             load(harness.repository, [ANN], loaded)
@@ -1031,34 +1009,32 @@ class TestLost:
             assert note_lost(harness, loaded, refused, undone, lost) == ({lost.identity}, set())
             assert note_lost(harness, loaded, refused, undone) == (set(), set())
 
-    def test_nothing_asked_is_nothing_lost(self, stored: Stored) -> None:
-        """A bucket may hold nothing but reports."""
+    def test_of_no_uploads_none_is_lost(self, stored: Stored) -> None:
+        """A bucket may hold only reports."""
         with stored() as harness:
             assert note_lost(harness) == (set(), set())
 
-    def test_more_than_fit_a_page_are_asked_at_once(self, stored: Stored) -> None:
-        """One question for hundreds, or a large bucket would take a day."""
+    def test_more_uploads_than_a_page_are_looked_up_at_once(self, stored: Stored) -> None:
+        """One query for each upload would take a day in a large bucket."""
         many = [an_upload(version=str(number)) for number in range(1000)]
         with stored() as harness:
             assert note_lost(harness, *many) == ({upload.identity for upload in many}, set())
 
-    def test_what_is_being_imported_is_not_lost(self, stored: Stored) -> None:
-        """Nor noted; once it is left without a commit, it is lost after all."""
+    def test_an_upload_in_progress_is_not_lost(self, stored: Stored) -> None:
+        """It is not recorded either; if its import ends without a commit, it is lost."""
         with stored() as harness:
             with harness.rival().importing(an_upload(), "sha"):
                 assert note_lost(harness, an_upload()) == (set(), set())
             assert note_lost(harness, an_upload()) == ({an_upload().identity}, set())
 
-    def test_nobody_waits_long_for_whoever_looks_for_the_lost(self, stored: Stored) -> None:
-        """What it holds meanwhile it gives back with its answer."""
+    def test_the_search_for_lost_uploads_keeps_no_lock(self, stored: Stored) -> None:
         with stored() as harness:
             note_lost(harness, an_upload())
             load(harness.rival(), [ANN])
 
             assert harness.contents() == [ANN]
 
-    def test_an_upload_is_queued_so_often_and_no_more(self, stored: Stored) -> None:
-        """From then on it is given up, whoever asks."""
+    def test_an_upload_is_queued_twice_and_then_given_up(self, stored: Stored) -> None:
         one, other = an_upload("one"), an_upload("other")
         with stored() as harness:
             assert note_lost(harness, one) == ({one.identity}, set())
@@ -1067,8 +1043,8 @@ class TestLost:
             for _ in range(3):
                 assert note_lost(harness, one, other) == (set(), {one.identity, other.identity})
 
-    def test_an_upload_that_was_queued_just_now_is_left_alone(self, stored: Stored) -> None:
-        """Its message may still wait, or be at work: it is neither queued nor given up before it had its time."""
+    def test_an_upload_just_queued_is_neither_queued_nor_given_up(self, stored: Stored) -> None:
+        """Its message may still wait, or be in progress."""
         upload, hour = an_upload(), timedelta(hours=1)
         moment = timedelta(microseconds=1)
         with stored() as harness:
@@ -1080,8 +1056,8 @@ class TestLost:
         queued = ({upload.identity}, set[str]())
         assert outcomes == [queued, (set(), set()), queued, (set(), set()), (set(), {upload.identity})]
 
-    def test_what_found_its_way_into_the_ledger_is_forgotten(self, stored: Stored) -> None:
-        """Else the notes would grow for ever. Nothing else is."""
+    def test_a_lost_upload_with_an_entry_is_no_longer_recorded(self, stored: Stored) -> None:
+        """Otherwise the records would grow without end; other lost uploads stay recorded."""
         imported, poison = an_upload("imported"), an_upload("poison")
         with stored() as harness:
             note_lost(harness, imported, poison)
@@ -1091,8 +1067,8 @@ class TestLost:
             assert harness.noted() == {poison.identity}
             assert note_lost(harness, imported, poison) == (set(), {poison.identity})
 
-    def test_of_many_that_look_at_once_one_queues(self, stored: Stored) -> None:
-        """A schedule may start a sweep before the one before has ended."""
+    def test_one_of_many_simultaneous_searches_queues(self, stored: Stored) -> None:
+        """A schedule may start a sweep before the previous sweep ends."""
         found: list[tuple[set[str], set[str]]] = []
         with stored() as harness:
 
@@ -1110,13 +1086,13 @@ class TestLost:
 
 
 def clients(url: str) -> int:
-    """Count the connections that Rollcall has to a database."""
+    """Count Rollcall's connections to a database."""
     query = "select 1 from pg_stat_activity where datname = current_database() and application_name = 'rollcall'"
     return len(asked(url, query))
 
 
 def cut_off_clients(url: str, state: str = "%") -> int:
-    """End Rollcall's connections on the server's side, as a restart or a network does."""
+    """Terminate Rollcall's connections on the server, as a restart does, and return their number."""
     query = (
         "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
         " where datname = current_database() and application_name = 'rollcall' and state like %s"
@@ -1133,12 +1109,12 @@ def repository(database_url: str) -> Iterator[PostgresUserRepository]:
 
 
 class TestPostgresConnections:
-    """Connections break, and are not leaked."""
+    """Broken connections are replaced, and no connection leaks."""
 
-    def test_what_is_committed_between_two_looks_is_not_lost(
+    def test_an_upload_committed_during_the_search_is_not_lost(
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """First at the ledger and then at the claims, of which the last is given back just now."""
+        """An import may commit between the query of the ledger and the attempt to lock."""
         finder, rival = PostgresUserRepository(database_url), PostgresUserRepository(database_url)
 
         def commit_first(connection: Database, names: Iterable[str]) -> list[str]:
@@ -1153,10 +1129,8 @@ class TestPostgresConnections:
         assert lost == Lost()
         assert asked(database_url, "select * from lost_uploads") == []
 
-    def test_one_connection_is_kept_and_no_more(
-        self, repository: PostgresUserRepository, database_url: str
-    ) -> None:
-        """After whatever was done with the repository."""
+    def test_at_most_one_connection_is_kept(self, repository: PostgresUserRepository, database_url: str) -> None:
+        """Also after calls that fail."""
         import_id = load(repository, [ANN] * 20_000)
         next(repository.users())
         list(repository.entries())
@@ -1175,10 +1149,8 @@ class TestPostgresConnections:
         repository.close()
         assert eventually(lambda: clients(database_url) == 0)
 
-    def test_nothing_is_left_open_in_a_transaction(
-        self, repository: PostgresUserRepository, database_url: str
-    ) -> None:
-        """It would hold back vacuum and locks."""
+    def test_no_transaction_is_left_open(self, repository: PostgresUserRepository, database_url: str) -> None:
+        """An open transaction would hold locks and delay vacuum."""
         load(repository, [ANN])
         list(repository.users())
 
@@ -1186,10 +1158,10 @@ class TestPostgresConnections:
         assert asked(database_url, query, "rollcall") == [("idle",)]
 
     @pytest.mark.parametrize("what", ["users", "entries"])
-    def test_who_looks_at_the_first_only_leaves_nothing_open(
+    def test_an_unfinished_generator_leaves_nothing_open(
         self, repository: PostgresUserRepository, database_url: str, what: str
     ) -> None:
-        """Closed early or forgotten, a generator gives its connection back or ends it."""
+        """Closed or garbage-collected, a generator releases its connection or closes it."""
         for number in range(3):
             load(repository, [ANN] * 10_000, an_upload(f"{number}"))
         for _ in range(3):
@@ -1202,10 +1174,10 @@ class TestPostgresConnections:
         assert eventually(lambda: clients(database_url) <= 1)
         assert len(list(repository.users())) == 30_000
 
-    def test_several_things_at_once_each_have_their_own_connection(
+    def test_simultaneous_calls_have_connections_of_their_own(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """And afterwards one is left."""
+        """Afterwards one connection is left."""
         load(repository, [ANN, BEN], an_upload("1"))
         with repository.importing(an_upload("2"), None) as importing:
             pairs = list(zip(repository.users(), repository.users(), strict=True))
@@ -1221,7 +1193,7 @@ class TestPostgresConnections:
     def test_a_row_that_breaks_a_rule_is_named_by_its_id(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """So that it can be found, among all users and among those of its import; its cells are not shown."""
+        """Among all users and among those of one import; the message shows no cell."""
         load(repository, [ANN, BEN])
         with psycopg.connect(database_url) as connection:
             row = connection.execute("update users set name = ' S3CRET' where name = %s returning id", [BEN.name])
@@ -1235,10 +1207,10 @@ class TestPostgresConnections:
                 "User.name breaks its rule; correct it there"
             )
 
-    def test_a_connection_that_broke_while_it_was_idle_is_replaced_unseen(
+    def test_a_connection_that_broke_while_idle_is_replaced(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """A database may be restarted at night."""
+        """A database may restart at night."""
         load(repository, [ANN], an_upload("1"))
         cut_off = cut_off_clients(database_url)
         load(repository, [BEN], an_upload("2"))
@@ -1251,7 +1223,7 @@ class TestPostgresConnections:
     def test_a_connection_that_breaks_midway_keeps_nothing(
         self, repository: PostgresUserRepository, database_url: str, registered: int, then: str
     ) -> None:
-        """Whatever is done next says so in the port's words, and the repository goes on."""
+        """The next call raises an error of the port, and then the repository works again."""
 
         def be_cut_off() -> None:
             with repository.importing(an_upload(), "sha") as importing:
@@ -1262,7 +1234,7 @@ class TestPostgresConnections:
                     counts = Counts(read=registered, registered=registered)
                     importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
                 elif then == "register":
-                    # The first bytes after the end may still go out unopposed.
+                    # The first writes after the connection broke may still succeed.
                     for _ in range(100):
                         importing.register(a_block([ANN] * 10_000))
                 elif then == "withhold":
@@ -1275,10 +1247,10 @@ class TestPostgresConnections:
         assert list(repository.entries()) == []
         assert load(repository, [ANN]) > 0
 
-    def test_a_reader_whose_connection_breaks_is_told(
+    def test_reading_fails_when_the_connection_breaks(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """Rather than given a shorter list."""
+        """A shorter list would look complete."""
         load(repository, [ANN] * 20_000)
         generator = repository.users()
         next(generator)
@@ -1288,10 +1260,10 @@ class TestPostgresConnections:
             list(generator)
         assert len(list(repository.users())) == 20_000
 
-    def test_who_is_cut_off_holds_no_claim_any_more(
+    def test_a_broken_connection_holds_no_lock(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """A worker that was killed blocks nobody."""
+        """A killed worker blocks no other worker."""
         rival = PostgresUserRepository(database_url)
 
         def be_replaced() -> None:
@@ -1307,10 +1279,10 @@ class TestPostgresConnections:
 
         assert list(repository.users()) == [BEN]
 
-    def test_claims_hold_under_whatever_isolation_the_database_has_set(
+    def test_locks_work_under_serializable_isolation(
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
-        """A snapshot taken before the wait would not show what was waited for."""
+        """A snapshot from before the wait would not show the rival's commit."""
         told: list[LedgerEntry | None] = []
         options = "options=-c%20default_transaction_isolation%3Dserializable"
         strict = PostgresUserRepository(f"{database_url}{'&' if '?' in database_url else '?'}{options}")
@@ -1331,7 +1303,7 @@ class TestPostgresConnections:
 
 
 class TestPostgresUndo:
-    """What the database does not let go stays, and the ledger does not say otherwise."""
+    """If the database keeps users, the undo fails and the ledger does not change."""
 
     @pytest.mark.parametrize(
         ("theirs", "reason"),
@@ -1344,10 +1316,10 @@ class TestPostgresUndo:
         ],
         ids=["a rule", "a reference"],
     )
-    def test_users_that_are_protected_cannot_be_undone(
+    def test_protected_users_cannot_be_undone(
         self, new_database: Callable[[], AbstractContextManager[str]], theirs: str, reason: str
     ) -> None:
-        """By whatever the operator has on the table."""
+        """A rule or a foreign key of the operator may protect them."""
         with new_database() as url, closing(PostgresUserRepository(url)) as repository:
             migrate(url)
             import_id = load(repository, [ANN, BEN])
@@ -1360,11 +1332,11 @@ class TestPostgresUndo:
 
 
 def refusing_password(connection: socket.socket) -> None:
-    """Answer as a PostgreSQL does that wants a password and does not like the one it gets."""
+    """Answer like a PostgreSQL server that rejects the password."""
     while True:
         length, code = struct.unpack("!II", connection.recv(8))
         connection.recv(length - 8) if length > 8 else b""
-        if code == 196608:  # the protocol's version: no question of encryption
+        if code == 196608:  # the version of the protocol, not a request for encryption
             break
         connection.sendall(b"N")
     connection.sendall(b"R" + struct.pack("!II", 8, 3))
@@ -1374,17 +1346,17 @@ def refusing_password(connection: socket.socket) -> None:
 
 
 def hanging_up(connection: socket.socket) -> None:
-    """Say nothing."""
+    """Close the connection without an answer."""
 
 
 def speaking_http(connection: socket.socket) -> None:
-    """Answer as a web server does."""
+    """Answer like a web server."""
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 @contextmanager
 def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something on a port of this machine, which minds nobody who hangs up."""
+    """A server on a port of this machine that ignores clients which disconnect."""
 
     def unmoved(connection: socket.socket) -> None:
         with suppress(OSError, struct.error):
@@ -1395,7 +1367,7 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], object]]:
-    """Give each way of using a repository."""
+    """Return a call of each method of a repository."""
     return [
         lambda: load(repository, [ANN]),
         lambda: repository.undo(1, NOON),
@@ -1408,12 +1380,12 @@ def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], obje
 
 
 class TestPostgresNotReady:
-    """A database that cannot be used is told in one sentence that says what to do."""
+    """A database that cannot be used causes one sentence that says what to do."""
 
-    def test_a_database_without_tables_asks_to_be_migrated(
+    def test_a_database_without_tables_needs_a_migration(
         self, new_database: Callable[[], AbstractContextManager[str]]
     ) -> None:
-        """Whatever is asked of it, and afterwards it works with the same repository."""
+        """For every call; the same repository works after the migration."""
         with new_database() as url:
             repository = PostgresUserRepository(url)
             for ask in everything_one_can_ask(repository):
@@ -1425,10 +1397,7 @@ class TestPostgresNotReady:
             assert eventually(lambda: clients(url) <= 1)
             repository.close()
 
-    def test_a_database_that_lacks_migrations_names_them(
-        self, new_database: Callable[[], AbstractContextManager[str]]
-    ) -> None:
-        """And how to apply them."""
+    def test_missing_migrations_are_named(self, new_database: Callable[[], AbstractContextManager[str]]) -> None:
         first, *lacking = migration_ids()
         with new_database() as url:
             migrate(url, upto=first)
@@ -1439,8 +1408,8 @@ class TestPostgresNotReady:
             repository.close()
 
     @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
-    def test_a_database_that_does_not_speak_utf_8_is_not_used(self, database_server: str, encoding: str) -> None:
-        """In it not every name could be stored, or none be compared."""
+    def test_a_database_without_utf_8_is_not_used(self, database_server: str, encoding: str) -> None:
+        """It could not store every name, or could not compare names."""
         name = f"rollcall_test_{secrets.token_hex(6)}"
         create = sql.SQL("create database {} template template0 encoding {} locale 'C'")
         asked(database_server, create.format(sql.Identifier(name), sql.Literal(encoding)))
@@ -1455,20 +1424,18 @@ class TestPostgresNotReady:
             asked(database_server, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
     @pytest.mark.parametrize("answer", [refusing_password, hanging_up, speaking_http])
-    def test_a_server_that_does_not_let_us_in_is_told_in_one_line_without_the_password(
+    def test_a_failed_connection_is_reported_without_the_password(
         self, answer: Callable[[socket.socket], None]
     ) -> None:
-        """Whatever is asked."""
+        """In one line, for every call."""
         with server(answer) as port:
             self._is_told_in_one_line(f"postgresql://u:SecretWord@127.0.0.1:{port}/db")
 
-    def test_a_wrong_password_is_called_that(self) -> None:
-        """So that a person knows what to mend."""
+    def test_a_wrong_password_is_reported_as_such(self) -> None:
         with server(refusing_password) as port, pytest.raises(RepositoryUnavailableError, match="password auth"):
             load(PostgresUserRepository(f"postgresql://u:SecretWord@127.0.0.1:{port}/db"), [ANN])
 
-    def test_a_port_on_which_nobody_listens_is_told_in_one_line_without_the_password(self) -> None:
-        """The server is down, or somewhere else."""
+    def test_a_closed_port_is_reported_without_the_password(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
 
@@ -1487,12 +1454,11 @@ class TestPostgresNotReady:
             "SecretWord",
         ],
     )
-    def test_an_address_that_is_none_is_told_in_one_line_without_the_password(self, url: str) -> None:
-        """Most often because of a character in the password itself."""
+    def test_a_bad_address_is_reported_without_the_password(self, url: str) -> None:
+        """The cause is often a character in the password."""
         self._is_told_in_one_line(url)
 
-    def test_a_database_that_is_not_there_is_called_by_its_name(self, database_server: str) -> None:
-        """It is easily mistyped."""
+    def test_a_missing_database_is_named(self, database_server: str) -> None:
         url = urlsplit(database_server)._replace(path="/no_such_database").geturl()
 
         with pytest.raises(RepositoryUnavailableError, match="no_such_database"):
@@ -1510,8 +1476,8 @@ class TestPostgresNotReady:
             assert "Secret" not in everything_said_by(caught.value)
             assert "Word" not in everything_said_by(caught.value)
 
-    def test_what_the_user_may_not_do_is_told_in_the_servers_words(self, database_url: str) -> None:
-        """An operator has to grant something, and is told what."""
+    def test_a_missing_right_is_reported_in_the_servers_words(self, database_url: str) -> None:
+        """They name the right that the operator has to grant."""
         role = f"rollcall_test_{secrets.token_hex(6)}"
         asked(database_url, sql.SQL("create role {}").format(sql.Identifier(role)))
         asked(database_url, sql.SQL("grant select on _yoyo_migration, imports to {}").format(sql.Identifier(role)))
@@ -1528,10 +1494,10 @@ class TestPostgresNotReady:
             asked(database_url, drop)
 
 
-def test_only_an_importer_of_the_same_role_is_ended_and_that_needs_no_right(
+def test_only_an_importer_of_the_same_role_is_terminated(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever others call their connections, they are not ours to end; and README.md lists all the rights."""
+    """Connections of other roles stay; the importer needs no right beyond these grants."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", PATIENCE_SECONDS)
     role = f"rollcall_test_{secrets.token_hex(6)}"
     for statement in (
