@@ -1,4 +1,4 @@
-"""Users who are there already, and rows that come back mended: every repository settles them alike."""
+"""Every repository merges rows with existing users, and applies corrected rows, in the same way."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ Opening = Callable[[Policy], "UserRepository"]
 
 @pytest.fixture(params=["memory", "postgres"])
 def opening(request: pytest.FixtureRequest) -> Iterator[Opening]:
-    """Each adapter; called with a policy, it gives an empty repository that is prepared for it."""
+    """Each adapter, as a function that opens an empty repository for a policy."""
     if request.param == "memory":
         yield lambda _: MemoryUserRepository()
         return
@@ -52,7 +52,7 @@ def opening(request: pytest.FixtureRequest) -> Iterator[Opening]:
 
 @contextmanager
 def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
-    """Give empty repositories on PostgreSQL, one after the other."""
+    """A function that opens empty repositories on PostgreSQL, one after the other."""
     opened: list[PostgresUserRepository] = []
 
     def prepared(policy: Policy) -> UserRepository:
@@ -71,7 +71,7 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
 
 @attrs.define
 class Desk:
-    """Somebody who drops files, one a second."""
+    """A person who uploads files, one a second."""
 
     repository: UserRepository
     policy: Policy
@@ -84,17 +84,17 @@ class Desk:
     )
 
     def now(self) -> datetime:
-        """Tell the time; a second passes."""
+        """Return the time; each call adds a second."""
         self.clock += timedelta(seconds=1)
         return self.clock
 
     def drop(self, key: str, data: bytes, policy: Policy | None = None) -> Receipt:
-        """Upload and import."""
+        """Upload a file and import it."""
         self.uploads.put(key, io.BytesIO(data))
         return self.importer(policy)(ObjectReference(key=key))
 
     def importer(self, policy: Policy | None = None) -> ImportUsers:
-        """Put the use case together."""
+        """Return the use case, connected to this desk."""
         return ImportUsers(
             uploads=self.uploads,
             reports=self.reports,
@@ -105,7 +105,7 @@ class Desk:
         )
 
     def rejected_rows(self, receipt: Receipt) -> bytes:
-        """Fetch the file that a receipt names."""
+        """Return the file of rejected rows that a receipt names."""
         assert receipt.rejected_rows is not None
         key = receipt.rejected_rows.removeprefix("memory:")
         with self.reports.open(ObjectReference(key=key)) as found:
@@ -115,7 +115,7 @@ class Desk:
 @pytest.mark.parametrize(
     ("key", "shown"), [("a\0b.csv", "a\\x00b.csv"), ("\ud800.csv", "\\ud800.csv"), ("a\nb.csv", "a\nb.csv")]
 )
-def test_an_upload_of_any_key_has_its_verdict(opening: Opening, key: str, shown: str) -> None:
+def test_an_upload_with_any_key_has_a_verdict(opening: Opening, key: str, shown: str) -> None:
     """PostgreSQL stores neither NUL nor a lone surrogate; the receipt shows them as escapes."""
     desk = Desk(opening(Policy()), Policy())
 
@@ -128,8 +128,8 @@ def test_an_upload_of_any_key_has_its_verdict(opening: Opening, key: str, shown:
     assert desk.importer().is_stored(first)
 
 
-def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening) -> None:
-    """Under update the order of versions counts, not that of their deliveries."""
+def test_an_older_version_that_arrives_later_is_superseded(opening: Opening) -> None:
+    """The order of the versions counts, not that of their deliveries."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     desk = Desk(opening(policy), policy)
     desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\n"))
@@ -143,10 +143,8 @@ def test_a_newer_version_updates_and_an_older_one_is_superseded(opening: Opening
 
 
 @pytest.mark.parametrize(("first", "second"), [("0A", "0AB"), ("0a", "0AB"), ("0F", "1")])
-def test_versions_are_in_the_order_of_their_sequencers_where_they_have_some(
-    opening: Opening, first: str, second: str
-) -> None:
-    """S3 tells times to the second, and of what comes in parts when it began."""
+def test_sequencers_decide_the_order_of_versions(opening: Opening, first: str, second: str) -> None:
+    """S3's times have whole seconds, and a multipart upload has the time of its start."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     at_once = MemoryObjectStore("uploads", now=lambda: NOON, version_suffix="")
     desk = Desk(opening(policy), policy, uploads=at_once)
@@ -162,8 +160,8 @@ def test_versions_are_in_the_order_of_their_sequencers_where_they_have_some(
     assert [user.age for user in desk.repository.users()] == [3]
 
 
-def test_a_newer_version_that_is_judged_again_stays_the_newer_one(opening: Opening) -> None:
-    """Its import has the lower number, since it was refused before the older version was loaded."""
+def test_a_newer_version_judged_again_stays_newer(opening: Opening) -> None:
+    """An older version that arrives afterwards is skipped."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     strict = attrs.evolve(policy, max_rejected=Tolerance("0"))
     desk = Desk(opening(policy), policy)
@@ -181,8 +179,8 @@ def test_a_newer_version_that_is_judged_again_stays_the_newer_one(opening: Openi
     assert [user.age for user in desk.repository.users()] == [3]
 
 
-def test_the_sequencer_is_kept_when_somebody_names_the_key(opening: Opening) -> None:
-    """What was announced once is known of it, whoever has it judged again."""
+def test_the_sequencer_is_kept_when_a_person_names_the_key(opening: Opening) -> None:
+    """An upload that is judged again keeps the sequencer of its first event."""
     strict = Policy(max_rejected=Tolerance("0"))
     desk = Desk(opening(strict), strict)
     desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\nB,X,b\n"))
@@ -195,7 +193,7 @@ def test_the_sequencer_is_kept_when_somebody_names_the_key(opening: Opening) -> 
 
 
 def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None:
-    """What they were before is not kept."""
+    """The previous fields are not stored."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     desk = Desk(opening(policy), policy)
     desk.drop("a.csv", b"name,country,age\nA,X,1\n")
@@ -207,8 +205,8 @@ def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None
     assert second.counts.updated == 1
 
 
-def test_of_imports_that_mind_duplicates_only_the_newest_can_be_undone(opening: Opening) -> None:
-    """A later one may have left out rows because of it."""
+def test_only_the_newest_import_can_be_undone_with_unique_by(opening: Opening) -> None:
+    """A later import may have left out rows because of it."""
     desk = Desk(opening(BY_NAME), BY_NAME)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
     second = desk.drop("b.csv", b"name,country,age\nA,X,2\nB,X,3\n")
@@ -222,8 +220,8 @@ def test_of_imports_that_mind_duplicates_only_the_newest_can_be_undone(opening: 
     assert list(desk.repository.users()) == []
 
 
-def test_the_newest_is_the_one_that_was_compared_last(opening: Opening) -> None:
-    """Whatever its number, and whatever it was before."""
+def test_the_newest_import_is_the_one_merged_last(opening: Opening) -> None:
+    """An import that is undone and repeated counts from its last merge."""
     desk = Desk(opening(BY_NAME), BY_NAME)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
     desk.repository.undo(first.import_id or 0, NOON)
@@ -239,8 +237,8 @@ def test_the_newest_is_the_one_that_was_compared_last(opening: Opening) -> None:
     assert list(desk.repository.users()) == []
 
 
-def test_an_import_that_was_open_while_another_was_made_came_after_it(opening: Opening) -> None:
-    """What counts is when its rows were compared, however long before that it was opened."""
+def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> None:
+    """The time of the merge counts, not that of the opening."""
     desk = Desk(opening(BY_NAME), BY_NAME)
     with desk.repository.importing(an_upload("slow.csv"), "sha", BY_NAME) as slow:
         quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
@@ -254,7 +252,7 @@ def test_an_import_that_was_open_while_another_was_made_came_after_it(opening: O
 
 
 def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each waits until its deadline once its rows are read, and nobody waits for one that still reads."""
+    """An import waits for another merge until its deadline, and never for an import that still reads."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
@@ -286,10 +284,10 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
     assert len(list(repository.users())) == 1
 
 
-def test_who_is_frozen_after_it_settled_gives_way_once_it_is_overdue(
+def test_an_overdue_import_frozen_after_its_merge_yields(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would hold up every other import; what the rival had registered by then is not lost."""
+    """Otherwise it would block every other import; the users of the rival stay."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
@@ -308,10 +306,10 @@ def test_who_is_frozen_after_it_settled_gives_way_once_it_is_overdue(
     assert [user.name for user in repository.users()] == ["rival"]
 
 
-def test_two_versions_of_a_key_at_once_are_not_both_taken_for_the_first(
+def test_two_versions_of_a_key_at_once_are_not_both_first(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a new version is refused, the key is claimed too; where each is a new list, it need not be."""
+    """A key is locked unless the policy imports new versions."""
     monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
     repository = opening(Policy())
     if isinstance(repository, MemoryUserRepository):
@@ -331,8 +329,8 @@ def test_two_versions_of_a_key_at_once_are_not_both_taken_for_the_first(
     open_both(anew)
 
 
-def test_a_row_of_an_import_that_is_not_in_force_is_turned_down(opening: Opening) -> None:
-    """Whatever the first row of the file says, and however many rows say the same line."""
+def test_a_correction_of_an_unknown_import_is_rejected(opening: Opening) -> None:
+    """Also if the first row of the file corrects another import, or if rows share an origin."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
@@ -343,8 +341,7 @@ def test_a_row_of_an_import_that_is_not_in_force_is_turned_down(opening: Opening
     assert [user.age for user in desk.repository.users()] == [1, 2]
 
 
-def test_what_is_turned_down_is_told_in_the_order_of_the_file(opening: Opening) -> None:
-    """However the repository finds it out."""
+def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> None:
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
     repository = opening(policy)
 
@@ -365,7 +362,7 @@ def _origin(desk: Desk, receipt: Receipt, line: int) -> Origin:
 
 
 def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
-    """And then is refused; otherwise the correction of an undone import would stay in force."""
+    """The undo is then refused; otherwise the correction of an undone import would stay in force."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     import_id = first.import_id or 0
@@ -383,8 +380,8 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
             undo.result()
 
 
-def test_an_origin_is_mended_once_within_a_file(opening: Opening) -> None:
-    """The first of two rows that say the same line."""
+def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
+    """Of two rows with the same origin, the first counts."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     origin = _origin(desk, first, 3)
@@ -396,8 +393,8 @@ def test_an_origin_is_mended_once_within_a_file(opening: Opening) -> None:
         assert list(settlement.turned_down_rows) == [(3, Code.ALREADY_CORRECTED)]
 
 
-def test_of_two_rows_for_one_origin_the_first_counts_though_it_is_a_duplicate(opening: Opening) -> None:
-    """Which row mends a line does not depend on what the table holds."""
+def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening) -> None:
+    """Existing users do not decide which row corrects a line."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
     desk = Desk(opening(policy), policy)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
@@ -410,8 +407,8 @@ def test_of_two_rows_for_one_origin_the_first_counts_though_it_is_a_duplicate(op
         assert list(settlement.turned_down_rows) == [(2, Code.DUPLICATE_ROW), (3, Code.ALREADY_CORRECTED)]
 
 
-def test_a_table_that_is_not_prepared_for_the_policy_stops_the_import(emptied: Callable[[], str]) -> None:
-    """With the command to run, in either direction."""
+def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[[], str]) -> None:
+    """With and without `unique_by`; the message names the command to run."""
     with postgres(emptied) as prepared:
         repository = prepared(Policy())
         with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a", BY_NAME):
@@ -421,8 +418,7 @@ def test_a_table_that_is_not_prepared_for_the_policy_stops_the_import(emptied: C
             pass
 
 
-def test_duplicates_that_are_there_already_are_reported_without_names(emptied: Callable[[], str]) -> None:
-    """By their numbers, so that somebody can remove all but one."""
+def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], str]) -> None:
     url = emptied()
     with closing(PostgresUserRepository(url)) as repository:
         Desk(repository, Policy()).drop("a.csv", b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n")
@@ -445,8 +441,8 @@ def _csv(lines: list[tuple[str, ...]]) -> bytes:
 
 @given(data=st.data())
 @settings(max_examples=25)
-def test_both_settle_alike(emptied: Callable[[], str], data: st.DataObject) -> None:
-    """Files, mended rows and undone imports, under every policy: the same receipts, users and corrections."""
+def test_both_repositories_merge_alike(emptied: Callable[[], str], data: st.DataObject) -> None:
+    """Files, corrected rows and undos give the same receipts, users and corrections under every policy."""
     policy = Policy(
         max_rejected=Tolerance(data.draw(st.sampled_from(["all", "all", "2", "60%"]))),
         unique_by=data.draw(st.sampled_from([(), ("name",), ("name", "country")])),
@@ -485,8 +481,8 @@ def _undone(desk: Desk, import_id: int) -> object:
         return str(error)
 
 
-def test_users_are_equal_only_to_the_letter(opening: Opening) -> None:
-    """No case folding, no normalisation: the database compares as Python does."""
+def test_names_are_compared_exactly(opening: Opening) -> None:
+    """Without case folding or normalisation, in the database as in Python."""
     desk = Desk(opening(BY_NAME), BY_NAME)
 
     receipt = desk.drop("a.csv", "name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode())
