@@ -1,4 +1,4 @@
-"""What migrations must do to a database: all or nothing, once, and with people's data in it."""
+"""Migrations apply completely or not at all, once, and keep existing data."""
 
 import shutil
 import signal
@@ -23,7 +23,7 @@ from rollcall.application.ports import RepositoryUnavailableError
 
 MIGRATIONS = Path(connecting.__file__).parent / "migrations"
 
-# Some value for whatever column a table may have had at some time.
+# A value for each type of column in any version of the schema.
 BY_TYPE = {
     "bigint": 0,
     "integer": 0,
@@ -44,13 +44,13 @@ def url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str
 
 
 def tables(url: str) -> set[str]:
-    """Name the tables there are, but for those that say which migrations are applied."""
+    """Return the names of the tables, without those of yoyo."""
     rows = asked(url, "select tablename from pg_tables where schemaname = 'public'")
     return {name for (name,) in rows if "yoyo" not in name}
 
 
 def fill(url: str) -> None:
-    """Put a row into every table there is."""
+    """Insert a row into every table."""
     for table in tables(url):
         columns = asked(
             url,
@@ -69,7 +69,7 @@ def fill(url: str) -> None:
 
 
 def contents(url: str) -> dict[str, list[dict[str, object]]]:
-    """Give all rows of all tables."""
+    """Return all rows of all tables."""
     return {
         table: [
             row
@@ -80,12 +80,12 @@ def contents(url: str) -> dict[str, list[dict[str, object]]]:
 
 
 def applied(url: str) -> list[str]:
-    """Name the migrations that the database says were applied."""
+    """Return the migrations that the database records as applied."""
     return [name for (name,) in asked(url, "select migration_id from _yoyo_migration order by migration_id")]
 
 
 def with_more(folder: Path, **texts: str) -> Path:
-    """Give a folder of migrations that has more than this version's own."""
+    """Return a folder with this version's migrations and additional ones."""
     shutil.copytree(MIGRATIONS, folder / "migrations")
     for name, text in texts.items():
         (folder / "migrations" / f"{name.removeprefix('m')}.sql").write_text(text)
@@ -93,8 +93,7 @@ def with_more(folder: Path, **texts: str) -> Path:
 
 
 @pytest.mark.parametrize("migration", migration_ids())
-def test_every_migration_keeps_the_rows_that_are_there(url: str, migration: str) -> None:
-    """A database in use has data, and so has every schema before this one."""
+def test_every_migration_keeps_existing_rows(url: str, migration: str) -> None:
     before = [earlier for earlier in migration_ids() if earlier < migration]
     if before:
         migrate(url, upto=before[-1])
@@ -110,10 +109,9 @@ def test_every_migration_keeps_the_rows_that_are_there(url: str, migration: str)
     )
 
 
-def test_all_at_once_leads_where_one_by_one_does(
+def test_one_run_and_single_steps_give_the_same_schema(
     url: str, new_database: Callable[[], AbstractContextManager[str]]
 ) -> None:
-    """Column by column, index by index."""
     query = (
         "select table_name, column_name, data_type, is_nullable, column_default, is_identity"
         " from information_schema.columns where table_schema = 'public' and table_name not like '%%yoyo%%'"
@@ -129,15 +127,15 @@ def test_all_at_once_leads_where_one_by_one_does(
         assert asked(url, indexes) == asked(one_by_one, indexes)
 
 
-def test_the_first_time_applies_all_and_the_second_none(url: str) -> None:
-    """Whoever deploys need not ask whether it is needed."""
+def test_a_second_run_applies_nothing(url: str) -> None:
+    """A deployment may always migrate."""
     assert migrate(url) == migration_ids()
     assert migrate(url) == []
     assert applied(url) == migration_ids()
 
 
-def test_of_several_at_once_one_applies(url: str) -> None:
-    """Several machines may be started together."""
+def test_one_of_several_simultaneous_runs_applies(url: str) -> None:
+    """Several machines may start together."""
     outcomes: list[list[str]] = []
     threads = [threading.Thread(target=lambda: outcomes.append(migrate(url))) for _ in range(4)]
     for thread in threads:
@@ -148,18 +146,17 @@ def test_of_several_at_once_one_applies(url: str) -> None:
     assert sorted(outcomes) == [[], [], [], migration_ids()]
 
 
-def test_no_connection_is_left(url: str) -> None:
-    """Neither after a migration nor after a failed one."""
+def test_a_migration_leaves_no_connection_open(url: str) -> None:
     migrate(url)
     query = "select 1 from pg_stat_activity where datname = current_database() and application_name <> 'behind'"
 
     assert eventually(lambda: asked(url, query + " and backend_type = 'client backend'") == [])
 
 
-def test_one_that_fails_takes_all_back_and_shows_no_row(
+def test_a_failed_migration_changes_nothing_and_shows_no_row(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database stays as it was, with every row; mended, it goes through."""
+    """After a correction, the migration succeeds."""
     migrate(url, upto=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Canary', 'Norway', 4), ('Canary', 'Norway', 5)")
     was = contents(url)
@@ -179,8 +176,8 @@ def test_one_that_fails_takes_all_back_and_shows_no_row(
     assert migrate(url) == migration_ids()[1:]
 
 
-def test_what_is_in_the_way_is_named(url: str) -> None:
-    """A table of somebody else's with a name that Rollcall needs."""
+def test_an_existing_table_of_the_same_name_is_named(url: str) -> None:
+    """Rollcall needs a name that a table of another program already has."""
     asked(url, "create table imports (theirs int)")
 
     with pytest.raises(RepositoryUnavailableError, match='"imports" already exists'):
@@ -193,14 +190,14 @@ MIGRATE = "import sys; from rollcall.adapters.postgres.migrating import migrate;
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
-def test_one_that_is_killed_midway_leaves_nothing_in_the_way(url: str, how: signal.Signals) -> None:
-    """Neither half a schema nor a lock that outlives its owner."""
+def test_a_killed_migration_does_not_block_the_next(url: str, how: signal.Signals) -> None:
+    """It leaves neither half a schema nor a lock."""
     migrate(url, upto=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     command = [sys.executable, "-c", MIGRATE, url]
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with psycopg.connect(url) as somebody:
-        somebody.execute("select * from users")  # holds a lock that altering the table has to wait for
+        somebody.execute("select * from users")  # holds a lock that ALTER TABLE has to wait for
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as migrating:  # noqa: S603 - ours
             seen = eventually(lambda: bool(asked(url, waiting)))
             migrating.send_signal(how)
@@ -210,8 +207,8 @@ def test_one_that_is_killed_midway_leaves_nothing_in_the_way(url: str, how: sign
     assert [row["name"] for row in contents(url)["users"]] == ["Ann"]
 
 
-def test_one_that_waits_for_another_too_long_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than hang a deployment for ever."""
+def test_a_migration_that_waits_too_long_fails(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment must not hang while another migration holds the lock."""
     monkeypatch.setattr("rollcall.adapters.postgres.migrating._LOCK_SECONDS", 0.2)
     with psycopg.connect(url) as other:
         other.execute("select pg_advisory_xact_lock(hashtext('rollcall migration'))")
@@ -221,10 +218,8 @@ def test_one_that_waits_for_another_too_long_says_so(url: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("form", ["url", "words", "environment", "a name that has to be escaped"])
-def test_every_form_of_address_that_libpq_takes_is_taken(
-    url: str, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Migrating and importing understand the same."""
+def test_every_form_of_a_libpq_address_is_accepted(url: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The migration and the repository accept the same forms."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     address = url
     if form == "words":
@@ -253,8 +248,8 @@ GUIDES = {
 
 
 @pytest.mark.parametrize("shape", GUIDES)
-def test_a_users_table_that_is_there_already_is_taken_over_with_its_rows(url: str, shape: str) -> None:
-    """Somebody followed a guide first, and has users."""
+def test_an_existing_users_table_is_kept_with_its_rows(url: str, shape: str) -> None:
+    """The operator may have created it from another guide."""
     asked(url, f"create table users ({GUIDES[shape]})")
     asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     migrate(url)
