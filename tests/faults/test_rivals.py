@@ -1,4 +1,4 @@
-"""Many who would register the same at once: one does, nobody waits for minutes, and the others find it done."""
+"""Many simultaneous attempts to register the same rows: one succeeds, and none waits for minutes."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 
 DELIVERIES = 64
-NOBODY_WAITS_SECONDS = 60  # what is counted here is a machine on which all 64 share one or two cores
+NOBODY_WAITS_SECONDS = 60  # generous: all 64 may share one or two cores
 
 Attempt = Callable[[PostgresUserRepository], Receipt | int]
 Outcome = Receipt | int | Exception
@@ -30,14 +30,14 @@ Outcome = Receipt | int | Exception
 
 @pytest.fixture(scope="module")
 def workers(migrated_database: str) -> Iterator[list[PostgresUserRepository]]:
-    """As many as there are deliveries, each with a connection of its own."""
+    """One repository for each delivery, each with its own connection."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(PostgresUserRepository(migrated_database))) for _ in range(DELIVERIES)]
 
 
 @pytest.fixture(params=[True, False], ids=["locks", "no locks"])
 def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether imports lock anything; the constraints of the ledger alone have to give the same."""
+    """Whether imports take locks; without locks, the ledger's constraints must give the same result."""
     if not request.param:
         for module in "repository", "staging":
             monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
@@ -49,10 +49,10 @@ def _named(fault: str, *, locks: bool) -> str:
 
 
 def _at_once(workers: list[PostgresUserRepository], attempts: list[Attempt]) -> list[Outcome]:
-    """Let each worker make an attempt, all of them at the same moment.
+    """Let each worker make one attempt, all at the same moment.
 
     Returns:
-        What came of each; whoever came too late is an `ImportInProgressError` or `UndoRefusedError`.
+        The outcome of each attempt: a receipt, a number of removed users, or the error of a late attempt.
     """
     outcomes: list[Outcome] = []
     ready = threading.Barrier(len(attempts))
@@ -74,7 +74,7 @@ def _at_once(workers: list[PostgresUserRepository], attempts: list[Attempt]) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(outcomes) == len(attempts)  # nothing else was raised
+    assert len(outcomes) == len(attempts)  # no other error was raised
     return outcomes
 
 
@@ -94,11 +94,11 @@ def _registering(outcomes: list[Outcome]) -> list[Receipt]:
     return [receipt for receipt in _receipts(outcomes) if receipt.status.registers]
 
 
-def test_of_64_deliveries_of_one_upload_one_imports_it(
+def test_one_of_64_deliveries_imports_the_upload(
     campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
-    """The others are told that it is imported, or to come back, and then they are told."""
-    chance = random.Random(f"{campaign.seed} one upload")  # noqa: S311 - to be repeated
+    """The other deliveries are skipped, at once or when they are retried."""
+    chance = random.Random(f"{campaign.seed} one upload")  # noqa: S311 - a seed makes the run repeatable
     with campaign.line(_named(f"{DELIVERIES} deliveries of one upload at once", locks=locks)) as line:
         line.points = DELIVERIES
         for _ in range(campaign.choose(1 + locks, 200)):
@@ -115,11 +115,11 @@ def test_of_64_deliveries_of_one_upload_one_imports_it(
             assert desk.settle(reference).code is Code.REDELIVERY
 
 
-def test_of_different_uploads_with_one_content_one_is_imported(
+def test_one_of_16_uploads_with_one_content_is_imported(
     campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
-    """As when people drop the same list under several names."""
-    chance = random.Random(f"{campaign.seed} one content")  # noqa: S311 - to be repeated
+    """As when people upload the same list under several names."""
+    chance = random.Random(f"{campaign.seed} one content")  # noqa: S311 - a seed makes the run repeatable
     with campaign.line(_named("16 uploads with one content at once", locks=locks)) as line:
         line.points = 16
         for _ in range(campaign.choose(1 + locks, 50)):
@@ -136,11 +136,11 @@ def test_of_different_uploads_with_one_content_one_is_imported(
             desk.oracle.require_all_settled([one for one in uploads if one.key == loaded.source.key])
 
 
-def test_of_versions_of_one_key_one_is_imported(
+def test_one_of_8_versions_of_a_key_is_imported(
     campaign: Campaign, emptied: Callable[[], str], workers: list[PostgresUserRepository], *, locks: bool
 ) -> None:
-    """The others are refused with the ways on, or told to come back and then refused."""
-    chance = random.Random(f"{campaign.seed} one key")  # noqa: S311 - to be repeated
+    """The other versions are refused, at once or when they are retried."""
+    chance = random.Random(f"{campaign.seed} one key")  # noqa: S311 - a seed makes the run repeatable
     with campaign.line(_named("8 versions of one key at once", locks=locks)) as line:
         line.points = 8
         for _ in range(campaign.choose(1 + locks, 50)):
@@ -161,7 +161,7 @@ def test_of_versions_of_one_key_one_is_imported(
 
 
 @pytest.mark.parametrize("unique_by", [(), ("name", "country")], ids=["", "told apart"])
-def test_an_undo_beside_imports_of_the_same_upload_is_whole(
+def test_an_undo_during_imports_of_the_same_upload_is_complete(
     campaign: Campaign,
     emptied: Callable[[], str],
     workers: list[PostgresUserRepository],
@@ -169,9 +169,9 @@ def test_an_undo_beside_imports_of_the_same_upload_is_whole(
     *,
     locks: bool,
 ) -> None:
-    """Whichever comes first: afterwards the users are all there or none of them, as the ledger says."""
+    """In any order, all users are registered or none, and the ledger agrees."""
     policy = Policy(unique_by=unique_by)
-    chance = random.Random(f"{campaign.seed} undo")  # noqa: S311 - to be repeated
+    chance = random.Random(f"{campaign.seed} undo")  # noqa: S311 - a seed makes the run repeatable
     fault = f"undo beside imports of the same upload{', told apart' if unique_by else ''}"
     with campaign.line(_named(fault, locks=locks)) as line:
         line.points = 8
@@ -193,7 +193,7 @@ def test_an_undo_beside_imports_of_the_same_upload_is_whole(
 
 
 @pytest.mark.parametrize("what", ["corrected rows", "users told apart"])
-def test_of_files_of_the_same_rows_one_registers_each_row(
+def test_one_of_8_files_of_the_same_rows_registers_each_row(
     campaign: Campaign,
     emptied: Callable[[], str],
     workers: list[PostgresUserRepository],
@@ -201,7 +201,7 @@ def test_of_files_of_the_same_rows_one_registers_each_row(
     *,
     locks: bool,
 ) -> None:
-    """Whether the rows correct those of one import, or users are told apart by their names."""
+    """The rows correct one import, or their names are unique."""
     policy = Policy(unique_by=("name",) if what == "users told apart" else ())
     with campaign.line(_named(f"8 files of the same {what} at once", locks=locks)) as line:
         line.points = 8
