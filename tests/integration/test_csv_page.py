@@ -1,4 +1,4 @@
-"""The round trip on the page for uploaders is what the command line does."""
+"""The command line gives the round trip that docs/csv.md records."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from integration.command_line import CommandLine
 
 PAGE = Path(__file__).parents[2] / "docs/csv.md"
 
-# Other in every ledger: the proof of a rejected row, hence the name of the file, which carries its SHA-256.
+# The proof of a rejected row differs in every ledger, and so does the SHA-256 in the file's name.
 PROOF = re.compile(r"(?<=-)[0-9a-f]{24}\b")
 FILE_NAME = re.compile(r"rejected-[0-9a-f]{12}\.csv")
 TIME = re.compile(r"\d+\.\d\d s, [\d,]+ rows/s")
 
 
-def test_the_recorded_round_trip_is_what_happens(rollcall: CommandLine) -> None:
-    """From a messy file to no rejection, to the letter but for the time it took and what proves the rows."""
+def test_the_command_line_gives_the_recorded_round_trip(rollcall: CommandLine) -> None:
+    """Every character is equal, except times, proofs and the hash in the file's name."""
     section = PAGE.read_text(encoding="utf-8").split("## A round trip\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     (_, messy), (_, first), (_, rejected), (_, corrected), (_, second) = blocks
@@ -37,12 +37,12 @@ def test_the_recorded_round_trip_is_what_happens(rollcall: CommandLine) -> None:
 
 
 def _played(rollcall: CommandLine, recorded: str) -> str:
-    """Run the recorded commands, and record their output."""
+    """Run the recorded commands, and return them with their output."""
     commands = re.findall(r"^\$ rollcall (.*)$", recorded, re.MULTILINE)
     said = [f"$ rollcall {command}\n{rollcall(*command.split()).out}" for command in commands]
     return _comparable("\n".join(said))
 
 
 def _comparable(recorded: str) -> str:
-    """Remove what is other each time."""
+    """Remove what differs in each run."""
     return PROOF.sub("", FILE_NAME.sub("", TIME.sub("", recorded)))
