@@ -104,7 +104,7 @@ def test_an_upload_in_the_ledger_is_not_queued(bucket: Bucket) -> None:
 
 
 def test_an_upload_in_progress_is_not_queued(bucket: Bucket) -> None:
-    """It will have an entry; otherwise the next sweep finds it."""
+    """It gets an entry, or the next sweep finds it."""
     with bucket.users.importing(bucket.drop("users.csv"), None):
         assert bucket.sweep()().queued == 0
     assert bucket.sweep()().queued == 1
@@ -164,7 +164,7 @@ def test_an_upload_just_queued_is_not_queued_again(bucket: Bucket) -> None:
 
 
 def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
-    """The uploads count as queued, because they may have been; they are queued once more."""
+    """Its uploads count as queued, because the message may have arrived; they are queued once more."""
     bucket.drop("users.csv")
     bucket.queue_fails = True
     with pytest.raises(StoreUnavailableError):
@@ -179,7 +179,7 @@ def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
 
 
 def test_a_sweep_continues_where_it_stopped(bucket: Bucket) -> None:
-    """Batch by batch if necessary; each invocation finishes one batch, with any time left."""
+    """An invocation without time left still finishes one batch."""
     for number in range(5):
         bucket.drop(f"{number}.csv")
     sweep = bucket.sweep(batch=2)
@@ -246,7 +246,7 @@ def drop_all(bucket: Bucket, what: Sequence[tuple[str, str, str]]) -> list[Dropp
 def test_a_lost_upload_is_queued_once_a_sweep_and_twice_in_all(
     what: list[tuple[str, str, str]], batch: int, stops: list[bool], imported: set[int]
 ) -> None:
-    """All that is lost and due, and nothing else; an upload that was imported is not queued again."""
+    """Only lost and due uploads are queued; an imported upload is not queued again."""
     bucket = Bucket()
     uploads = drop_all(bucket, what)
     stopping = iter(stops)
