@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from rollcall.entrypoints.on_lambda import logger
+from rollcall.entrypoints.lambda_runtime import logger
 
 Event = dict[str, Any]
 

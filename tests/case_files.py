@@ -14,7 +14,7 @@ import pytest
 
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore
-from rollcall.application.dialect import IMPORT, LINE
+from rollcall.application.header import IMPORT, LINE
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 
 MIGRATOR = "rollcall_migrator"

@@ -51,7 +51,7 @@ def a_receipt(
             delimiter=",",
             ignored_columns=("e-mail", "'quoted\"", "\\u0041\n"),
         ),
-        policy=Policy().described(),
+        policy=Policy().as_dict(),
         counts=counts,
         totals=totals if counts.rejected else (),
         rejections=(Rejection(2, 4, faults),) if counts.rejected else (),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application import decoding, screening
-from rollcall.application.dialect import OWN_LABELS
+from rollcall.application.header import OWN_LABELS
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance

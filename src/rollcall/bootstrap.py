@@ -15,7 +15,7 @@ from rollcall.adapters.local import LocalObjectStore, below, beside, key_of, pat
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
-    Listed,
+    ListedObject,
     ObjectStore,
     SchemaError,
     StoreUnavailableError,
@@ -23,14 +23,14 @@ from rollcall.application.ports import (
     UserRepository,
 )
 from rollcall.application.reports import folders_of
-from rollcall.application.sweep import Fate, Sweep
+from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference
 from rollcall.settings import PREFIX, Address, DatabaseAuth, SettingError, Settings
 
 if TYPE_CHECKING:
-    from rollcall.adapters.postgres.connecting import Credentials
+    from rollcall.adapters.postgres.connection import Credentials
     from rollcall.adapters.sqs import SqsQueues
 
 _POSTGRES_PORT = 5432
@@ -172,7 +172,7 @@ def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str
         SchemaError: The database's encoding is not UTF-8, or it contains duplicates under the setting unique_by.
         SettingError: The settings do not lead to a database.
     """
-    from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
+    from rollcall.adapters.postgres.migration import migrate as apply  # noqa: PLC0415 - see object_store
 
     with _database(settings, data, on_aws=on_aws) as database:
         return apply(database.conninfo, settings.policy, database.credentials)
@@ -223,8 +223,8 @@ def sweep(
     uploads: ObjectStore,
     users: UserRepository,
     queue: str,
-    announcement: Callable[[Listed], str],
-    tell: Callable[[Listed, Fate], None],
+    announcement: Callable[[ListedObject], str],
+    tell: Callable[[ListedObject, LostUploadAction], None],
 ) -> Sweep:
     """Build the sweep. The queue's visibility timeout is the age from which an upload may be lost.
 
@@ -243,7 +243,7 @@ def sweep(
 
     queues = SqsQueues(client())
 
-    def announce(lost: Iterable[Listed]) -> None:
+    def announce(lost: Iterable[ListedObject]) -> None:
         queues.send_all(queue, map(announcement, lost))
 
     return Sweep(
@@ -357,8 +357,8 @@ def _migrate_when_behind(users: UserRepository, database: _Database, policy: Pol
     """Migrate the embedded database if its schema is older. Only Rollcall uses it, so nobody has to agree."""
     try:
         with suppress(UnknownImportError):
-            users.entry(0)  # the cheapest call that checks the schema
+            users.get_import(0)  # the cheapest call that checks the schema
     except SchemaError:
-        from rollcall.adapters.postgres.migrating import migrate as apply  # noqa: PLC0415 - see object_store
+        from rollcall.adapters.postgres.migration import migrate as apply  # noqa: PLC0415 - see object_store
 
         apply(database.conninfo, policy)

@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 
 from contracts.steps import NOON, asked
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers, Progress
 from rollcall.application.ports import (
-    Listed,
+    ListedObject,
     ObjectNotFoundError,
     ObjectStore,
     RepositoryUnavailableError,
@@ -99,7 +99,7 @@ class FailingReports:
             raise StoreUnavailableError(key, "no room")
         return self.kept.put(key, content)
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         return self.kept.list(prefix, after=after)
 
     def contents(self) -> dict[str, object]:
@@ -288,7 +288,7 @@ class Agreement(RuleBasedStateMachine):
 
         assert entries == list(self.real.users.entries())
         for entry in entries[:2]:
-            assert self.real.users.entry(entry.import_id) == entry
+            assert self.real.users.get_import(entry.import_id) == entry
             assert list(self.real.users.users(entry.import_id)) == list(self.memory.users.users(entry.import_id))
 
     @invariant()
@@ -299,7 +299,7 @@ class Agreement(RuleBasedStateMachine):
     @invariant()
     def the_ledger_accounts_for_every_user(self) -> None:
         """The table contains as many users as the active imports registered."""
-        claimed = sum(entry.receipt.counts.registered for entry in self.real.users.entries() if entry.in_force)
+        claimed = sum(entry.receipt.counts.registered for entry in self.real.users.entries() if entry.active)
 
         assert len(list(self.real.users.users())) == claimed
 

@@ -15,13 +15,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from contracts.steps import ANN, BEN, asked, eventually, load
-from rollcall.adapters.postgres import connecting
-from rollcall.adapters.postgres.connecting import migration_ids
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres import connection
+from rollcall.adapters.postgres.connection import migration_ids
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import RepositoryUnavailableError
 
-MIGRATIONS = Path(connecting.__file__).parent / "migrations"
+MIGRATIONS = Path(connection.__file__).parent / "migrations"
 
 # A value for each type of column in any version of the schema.
 BY_TYPE = {
@@ -96,11 +96,11 @@ def with_more(folder: Path, **texts: str) -> Path:
 def test_every_migration_keeps_existing_rows(url: str, migration: str) -> None:
     before = [earlier for earlier in migration_ids() if earlier < migration]
     if before:
-        migrate(url, upto=before[-1])
+        migrate(url, up_to=before[-1])
     fill(url)
     was = contents(url)
 
-    migrate(url, upto=migration)
+    migrate(url, up_to=migration)
 
     now = contents(url)
     assert applied(url) == [*before, migration]
@@ -120,7 +120,7 @@ def test_one_run_and_single_steps_give_the_same_schema(
     indexes = "select indexname, indexdef from pg_indexes where schemaname = 'public' order by indexname"
     with new_database() as one_by_one:
         for migration in migration_ids():
-            migrate(one_by_one, upto=migration)
+            migrate(one_by_one, up_to=migration)
         migrate(url)
 
         assert asked(url, query) == asked(one_by_one, query)
@@ -157,7 +157,7 @@ def test_a_failed_migration_changes_nothing_and_shows_no_row(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a correction, the migration succeeds."""
-    migrate(url, upto=migration_ids()[0])
+    migrate(url, up_to=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Canary', 'Norway', 4), ('Canary', 'Norway', 5)")
     was = contents(url)
     bad = with_more(
@@ -166,7 +166,7 @@ def test_a_failed_migration_changes_nothing_and_shows_no_row(
         m9999="update users set age = age + 1; create unique index on users (name)",
     )
     with monkeypatch.context() as patch:
-        patch.setattr("rollcall.adapters.postgres.migrating.files", lambda _: bad)
+        patch.setattr("rollcall.adapters.postgres.migration.files", lambda _: bad)
         with pytest.raises(RepositoryUnavailableError, match="could not create unique index") as caught:
             migrate(url)
 
@@ -186,13 +186,13 @@ def test_an_existing_table_of_the_same_name_is_named(url: str) -> None:
     assert tables(url) == {"imports"}
 
 
-MIGRATE = "import sys; from rollcall.adapters.postgres.migrating import migrate; migrate(sys.argv[1])"
+MIGRATE = "import sys; from rollcall.adapters.postgres.migration import migrate; migrate(sys.argv[1])"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
 def test_a_killed_migration_does_not_block_the_next(url: str, how: signal.Signals) -> None:
     """It leaves neither half a schema nor a lock."""
-    migrate(url, upto=migration_ids()[0])
+    migrate(url, up_to=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     command = [sys.executable, "-c", MIGRATE, url]
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -209,7 +209,7 @@ def test_a_killed_migration_does_not_block_the_next(url: str, how: signal.Signal
 
 def test_a_migration_that_waits_too_long_fails(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deployment must not hang while another migration holds the lock."""
-    monkeypatch.setattr("rollcall.adapters.postgres.migrating._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rollcall.adapters.postgres.migration._LOCK_SECONDS", 0.2)
     with psycopg.connect(url) as other:
         other.execute("select pg_advisory_xact_lock(hashtext('rollcall migration'))")
 

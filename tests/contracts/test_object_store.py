@@ -746,7 +746,7 @@ class TestReports:
             assert rejected.startswith(f"{case.report_folder(source)}/rejected-")
             assert json.loads(content)["source"]["key"] == source.key
             assert case.has_receipt(source)
-            assert case.is_stored(case.users.entry(1).receipt)
+            assert case.is_stored(case.users.get_import(1).receipt)
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
     def test_reports_of_different_uploads_have_different_folders(self, opened: Opened, key: str) -> None:
@@ -1371,7 +1371,7 @@ class TestS3:
             receipt = case(reference)
 
             assert (receipt.status, receipt.code) == (Status.REFUSED, Code.SOURCE_UNREADABLE)
-            entry = case.users.entry_of(listed.upload.identity)
+            entry = case.users.find_import(listed.upload.identity)
             assert entry
             assert entry.receipt == receipt
             assert case.is_stored(receipt)

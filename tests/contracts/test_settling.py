@@ -15,7 +15,7 @@ from contracts.steps import an_upload
 from database_roles import MIGRATOR, EachJobAsItsRole, acting_as
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
@@ -243,9 +243,9 @@ def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> No
     with desk.repository.importing(an_upload("slow.csv"), "sha", BY_NAME) as slow:
         quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
         slow.register(Block(b"A,X,1\n", [range(2, 3)]))
-        slow.settle()
+        slow.merge()
         receipt = a_receipt(an_upload("slow.csv"), slow.verdict.import_id, Counts(read=1, unchanged=1))
-        slow.commit(attrs.evolve(receipt, policy=BY_NAME.described()))
+        slow.commit(attrs.evolve(receipt, policy=BY_NAME.as_dict()))
 
     with pytest.raises(UndoRefusedError, match=f"import {slow.verdict.import_id} came after it"):
         desk.repository.undo(quick.import_id or 0, NOON)
@@ -253,7 +253,7 @@ def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> No
 
 def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import waits for another merge until its deadline, and never for an import that still reads."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=0.1)
@@ -261,10 +261,10 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
     def merge(name: str, seconds_left: float | None = None) -> int:
         with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
             importing.register(Block(b"A,X,1\n", [range(2, 3)]))
-            settlement = importing.settle()
-            counts = Counts(read=1, registered=settlement.registered, unchanged=settlement.unchanged)
+            merge_result = importing.merge()
+            counts = Counts(read=1, registered=merge_result.registered, unchanged=merge_result.unchanged)
             importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, counts))
-            return settlement.registered
+            return merge_result.registered
 
     with (
         ThreadPoolExecutor(2) as pool,
@@ -273,7 +273,7 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
     ):
         reading.register(Block(b"R,X,1\n", [range(2, 3)]))
         first.register(Block(b"A,X,1\n", [range(2, 3)]))
-        first.settle()
+        first.merge()
         waiting = [pool.submit(merge, name) for name in ("second", "third")]
         with pytest.raises(ImportInProgressError):
             merge("hurried", seconds_left=0.5)
@@ -288,7 +288,7 @@ def test_an_overdue_import_frozen_after_its_merge_yields(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise it would block every other import; the users of the rival stay."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)
@@ -296,7 +296,7 @@ def test_an_overdue_import_frozen_after_its_merge_yields(
     def load(name: str, meanwhile: Callable[[], None], seconds_left: float | None) -> None:
         with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
             importing.register(Block(f"{name},X,1\n".encode(), [range(2, 3)]))
-            importing.settle()
+            importing.merge()
             meanwhile()
             importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, Counts(read=1, registered=1)))
 
@@ -310,7 +310,7 @@ def test_two_versions_of_a_key_at_once_are_not_both_first(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key is locked unless the policy imports new versions."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 1)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 1)
     repository = opening(Policy())
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)
@@ -348,16 +348,16 @@ def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> 
     with repository.importing(an_upload(), "a", policy, corrects=None) as importing:
         importing.register(Block(b"A,X,1\nB,X,2\nA,X,3\n", [range(2, 5)]))
         importing.register(Block(b"B,X,4\nC,X,5\n", [range(7, 8), range(9, 10)]))
-        settlement = importing.settle()
-        turned_down = list(settlement.turned_down_rows)
+        merge_result = importing.merge()
+        rejected_on_merge = list(merge_result.rows_rejected_on_merge)
 
-    assert (settlement.registered, settlement.turned_down) == (3, 2)
-    assert turned_down == [(4, Code.DUPLICATE_ROW), (7, Code.DUPLICATE_ROW)]
+    assert (merge_result.registered, merge_result.rejected_on_merge) == (3, 2)
+    assert rejected_on_merge == [(4, Code.DUPLICATE_ROW), (7, Code.DUPLICATE_ROW)]
     assert list(repository.users()) == []
 
 
 def _origin(desk: Desk, receipt: Receipt, line: int) -> Origin:
-    entry = desk.repository.entry(receipt.import_id or 0)
+    entry = desk.repository.get_import(receipt.import_id or 0)
     return Verdict(entry.import_id, entry.secret).origin(line)
 
 
@@ -371,7 +371,7 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
         desk.repository.importing(an_upload("b"), "b", corrects=import_id) as importing,
     ):
         importing.register(Block(b"B,X,2\n", [range(2, 3)], [_origin(desk, first, 3)]))
-        importing.settle()
+        importing.merge()
         undo = pool.submit(desk.repository.undo, import_id, NOON)
         with pytest.raises(TimeoutError):
             undo.result(0.3)
@@ -388,9 +388,9 @@ def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
 
     with desk.repository.importing(an_upload("b"), "b", corrects=origin.import_id) as importing:
         importing.register(Block(b"B,X,2\nB,X,3\n", [range(2, 4)], [origin, origin]))
-        settlement = importing.settle()
+        merge_result = importing.merge()
 
-        assert list(settlement.turned_down_rows) == [(3, Code.ALREADY_CORRECTED)]
+        assert list(merge_result.rows_rejected_on_merge) == [(3, Code.ALREADY_CORRECTED)]
 
 
 def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening) -> None:
@@ -402,9 +402,9 @@ def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening)
 
     with desk.repository.importing(an_upload("b"), "b", policy, corrects=origin.import_id) as importing:
         importing.register(Block(b"A,X,2\nC,X,3\n", [range(2, 4)], [origin, origin]))
-        settlement = importing.settle()
+        merge_result = importing.merge()
 
-        assert list(settlement.turned_down_rows) == [(2, Code.DUPLICATE_ROW), (3, Code.ALREADY_CORRECTED)]
+        assert list(merge_result.rows_rejected_on_merge) == [(2, Code.DUPLICATE_ROW), (3, Code.ALREADY_CORRECTED)]
 
 
 def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[[], str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.steps import asked
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.adapters.postgres.uniqueness import make_unique_index
+from rollcall.adapters.postgres.unique_index import make_unique_index
 from rollcall.domain.policy import Policy
 from shortcuts import (
     EVERY_TRAP,

@@ -25,15 +25,15 @@ from contracts.steps import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, a
 from database_roles import EachJobAsItsRole
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
-from rollcall.adapters.postgres.connecting import claim_free, migration_ids
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.connection import migration_ids, try_locks
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     Block,
     Importing,
     ImportInProgressError,
-    Lost,
+    LostUploads,
     NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
@@ -167,7 +167,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
         yield in_memory
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", PATIENCE_SECONDS)
         yield partial(in_postgres, request.getfixturevalue("emptied"))
 
 
@@ -182,12 +182,12 @@ def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str
     return importing.verdict.import_id
 
 
-def note_lost(
+def record_lost(
     harness: Harness, *uploads: Upload, at: datetime = NOON, patience: timedelta = timedelta()
 ) -> tuple[set[str], set[str]]:
     """Record lost uploads, and return which to queue, at most twice each, and which to give up."""
     identities = [upload.identity for upload in uploads]
-    lost = harness.repository.note_lost(identities, at, at_most=2, patience=patience)
+    lost = harness.repository.record_lost(identities, at, at_most=2, patience=patience)
     return set(lost.queue), set(lost.give_up)
 
 
@@ -391,12 +391,12 @@ class TestFailing:
                 load(harness.repository, [ANN])
 
             assert list(harness.repository.entries()) == before
-            assert harness.repository.entry(import_id).receipt.status is Status.REFUSED
+            assert harness.repository.get_import(import_id).receipt.status is Status.REFUSED
             assert harness.contents() == []
 
     @pytest.mark.parametrize("claimed", [0, 1, 3])
     def test_a_receipt_with_wrong_counts_is_not_committed(self, stored: Stored, claimed: int) -> None:
-        """Lost or invented rows are faults of Rollcall, and must not be stored."""
+        """LostUploads or invented rows are faults of Rollcall, and must not be stored."""
 
         def commit(harness: Harness) -> None:
             with harness.repository.importing(an_upload(), "sha") as importing:
@@ -416,7 +416,7 @@ class TestFailing:
             with harness.repository.importing(an_upload(), None) as importing:
                 importing.register(a_block([ANN] * 1000))
                 importing.register(a_block([BEN]))
-                importing.withhold()
+                importing.discard_rows()
                 counts = Counts(read=1001, withheld=1001)
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts, Status.REFUSED))
 
@@ -426,10 +426,10 @@ class TestFailing:
     def test_withholding_no_rows_changes_nothing(self, stored: Stored) -> None:
         with stored() as harness:
             with harness.repository.importing(an_upload(), None) as importing:
-                importing.withhold()
-                importing.withhold()
+                importing.discard_rows()
+                importing.discard_rows()
                 importing.register(a_block([ANN]))
-                importing.withhold()
+                importing.discard_rows()
                 importing.register(a_block([BEN]))
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
 
@@ -464,8 +464,8 @@ class TestLedger:
             verdict = importing.verdict
             entry = LedgerEntry(import_id=verdict.import_id, receipt=receipt, secret=verdict.secret)
 
-            assert harness.repository.entry(entry.import_id) == entry
-            assert harness.rival().entry_of(upload.identity) == entry
+            assert harness.repository.get_import(entry.import_id) == entry
+            assert harness.rival().find_import(upload.identity) == entry
             assert list(harness.rival().entries()) == [entry]
 
     def test_the_newest_import_comes_first(self, stored: Stored) -> None:
@@ -487,7 +487,7 @@ class TestLedger:
 
             assert len({first, again, loaded, last}) == 4
             assert [entry.import_id for entry in harness.repository.entries()] == [last, 2]
-            assert harness.repository.entry(last).secret
+            assert harness.repository.get_import(last).secret
             for replaced in (first, again, loaded):
                 with pytest.raises(UnknownImportError):
                     harness.repository.undo(replaced, NOON)
@@ -507,25 +507,25 @@ class TestLedger:
         with stored() as harness:
             identity = an_upload().identity
             with harness.repository.importing(an_upload(), "sha"):
-                assert harness.rival().entry_of(identity) is None
+                assert harness.rival().find_import(identity) is None
             refuse(harness.repository)
-            refused = harness.rival().entry_of(identity)
+            refused = harness.rival().find_import(identity)
             import_id = load(harness.repository, [ANN])
-            loaded = harness.rival().entry_of(identity)
+            loaded = harness.rival().find_import(identity)
             harness.repository.undo(import_id, NOON)
-            undone = harness.rival().entry_of(identity)
+            undone = harness.rival().find_import(identity)
 
             assert refused
             assert refused.receipt.status is Status.REFUSED
             assert loaded
-            assert undone == attrs.evolve(loaded, undone=True) == harness.repository.entry(import_id)
-            assert harness.rival().entry_of(an_upload("other").identity) is None
+            assert undone == attrs.evolve(loaded, undone=True) == harness.repository.get_import(import_id)
+            assert harness.rival().find_import(an_upload("other").identity) is None
 
     def test_an_unknown_import_is_named_by_its_id(self, stored: Stored) -> None:
         with stored() as harness:
             for number in (0, -1, 1, 2**31, 2**62):
                 with pytest.raises(UnknownImportError, match=str(number)):
-                    harness.repository.entry(number)
+                    harness.repository.get_import(number)
                 with pytest.raises(UnknownImportError, match=str(number)):
                     harness.repository.undo(number, NOON)
 
@@ -554,7 +554,7 @@ class TestHistory:
                 (import_id, None, None),
                 (again, None, None),
             )
-            assert harness.repository.entry(again).receipt.status is Status.REFUSED
+            assert harness.repository.get_import(again).receipt.status is Status.REFUSED
 
     def test_the_history_shows_an_undone_import(self, stored: Stored) -> None:
         """Otherwise an undone import would count as in force."""
@@ -565,9 +565,9 @@ class TestHistory:
                 entry = importing.history.same_upload
 
             assert entry is not None
-            assert entry == harness.repository.entry(import_id)
+            assert entry == harness.repository.get_import(import_id)
             assert entry.undone
-            assert not entry.in_force
+            assert not entry.active
 
     def test_the_same_content_is_the_oldest_import_in_force(self, stored: Stored) -> None:
         """Under any key; undone and refused imports do not count."""
@@ -644,10 +644,10 @@ class TestUndoing:
     def test_the_receipt_of_an_undone_import_stays(self, stored: Stored) -> None:
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
-            before = harness.repository.entry(import_id)
+            before = harness.repository.get_import(import_id)
             harness.repository.undo(import_id, NOON)
 
-            assert harness.repository.entry(import_id) == attrs.evolve(before, undone=True)
+            assert harness.repository.get_import(import_id) == attrs.evolve(before, undone=True)
 
     def test_an_undone_import_cannot_be_undone_again(self, stored: Stored) -> None:
         with stored() as harness:
@@ -675,7 +675,7 @@ class TestUndoing:
             for _ in range(3):
                 import_id = load(harness.repository, [ANN, BEN])
 
-                assert harness.repository.entry(import_id).in_force
+                assert harness.repository.get_import(import_id).active
                 assert harness.contents() == [ANN, BEN]
                 assert harness.repository.undo(import_id, NOON) == 2
                 assert harness.contents() == []
@@ -689,10 +689,10 @@ class TestUndoing:
                 harness.repository.undo(import_id, NOON)
 
             assert harness.contents() == [ANN, CEM]
-            assert not harness.repository.entry(import_id).undone
+            assert not harness.repository.get_import(import_id).undone
             assert harness.repository.undo(import_id, NOON, confirmed=True) == 2
             assert harness.contents() == []
-            assert harness.repository.entry(import_id).undone
+            assert harness.repository.get_import(import_id).undone
 
     def test_an_upload_in_progress_cannot_be_undone(self, stored: Stored) -> None:
         """The undo fails within seconds, and succeeds afterwards."""
@@ -828,9 +828,9 @@ class TestRivals:
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every import start at once, without any lock."""
-    for module in "repository", "staging":
-        monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
-    monkeypatch.setattr(MemoryUserRepository, "_claiming", lambda *_, **__: nullcontext())
+    for module in "repository", "merge":
+        monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.acquire_locks", lambda *_, **__: None)
+    monkeypatch.setattr(MemoryUserRepository, "_locking", lambda *_, **__: nullcontext())
 
 
 @pytest.mark.usefixtures("without_locks")
@@ -937,7 +937,7 @@ class TestOverdue:
                 with harness.rival().importing(an_upload(), "sha") as rival:
                     known = rival.history.same_upload
 
-            assert known == harness.repository.entry(importing.verdict.import_id or 0)
+            assert known == harness.repository.get_import(importing.verdict.import_id or 0)
 
     def test_an_import_is_not_terminated_before_its_deadline(self, stored: Stored) -> None:
         with stored() as harness:
@@ -989,7 +989,7 @@ class TestOverdue:
             if registered:
                 importing.register(a_block([ANN] * registered))
             if settled:
-                importing.settle()
+                importing.merge()
             meanwhile()
             counts = Counts(read=registered, registered=registered)
             importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
@@ -1006,30 +1006,30 @@ class TestLost:
             refuse(harness.repository, refused)
             harness.repository.undo(load(harness.repository, [ANN], undone), NOON)
 
-            assert note_lost(harness, loaded, refused, undone, lost) == ({lost.identity}, set())
-            assert note_lost(harness, loaded, refused, undone) == (set(), set())
+            assert record_lost(harness, loaded, refused, undone, lost) == ({lost.identity}, set())
+            assert record_lost(harness, loaded, refused, undone) == (set(), set())
 
     def test_of_no_uploads_none_is_lost(self, stored: Stored) -> None:
         """A bucket may hold only reports."""
         with stored() as harness:
-            assert note_lost(harness) == (set(), set())
+            assert record_lost(harness) == (set(), set())
 
     def test_more_uploads_than_a_page_are_looked_up_at_once(self, stored: Stored) -> None:
         """One query for each upload would take a day in a large bucket."""
         many = [an_upload(version=str(number)) for number in range(1000)]
         with stored() as harness:
-            assert note_lost(harness, *many) == ({upload.identity for upload in many}, set())
+            assert record_lost(harness, *many) == ({upload.identity for upload in many}, set())
 
     def test_an_upload_in_progress_is_not_lost(self, stored: Stored) -> None:
         """It is not recorded either; if its import ends without a commit, it is lost."""
         with stored() as harness:
             with harness.rival().importing(an_upload(), "sha"):
-                assert note_lost(harness, an_upload()) == (set(), set())
-            assert note_lost(harness, an_upload()) == ({an_upload().identity}, set())
+                assert record_lost(harness, an_upload()) == (set(), set())
+            assert record_lost(harness, an_upload()) == ({an_upload().identity}, set())
 
     def test_the_search_for_lost_uploads_keeps_no_lock(self, stored: Stored) -> None:
         with stored() as harness:
-            note_lost(harness, an_upload())
+            record_lost(harness, an_upload())
             load(harness.rival(), [ANN])
 
             assert harness.contents() == [ANN]
@@ -1037,11 +1037,11 @@ class TestLost:
     def test_an_upload_is_queued_twice_and_then_given_up(self, stored: Stored) -> None:
         one, other = an_upload("one"), an_upload("other")
         with stored() as harness:
-            assert note_lost(harness, one) == ({one.identity}, set())
-            assert note_lost(harness, one, other) == ({one.identity, other.identity}, set())
-            assert note_lost(harness, one, other) == ({other.identity}, {one.identity})
+            assert record_lost(harness, one) == ({one.identity}, set())
+            assert record_lost(harness, one, other) == ({one.identity, other.identity}, set())
+            assert record_lost(harness, one, other) == ({other.identity}, {one.identity})
             for _ in range(3):
-                assert note_lost(harness, one, other) == (set(), {one.identity, other.identity})
+                assert record_lost(harness, one, other) == (set(), {one.identity, other.identity})
 
     def test_an_upload_just_queued_is_neither_queued_nor_given_up(self, stored: Stored) -> None:
         """Its message may still wait, or be in progress."""
@@ -1049,7 +1049,7 @@ class TestLost:
         moment = timedelta(microseconds=1)
         with stored() as harness:
             outcomes = [
-                note_lost(harness, upload, at=NOON + after, patience=hour)
+                record_lost(harness, upload, at=NOON + after, patience=hour)
                 for after in (0 * hour, hour - moment, hour, 2 * hour - moment, 2 * hour)
             ]
 
@@ -1060,12 +1060,12 @@ class TestLost:
         """Otherwise the records would grow without end; other lost uploads stay recorded."""
         imported, poison = an_upload("imported"), an_upload("poison")
         with stored() as harness:
-            note_lost(harness, imported, poison)
+            record_lost(harness, imported, poison)
             load(harness.repository, [ANN], imported)
-            note_lost(harness, poison)
+            record_lost(harness, poison)
 
             assert harness.noted() == {poison.identity}
-            assert note_lost(harness, imported, poison) == (set(), {poison.identity})
+            assert record_lost(harness, imported, poison) == (set(), {poison.identity})
 
     def test_one_of_many_simultaneous_searches_queues(self, stored: Stored) -> None:
         """A schedule may start a sweep before the previous sweep ends."""
@@ -1073,7 +1073,7 @@ class TestLost:
         with stored() as harness:
 
             def look(repository: UserRepository) -> None:
-                lost = repository.note_lost([an_upload().identity], NOON, at_most=2, patience=timedelta(1))
+                lost = repository.record_lost([an_upload().identity], NOON, at_most=2, patience=timedelta(1))
                 found.append((set(lost.queue), set(lost.give_up)))
 
             threads = [threading.Thread(target=look, args=(harness.rival(),)) for _ in range(8)]
@@ -1119,14 +1119,14 @@ class TestPostgresConnections:
 
         def commit_first(connection: Database, names: Iterable[str]) -> list[str]:
             load(rival, [ANN])
-            return claim_free(connection, names)
+            return try_locks(connection, names)
 
-        monkeypatch.setattr("rollcall.adapters.postgres.repository.claim_free", commit_first)
-        lost = finder.note_lost([an_upload().identity], NOON, at_most=2, patience=timedelta())
+        monkeypatch.setattr("rollcall.adapters.postgres.repository.try_locks", commit_first)
+        lost = finder.record_lost([an_upload().identity], NOON, at_most=2, patience=timedelta())
         finder.close()
         rival.close()
 
-        assert lost == Lost()
+        assert lost == LostUploads()
         assert asked(database_url, "select * from lost_uploads") == []
 
     def test_at_most_one_connection_is_kept(self, repository: PostgresUserRepository, database_url: str) -> None:
@@ -1135,8 +1135,8 @@ class TestPostgresConnections:
         next(repository.users())
         list(repository.entries())
         for attempt in (
-            lambda: repository.entry(999),
-            lambda: repository.entry_of("999"),
+            lambda: repository.get_import(999),
+            lambda: repository.find_import("999"),
             lambda: repository.undo(999, NOON),
             lambda: load(repository, [ANN], an_upload("\0")),
         ):
@@ -1219,7 +1219,7 @@ class TestPostgresConnections:
         assert list(repository.users()) == [ANN, BEN]
 
     @pytest.mark.parametrize("registered", [0, 1, 50_000])
-    @pytest.mark.parametrize("then", ["commit", "register", "withhold", "leave"])
+    @pytest.mark.parametrize("then", ["commit", "register", "discard_rows", "leave"])
     def test_a_connection_that_breaks_midway_keeps_nothing(
         self, repository: PostgresUserRepository, database_url: str, registered: int, then: str
     ) -> None:
@@ -1237,8 +1237,8 @@ class TestPostgresConnections:
                     # The first writes after the connection broke may still succeed.
                     for _ in range(100):
                         importing.register(a_block([ANN] * 10_000))
-                elif then == "withhold":
-                    importing.withhold()
+                elif then == "discard_rows":
+                    importing.discard_rows()
 
         with pytest.raises(RepositoryUnavailableError, match=r"connection to the database was lost|57P01"):
             be_cut_off()
@@ -1328,7 +1328,7 @@ class TestPostgresUndo:
                 repository.undo(import_id, NOON, confirmed=True)
 
             assert list(repository.users()) == [ANN, BEN]
-            assert not repository.entry(import_id).undone
+            assert not repository.get_import(import_id).undone
 
 
 def refusing_password(connection: socket.socket) -> None:
@@ -1371,8 +1371,8 @@ def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], obje
     return [
         lambda: load(repository, [ANN]),
         lambda: repository.undo(1, NOON),
-        lambda: repository.note_lost(["identity"], NOON, at_most=2, patience=timedelta()),
-        lambda: repository.entry(1),
+        lambda: repository.record_lost(["identity"], NOON, at_most=2, patience=timedelta()),
+        lambda: repository.get_import(1),
         lambda: list(repository.entries()),
         lambda: list(repository.users()),
         lambda: list(repository.users(1)),
@@ -1400,7 +1400,7 @@ class TestPostgresNotReady:
     def test_missing_migrations_are_named(self, new_database: Callable[[], AbstractContextManager[str]]) -> None:
         first, *lacking = migration_ids()
         with new_database() as url:
-            migrate(url, upto=first)
+            migrate(url, up_to=first)
             repository = PostgresUserRepository(url)
             for ask in everything_one_can_ask(repository):
                 with pytest.raises(NotMigratedError, match=f"{', '.join(lacking)}$"):
@@ -1498,7 +1498,7 @@ def test_only_an_importer_of_the_same_role_is_terminated(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections of other roles stay; the importer needs no right beyond these grants."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", PATIENCE_SECONDS)
     role = f"rollcall_test_{secrets.token_hex(6)}"
     for statement in (
         "create role {} login password 'theirs'",

@@ -15,11 +15,11 @@ from rollcall.application.ports import (
     Block,
     Importing,
     ImportInProgressError,
-    Listed,
-    Lost,
+    ListedObject,
+    LostUploads,
+    MergeResult,
     ObjectStore,
     RepositoryUnavailableError,
-    Settlement,
     StoredObject,
     StoreUnavailableError,
     UserRepository,
@@ -183,20 +183,20 @@ class WatchedImporting:
         self.inner.register(block)
         self.delivery.reach("registered")
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         """Merge between two points."""
         delivery = self.delivery
         delivery.reach("settling")
-        settlement: Settlement = delivery.claim(delivery.model.settling(delivery.upload), self.inner.settle)
+        merge_result: MergeResult = delivery.claim(delivery.model.settling(delivery.upload), self.inner.merge)
         delivery.verdict = delivery.model.judge(delivery.upload)
         delivery.reach("settled")
-        return settlement
+        return merge_result
 
-    def withhold(self) -> None:
+    def discard_rows(self) -> None:
         delivery = self.delivery
         delivery.verdict = delivery.verdict or delivery.model.judge(delivery.upload)
         delivery.refused = True
-        self.inner.withhold()
+        self.inner.discard_rows()
 
     def commit(self, receipt: Receipt) -> None:
         """Commit between two points, and commit in the model."""
@@ -222,11 +222,11 @@ class WatchedUsers:
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         return self.inner.undo(import_id, at, confirmed=confirmed)
 
-    def entry(self, import_id: int) -> LedgerEntry:
-        return self.inner.entry(import_id)
+    def get_import(self, import_id: int) -> LedgerEntry:
+        return self.inner.get_import(import_id)
 
-    def entry_of(self, identity: str) -> LedgerEntry | None:
-        return self.inner.entry_of(identity)
+    def find_import(self, identity: str) -> LedgerEntry | None:
+        return self.inner.find_import(identity)
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
         return self.inner.entries()
@@ -234,8 +234,10 @@ class WatchedUsers:
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         return self.inner.users(import_id)
 
-    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
-        return self.inner.note_lost(identities, at, at_most=at_most, patience=patience)
+    def record_lost(
+        self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta
+    ) -> LostUploads:
+        return self.inner.record_lost(identities, at, at_most=at_most, patience=patience)
 
     @contextmanager
     def importing(
@@ -307,7 +309,7 @@ class WatchedStore:
         self.delivery.reach("receipted" if kind == "receipt" else "reported")
         return where
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         return self.inner.list(prefix, after=after)
 
 

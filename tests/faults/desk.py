@@ -85,7 +85,7 @@ class Desk:
         finally:
             users.close()
 
-    def settle(self, reference: ObjectReference) -> Receipt:
+    def merge(self, reference: ObjectReference) -> Receipt:
         """Deliver an upload until it has its verdict: a broken delivery may hold its locks for a moment."""
         deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
         while True:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, cast
 
 from announcements import Context
 from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - imported before the fork, to save each worker the time
-from rollcall.adapters.postgres import migrating, repository  # noqa: F401 - as above
+from rollcall.adapters.postgres import migration, repository  # noqa: F401 - as above
 from rollcall.entrypoints import cli, import_lambda
 from rollcall.settings import read_settings
 

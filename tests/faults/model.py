@@ -23,7 +23,7 @@ Identity = tuple[str, str]
 PATIENCE = timedelta(hours=1)
 TOO_OLD = timedelta(days=1)
 
-_SETTLING = "settling"
+_MERGE_LOCK = "settling"
 _token = re.compile(r"\bi([0-9]+)-([0-9]+)-([0-9a-f]{24})\b")
 
 
@@ -135,7 +135,7 @@ class Entry:
         return self.verdict.status in {"loaded", "partially_loaded"}
 
     @property
-    def in_force(self) -> bool:
+    def active(self) -> bool:
         """Whether its users are in the table."""
         return self.registered and not self.undone
 
@@ -171,7 +171,7 @@ class Model:
     def _updates(self) -> bool:
         return bool(self.policy.unique_by) and self.policy.on_duplicate is OnDuplicate.UPDATE
 
-    def entry(self, import_id: int) -> Entry | None:
+    def get_import(self, import_id: int) -> Entry | None:
         """Return an import, or None."""
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
 
@@ -189,22 +189,22 @@ class Model:
 
     def settling(self, upload: Dropped) -> set[object]:
         """Locks of a merge."""
-        return {_SETTLING} if self.policy.unique_by or upload.corrects is not None else set()
+        return {_MERGE_LOCK} if self.policy.unique_by or upload.corrects is not None else set()
 
     def undoing(self, import_id: int) -> set[object]:
         """Locks of an undo."""
-        entry = self.entry(import_id)
-        return {entry.upload.identity, _SETTLING} if entry else set()
+        entry = self.get_import(import_id)
+        return {entry.upload.identity, _MERGE_LOCK} if entry else set()
 
     def admit(self, upload: Dropped, *, again: bool) -> Verdict | None:  # noqa: PLR0911 - one for each answer
         """Return the verdict that the ledger alone decides, or None if the upload must be read."""
         mine = self.ledger.get(upload.identity)
-        if mine and mine.in_force:
+        if mine and mine.active:
             return Verdict(status="skipped", code="redelivery", because_of=mine.import_id)
         if mine and mine.undone and not again:
             return Verdict(status="skipped", code="undone", because_of=mine.import_id)
         others = sorted(
-            (other for other in self.ledger.values() if other.in_force and other is not mine),
+            (other for other in self.ledger.values() if other.active and other is not mine),
             key=lambda other: other.import_id,
         )
         if self.policy.on_repeat is OnRepeat.SKIP and not self._updates:
@@ -272,7 +272,7 @@ class Model:
         """Record a commit under an import id that no other verdict ever had."""
         self._turn += 1
         mine = self.ledger.get(upload.identity)
-        assert mine is None or not mine.in_force, "a verdict in force was replaced"
+        assert mine is None or not mine.active, "a verdict in force was replaced"
         assert import_id not in self.import_ids
         self.import_ids.append(import_id)
         for place, user in verdict.changed:
@@ -287,14 +287,14 @@ class Model:
         Returns:
             The number of removed users; None if it cannot be undone.
         """
-        entry = self.entry(import_id)
-        if not entry or not entry.in_force or entry.verdict.changed:
+        entry = self.get_import(import_id)
+        if not entry or not entry.active or entry.verdict.changed:
             return None
         if any(origin[0] == import_id for origin in self.corrections):
             return None
         # A later import that compares users may have skipped rows because of this import's users.
         if self.policy.unique_by and any(
-            other.in_force and other.turn > entry.turn for other in self.ledger.values()
+            other.active and other.turn > entry.turn for other in self.ledger.values()
         ):
             return None
         entry.undone = True
@@ -323,7 +323,7 @@ class Model:
         return [
             (entry.import_id, row.line)
             for entry in self.ledger.values()
-            if entry.in_force
+            if entry.active
             for row in entry.upload.rows
             if row.user and row.line not in entry.verdict.rejected and self._who(row.user) not in there
         ]
@@ -335,7 +335,7 @@ class Model:
         registered = Counter(
             row.first
             for entry in self.ledger.values()
-            if entry.in_force
+            if entry.active
             for row in entry.upload.rows
             if row.user and row.line not in entry.verdict.rejected
         )
@@ -347,8 +347,8 @@ class Model:
 
     def _was_rejected(self, origin: Origin) -> bool:
         """Whether an active verdict rejected this row."""
-        entry = self.entry(origin[0])
-        return entry is not None and entry.in_force and entry.rejected(origin)
+        entry = self.get_import(origin[0])
+        return entry is not None and entry.active and entry.rejected(origin)
 
     def _correctable(self, origin: Origin, mentioned: set[Origin]) -> bool:
         return self._was_rejected(origin) and origin not in self.corrections and origin not in mentioned

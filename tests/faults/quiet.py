@@ -46,12 +46,12 @@ def _told(said: object) -> Iterator[tuple[str, str]]:
     if isinstance(said, bytes):
         yield "the bytes", said.decode("utf-8", "backslashreplace")
     elif isinstance(said, BaseException):
-        yield from _told_by(said)
+        yield from _translated_errors(said)
     else:
         yield "the text", str(said)
 
 
-def _told_by(error: BaseException) -> Iterator[tuple[str, str]]:
+def _translated_errors(error: BaseException) -> Iterator[tuple[str, str]]:
     """Yield all text of an exception, and of every exception that it links to, also suppressed ones."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()

@@ -19,7 +19,7 @@ from contracts.steps import asked, eventually
 from faults.oracle import Found, Oracle, foreign_users
 from faults.uploads import FaultyUpload, made_upload
 from faults.workers import Delivery, End, Workers
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
 
 if TYPE_CHECKING:

@@ -24,10 +24,15 @@ from faults.desk import Desk, require_quiet
 from faults.oracle import Found
 from faults.uploads import CANARY, FaultyUpload, made_upload
 from receipts import a_receipt
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import Lost, RepositoryUnavailableError, TableConstraintError, TableLockedError
+from rollcall.application.ports import (
+    LostUploads,
+    RepositoryUnavailableError,
+    TableConstraintError,
+    TableLockedError,
+)
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
@@ -119,7 +124,9 @@ def live_through_everything(desk: Desk, url: str) -> Found:
     assert corrected.counts.registered == len(upload.bad)
     with closing(PostgresUserRepository(url)) as users:
         assert len(list(users.users(receipt.import_id))) == len(upload.good)
-        assert users.note_lost(["lost"], NOON, at_most=2, patience=timedelta()) == Lost(queue=frozenset({"lost"}))
+        assert users.record_lost(["lost"], NOON, at_most=2, patience=timedelta()) == LostUploads(
+            queue=frozenset({"lost"})
+        )
         assert users.undo(corrected.import_id or 0, NOON) == len(upload.bad)
         assert users.undo(receipt.import_id or 0, NOON) == len(upload.good)
         assert [entry.undone for entry in users.entries()] == [True, True]
@@ -256,7 +263,7 @@ def _slow_import(url: str, policy: Policy) -> None:
         importing.register(a_block([BEN]))
         time.sleep(PAUSE_SECONDS)
         importing.register(a_block([CEM]))
-        importing.settle()
+        importing.merge()
         time.sleep(PAUSE_SECONDS)
         counts = Counts(read=2, registered=2)
         importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
@@ -460,7 +467,7 @@ def test_a_lock_of_another_application_is_named(
     database_url: str, held: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the table and the holder's activity, as far as the role may see it, and no statement."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.2)
     desk, upload = (
         Desk(database_url, Policy(max_rejected=Tolerance("0"))),
         made_upload("a.csv", rows=20, bad_share=0.2),

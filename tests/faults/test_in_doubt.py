@@ -17,7 +17,7 @@ from faults.desk import Desk, require_quiet
 from faults.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit_request_lost, proxy_before
 from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.embedded_postgres import running
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.application.ports import RepositoryUnavailableError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
@@ -55,7 +55,7 @@ def _judged(line: Line, desk: Desk, upload: FaultyUpload) -> Receipt:
     """Compare the database with its ledger, deliver again, and check every promise."""
     desk.oracle.require_nothing_broken([upload])
     [reference] = desk.versions(upload.key)
-    receipt = desk.settle(reference)
+    receipt = desk.merge(reference)
     line.add(desk.oracle.found([upload]))
     desk.oracle.require_all_settled([upload])
     return receipt

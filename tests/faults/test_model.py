@@ -37,11 +37,11 @@ from faults.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, or
 from faults.quiet import require_quiet
 from faults.uploads import CANARY
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import (
     ImportInProgressError,
-    Listed,
+    ListedObject,
     ObjectNotFoundError,
     RepositoryUnavailableError,
     StoreUnavailableError,
@@ -50,7 +50,7 @@ from rollcall.application.ports import (
     UserRepository,
 )
 from rollcall.application.receipts import from_dict, to_json
-from rollcall.application.sweep import Fate, Sweep
+from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
@@ -288,8 +288,8 @@ class Promises(RuleBasedStateMachine):
         self.step()
         self.time += timedelta(hours=hours)
         at, claimed = self.now(), set().union(*self.held.values())
-        queued: list[Listed] = []
-        told: dict[tuple[str, str | None], Fate] = {}
+        queued: list[ListedObject] = []
+        told: dict[tuple[str, str | None], LostUploadAction] = {}
         Sweep(
             uploads=self.uploads,
             users=self.users,
@@ -323,8 +323,8 @@ class Promises(RuleBasedStateMachine):
         """An uploader corrects some rejected rows, or none. Their verdict may have been replaced."""
         self.step()
         # In two of three cases choose a file that can be corrected, if there is one.
-        entries = {where: self.model.entry(import_id) for where, (import_id, _) in self.handed_out.items()}
-        in_force = [where for where, entry in entries.items() if entry and entry.in_force]
+        entries = {where: self.model.get_import(import_id) for where, (import_id, _) in self.handed_out.items()}
+        in_force = [where for where, entry in entries.items() if entry and entry.active]
         choice = in_force if in_force and which % 3 else list(self.handed_out)
         where = choice[-1 - which // 3 % len(choice)]
         _, people = self.handed_out[where]
@@ -644,8 +644,8 @@ def test_in_postgres_every_promise_holds_after_every_step(
     campaign: Campaign, new_database: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same steps, with connections that are cut."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.LOCK_SECONDS", 0.02)
-    monkeypatch.setattr("rollcall.adapters.postgres.connecting.MERGE_SECONDS", 0.02)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.02)
+    monkeypatch.setattr("rollcall.adapters.postgres.connection.MERGE_SECONDS", 0.02)
     with new_database() as url:
         migrate(url)
         machine: Any = type("OnPostgres", (OnPostgres,), {"url": url})

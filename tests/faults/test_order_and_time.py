@@ -21,7 +21,7 @@ from faults.quiet import lambda_log
 from faults.s3_server import s3_server
 from faults.uploads import CANARY, made_upload
 from rollcall.adapters.memory import MemoryObjectStore
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ObjectStore, UserRepository

@@ -18,7 +18,7 @@ from faults.quiet import HOSTILE, lambda_log, require_log, require_quiet
 from faults.s3_server import Request, s3_server
 from faults.uploads import CANARY
 from integration.command_line import CommandLine
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
 from rollcall.bootstrap import now

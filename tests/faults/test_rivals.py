@@ -13,7 +13,7 @@ import pytest
 from faults.campaigns import Campaign
 from faults.desk import Desk
 from faults.uploads import FaultyUpload, made_upload
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import ImportInProgressError, UndoRefusedError, UnknownImportError
 from rollcall.domain.policy import Policy
@@ -39,8 +39,8 @@ def workers(migrated_database: str) -> Iterator[list[PostgresUserRepository]]:
 def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether imports take locks; without locks, the ledger's constraints must give the same result."""
     if not request.param:
-        for module in "repository", "staging":
-            monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.claim", lambda *_, **__: None)
+        for module in "repository", "merge":
+            monkeypatch.setattr(f"rollcall.adapters.postgres.{module}.acquire_locks", lambda *_, **__: None)
     return bool(request.param)
 
 
@@ -112,7 +112,7 @@ def test_one_of_64_deliveries_imports_the_upload(
             assert len(_registering(outcomes)) == 1
             others = [receipt.code for receipt in _receipts(outcomes) if not receipt.status.registers]
             assert set(others) <= {Code.REDELIVERY}
-            assert desk.settle(reference).code is Code.REDELIVERY
+            assert desk.merge(reference).code is Code.REDELIVERY
 
 
 def test_one_of_16_uploads_with_one_content_is_imported(
@@ -132,7 +132,7 @@ def test_one_of_16_uploads_with_one_content_is_imported(
 
             line.add(desk.oracle.found(uploads))
             [loaded] = _registering(outcomes)
-            assert {desk.settle(reference).code for reference in references} == {Code.REDELIVERY, Code.REPEAT}
+            assert {desk.merge(reference).code for reference in references} == {Code.REDELIVERY, Code.REPEAT}
             desk.oracle.require_all_settled([one for one in uploads if one.key == loaded.source.key])
 
 
@@ -155,7 +155,7 @@ def test_one_of_8_versions_of_a_key_is_imported(
             [loaded] = _registering(outcomes)
             upload = versions[int(loaded.source.version) - 1]
             line.add(desk.oracle.found([upload]))
-            codes = [desk.settle(reference).code for reference in references]
+            codes = [desk.merge(reference).code for reference in references]
             assert sorted(map(str, codes)) == sorted([Code.REDELIVERY, *[Code.KEY_ALREADY_LOADED] * 7])
             desk.oracle.require_all_settled([upload])
 
@@ -181,7 +181,7 @@ def test_an_undo_during_imports_of_the_same_upload_is_complete(
             migrate(url, policy)
             desk = Desk(url, policy)
             reference = desk.drop(upload)
-            import_id = desk.settle(reference).import_id or 0
+            import_id = desk.merge(reference).import_id or 0
             attempts = [_undo(import_id), _undo(import_id)]
             attempts += [_delivery(desk, reference, again=number % 2 == 0) for number in range(6)]
             chance.shuffle(attempts)
@@ -209,7 +209,7 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
             url = emptied()
             migrate(url, policy)
             desk = Desk(url, policy)
-            first = desk.settle(_drop(desk, "a.csv", ["name,country,age", "own,X,0", *["{n},X,x"] * 50]))
+            first = desk.merge(_drop(desk, "a.csv", ["name,country,age", "own,X,0", *["{n},X,x"] * 50]))
             header, *rows = desk.oracle.read_report(first.rejected_rows or "").decode("utf-8-sig").splitlines()
             again = [header, *rows] if what == "corrected rows" else ["name,country,age", *["{n},X,x"] * 50]
             references = [
@@ -220,7 +220,7 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
 
             _at_once(workers, [_delivery(desk, reference) for reference in references])
             for reference in references:
-                desk.settle(reference)
+                desk.merge(reference)
 
             query = "select count(*), count(distinct name) from users where age = 7"
             [(there, different)] = desk.oracle.asked(url, query)

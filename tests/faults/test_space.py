@@ -24,7 +24,7 @@ from faults.scenes import beside
 from faults.uploads import CANARY, FaultyUpload, made_upload
 from integration.command_line import CommandLine, Outcome
 from rollcall.adapters.embedded_postgres import running
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ class Desk:
         self.oracle.require_nothing_broken([upload])
         return sentence
 
-    def settle(self, reference: ObjectReference, upload: FaultyUpload) -> None:
+    def merge(self, reference: ObjectReference, upload: FaultyUpload) -> None:
         """Deliver twice more, without a fault."""
         self.s3.breaking = lambda _: False
         self.deliver(reference)
@@ -156,7 +156,7 @@ def test_a_truncated_body_is_never_taken_for_a_shorter_file(desk: Desk, campaign
 
             desk.s3.breaking = cut
             desk.fail(reference, upload, line)
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)
 
 
 def test_a_stalled_server_is_waited_for_up_to_the_time_limit(desk: Desk, campaign: Campaign) -> None:
@@ -179,7 +179,7 @@ def test_a_stalled_server_is_waited_for_up_to_the_time_limit(desk: Desk, campaig
 
             desk.s3.breaking = stall
             assert "time" in desk.fail(reference, upload, line).lower()
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)
 
 
 WHERE: dict[str, Callable[[Request], bool]] = {
@@ -211,7 +211,7 @@ def test_a_store_that_refuses_for_good_is_reported(
             assert code in desk.fail(reference, upload, line)
         registered = asked(desk.oracle.database_url, "select count(*) from imports where in_force")
         assert registered == [(int(where == "the receipt"),)]
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)
 
 
 @pytest.mark.parametrize("where", WHERE)
@@ -310,7 +310,7 @@ def test_a_size_that_differs_from_the_body_is_an_error(desk: Desk, campaign: Cam
         line.points = 1
         desk.s3.breaking = lie
         desk.fail(reference, upload, line)
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)
 
 
 # Makes status, body and further headers from the object.
@@ -347,7 +347,7 @@ def test_another_body_than_the_announced_one_is_not_imported(
 
             desk.s3.breaking = lie
             desk.fail(reference, upload, line)
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)
 
 
 def test_a_body_that_differs_from_its_checksum_is_not_imported(desk: Desk, campaign: Campaign) -> None:
@@ -367,4 +367,4 @@ def test_a_body_that_differs_from_its_checksum_is_not_imported(desk: Desk, campa
         line.points = 1
         desk.s3.breaking = garble
         assert "checksum" in desk.fail(reference, upload, line)
-        desk.settle(reference, upload)
+        desk.merge(reference, upload)

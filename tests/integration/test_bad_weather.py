@@ -24,7 +24,7 @@ from integration.command_line import (
     wait_until,
 )
 from rollcall.adapters.embedded_postgres import running
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 
 INTERRUPTED = "interrupted; run the same command again; nothing is registered twice"
 

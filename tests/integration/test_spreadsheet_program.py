@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from rollcall.application.dialect import RECORD
+from rollcall.application.header import RECORD
 from unit.desk import Desk
 
 PROGRAM = shutil.which("soffice")

@@ -27,7 +27,7 @@ from integration.command_line import (
     wait_until,
 )
 from rollcall.adapters.local import LocalObjectStore
-from rollcall.adapters.postgres.migrating import migrate
+from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.watch import watch
 

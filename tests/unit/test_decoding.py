@@ -98,7 +98,7 @@ def test_a_bom_or_the_first_encoding_that_decodes_all_is_used(
     assert content.sha256 == hashlib.sha256(upload).hexdigest()
     assert content.compression is None
     assert content.encoding == (expected if upload else None)
-    assert content.mark_bytes == len(mark)
+    assert content.bom_length == len(mark)
     assert _code(content) == (Code.EMPTY_FILE if not upload else None if expected else Code.ENCODING_ERROR)
 
 

@@ -90,7 +90,7 @@ def test_corrected_rows_are_checked_as_if_they_can_be_corrected(
     # This user equals no corrected row, so the import is in force.
     original = "\n".join(["name,country,age", *bad, "Zoë,Ö,99", ""]).encode()
     first = desk.load(desk.drop(original, "original.csv"))
-    rejected = Verdict(first.import_id or 0, desk.users.entry(first.import_id or 0).secret)
+    rejected = Verdict(first.import_id or 0, desk.users.get_import(first.import_id or 0).secret)
     labels = '"name","country","age","rollcall_line","rollcall_import"'
     rows = [
         ",".join(

@@ -19,7 +19,7 @@ from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, me
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.ports import (
-    Listed,
+    ListedObject,
     RepositoryUnavailableError,
     StoredObject,
     StoreUnavailableError,
@@ -29,7 +29,7 @@ from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, ImportLambda, wire
-from rollcall.entrypoints.on_lambda import RESERVE_SECONDS
+from rollcall.entrypoints.lambda_runtime import RESERVE_SECONDS
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
 from unit.desk import Desk
@@ -403,7 +403,7 @@ class Stuck:
     def put(self, key: str, content: BinaryIO) -> str:
         raise NotImplementedError(key, content)
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         raise NotImplementedError(prefix, after)
 
 

@@ -133,7 +133,7 @@ def test_an_upload_that_is_not_valid_csv_is_refused(refused: tuple[bytes, Code])
     assert desk.rows() == []
     assert receipt.message
     assert receipt.message.isprintable()
-    assert desk.users.entry(1).receipt == receipt
+    assert desk.users.get_import(1).receipt == receipt
 
 
 @pytest.mark.parametrize("data", [GOOD, MIXED, BAD, b"", gzip.compress(MIXED, mtime=0)])
@@ -146,7 +146,7 @@ def test_the_receipt_is_in_the_ledger_and_among_the_reports(data: bytes) -> None
     assert _receipt_key(receipt) == "in box/users.csv/1/receipt.json"
     assert from_dict(json.loads(stored)) == receipt
     assert stored.endswith(b"}\n")
-    assert desk.users.entry(1).receipt == receipt
+    assert desk.users.get_import(1).receipt == receipt
     assert receipt.import_id == 1
 
 
@@ -252,7 +252,7 @@ def test_what_the_table_does_not_take_is_refused_with_exact_counts(
     assert refused.message == "the rows violate constraint c of table users"
     assert _counts(refused) == counts
     assert bool(refused.rejected_rows) == bool(counts[1])
-    assert _stored_receipt(desk, refused) == refused == desk.users.entry(refused.import_id or 0).receipt
+    assert _stored_receipt(desk, refused) == refused == desk.users.get_import(refused.import_id or 0).receipt
     assert desk.rows() == []
     assert _counts(desk.load(reference)) == (counts[2], counts[1], 0)
 
@@ -269,7 +269,7 @@ def test_an_undone_upload_whose_key_is_loaded_again_is_refused() -> None:
     assert (again.status, again.code) == (Status.REFUSED, Code.KEY_ALREADY_LOADED)
     assert (again.import_id, again.first_receipt) == (before.import_id, None)
     assert _stored_receipt(desk, again) == before
-    assert desk.users.entry(before.import_id or 0).undone
+    assert desk.users.get_import(before.import_id or 0).undone
 
 
 def test_a_redelivery_overwrites_a_damaged_receipt() -> None:
@@ -407,7 +407,7 @@ def test_a_refused_upload_is_judged_again() -> None:
     assert _counts(refused) == (0, 2, 2)
     assert (loaded.status, loaded.import_id) == (Status.PARTIALLY_LOADED, 2)
     with pytest.raises(UnknownImportError):
-        desk.users.entry(1)
+        desk.users.get_import(1)
     assert len(desk.rows()) == 2
     assert _stored_receipt(desk, loaded) == loaded
 
@@ -768,7 +768,7 @@ def test_without_versions_the_content_is_the_version() -> None:
         codes.append(desk.load(reference).code)
 
     assert codes == [None, Code.REDELIVERY, Code.KEY_ALREADY_LOADED]
-    assert desk.users.entry(1).receipt.source.version == hashlib.sha256(GOOD).hexdigest()
+    assert desk.users.get_import(1).receipt.source.version == hashlib.sha256(GOOD).hexdigest()
 
 
 def test_without_versions_an_unread_upload_has_size_and_time() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from receipts import a_receipt
 from rollcall.domain.correction import Origin
 from rollcall.domain.policy import (
-    Followers,
+    DependentImports,
     History,
     LedgerEntry,
     OnNewVersion,
@@ -21,7 +21,7 @@ from rollcall.domain.policy import (
     Tolerance,
     admit,
     judge,
-    why_not_undone,
+    undo_blocker,
 )
 from rollcall.domain.receipt import Action, Remedy, Status, Tally
 from rollcall.domain.rejection import Code, Fault, Rejection, counted
@@ -141,7 +141,7 @@ def test_the_ledger_decides_whether_an_upload_is_imported(
 
     assert (decision and (decision.status, decision.code, decision.because_of)) == expected
     assert not expected or not decision or f"import {expected[2].import_id}" in decision.message
-    assert history.settled == registered
+    assert history.already_registered == registered
 
 
 @pytest.mark.parametrize("rejected_rows", [None, "memory:rejected.csv"])
@@ -196,8 +196,8 @@ def test_an_upload_is_refused_if_the_tolerance_is_exceeded(text: str, read: int,
 )
 def test_only_an_import_in_force_can_be_undone(entry: LedgerEntry, reason: str | None) -> None:
     """The others give the reason."""
-    assert why_not_undone(entry, Followers()) == reason
-    assert entry.in_force == (reason is None)
+    assert undo_blocker(entry, DependentImports()) == reason
+    assert entry.active == (reason is None)
 
 
 def test_a_receipt_shows_the_policy_as_it_was_set() -> None:
@@ -206,14 +206,14 @@ def test_a_receipt_shows_the_policy_as_it_was_set() -> None:
         max_rejected=Tolerance.parse("2.5%"), on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT
     )
 
-    assert policy.described() == {
+    assert policy.as_dict() == {
         "max_rejected": "2.5%",
         "unique_by": "",
         "on_duplicate": "skip",
         "on_repeat": "import",
         "on_new_version": "import",
     }
-    assert Policy(unique_by=("name", "age")).described()["unique_by"] == "name,age"
+    assert Policy(unique_by=("name", "age")).as_dict()["unique_by"] == "name,age"
 
 
 @pytest.mark.parametrize(("secret", "undoes"), [(b"", True), (b"secret", False)])

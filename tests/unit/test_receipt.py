@@ -82,7 +82,7 @@ def _receipts(status: Status, **parts: st.SearchStrategy[Any]) -> st.SearchStrat
         Receipt,
         status=st.just(status),
         source=sources,
-        policy=policies.map(Policy.described),
+        policy=policies.map(Policy.as_dict),
         started=times,
         seconds=st.timedeltas(timedelta(0)).map(timedelta.total_seconds),
         import_id=numbers,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application.dialect import DELIMITERS, OWN_LABELS, Header, read_header
+from rollcall.application.header import DELIMITERS, OWN_LABELS, Header, read_header
 from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
-from rollcall.application.rejected_rows import CUT_MARK, MAX_RAW_BYTES, RejectedRow, RejectedRows
+from rollcall.application.rejected_rows import CUT_MARK, MAX_RAW_BYTES, RejectedRow, RejectedRowsFile
 from rollcall.application.spreadsheets import restored_text
 from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.rejection import Code, Fault, Rejection
@@ -50,7 +50,7 @@ def _file(
     tried_before: Sequence[str] = (),
 ) -> tuple[str, bytes]:
     """Return the name and the bytes of the file of these rows."""
-    rejected = RejectedRows(io.BytesIO(), header, encoding, verdict, tried_before)
+    rejected = RejectedRowsFile(io.BytesIO(), header, encoding, verdict, tried_before)
     for row in rows:
         rejected.add(row)
     name, content = rejected.content()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application import import_users
-from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, REASON, RECORD
+from rollcall.application.header import IMPORT, LINE, OWN_LABELS, REASON, RECORD
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.screening import screen
 from rollcall.application.spreadsheets import safe_text

@@ -19,7 +19,7 @@ from announcements import (
     in_sqs,
     s3_record,
 )
-from rollcall.application.ports import Listed
+from rollcall.application.ports import ListedObject
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
 
@@ -158,7 +158,7 @@ def test_rollcalls_own_announcements_are_read_like_those_of_s3(
     reference = ObjectReference(bucket="inbox", key=key, version=state[0], etag=state[1])
     upload = Upload(bucket="inbox", key=key, version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
 
-    [found] = created_objects(wrap(announcement(Listed(reference, upload))))
+    [found] = created_objects(wrap(announcement(ListedObject(reference, upload))))
     assert (found, found.size) == (reference, upload.size)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application.dialect import Header
+from rollcall.application.header import Header
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.screening import Screened, Screening, screen
 from rollcall.domain.rejection import Code
@@ -41,7 +41,7 @@ def _screened(records: Sequence[Record], header: Header = HEADER) -> Screened:
     screening = Screening(header)
     for record in records:
         screening.judge(record)
-    return screening.hand_on()
+    return screening.flush()
 
 
 def _users_of(result: Screened) -> list[User]:

@@ -238,7 +238,7 @@ def test_every_field_of_the_policy_has_a_setting() -> None:
     values |= {"on_new_version": "import"}
     policy = read_settings({f"ROLLCALL_{name.upper()}": value for name, value in values.items()}).policy
 
-    assert policy.described() == values
+    assert policy.as_dict() == values
     assert all(getattr(policy, field.name) != field.default for field in attrs.fields(Policy))
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.application.clean_records import CleanRecords, Split, clean_records
-from rollcall.application.dialect import DELIMITERS, Header, read_header
+from rollcall.application.header import DELIMITERS, Header, read_header
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRow
 from rollcall.application.screening import screen
@@ -48,14 +48,14 @@ class Judged:
     blank: int
 
 
-def judged(pieces: Iterable[str], turned_down: Iterable[int] = ()) -> Judged | None:
+def judged(pieces: Iterable[str], rejected_on_merge: Iterable[int] = ()) -> Judged | None:
     """Screen an upload in which some lines are rejected as duplicates; return None if its header has a fault."""
     reader = RecordReader(iter(pieces))
     header = read_header(reader)
     if not isinstance(header, Header):
         return None
     whole = Judged([], [], [], [], 0)
-    faults = [(line, Fault(Code.DUPLICATE_ROW, "is there already")) for line in sorted(turned_down)]
+    faults = [(line, Fault(Code.DUPLICATE_ROW, "is there already")) for line in sorted(rejected_on_merge)]
     for screened in screen(reader, header, faults):
         assert "\r" not in screened.accepted.csv.decode()
         rows = csv.reader(io.StringIO(screened.accepted.csv.decode(), newline=""), strict=True)
@@ -114,15 +114,17 @@ def test_a_single_trap_is_not_taken_for_clean(text: str) -> None:
     assert_sound(text)
 
 
-@given(text=uploads(), size=st.sampled_from([1, 3, 1000]), turned_down=st.sets(st.integers(2, 9), max_size=4))
-def test_the_fast_path_and_the_precise_path_agree(text: str, size: int, turned_down: set[int]) -> None:
+@given(
+    text=uploads(), size=st.sampled_from([1, 3, 1000]), rejected_on_merge=st.sets(st.integers(2, 9), max_size=4)
+)
+def test_the_fast_path_and_the_precise_path_agree(text: str, size: int, rejected_on_merge: set[int]) -> None:
     """Rows, lines, rejections and blank rows, for pieces of any size and any lines rejected as duplicates."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
     with without_shortcuts():
-        precise = judged(pieces, turned_down)
+        precise = judged(pieces, rejected_on_merge)
 
-    assert precise == judged(pieces, turned_down)
+    assert precise == judged(pieces, rejected_on_merge)
 
 
 @given(text=uploads())

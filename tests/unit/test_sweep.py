@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import Listed, RepositoryUnavailableError, StoreUnavailableError
-from rollcall.application.sweep import QUEUED_AT_MOST, Fate, Sweep, Swept
+from rollcall.application.ports import ListedObject, RepositoryUnavailableError, StoreUnavailableError
+from rollcall.application.sweep import QUEUED_AT_MOST, LostUploadAction, Sweep, SweepResult
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.upload import Upload
 
@@ -38,7 +38,7 @@ class Bucket:
     time: datetime = datetime(2026, 1, 15, tzinfo=UTC)
     users: MemoryUserRepository = attrs.field(factory=lambda: MemoryUserRepository(patience=0))
     queued: list[tuple[str, str | None]] = attrs.Factory(list)
-    told: list[tuple[str, Fate]] = attrs.Factory(list)
+    told: list[tuple[str, LostUploadAction]] = attrs.Factory(list)
     queue_fails: bool = False
     _uploads: MemoryObjectStore = attrs.field(init=False)
 
@@ -72,7 +72,7 @@ class Bucket:
             batch=batch,
         )
 
-    def _queue(self, lost: Sequence[Listed]) -> None:
+    def _queue(self, lost: Sequence[ListedObject]) -> None:
         if self.queue_fails:
             raise StoreUnavailableError("arn:aws:sqs", "away")
         self.queued += [(listed.upload.key, listed.reference.version) for listed in lost]
@@ -89,9 +89,9 @@ def test_an_upload_without_an_entry_is_queued(bucket: Bucket) -> None:
     for _ in range(2):
         bucket.drop("lost.csv")
 
-    assert bucket.sweep()() == Swept(seen=2, queued=2, given_up=0, stopped_at=None)
+    assert bucket.sweep()() == SweepResult(seen=2, queued=2, given_up=0, stopped_at=None)
     assert bucket.queued == [("lost.csv", "2"), ("lost.csv", "1")]
-    assert bucket.told == [("lost.csv", Fate.QUEUED)] * 2
+    assert bucket.told == [("lost.csv", LostUploadAction.QUEUED)] * 2
 
 
 def test_an_upload_in_the_ledger_is_not_queued(bucket: Bucket) -> None:
@@ -99,7 +99,7 @@ def test_an_upload_in_the_ledger_is_not_queued(bucket: Bucket) -> None:
     bucket.know(bucket.drop("users.csv"))
     bucket.drop("users.csv")
 
-    assert bucket.sweep()() == Swept(seen=2, queued=1, given_up=0, stopped_at=None)
+    assert bucket.sweep()() == SweepResult(seen=2, queued=1, given_up=0, stopped_at=None)
     assert bucket.queued == [("users.csv", "2")]
 
 
@@ -136,7 +136,7 @@ def test_an_upload_too_young_or_too_old_is_not_queued(bucket: Bucket, age: timed
     """A young upload may still have its message; an old one may be older than Rollcall in this bucket."""
     bucket.drop("users.csv", age=age)
 
-    assert bucket.sweep()() == Swept(seen=1, queued=queued, given_up=0, stopped_at=None)
+    assert bucket.sweep()() == SweepResult(seen=1, queued=queued, given_up=0, stopped_at=None)
 
 
 def test_an_upload_queued_twice_is_given_up(bucket: Bucket) -> None:
@@ -148,7 +148,12 @@ def test_an_upload_queued_twice_is_given_up(bucket: Bucket) -> None:
         bucket.time += VISIBLE_AGAIN
 
     assert [(swept.queued, swept.given_up) for swept in came] == [(1, 0), (1, 0), (0, 1), (0, 1)]
-    assert [fate for _, fate in bucket.told] == [Fate.QUEUED, Fate.QUEUED, Fate.GIVEN_UP, Fate.GIVEN_UP]
+    assert [fate for _, fate in bucket.told] == [
+        LostUploadAction.QUEUED,
+        LostUploadAction.QUEUED,
+        LostUploadAction.GIVEN_UP,
+        LostUploadAction.GIVEN_UP,
+    ]
     bucket.know(poison)
     assert bucket.sweep()().given_up == 0
 
@@ -160,7 +165,7 @@ def test_an_upload_just_queued_is_not_queued_again(bucket: Bucket) -> None:
         bucket.sweep()()
 
     assert len(bucket.queued) == 1
-    assert bucket.sweep()() == Swept(seen=1, queued=0, given_up=0, stopped_at=None)
+    assert bucket.sweep()() == SweepResult(seen=1, queued=0, given_up=0, stopped_at=None)
 
 
 def test_a_queue_that_fails_stops_the_sweep(bucket: Bucket) -> None:
@@ -292,7 +297,7 @@ def test_a_database_that_fails_stops_the_sweep(bucket: Bucket) -> None:
     class Away(MemoryUserRepository):
         """A ledger that does not answer."""
 
-        def note_lost(self, *_: object, **__: object) -> NoReturn:
+        def record_lost(self, *_: object, **__: object) -> NoReturn:
             raise RepositoryUnavailableError("the database is away")
 
     bucket.users = Away()

@@ -210,7 +210,7 @@ def test_a_failed_sweep_is_logged_without_a_cell(function: Lambda) -> None:
     ours, other = function.lines()[-2:]
     assert (ours["message"], ours["reason"]) == ("the sweep failed", "the database is away")
     assert other["error"] == "ValueError"
-    assert other["stack"][-1].endswith(" note_lost")
+    assert other["stack"][-1].endswith(" record_lost")
     function.users = users
     assert function()["seen"] == 2
 
@@ -226,7 +226,7 @@ class Away(MemoryUserRepository):
         super().__init__()
         self._error = error
 
-    def note_lost(self, *_: object, **__: object) -> NoReturn:
+    def record_lost(self, *_: object, **__: object) -> NoReturn:
         raise self._error
 
 
@@ -244,7 +244,7 @@ def test_a_database_that_does_not_answer_is_interrupted(function: Lambda) -> Non
 class Stuck(MemoryUserRepository):
     """A database that does not answer, and retries after any exception."""
 
-    def note_lost(self, *_: object, **__: object) -> NoReturn:
+    def record_lost(self, *_: object, **__: object) -> NoReturn:
         """Block without end."""
         while True:
             with suppress(Exception):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.domain.rejection import Code, Fault, counted, shown
+from rollcall.domain.rejection import Code, Fault, counted, preview
 from rollcall.domain.user import COLUMNS, User, is_blank
 from unit.oracles import BIDI_CONTROLS, age_verdict, is_forbidden, is_white_space, row_verdict, text_verdict
 from unit.oracles import is_blank as looks_blank
@@ -229,7 +229,7 @@ def test_a_message_about_a_long_cell_is_one_short_line(column: str, cell: str, t
 
 def test_a_cell_of_invisible_characters_is_shown_briefly() -> None:
     """Though each is shown as an escape of ten characters."""
-    assert len(shown("\U000e0001" * 500)) <= 50
+    assert len(preview("\U000e0001" * 500)) <= 50
 
 
 def test_a_number_of_things_is_written_with_its_noun() -> None:
@@ -239,10 +239,10 @@ def test_a_number_of_things_is_written_with_its_noun() -> None:
 
 def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:
     """So a person can recognise it."""
-    assert shown("thirty") == "'thirty'"
-    assert shown("x" * 40) == f"'{'x' * 40}'"
-    assert shown("x" * 41) == f"'{'x' * 40}...'"
-    assert shown("a\nb\u202ec") == r"'a\nb\u202ec'"
+    assert preview("thirty") == "'thirty'"
+    assert preview("x" * 40) == f"'{'x' * 40}'"
+    assert preview("x" * 41) == f"'{'x' * 40}...'"
+    assert preview("a\nb\u202ec") == r"'a\nb\u202ec'"
 
 
 @pytest.mark.parametrize(

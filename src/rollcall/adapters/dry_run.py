@@ -10,11 +10,11 @@ import attrs
 
 from rollcall.application.ports import (
     Block,
-    Listed,
-    Lost,
+    ListedObject,
+    LostUploads,
+    MergeResult,
     ObjectNotFoundError,
     RepositoryUnavailableError,
-    Settlement,
     UnknownImportError,
 )
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
@@ -44,10 +44,10 @@ class _Seen:
         import sqlite3  # noqa: PLC0415 - see above
 
         self._positions = [COLUMNS.index(column) for column in policy.unique_by]
-        self._rejects = policy.turns_down
+        self._rejects = policy.rejects_duplicates
         self._registered = 0
         self._unchanged = 0
-        self._turned_down = 0
+        self._rejected_on_merge = 0
         self._error = sqlite3.Error
         with self._explained():
             self._connection: Connection = sqlite3.connect("", isolation_level=None)
@@ -59,7 +59,7 @@ class _Seen:
                 create table origins (
                     import_id integer, line integer, proof text, primary key (import_id, line, proof)
                 ) without rowid;
-                create table turned_down (line integer primary key, code text not null);
+                create table rejected_on_merge (line integer primary key, code text not null);
                 begin;
                 """
             )
@@ -71,23 +71,23 @@ class _Seen:
         with self._explained():
             for line, row, origin in zip(block.lines, rows, origins, strict=True):
                 if origin and not origin.provable:
-                    self._turn_down(line, Code.NOTHING_TO_CORRECT)
+                    self._reject(line, Code.NOTHING_TO_CORRECT)
                 elif origin and not self._is_new(_ADD_ORIGIN, *origin):
-                    self._turn_down(line, Code.ALREADY_CORRECTED)
+                    self._reject(line, Code.ALREADY_CORRECTED)
                 elif not self._positions or self._is_new(_ADD_USER, self._key(row)):
                     self._registered += 1
                 elif self._rejects:
-                    self._turn_down(line, Code.DUPLICATE_ROW)
+                    self._reject(line, Code.DUPLICATE_ROW)
                 else:
                     self._unchanged += 1
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         """Return the result of merging the rows with an empty table, in which no user can be updated."""
-        return Settlement(
+        return MergeResult(
             registered=self._registered,
             unchanged=self._unchanged,
-            turned_down=self._turned_down,
-            turned_down_rows=self._turned_down_rows(),
+            rejected_on_merge=self._rejected_on_merge,
+            rows_rejected_on_merge=self._rows_rejected_on_merge(),
         )
 
     def close(self) -> None:
@@ -101,13 +101,13 @@ class _Seen:
     def _is_new(self, add: str, *key: str | int) -> bool:
         return self._connection.execute(add, key).rowcount > 0
 
-    def _turn_down(self, line: int, code: Code) -> None:
-        self._turned_down += 1
-        self._connection.execute("insert into turned_down values (?, ?)", (line, code.value))
+    def _reject(self, line: int, code: Code) -> None:
+        self._rejected_on_merge += 1
+        self._connection.execute("insert into rejected_on_merge values (?, ?)", (line, code.value))
 
-    def _turned_down_rows(self) -> Iterator[tuple[int, Code]]:
+    def _rows_rejected_on_merge(self) -> Iterator[tuple[int, Code]]:
         with self._explained():
-            for line, code in self._connection.execute("select line, code from turned_down order by line"):
+            for line, code in self._connection.execute("select line, code from rejected_on_merge order by line"):
                 yield line, Code.of(code)
 
     @contextmanager
@@ -125,7 +125,7 @@ class _DryImport:
     _policy: Policy
     _closing: ExitStack
     verdict: Verdict = NO_VERDICT
-    history: History = History(known=False)
+    history: History = History(has_ledger=False)
     _rows: int = 0
     _seen: _Seen | None = None
 
@@ -137,11 +137,11 @@ class _DryImport:
         if self._seen:
             self._seen.take(block)
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         """Return the result as if the table were empty; only a database knows the existing users."""
-        return self._seen.settle() if self._seen else Settlement(registered=self._rows)
+        return self._seen.merge() if self._seen else MergeResult(registered=self._rows)
 
-    def withhold(self) -> None:
+    def discard_rows(self) -> None:
         """Do nothing, because nothing was kept."""
 
     def commit(self, receipt: Receipt) -> None:
@@ -169,22 +169,22 @@ class DryRunUserRepository:
         """Raise, because there is no import."""
         raise UnknownImportError(import_id)
 
-    def note_lost(
+    def record_lost(
         self,
         identities: Collection[str],
         at: datetime,  # noqa: ARG002 - the port's, as all the others
         *,
         at_most: int,  # noqa: ARG002
         patience: timedelta,  # noqa: ARG002
-    ) -> Lost:
+    ) -> LostUploads:
         """Return all uploads as lost, and record nothing."""
-        return Lost(queue=frozenset(identities))
+        return LostUploads(queue=frozenset(identities))
 
-    def entry(self, import_id: int) -> LedgerEntry:
+    def get_import(self, import_id: int) -> LedgerEntry:
         """Raise, because there is no import."""
         raise UnknownImportError(import_id)
 
-    def entry_of(self, identity: str) -> None:
+    def find_import(self, identity: str) -> None:
         """Return None, because there is no import."""
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
@@ -214,6 +214,6 @@ class NoReports:
         """Discard the content."""
         return ""
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:  # noqa: ARG002 - the port's
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         return iter(())

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.ports import Listed, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import ListedObject, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.reports import digest, report_keys
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
@@ -140,7 +140,7 @@ class LocalObjectStore:
             _sync_folder(path.parent)
         return address
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         """Yield the files below the root, except hidden files, reports and links.
 
         Only the names in the current folder and in the folders above it are in memory.
@@ -159,7 +159,7 @@ class LocalObjectStore:
                         waiting += _entries(path)
                 elif key.startswith(prefix) and (not after or _place(key) > _place(after.key)):
                     upload = _upload(path, entry.stat(follow_symlinks=False))
-                    yield Listed(ObjectReference(key=key), upload)
+                    yield ListedObject(ObjectReference(key=key), upload)
 
     def last_line_has_end(self, reference: ObjectReference) -> bool:
         """Return whether the last line of a file has an end, from its first and last bytes.

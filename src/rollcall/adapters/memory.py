@@ -16,28 +16,28 @@ import attrs
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
-    Listed,
-    Lost,
+    ListedObject,
+    LostUploads,
+    MergeResult,
     ObjectChangedError,
     ObjectNotFoundError,
     RepositoryUnavailableError,
-    Settlement,
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
-    claims_of,
     forbids_new_version,
     forbids_repeat,
+    lock_keys,
 )
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
-from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
+from rollcall.domain.policy import DependentImports, History, LedgerEntry, Policy, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import COLUMNS, User
 
 _PIECE_BYTES = 64 * 1024
-_SETTLING = "settling"
+_MERGE_LOCK = "settling"
 
 
 @attrs.frozen
@@ -121,10 +121,10 @@ class MemoryObjectStore:
             versions.append(_Version(upload, data))
         return f"memory:{key}"
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         with self._lock:
             every = [
-                Listed(
+                ListedObject(
                     ObjectReference(bucket=self._bucket, key=key, version=version.upload.version), version.upload
                 )
                 for key in sorted(self._objects)
@@ -138,7 +138,7 @@ class MemoryObjectStore:
         return (listed for listed in every[start:] if listed.reference.key.startswith(prefix))
 
 
-def _is_at(listed: Listed, place: ObjectReference) -> bool:
+def _is_at(listed: ListedObject, place: ObjectReference) -> bool:
     """Return whether a version is at a place; if the place has no version, whether it is not after that key."""
     if place.version is None:
         return listed.reference.key <= place.key
@@ -196,14 +196,14 @@ class _Tables:
     corrections: dict[Origin, int] = attrs.Factory(dict)
     queued: dict[str, _Queued] = attrs.Factory(dict)
 
-    def entry(self, import_id: int | None) -> LedgerEntry | None:
+    def get_import(self, import_id: int | None) -> LedgerEntry | None:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
 
     def history(self, upload: Upload, sha256: str | None, corrects: int | None) -> History:
         others = [
             (entry, self.uploads[identity])
             for identity, entry in self.ledger.items()
-            if identity != upload.identity and entry.in_force
+            if identity != upload.identity and entry.active
         ]
         same_content = [entry for entry, other in others if None is not other.sha256 == sha256]
         same_key = [entry for entry, other in others if other.upload.key_identity == upload.key_identity]
@@ -211,12 +211,12 @@ class _Tables:
             same_upload=self.ledger.get(upload.identity),
             same_content=min(same_content, key=lambda entry: entry.import_id, default=None),
             same_key=same_key[-1] if same_key else None,
-            corrected=self.entry(corrects),
+            corrected=self.get_import(corrects),
         )
 
     def exclude(self, imported: _Imported, opened: "_MemoryImport") -> bool:
         """Return whether a rival committed first without the locks, so that this import must not commit."""
-        in_force = (self.uploads[identity] for identity, entry in self.ledger.items() if entry.in_force)
+        in_force = (self.uploads[identity] for identity, entry in self.ledger.items() if entry.active)
         known = {opened.key(row.user) for row in self.users.values()} - {()}
         return (
             any(map(imported.excludes, in_force))
@@ -225,15 +225,15 @@ class _Tables:
             or not opened.changed.keys() <= self.users.keys()
         )
 
-    def followers(self, import_id: int) -> Followers:
+    def dependent_imports(self, import_id: int) -> DependentImports:
         correcting = [by for origin, by in self.corrections.items() if origin.import_id == import_id]
         after = dropwhile(lambda entry: entry.import_id != import_id, self.ledger.values())
         comparing = [
             entry.import_id
             for entry in islice(after, 1, None)
-            if entry.in_force and entry.receipt.policy.get("unique_by")
+            if entry.active and entry.receipt.policy.get("unique_by")
         ]
-        return Followers(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
+        return DependentImports(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
 
 
 @attrs.define(eq=False)
@@ -273,10 +273,10 @@ class _MemoryImport:
     _policy: Policy
     _holder: _Holder
     _corrects: int | None
-    _claim_merge: Callable[[], None]
+    _acquire_merge_lock: Callable[[], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
-    _settlement: Settlement | None = None
+    _merge_result: MergeResult | None = None
     new: list[User] = attrs.Factory(list)
     changed: dict[int, User] = attrs.Factory(dict)
     corrected: set[Origin] = attrs.Factory(set)
@@ -296,25 +296,25 @@ class _MemoryImport:
             raise RepositoryUnavailableError("a block holds something else than a user in each of its rows")
         self._rows += map(_Row, block.lines, users, origins)
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         minds = bool(self._policy.unique_by)
         if minds or self._corrects is not None:
-            self._claim_merge()
+            self._acquire_merge_lock()
         users = dict(self._tables.users)
         there = {self.key(row.user): number for number, row in users.items()} if minds else {}
         here: dict[tuple[object, ...], int] = {}
         mentioned: set[Origin] = set()
-        turned_down: list[tuple[int, Code]] = []
+        rejected_on_merge: list[tuple[int, Code]] = []
         for row in self._rows:
             key = self.key(row.user) if minds else ()
             known = minds and (key in there or key in here)
             code = self._why_not_corrected(row.origin, mentioned)
-            if not code and known and self._policy.turns_down:
+            if not code and known and self._policy.rejects_duplicates:
                 code = Code.DUPLICATE_ROW
             if row.origin:
                 mentioned.add(row.origin)
             if code:
-                turned_down.append((row.line, code))
+                rejected_on_merge.append((row.line, code))
                 continue
             if row.origin:
                 self.corrected.add(row.origin)
@@ -326,24 +326,24 @@ class _MemoryImport:
             elif self._policy.updates:
                 self.changed[there[key]] = row.user
         self.changed = {number: user for number, user in self.changed.items() if user != users[number].user}
-        self._settlement = Settlement(
+        self._merge_result = MergeResult(
             registered=len(self.new),
             updated=len(self.changed),
-            unchanged=len(self._rows) - len(self.new) - len(self.changed) - len(turned_down),
-            turned_down=len(turned_down),
-            turned_down_rows=iter(turned_down),
+            unchanged=len(self._rows) - len(self.new) - len(self.changed) - len(rejected_on_merge),
+            rejected_on_merge=len(rejected_on_merge),
+            rows_rejected_on_merge=iter(rejected_on_merge),
         )
-        return self._settlement
+        return self._merge_result
 
-    def withhold(self) -> None:
+    def discard_rows(self) -> None:
         self._rows.clear()
         self.new.clear()
         self.changed.clear()
         self.corrected.clear()
-        self._settlement = None
+        self._merge_result = None
 
     def commit(self, receipt: Receipt) -> None:
-        (self._settlement or self.settle()).require(receipt)
+        (self._merge_result or self.merge()).require(receipt)
         self._make_permanent(self, receipt)
 
     def imports(self, upload: Upload, sha256: str | None) -> _Imported:
@@ -360,8 +360,8 @@ class _MemoryImport:
         return self.not_correctable(origin) or (Code.ALREADY_CORRECTED if origin in mentioned else None)
 
     def not_correctable(self, origin: Origin) -> Code | None:
-        corrected = self._tables.entry(origin.import_id)
-        if not corrected or not corrected.in_force or not corrected.rejected(origin):
+        corrected = self._tables.get_import(origin.import_id)
+        if not corrected or not corrected.active or not corrected.rejected(origin):
             return Code.NOTHING_TO_CORRECT
         return Code.ALREADY_CORRECTED if origin in self._tables.corrections else None
 
@@ -403,7 +403,7 @@ class MemoryUserRepository:
         self._before_commit = before_commit
         self._clock = clock
         self._changing = threading.Condition()
-        self._claimed: dict[str, _Holder] = {}
+        self._locked: dict[str, _Holder] = {}
         self._last_import = 0
         self._last_user = 0
         self._tables = _Tables()
@@ -420,26 +420,33 @@ class MemoryUserRepository:
     ) -> Iterator[_MemoryImport]:
         held: set[str] = set()
         holder = _Holder(None if seconds_left is None else self._clock() + seconds_left)
-        with ExitStack() as claims:
+        with ExitStack() as locks:
 
-            def claim(*names: str, patience: float | None = None) -> None:
-                claims.enter_context(self._claiming(set(names) - held, holder, patience))
+            def acquire(*names: str, patience: float | None = None) -> None:
+                locks.enter_context(self._locking(set(names) - held, holder, patience))
                 held.update(names)
 
-            def claim_merge() -> None:
-                claim(_SETTLING, patience=self._merge_wait(holder))
+            def acquire_merge_lock() -> None:
+                acquire(_MERGE_LOCK, patience=self._merge_wait(holder))
 
-            claim(*claims_of(upload, sha256, policy))
+            acquire(*lock_keys(upload, sha256, policy))
             with self._changing:
                 history = self._tables.history(upload, sha256, corrects)
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
                 self._commit(opened, upload, sha256, receipt, holder)
-                claims.close()
+                locks.close()
 
             yield _MemoryImport(
-                history, self._draw_verdict, self._tables, policy, holder, corrects, claim_merge, make_permanent
+                history,
+                self._draw_verdict,
+                self._tables,
+                policy,
+                holder,
+                corrects,
+                acquire_merge_lock,
+                make_permanent,
             )
 
     def undo(
@@ -451,11 +458,11 @@ class MemoryUserRepository:
     ) -> int:
         with self._changing:
             identity = self._identity(import_id)
-        with self._claiming({identity, _SETTLING}, _Holder()), self._changing:
+        with self._locking({identity, _MERGE_LOCK}, _Holder()), self._changing:
             entry = self._tables.ledger[identity]
             if entry.import_id != import_id:
                 raise UnknownImportError(import_id)  # the upload was judged again meanwhile
-            if reason := why_not_undone(entry, self._tables.followers(import_id)):
+            if reason := undo_blocker(entry, self._tables.dependent_imports(import_id)):
                 raise UndoRefusedError(import_id, reason)
             theirs = [number for number, row in self._tables.users.items() if row.import_id == import_id]
             registered = entry.receipt.counts.registered
@@ -468,28 +475,30 @@ class MemoryUserRepository:
             self._tables.ledger[identity] = attrs.evolve(entry, undone=True)
             return len(theirs)
 
-    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+    def record_lost(
+        self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta
+    ) -> LostUploads:
         with self._changing:
             queued = self._tables.queued
             for identity in queued.keys() & self._tables.ledger.keys():
                 del queued[identity]
             due = {
                 identity: queued[identity].times if identity in queued else 0
-                for identity in set(identities) - self._tables.ledger.keys() - self._claimed.keys()
+                for identity in set(identities) - self._tables.ledger.keys() - self._locked.keys()
                 if identity not in queued or queued[identity].last + patience <= at
             }
-            lost = Lost(
+            lost = LostUploads(
                 queue=frozenset(identity for identity, times in due.items() if times < at_most),
                 give_up=frozenset(identity for identity, times in due.items() if times >= at_most),
             )
             queued.update({identity: _Queued(due[identity] + 1, at) for identity in lost.queue})
             return lost
 
-    def entry(self, import_id: int) -> LedgerEntry:
+    def get_import(self, import_id: int) -> LedgerEntry:
         with self._changing:
             return self._tables.ledger[self._identity(import_id)]
 
-    def entry_of(self, identity: str) -> LedgerEntry | None:
+    def find_import(self, identity: str) -> LedgerEntry | None:
         with self._changing:
             return self._tables.ledger.get(identity)
 
@@ -515,7 +524,7 @@ class MemoryUserRepository:
             holder.require_not_ended()
             read, now = opened.history.same_upload, self._tables.ledger.get(upload.identity)
             imported = opened.imports(upload, sha256)
-            if (now and (now.in_force or not read or now.import_id != read.import_id)) or (
+            if (now and (now.active or not read or now.import_id != read.import_id)) or (
                 receipt.status.registers and self._tables.exclude(imported, opened)
             ):
                 raise ImportInProgressError
@@ -533,19 +542,19 @@ class MemoryUserRepository:
             self._tables.uploads[upload.identity] = imported
 
     @contextmanager
-    def _claiming(self, names: set[str], holder: _Holder, patience: float | None = None) -> Iterator[None]:
+    def _locking(self, names: set[str], holder: _Holder, patience: float | None = None) -> Iterator[None]:
         give_up_at = time.monotonic() + (self._patience if patience is None else patience)
 
         def free() -> bool:
-            return not names & self._claimed.keys()
+            return not names & self._locked.keys()
 
         with self._changing:
             while not self._changing.wait_for(free, min(self._patience or 0.01, give_up_at - time.monotonic())):
-                self._end_overdue_holders(names)
+                self._terminate_expired(names)
                 if not free() and time.monotonic() >= give_up_at:
                     raise ImportInProgressError
             holder.require_not_ended()
-            self._claimed |= dict.fromkeys(names, holder)
+            self._locked |= dict.fromkeys(names, holder)
         try:
             yield
         finally:
@@ -556,17 +565,17 @@ class MemoryUserRepository:
             return self._merge_patience
         return max(self._patience, min(self._merge_patience, holder.overdue_at - self._clock()))
 
-    def _end_overdue_holders(self, names: set[str]) -> None:
-        for holder in {self._claimed[name] for name in names & self._claimed.keys()}:
+    def _terminate_expired(self, names: set[str]) -> None:
+        for holder in {self._locked[name] for name in names & self._locked.keys()}:
             if holder.overdue_at is not None and holder.overdue_at < self._clock():
                 holder.ended = True
-                self._let_go(holder, set(self._claimed))
+                self._let_go(holder, set(self._locked))
 
     def _let_go(self, holder: _Holder, names: set[str]) -> None:
         with self._changing:
             for name in names:
-                if self._claimed.get(name) is holder:
-                    del self._claimed[name]
+                if self._locked.get(name) is holder:
+                    del self._locked[name]
             self._changing.notify_all()
 
     def _identity(self, import_id: int) -> str:

@@ -20,13 +20,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from rollcall.application.ports import (
-    Listed,
+    ListedObject,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectUnreadableError,
     StoredObject,
     StoreUnavailableError,
-    raise_alone,
+    raise_without_context,
 )
 from rollcall.domain.upload import ObjectReference, Upload
 
@@ -144,7 +144,7 @@ class _S3Object:
         pace = Pace()
         while True:
             asked = self.clock()
-            with _told_by(self.address):
+            with _translated_errors(self.address):
                 data = self.answer["Body"].read(_READ_BYTES)
             if not data:
                 return
@@ -215,7 +215,7 @@ class S3ObjectStore:
         if reference.etag is not None:
             wanted["IfMatch"] = reference.etag
         answer, refusal, unreadable = None, None, ""
-        with _told_by(address):
+        with _translated_errors(address):
             try:
                 answer = self._client.get_object(Bucket=bucket, Key=key, **wanted)  # type: ignore[arg-type]  # all str
             except ClientError as error:
@@ -233,7 +233,7 @@ class S3ObjectStore:
             # `read` would wait until all requested bytes have arrived, even from a very slow server.
             response.read = response.read1  # type: ignore[attr-defined, method-assign]  # of urllib3
             version, etag = answer.get("VersionId") or _NO_VERSION, answer["ETag"]
-            with _told_by(address):
+            with _translated_errors(address):
                 upload = _upload(bucket, key, version, etag, answer["ContentLength"], answer["LastModified"])
             # Some stores ignore the requested version and give the newest. Without versioning, the version is
             # missing or "null".
@@ -259,7 +259,7 @@ class S3ObjectStore:
     def put(self, key: str, content: BinaryIO) -> str:
         """Upload an object, a large one in parts. S3 makes it visible as a whole."""
         address = f"s3://{self._bucket}/{self._prefix}{key}"
-        with _told_by(address):
+        with _translated_errors(address):
             self._client.upload_fileobj(
                 _Unclosed(content),  # type: ignore[arg-type]  # reading is all it does
                 self._bucket,
@@ -268,7 +268,7 @@ class S3ObjectStore:
             )
         return address
 
-    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         """Page through the versions of the bucket; without versioning S3 lists each object as version "null"."""
         address = f"s3://{self._bucket}/{self._prefix}{prefix}"
         start = {}
@@ -277,7 +277,7 @@ class S3ObjectStore:
             start = {"KeyMarker": key, "VersionIdMarker": after.version or _NO_VERSION}
         try:
             for version in self._versions(self._bucket, self._prefix + prefix, start):
-                with _told_by(address):
+                with _translated_errors(address):
                     listed = _listed(self._bucket, version)
                 yield listed
         except StoreUnavailableError as error:
@@ -298,7 +298,7 @@ class S3ObjectStore:
         pages = iter(paginator.paginate(Bucket=bucket, Prefix=prefix, **start))  # type: ignore[arg-type]  # all str
         last, seen = b"", set[str]()
         while True:
-            with _told_by(address):
+            with _translated_errors(address):
                 if not (page := next(pages, None)):
                     return
                 versions = page.get("Versions", [])
@@ -319,7 +319,7 @@ class S3ObjectStore:
                 seen.add(next_version)
             yield from versions
 
-    def _find(self, bucket: str, key: str, reference: ObjectReference) -> Listed:
+    def _find(self, bucket: str, key: str, reference: ObjectReference) -> ListedObject:
         """Return a version from the listing, for which S3 needs no encryption key of the owner.
 
         Raises:
@@ -328,7 +328,7 @@ class S3ObjectStore:
         """
         versions = takewhile(lambda version: version["Key"] == key, self._versions(bucket, key, {}))
         for version in versions:
-            with _told_by(f"s3://{bucket}/{key}"):
+            with _translated_errors(f"s3://{bucket}/{key}"):
                 wanted = (
                     version["IsLatest"] if reference.version is None else version["VersionId"] == reference.version
                 )
@@ -378,13 +378,13 @@ class _Unclosed(io.BufferedIOBase):
         return self._content.tell()
 
 
-def _listed(bucket: str, version: "ObjectVersionTypeDef") -> Listed:
+def _listed(bucket: str, version: "ObjectVersionTypeDef") -> ListedObject:
     # A listing may have fractions of a second; the header that `open` reads has none.
     last_modified = version["LastModified"].replace(microsecond=0)
     version_id = version["VersionId"] or _NO_VERSION
     known = version_id != _NO_VERSION
     upload = _upload(bucket, version["Key"], version_id, version["ETag"], version["Size"], last_modified)
-    return Listed(
+    return ListedObject(
         ObjectReference(
             bucket=bucket,
             key=upload.key,
@@ -497,7 +497,7 @@ _CHECKS: dict[str, Callable[..., None]] = {
 
 
 @contextmanager
-def _told_by(address: str) -> Iterator[None]:
+def _translated_errors(address: str) -> Iterator[None]:
     """Translate boto3's errors into the port's."""
     try:
         yield
@@ -507,11 +507,11 @@ def _told_by(address: str) -> Iterator[None]:
         raise StoreUnavailableError(ascii(address), "this cannot be a key") from error
     except (BotoCoreError, Boto3Error) as error:
         # The cause may contain the part of the body that was read before it broke off.
-        raise_alone(StoreUnavailableError(address, str(error)))
+        raise_without_context(StoreUnavailableError(address, str(error)))
     except (ResponseParserError, ValueError, LookupError, RuntimeError) as error:
         # botocore raises these for an answer that it cannot parse; their texts show parts of it.
         unreadable = _UnlikeS3Error(what=f"its answer is malformed ({type(error).__name__})")
-        raise_alone(StoreUnavailableError(address, str(unreadable)))
+        raise_without_context(StoreUnavailableError(address, str(unreadable)))
 
 
 def _code(error: ClientError) -> str:

@@ -8,7 +8,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import RepositoryUnavailableError, raise_alone
+from rollcall.application.ports import RepositoryUnavailableError, raise_without_context
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -59,7 +59,7 @@ class DatabaseSecret:
             secret = json.loads(text)
             found = {name: str(secret[key]) for key, name in _LIBPQ_NAMES.items() if key in secret}
         except (ValueError, TypeError):
-            raise_alone(self._of_another_kind())  # the cause would show the secret
+            raise_without_context(self._of_another_kind())  # the cause would show the secret
         if not found.keys() >= _NEEDED:
             raise self._of_another_kind()
         return found

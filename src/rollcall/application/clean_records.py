@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from rollcall.application.dialect import Header
+from rollcall.application.header import Header
 from rollcall.application.records import RecordReader
 from rollcall.domain.user import RULES, Rule
 

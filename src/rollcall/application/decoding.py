@@ -94,14 +94,14 @@ class Content:
             the stored bytes. None if the bytes were not read.
         compression: "gzip" or None.
         encoding: The first encoding that decodes the whole upload; None if none does.
-        mark_bytes: The length of the byte order mark in bytes.
+        bom_length: The length of the byte order mark in bytes.
         fault: Why the upload cannot be read; None if it can be read.
     """
 
     sha256: str | None = None
     compression: str | None = None
     encoding: str | None = None
-    mark_bytes: int = 0
+    bom_length: int = 0
     fault: Fault | None = None
 
 
@@ -269,7 +269,7 @@ class Inspection:
             sha256=(self._stored_hash if self._gunzip and self._unreadable else self._content_hash).hexdigest(),
             compression="gzip" if self._gunzip else None,
             encoding=None if fault and fault.code is not Code.EMPTY_FILE else fitting,
-            mark_bytes=len(self._mark),
+            bom_length=len(self._mark),
             fault=fault,
         )
 
@@ -416,7 +416,7 @@ def read_text(stream: BinaryIO, content: Content) -> Iterator[str]:
         UnicodeDecodeError: The bytes differ from those of the first pass.
     """
     decoder = codecs.getincrementaldecoder(content.encoding or "utf-8")("strict")
-    mark_left = content.mark_bytes
+    mark_left = content.bom_length
     for data in _contents(stream, content.compression):
         text = decoder.decode(data[mark_left:])
         mark_left = max(0, mark_left - len(data))

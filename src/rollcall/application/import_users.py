@@ -11,26 +11,26 @@ from typing import BinaryIO, Literal
 import attrs
 
 from rollcall.application.decoding import Content, DamagedGzipError, Inspection, read_text, size_fault
-from rollcall.application.dialect import Header, read_header
+from rollcall.application.header import Header, read_header
 from rollcall.application.ports import (
     Importing,
+    MergeResult,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectStore,
     ObjectUnreadableError,
     ReportNotStoredError,
-    Settlement,
     StoredObject,
     StoreUnavailableError,
     TableConstraintError,
     UserRepository,
-    raise_alone,
+    raise_without_context,
 )
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
-from rollcall.application.rejected_rows import RejectedRows
+from rollcall.application.rejected_rows import RejectedRowsFile
 from rollcall.application.reports import LONGEST_REPORT_NAME, RECEIPT_NAME, folders_of
-from rollcall.application.screening import Screened, origins, screen, why_turned_down
+from rollcall.application.screening import Screened, merge_fault, origins, screen
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
@@ -174,7 +174,7 @@ class ImportUsers:
                 version=(reference.etag or "").strip('"') or reference.version or "",
                 sequencer=reference.sequencer,
             ),
-            policy=self.policy.described(),
+            policy=self.policy.as_dict(),
             started=started,
             seconds=self.seconds_since(started),
             import_id=None,
@@ -185,12 +185,12 @@ class ImportUsers:
 
         If the ledger has an entry, store the receipt of that entry, unless it is stored already.
         """
-        entry = identity and self.users.entry_of(identity)
+        entry = identity and self.users.find_import(identity)
         if not entry and not self.has_receipt(receipt.source):
             self.store_receipt(receipt)
             # A rival that still found the object may have committed meanwhile; this receipt then replaced its
             # receipt.
-            entry = identity and self.users.entry_of(identity)
+            entry = identity and self.users.find_import(identity)
         if identity and entry and not self.is_stored(entry.receipt):
             self.store_committed(entry.receipt, identity)
 
@@ -249,7 +249,7 @@ class ImportUsers:
         """
         with _reporting(_committed(receipt)):
             self.store_receipt(receipt)
-        while (newest := self.users.entry_of(identity)) and newest.receipt != receipt:
+        while (newest := self.users.find_import(identity)) and newest.receipt != receipt:
             receipt = newest.receipt
             with _reporting(_committed(receipt)):
                 self.store_receipt(receipt)
@@ -389,7 +389,7 @@ class _Import:
             history = importing.history
             self._remember_sequencer(history.same_upload)
             decision = admit(self._upload, history, self._case.policy, corrects=self._corrects, again=again)
-            if decision and history.same_upload and history.settled:
+            if decision and history.same_upload and history.already_registered:
                 return decision, history.same_upload
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
@@ -511,7 +511,7 @@ class _Import:
                 rejected.add(row)
             if registering and (rejected.overflowed or tolerance.certainly_exceeded_by(self._tally.rejected)):
                 registering = False
-                importing.withhold()
+                importing.discard_rows()
             if registering and screened.accepted.spans:
                 importing.register(screened.accepted)
             self._progress(
@@ -526,35 +526,37 @@ class _Import:
         if (
             registering
             and tolerance.exceeded_by(self._tally.rejected, self._tally.read)
-            and not (header.corrects or self._case.policy.turns_down)
+            and not (header.corrects or self._case.policy.rejects_duplicates)
         ):
             # The upload is refused in any case, and a merge would reject no further rows, so it is not needed.
             registering = False
-            importing.withhold()
-        settlement = importing.settle() if registering else Settlement(registered=0)
-        too_many = tolerance.exceeded_by(self._tally.rejected + settlement.turned_down, self._tally.read)
+            importing.discard_rows()
+        merge_result = importing.merge() if registering else MergeResult(registered=0)
+        too_many = tolerance.exceeded_by(self._tally.rejected + merge_result.rejected_on_merge, self._tally.read)
         refused = bool(refusal) or rejected.overflowed or too_many
         keep_origins = not (refused and header.corrects)
-        if settlement.turned_down or (rejected.holds_origins and not keep_origins):
+        if merge_result.rejected_on_merge or (rejected.holds_origins and not keep_origins):
             rejected = self._new_rejected_rows(spool, importing.verdict)
-            self._judge_again(stream, header, settlement.turned_down_rows, rejected, keep_origins=keep_origins)
+            self._judge_again(
+                stream, header, merge_result.rows_rejected_on_merge, rejected, keep_origins=keep_origins
+            )
         decision = judge(self._tally, tolerance, overflowed=rejected.overflowed) or refusal
         if decision and registering:
-            importing.withhold()
+            importing.discard_rows()
         # Store rejected rows only if the upload did not change meanwhile.
         self._stored.verify()
         where = None
         if self._tally.rejected:
             name, content = rejected.content()
             where = self._case.store_rejected_rows(self._source, name, content)
-        return self._receipt(decision, importing.verdict.import_id, settlement, rejected_rows=where)
+        return self._receipt(decision, importing.verdict.import_id, merge_result, rejected_rows=where)
 
     def _judge_again(
         self,
         stream: BinaryIO,
         header: Header,
-        turned_down: Iterable[tuple[int, Code]],
-        rejected: RejectedRows,
+        rejected_on_merge: Iterable[tuple[int, Code]],
+        rejected: RejectedRowsFile,
         *,
         keep_origins: bool,
     ) -> None:
@@ -565,13 +567,13 @@ class _Import:
         Args:
             stream: The upload.
             header: The header of the upload.
-            turned_down: The line and the code of each row that the merge rejected, in the order of the file.
+            rejected_on_merge: The line and the code of each row that the merge rejected, in the order of the file.
             rejected: Takes all rejected rows.
             keep_origins: Whether rejected rows keep the origins that they correct. A refused upload drops them:
                 correcting only its rejected rows would lose its good rows.
         """
         self._tally = Tally()
-        faults = ((line, why_turned_down(code, self._case.policy.unique_by)) for line, code in turned_down)
+        faults = ((line, merge_fault(code, self._case.policy.unique_by)) for line, code in rejected_on_merge)
         reader, _ = self._read_from_start(stream)
         for screened in screen(reader, header, faults):
             self._count(screened)
@@ -584,12 +586,12 @@ class _Import:
         for row in screened.rejected:
             self._tally.reject(row.rejection)
 
-    def _new_rejected_rows(self, spool: BinaryIO, verdict: Verdict) -> RejectedRows:
+    def _new_rejected_rows(self, spool: BinaryIO, verdict: Verdict) -> RejectedRowsFile:
         if not self._header:
             raise AssertionError("rows are rejected by a header")
         encoding = self._content.encoding or "utf-8"
         tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
-        return RejectedRows(
+        return RejectedRowsFile(
             spool, self._header, encoding, verdict, tuple(tried_before), self._case.max_rejected_bytes
         )
 
@@ -609,13 +611,13 @@ class _Import:
             yield
         except (DamagedGzipError, UnicodeDecodeError):
             # Without the cause, which may show cells.
-            raise_alone(ObjectChangedError(self._stored.upload.key))
+            raise_without_context(ObjectChangedError(self._stored.upload.key))
 
     def _receipt(
         self,
         decision: Decision | None,
         import_id: int,
-        settlement: Settlement | None = None,
+        merge_result: MergeResult | None = None,
         *,
         rejected_rows: str | None = None,
     ) -> Receipt:
@@ -630,13 +632,13 @@ class _Import:
             remedies = (Remedy(Action.CORRECT_REJECTED_ROWS if import_id else Action.CORRECT_ORIGINAL),)
         else:
             status, code, message = Status.LOADED, None, None
-        if decision or not settlement:
+        if decision or not merge_result:
             fate = {"withheld": tally.good}
         else:
             fate = {
-                "registered": settlement.registered,
-                "updated": settlement.updated,
-                "unchanged": settlement.unchanged,
+                "registered": merge_result.registered,
+                "updated": merge_result.updated,
+                "unchanged": merge_result.unchanged,
             }
         return Receipt(
             status=status,
@@ -644,7 +646,7 @@ class _Import:
             message=message,
             remedies=remedies,
             source=self._source,
-            policy=self._case.policy.described(),
+            policy=self._case.policy.as_dict(),
             counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),
             totals=tally.totals,
             rejections=tuple(tally.rejections),

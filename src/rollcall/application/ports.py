@@ -63,7 +63,7 @@ class ReportNotStoredError(StoreUnavailableError):
     """
 
 
-def raise_alone(error: Exception) -> NoReturn:
+def raise_without_context(error: Exception) -> NoReturn:
     """Raise an error without a cause or context, because some loggers also log the context."""
     try:
         raise error
@@ -72,7 +72,7 @@ def raise_alone(error: Exception) -> NoReturn:
 
 
 @attrs.frozen
-class Listed:
+class ListedObject:
     """One version of one object in a listing.
 
     Attributes:
@@ -157,7 +157,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[Listed]:
+    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         """Yield every object whose key starts with the prefix; with versioning, every version.
 
         Keys are in the order of their bytes in UTF-8. The versions of a key are in order from the newest.
@@ -173,10 +173,10 @@ class ObjectStore(Protocol):
         ...
 
 
-def claims_of(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
+def lock_keys(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
     """Return the names of the locks on an upload: upload, content, and key if the policy compares versions."""
-    claims = {upload.identity, sha256 or upload.identity}
-    return claims | {upload.key_identity} if policy.orders_versions else claims
+    keys = {upload.identity, sha256 or upload.identity}
+    return keys | {upload.key_identity} if policy.orders_versions else keys
 
 
 def forbids_repeat(policy: Policy) -> bool:
@@ -302,23 +302,23 @@ class Block:
 
 
 @attrs.frozen(kw_only=True)
-class Settlement:
+class MergeResult:
     """Result of merging the rows of an import with existing users.
 
     Attributes:
         registered: The number of rows that became new users.
         updated: The number of rows that changed existing users.
         unchanged: The number of rows that changed nothing.
-        turned_down: The number of rows that were rejected in the merge.
-        turned_down_rows: The line and the code of each row that was rejected in the merge, in the order of the
-            file. MUST be read at most once, and only before the import is withheld or committed.
+        rejected_on_merge: The number of rows that were rejected in the merge.
+        rows_rejected_on_merge: The line and the code of each row that was rejected in the merge, in the order of
+            the file. MUST be read at most once, and only before rows are discarded or the import is committed.
     """
 
     registered: int
     updated: int = 0
     unchanged: int = 0
-    turned_down: int = 0
-    turned_down_rows: Iterable[tuple[int, Code]] = ()
+    rejected_on_merge: int = 0
+    rows_rejected_on_merge: Iterable[tuple[int, Code]] = ()
 
     def require(self, receipt: Receipt) -> None:
         """Check that the counts of a receipt agree with this result.
@@ -363,13 +363,13 @@ class Importing(Protocol):
         """Add rows. Other sessions see them only after the commit.
 
         Raises:
-            TableConstraintError: The database rejects the rows; the import is lost. `settle` or `commit` may raise
+            TableConstraintError: The database rejects the rows; the import is lost. `merge` or `commit` may raise
                 this later.
             RepositoryUnavailableError: The database failed; the import is lost.
         """
         ...
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         """Merge the rows with existing users and corrections.
 
         The caller does this at most once, after the last block. Otherwise `commit` does it.
@@ -393,7 +393,7 @@ class Importing(Protocol):
         """
         ...
 
-    def withhold(self) -> None:
+    def discard_rows(self) -> None:
         """Discard all rows registered so far; the import stays open."""
         ...
 
@@ -416,7 +416,7 @@ class Importing(Protocol):
 
 
 @attrs.frozen
-class Lost:
+class LostUploads:
     """Uploads that should have a ledger entry by now and have none, by their identities.
 
     Attributes:
@@ -483,9 +483,9 @@ class UserRepository(Protocol):
         """
         ...
 
-    def note_lost(
+    def record_lost(
         self, identities: Collection[str], at: datetime, /, *, at_most: int, patience: timedelta
-    ) -> Lost:
+    ) -> LostUploads:
         """Find the lost uploads among some, and record that each is queued once more.
 
         An upload is lost if it has no ledger entry and is not being imported at the moment. The record is
@@ -505,7 +505,7 @@ class UserRepository(Protocol):
         """
         ...
 
-    def entry(self, import_id: int, /) -> LedgerEntry:
+    def get_import(self, import_id: int, /) -> LedgerEntry:
         """Return the ledger entry of an import.
 
         Raises:
@@ -515,7 +515,7 @@ class UserRepository(Protocol):
         """
         ...
 
-    def entry_of(self, identity: str, /) -> LedgerEntry | None:
+    def find_import(self, identity: str, /) -> LedgerEntry | None:
         """Return the ledger entry of an upload.
 
         Args:

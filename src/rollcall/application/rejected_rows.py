@@ -14,12 +14,12 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.dialect import IMPORT, LINE, OWN_LABELS, RECORD, Header
+from rollcall.application.header import IMPORT, LINE, OWN_LABELS, RECORD, Header
 from rollcall.application.reasons import reason
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
 from rollcall.application.spreadsheets import MARK, UNSAFE_DELIMITERS, restored_text, safe_row, safe_text
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
-from rollcall.domain.rejection import Code, Fault, Rejection, shown
+from rollcall.domain.rejection import Code, Fault, Rejection, preview
 from rollcall.domain.user import COLUMNS, WHITE_SPACE
 
 CUT_MARK = " [cut here]"
@@ -107,13 +107,13 @@ def token_of(origin: Origin) -> str:
 def _unidentified(label: str, cell: str) -> Fault:
     return Fault(
         Code.TYPE_ERROR if cell else Code.BLANK_CELL,
-        f"{label} is {shown(cell) if cell else 'blank'}, so it is not known which row this was; "
+        f"{label} is {preview(cell) if cell else 'blank'}, so it is not known which row this was; "
         "restore the value from the rejected-rows file, and add new users in a file of their own",
         label,
     )
 
 
-class RejectedRows:
+class RejectedRowsFile:
     """Writes any number of rejected rows with the uploader's delimiter and encoding, in constant memory.
 
     Args:

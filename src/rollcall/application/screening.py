@@ -6,7 +6,7 @@ from functools import lru_cache
 import attrs
 
 from rollcall.application.clean_records import CleanRecords, clean_records
-from rollcall.application.dialect import Header
+from rollcall.application.header import Header
 from rollcall.application.ports import Block
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.rejected_rows import RejectedRow, read_origin, restored
@@ -43,7 +43,7 @@ class Screened:
 
 
 def screen(
-    reader: RecordReader, header: Header, turned_down: Iterable[tuple[int, Fault]] = ()
+    reader: RecordReader, header: Header, rejected_on_merge: Iterable[tuple[int, Fault]] = ()
 ) -> Iterator[Screened]:
     """Screen all records after the header of an upload.
 
@@ -53,16 +53,16 @@ def screen(
     Args:
         reader: The upload, at its first row.
         header: The header.
-        turned_down: The line of each valid row that is rejected on merge, and the fault, in the order of the file.
+        rejected_on_merge: The line of each valid row that is rejected on merge, and the fault, in their order.
 
     Yields:
         The results in the order of the file, in batches of about `BATCH_CHARACTERS`.
     """
     clean = clean_records(header)
-    screening = Screening(header, turned_down)
+    screening = Screening(header, rejected_on_merge)
     characters = 1
     while True:
-        screening.pass_over(reader.take_empty_lines())
+        screening.skip_blank_lines(reader.take_empty_lines())
         if _accept_run(reader, clean, screening):
             characters = 1
         # The longer no record is clean, the more text is judged before the clean patterns are tried again.
@@ -71,14 +71,14 @@ def screen(
         for record in records:
             screening.judge(record)
         if screening.characters >= BATCH_CHARACTERS or not records:
-            yield screening.hand_on()
+            yield screening.flush()
         if not records:
             return
 
 
 def _accept_run(reader: RecordReader, clean: Iterable[CleanRecords], screening: "Screening") -> bool:
     for records in clean:
-        line, rows = records.take(reader, screening.next_turned_down)
+        line, rows = records.take(reader, screening.next_rejected_on_merge)
         if rows:
             screening.accept_run(line, rows)
             return True
@@ -104,19 +104,19 @@ class Screening:
 
     Args:
         header: The header of the upload.
-        turned_down: See `screen`.
+        rejected_on_merge: See `screen`.
     """
 
-    def __init__(self, header: Header, turned_down: Iterable[tuple[int, Fault]] = ()) -> None:
+    def __init__(self, header: Header, rejected_on_merge: Iterable[tuple[int, Fault]] = ()) -> None:
         self._header = header
-        self._turned_down = iter(turned_down)
-        self._next_turned_down = next(self._turned_down, None)
+        self._rejected_on_merge = iter(rejected_on_merge)
+        self._next_rejected_on_merge = next(self._rejected_on_merge, None)
         self._clear()
 
     @property
-    def next_turned_down(self) -> int | None:
+    def next_rejected_on_merge(self) -> int | None:
         """The line of the next valid row that is rejected on merge; None if there is none."""
-        return self._next_turned_down and self._next_turned_down[0]
+        return self._next_rejected_on_merge and self._next_rejected_on_merge[0]
 
     def _clear(self) -> None:
         self.characters = 0
@@ -137,7 +137,7 @@ class Screening:
         self._spans.append(range(line, line + rows.count("\n")))
         self.characters += len(rows)
 
-    def pass_over(self, lines: int) -> None:
+    def skip_blank_lines(self, lines: int) -> None:
         """Count empty lines."""
         self._blank += lines
 
@@ -157,7 +157,7 @@ class Screening:
         else:
             self._rejected.append(RejectedRow(record, Rejection(record.line, record.last_line, user), origin))
 
-    def hand_on(self) -> Screened:
+    def flush(self) -> Screened:
         """Return the results since the last call."""
         origins = self._origins if self._header.corrects else None
         block = Block("".join(self._rows).encode(), self._spans, origins)
@@ -170,9 +170,9 @@ class Screening:
         if fault:
             return (fault,)
         user = User.parse([record.cells[position] for position in self._header.positions])
-        if self._next_turned_down and self._next_turned_down[0] == record.line:
-            user = (self._next_turned_down[1],)
-            self._next_turned_down = next(self._turned_down, None)
+        if self._next_rejected_on_merge and self._next_rejected_on_merge[0] == record.line:
+            user = (self._next_rejected_on_merge[1],)
+            self._next_rejected_on_merge = next(self._rejected_on_merge, None)
         return user
 
 
@@ -235,7 +235,7 @@ def _as_cell(value: str | int) -> str:
     return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text
 
 
-def why_turned_down(code: Code, unique_by: Sequence[str]) -> Fault:
+def merge_fault(code: Code, unique_by: Sequence[str]) -> Fault:
     """Return the fault of a valid row that is rejected on merge.
 
     Args:

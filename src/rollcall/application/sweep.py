@@ -7,14 +7,14 @@ from itertools import islice
 
 import attrs
 
-from rollcall.application.ports import Listed, Lost, ObjectStore, UserRepository
+from rollcall.application.ports import ListedObject, LostUploads, ObjectStore, UserRepository
 from rollcall.domain.upload import ObjectReference, is_folder
 
 # An upload that was queued so often and still is not in the ledger cannot be imported; a person has to look at it.
 QUEUED_AT_MOST = 2
 
 
-class Fate(StrEnum):
+class LostUploadAction(StrEnum):
     """What the sweep does with a lost upload."""
 
     QUEUED = "queued"
@@ -22,7 +22,7 @@ class Fate(StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Swept:
+class SweepResult:
     """The result of a sweep.
 
     Attributes:
@@ -58,8 +58,8 @@ class Sweep:
     uploads: ObjectStore
     users: UserRepository
     is_report: Callable[[ObjectReference], bool]
-    queue: Callable[[Sequence[Listed]], None]
-    tell: Callable[[Listed, Fate], None]
+    queue: Callable[[Sequence[ListedObject]], None]
+    tell: Callable[[ListedObject, LostUploadAction], None]
     now: Callable[[], datetime]
     older_than: timedelta
     younger_than: timedelta
@@ -67,7 +67,7 @@ class Sweep:
 
     def __call__(
         self, after: ObjectReference | None = None, *, out_of_time: Callable[[], bool] = lambda: False
-    ) -> Swept:
+    ) -> SweepResult:
         """Check all uploads, or those listed after an upload, until time runs out.
 
         Args:
@@ -95,28 +95,28 @@ class Sweep:
             if len(batch) == self.batch and out_of_time():
                 stopped_at = batch[-1].reference
                 break
-        return Swept(seen=seen, queued=queued, given_up=given_up, stopped_at=stopped_at)
+        return SweepResult(seen=seen, queued=queued, given_up=given_up, stopped_at=stopped_at)
 
-    def _queue_lost(self, uploads: Iterable[Listed], at: datetime) -> Lost:
+    def _queue_lost(self, uploads: Iterable[ListedObject], at: datetime) -> LostUploads:
         due = {
             listed.upload.identity: listed
             for listed in uploads
             if self.older_than <= at - listed.upload.last_modified <= self.younger_than
         }
         if not due:
-            return Lost()
-        lost = self.users.note_lost(due, at, at_most=QUEUED_AT_MOST, patience=self.older_than)
+            return LostUploads()
+        lost = self.users.record_lost(due, at, at_most=QUEUED_AT_MOST, patience=self.older_than)
         queue, give_up = (
             [listed for identity, listed in due.items() if identity in identities]
             for identities in (lost.queue, lost.give_up)
         )
         for listed in give_up:
-            self.tell(listed, Fate.GIVEN_UP)
+            self.tell(listed, LostUploadAction.GIVEN_UP)
         if queue:
             self.queue(queue)
         for listed in queue:
-            self.tell(listed, Fate.QUEUED)
+            self.tell(listed, LostUploadAction.QUEUED)
         return lost
 
-    def _is_upload(self, listed: Listed) -> bool:
+    def _is_upload(self, listed: ListedObject) -> bool:
         return not is_folder(listed.upload.key, listed.upload.size) and not self.is_report(listed.reference)

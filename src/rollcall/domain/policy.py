@@ -104,7 +104,7 @@ class Policy:
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.UPDATE
 
     @property
-    def turns_down(self) -> bool:
+    def rejects_duplicates(self) -> bool:
         """Whether an import rejects a valid row whose user already exists."""
         return bool(self.unique_by) and self.on_duplicate is OnDuplicate.REJECT
 
@@ -113,7 +113,7 @@ class Policy:
         """Whether the decision on an import depends on imports of other versions of its key."""
         return self.updates or (not self.unique_by and self.on_new_version is OnNewVersion.REFUSE)
 
-    def described(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """Return the settings as a receipt shows them."""
         return {
             "max_rejected": self.max_rejected.text,
@@ -141,7 +141,7 @@ class LedgerEntry:
     secret: bytes = attrs.field(default=b"", repr=False)
 
     @property
-    def in_force(self) -> bool:
+    def active(self) -> bool:
         """Whether the import registered its users and is not undone."""
         return self.receipt.status.registers and not self.undone
 
@@ -160,17 +160,17 @@ class History:
         same_key: The import in force of another version of the same key. If there are several, the one that was
             committed last, which need not have the highest number.
         corrected: The import that rejected the rows, where the upload is a file of corrected rows.
-        known: Whether there is a ledger. A check has none, and decides nothing from it.
+        has_ledger: Whether there is a ledger. A check has none, and decides nothing from it.
     """
 
     same_upload: LedgerEntry | None = None
     same_content: LedgerEntry | None = None
     same_key: LedgerEntry | None = None
     corrected: LedgerEntry | None = None
-    known: bool = True
+    has_ledger: bool = True
 
     @property
-    def settled(self) -> bool:
+    def already_registered(self) -> bool:
         """Whether this upload has already registered users, also if it was undone; its entry is then kept."""
         return self.same_upload is not None and self.same_upload.receipt.status.registers
 
@@ -209,10 +209,10 @@ def admit(
     Returns:
         None to import the upload; otherwise the decision to refuse or skip it.
     """
-    if not history.known:
+    if not history.has_ledger:
         return _admit_correction(corrects, None) if corrects and not corrects.provable else None
     entry = history.same_upload
-    if entry and entry.in_force:
+    if entry and entry.active:
         return Decision(
             Status.SKIPPED,
             Code.REDELIVERY,
@@ -243,7 +243,7 @@ def admit(
 
 def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decision | None:
     """Return None if the ledger confirms the origin of corrected rows; otherwise the decision to refuse them."""
-    if corrected and corrected.in_force and corrected.rejected(corrects):
+    if corrected and corrected.active and corrected.rejected(corrects):
         return None
     rows = f"these rows say that import {corrects.import_id} rejected them"
     remedies: tuple[Remedy, ...] = ()
@@ -253,7 +253,7 @@ def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decisi
             "were refused, or their origin was lost; correct the file that they were taken from"
         )
         remedies = (Remedy(Action.CORRECT_ORIGINAL),)
-    elif not corrects.proof and corrected and corrected.in_force and not corrected.secret:
+    elif not corrects.proof and corrected and corrected.active and not corrected.secret:
         reason = (
             f"{rows}, but an earlier version of this program wrote them, which gave no proof of that; "
             "undo that import and import its file again for rejected rows that can be corrected"
@@ -343,7 +343,7 @@ def judge(tally: Tally, tolerance: Tolerance, *, overflowed: bool = False) -> De
 
 
 @attrs.frozen(kw_only=True)
-class Followers:
+class DependentImports:
     """Imports in force that depend on an import, so that it cannot be undone.
 
     Attributes:
@@ -356,16 +356,16 @@ class Followers:
     comparing: int | None = None
 
 
-def why_not_undone(entry: LedgerEntry, followers: Followers) -> str | None:
+def undo_blocker(entry: LedgerEntry, dependent_imports: DependentImports) -> str | None:
     """Return why an import cannot be undone, as the end of a sentence; None if it can be undone."""
     if entry.undone:
         return "it is undone already"
-    if not entry.in_force:
+    if not entry.active:
         return f"it was {entry.receipt.status} and registered nobody"
     if entry.receipt.counts.updated:
         return f"it changed {counted(entry.receipt.counts.updated, 'user')}, and what they were before is not kept"
-    if followers.correcting is not None:
-        return f"import {followers.correcting} corrects it; undo that first"
-    if followers.comparing is not None:
-        return f"import {followers.comparing} came after it and minded duplicates; undo that first"
+    if dependent_imports.correcting is not None:
+        return f"import {dependent_imports.correcting} corrects it; undo that first"
+    if dependent_imports.comparing is not None:
+        return f"import {dependent_imports.comparing} came after it and minded duplicates; undo that first"
     return None

@@ -116,7 +116,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def shown(cell: str) -> str:
+def preview(cell: str) -> str:
     """Return the beginning of a cell, quoted, so that a person can recognise the cell on one line.
 
     Args:

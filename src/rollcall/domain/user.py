@@ -8,7 +8,7 @@ from unicodedata import category, decimal
 
 import attrs
 
-from rollcall.domain.rejection import Code, Fault, shown
+from rollcall.domain.rejection import Code, Fault, preview
 
 # The Unicode property White_Space (PropList.txt), whole. `str.strip()` alone would also take U+001C to U+001F,
 # which are control characters.
@@ -88,12 +88,12 @@ class Text:
         if len(text) > self.max_length:
             return Fault(
                 Code.CONSTRAINT_ERROR,
-                f"has {len(text):,} characters ({shown(text)}); give at most {self.max_length}",
+                f"has {len(text):,} characters ({preview(text)}); give at most {self.max_length}",
             )
         if found := _forbidden.search(text):
             return Fault(
                 Code.FORBIDDEN_VALUE,
-                f"holds the character U+{ord(found[0]):04X} ({shown(text)}); "
+                f"holds the character U+{ord(found[0]):04X} ({preview(text)}); "
                 "remove control characters, line breaks and direction marks",
             )
         return text
@@ -123,17 +123,17 @@ class WholeNumber:
             # Python refuses to convert thousands of digits, and no number that long is in range.
             if len(significant) <= len(str(self.maximum)) and self.minimum <= int(significant) <= self.maximum:
                 return int(significant)
-            return Fault(Code.CONSTRAINT_ERROR, f"is {shown(text)}; give {self.minimum} to {self.maximum}")
+            return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; give {self.minimum} to {self.maximum}")
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
         if text.isdecimal():
             # `isdecimal` accepts the digits of every script, such as the full-width ones of a Japanese keyboard.
             value = self.parse("".join(str(decimal(digit)) for digit in text))
             advice = f"give {self.minimum} to {self.maximum}" if isinstance(value, Fault) else f"give {value}"
-            return Fault(Code.TYPE_ERROR, f"is {shown(text)}, not in half-width digits (0-9); {advice}")
+            return Fault(Code.TYPE_ERROR, f"is {preview(text)}, not in half-width digits (0-9); {advice}")
         return Fault(
             Code.TYPE_ERROR,
-            f"is {shown(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
+            f"is {preview(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
         )
 
 

@@ -349,7 +349,7 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
     """List imports, the newest first; or show the receipt of one import."""
     with _users(settings) as users:
         if import_id is not None:
-            entry = users.entry(import_id)
+            entry = users.get_import(import_id)
             if as_json:
                 click.echo(json.dumps({**to_dict(entry.receipt), "undone": entry.undone}))
             else:
@@ -376,7 +376,7 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
     """List users in the order in which they were registered, which is that of their file."""
     with _users(settings) as repository:
         if import_id is not None:
-            repository.entry(import_id)
+            repository.get_import(import_id)
         with closing(repository.users(import_id)) as found:
             if as_json:
                 for user in islice(found, limit):

@@ -25,11 +25,11 @@ from rollcall.application.ports import ImportInProgressError, TableLockedError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.on_lambda import (
+from rollcall.entrypoints.lambda_runtime import (
     METRICS_NAMESPACE,
     SERVICE,
     OutOfTimeError,
-    described,
+    error_fields,
     interrupted_after,
     logger,
     missing,
@@ -320,7 +320,7 @@ def _too_slow() -> _Outcome:
 
 
 def _failed(error: Exception) -> _Outcome:
-    logger.error("failed; it is to be delivered again", extra=described(error))
+    logger.error("failed; it is to be delivered again", extra=error_fields(error))
     _count("ImportsFailed")
     return _Outcome.AGAIN
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from rollcall import bootstrap
-from rollcall.entrypoints.on_lambda import (
+from rollcall.entrypoints.lambda_runtime import (
     OutOfTimeError,
-    described,
+    error_fields,
     interrupted_after,
     logger,
     missing,
@@ -85,7 +85,7 @@ def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, lis
     except OutOfTimeError:
         reason = TOO_SLOW
     except Exception as error:  # noqa: BLE001 - without an answer, CloudFormation would wait for an hour
-        said = described(error)
+        said = error_fields(error)
         reason = said["reason"] or said["error"]
         logger.error("the schema could not be brought up to date", extra=said)
     _answer(url, event, reason)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
-from rollcall.application.ports import Listed, raise_alone
+from rollcall.application.ports import ListedObject, raise_without_context
 from rollcall.domain.upload import ObjectReference, is_folder
 
 _SEQUENCER = re.compile("[0-9A-Fa-f]{1,64}")
@@ -43,7 +43,7 @@ def created_objects(event: object) -> list[ObjectReference]:
     return list(_find(event, ""))
 
 
-def announcement(listed: Listed) -> str:
+def announcement(listed: ListedObject) -> str:
     """Return a message in JSON that announces an upload as S3 does, so that `created_objects` understands it.
 
     Args:
@@ -96,7 +96,7 @@ def _from_s3(s3: object, where: str) -> Iterator[ObjectReference]:
             try:
                 decoded = unquote_plus(key, errors="strict")
             except UnicodeDecodeError:
-                raise_alone(UnknownEventError(_join(where, "object.key"), "is not in UTF-8"))
+                raise_without_context(UnknownEventError(_join(where, "object.key"), "is not in UTF-8"))
             yield from _reference(bucket, decoded, rest, version=rest.get("versionId"), etag=rest.get("eTag"))
         case _:
             raise UnknownEventError(where, "names no bucket and key")
@@ -138,7 +138,7 @@ def _read(text: str, where: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         # Without the cause, which quotes the text.
-        raise_alone(UnknownEventError(where, "is not JSON"))
+        raise_without_context(UnknownEventError(where, "is not JSON"))
 
 
 def _join(where: str, further: str) -> str:

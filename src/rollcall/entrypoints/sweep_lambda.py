@@ -17,14 +17,14 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
-from rollcall.application.ports import Listed, ObjectNotFoundError, ObjectStore, raise_alone
-from rollcall.application.sweep import Fate, Sweep, Swept
+from rollcall.application.ports import ListedObject, ObjectNotFoundError, ObjectStore, raise_without_context
+from rollcall.application.sweep import LostUploadAction, Sweep, SweepResult
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.on_lambda import (
+from rollcall.entrypoints.lambda_runtime import (
     METRICS_NAMESPACE,
     SERVICE,
     OutOfTimeError,
-    described,
+    error_fields,
     interrupted_after,
     logger,
     missing,
@@ -99,10 +99,10 @@ class SweepLambda:
                 swept = self._go_on(out_of_time=lambda: seconds_left(context) < 2 * reserve)
         except OutOfTimeError:
             logger.error("out of time: the store, the queue or the database did not answer")
-            raise_alone(SweepFailedError())
+            raise_without_context(SweepFailedError())
         except Exception as error:  # noqa: BLE001 - its text might show a cell, so it must not be raised further
-            logger.error("the sweep failed", extra=described(error))
-            raise_alone(SweepFailedError())
+            logger.error("the sweep failed", extra=error_fields(error))
+            raise_without_context(SweepFailedError())
         counts = {"seen": swept.seen, "queued": swept.queued, "given_up": swept.given_up}
         outcome = {**counts, "complete": swept.stopped_at is None}
         logger.info("swept", extra=outcome)
@@ -112,7 +112,7 @@ class SweepLambda:
         metrics.flush_metrics()
         return outcome
 
-    def _go_on(self, out_of_time: Callable[[], bool]) -> Swept:
+    def _go_on(self, out_of_time: Callable[[], bool]) -> SweepResult:
         kept = self._kept()
         after = self._place(kept)
         try:
@@ -120,7 +120,7 @@ class SweepLambda:
         except ObjectNotFoundError as error:
             if not after:
                 raise
-            logger.warning("the sweep begins again at the first upload", extra=described(error))
+            logger.warning("the sweep begins again at the first upload", extra=error_fields(error))
             swept = self.sweep(out_of_time=out_of_time)
         keep = _written(swept.stopped_at)
         if keep != kept:
@@ -194,11 +194,11 @@ def _wired() -> SweepLambda:
     return wire(read_settings(os.environ), _held)
 
 
-def tell(listed: Listed, fate: Fate) -> None:
+def tell(listed: ListedObject, fate: LostUploadAction) -> None:
     """Log a lost upload in one line; as an error if it is given up, because a person has to act."""
     upload = listed.upload
     about = {"bucket": upload.bucket, "key": upload.key, "version": upload.version, "bytes": upload.size}
-    log = logger.error if fate is Fate.GIVEN_UP else logger.warning
+    log = logger.error if fate is LostUploadAction.GIVEN_UP else logger.warning
     log(f"a lost upload is {fate}", extra=about)
 
 

@@ -14,7 +14,7 @@ from rollcall.application.ports import (
     RepositoryUnavailableError,
     TableConstraintError,
     TableLockedError,
-    raise_alone,
+    raise_without_context,
 )
 
 # An import takes no lock on a whole table, but is blocked by one. A weaker table lock may belong to a locked row.
@@ -45,7 +45,7 @@ _TEXT_LENGTH = "varchar.c"
 
 
 @contextmanager
-def told_by(connection: Database) -> Iterator[None]:
+def translated_errors(connection: Database) -> Iterator[None]:
     """Translate psycopg's errors into the port's, without their texts, which may contain whole rows.
 
     The translated error has no cause, because a logged traceback would show the row.
@@ -56,7 +56,7 @@ def told_by(connection: Database) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise_alone(_in_our_words(error, connection))
+        raise_without_context(_in_our_words(error, connection))
 
 
 def _in_our_words(

@@ -12,38 +12,38 @@ from typing import Any, LiteralString
 from psycopg import Copy, Cursor, Error, sql
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connecting import (
+from rollcall.adapters.postgres.connection import (
     Credentials,
+    acquire_locks,
     begin,
-    claim,
-    claim_free,
     connect,
     merge_wait_seconds,
     nothing_more,
+    publish_deadline,
     require_schema,
-    say_until,
+    try_locks,
 )
-from rollcall.adapters.postgres.failures import told_by
+from rollcall.adapters.postgres.failures import translated_errors
+from rollcall.adapters.postgres.merge import MERGE_LOCK, Staging, require_all
 from rollcall.adapters.postgres.naming import Database
-from rollcall.adapters.postgres.staging import SETTLING, Staging, require_all
-from rollcall.adapters.postgres.uniqueness import require_unique_index
+from rollcall.adapters.postgres.unique_index import require_unique_index
 from rollcall.application.ports import (
     Block,
     ImportInProgressError,
-    Lost,
+    LostUploads,
+    MergeResult,
     SchemaError,
-    Settlement,
     TableConstraintError,
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
-    claims_of,
     forbids_new_version,
     forbids_repeat,
+    lock_keys,
 )
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
-from rollcall.domain.policy import Followers, History, LedgerEntry, Policy, why_not_undone
+from rollcall.domain.policy import DependentImports, History, LedgerEntry, Policy, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
@@ -141,39 +141,39 @@ class PostgresUserRepository:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
         deadline = None if seconds_left is None else time.monotonic() + seconds_left
         with self._transaction() as connection:
-            with told_by(connection):
+            with translated_errors(connection):
                 if seconds_left is not None:
-                    say_until(connection, seconds_left)
-                claim(connection, *claims_of(upload, sha256, policy))
+                    publish_deadline(connection, seconds_left)
+                acquire_locks(connection, *lock_keys(upload, sha256, policy))
                 require_unique_index(connection, policy)
                 opened = _PostgresImport(connection, upload, sha256, policy, corrects, self._new_secret, deadline)
             try:
                 yield opened
                 if not opened.committed:
-                    with told_by(connection):
-                        opened.abandon()
+                    with translated_errors(connection):
+                        opened.end_copy()
             except BaseException:
                 # The server rolls back when the connection closes. Ending the COPY on an open one could wait.
                 connection.close()
                 with contextlib.suppress(Error):
-                    opened.abandon()
+                    opened.end_copy()
                 raise
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         """Delete the users and mark the import in one transaction, under the lock of the upload."""
-        with self._transaction() as connection, told_by(connection):
+        with self._transaction() as connection, translated_errors(connection):
             found = connection.run("select identity from {imports} where id {eq} %s", [import_id]).fetchone()
             if not found:
                 raise UnknownImportError(import_id)
-            claim(connection, found[0], SETTLING)
+            acquire_locks(connection, found[0], MERGE_LOCK)
             # From now on no import can correct it, because corrections read its entry `for share`.
             entry = _entry(connection.run(_ENTRY + "where id {eq} %s for update", [import_id]))
             if not entry:
                 raise UnknownImportError(import_id)  # the upload was judged again meanwhile
-            if reason := why_not_undone(entry, _followers(connection, import_id)):
+            if reason := undo_blocker(entry, _dependent_imports(connection, import_id)):
                 raise UndoRefusedError(import_id, reason)
             try:
-                with told_by(connection):
+                with translated_errors(connection):
                     removed = connection.run("delete from {users} where import_id {eq} %s", [import_id]).rowcount
             except TableConstraintError as error:
                 raise UndoRefusedError(import_id, str(error)) from None
@@ -192,14 +192,16 @@ class PostgresUserRepository:
             connection.commit()
             return removed
 
-    def note_lost(self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta) -> Lost:
+    def record_lost(
+        self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta
+    ) -> LostUploads:
         """Record lost uploads while their locks are held, so that no rival can begin to import or queue them."""
-        with self._transaction() as connection, told_by(connection):
+        with self._transaction() as connection, translated_errors(connection):
             unknown = connection.run(_WITHOUT_ENTRY, [list(identities)]).fetchall()
             if not unknown:
-                return Lost()
+                return LostUploads()
             # A rival that held one of these locks may have committed meanwhile, so the ledger is queried again.
-            free = claim_free(connection, (identity for (identity,) in unknown))
+            free = try_locks(connection, (identity for (identity,) in unknown))
             parameters = {"free": free, "at": at, "at_most": at_most, "before": at - patience}
             found = connection.run(_NOTE_LOST, parameters).fetchall()
             connection.run(
@@ -207,22 +209,22 @@ class PostgresUserRepository:
                 "where imports.identity {eq} lost.identity"
             )
             connection.commit()
-            return Lost(
+            return LostUploads(
                 queue=frozenset(identity for identity, noted in found if noted),
                 give_up=frozenset(identity for identity, noted in found if not noted),
             )
 
-    def entry(self, import_id: int) -> LedgerEntry:
+    def get_import(self, import_id: int) -> LedgerEntry:
         """Return the entry of one import, by its primary key."""
-        with self._transaction() as connection, told_by(connection):
+        with self._transaction() as connection, translated_errors(connection):
             entry = _entry(connection.run(_ENTRY + "where id {eq} %s", [import_id]))
             if not entry:
                 raise UnknownImportError(import_id)
             return entry
 
-    def entry_of(self, identity: str) -> LedgerEntry | None:
+    def find_import(self, identity: str) -> LedgerEntry | None:
         """Return the entry of one upload, by its identity."""
-        with self._transaction() as connection, told_by(connection):
+        with self._transaction() as connection, translated_errors(connection):
             return _entry(connection.run(_ENTRY + "where identity {eq} %s", [identity]))
 
     def entries(self) -> Generator[LedgerEntry, None, None]:
@@ -246,7 +248,11 @@ class PostgresUserRepository:
     def _stream(
         self, query: LiteralString, parameters: list[int], fetched_at_once: int
     ) -> Generator[tuple[Any, ...], None, None]:
-        with self._transaction() as connection, told_by(connection), connection.cursor("stream") as cursor:
+        with (
+            self._transaction() as connection,
+            translated_errors(connection),
+            connection.cursor("stream") as cursor,
+        ):
             cursor.itersize = fetched_at_once
             cursor.execute(connection.composed(query, columns=_COLUMNS), parameters)
             yield from cursor
@@ -257,7 +263,7 @@ class PostgresUserRepository:
         connection = self._begun()
         try:
             yield connection
-            with told_by(connection):
+            with translated_errors(connection):
                 connection.rollback()
         except BaseException:
             # The state of the connection is unknown; the server rolls back when it closes.
@@ -280,7 +286,7 @@ class PostgresUserRepository:
                 return connection
         connection = connect(self._conninfo, self._credentials)
         try:
-            with told_by(connection):
+            with translated_errors(connection):
                 begin(connection)
                 require_schema(connection)
                 connection.rollback()
@@ -315,7 +321,7 @@ class _PostgresImport:
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
         self._sent = 0
-        self._settlement: Settlement | None = None
+        self._merge_result: MergeResult | None = None
         self.history = self._look_back()
         # The session caches ids of users. Those cached for an earlier import may be lower than ids that a later
         # import on another connection has used.
@@ -328,7 +334,7 @@ class _PostgresImport:
     @cached_property
     def verdict(self) -> Verdict:
         """The verdict of this import, with a number from the ledger's sequence."""
-        with told_by(self._connection):
+        with translated_errors(self._connection):
             [import_id] = self._connection.run(
                 "select pg_catalog.nextval("
                 "pg_catalog.pg_get_serial_sequence(%s::pg_catalog.text, 'id'::pg_catalog.text)"
@@ -339,7 +345,7 @@ class _PostgresImport:
 
     def register(self, block: Block) -> None:
         """Send a block to the server, which processes it while the next one is read."""
-        with told_by(self._connection):
+        with translated_errors(self._connection):
             if not self._copy:
                 # The default of users.import_id reads this setting, which ends with the transaction.
                 [_, secured] = self._connection.run(
@@ -356,31 +362,31 @@ class _PostgresImport:
             self._sent += block.rows
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
 
-    def settle(self) -> Settlement:
+    def merge(self) -> MergeResult:
         """End the COPY, and merge the staged rows if there are any."""
-        with told_by(self._connection):
+        with translated_errors(self._connection):
             copied = self._end_copy()
             require_all(self._sent, copied)
-            self._settlement = (
-                self._staging.settle(self.verdict.import_id, merge_wait_seconds(self._seconds_left()))
+            self._merge_result = (
+                self._staging.merge(self.verdict.import_id, merge_wait_seconds(self._seconds_left()))
                 if self._staging
-                else Settlement(registered=copied)
+                else MergeResult(registered=copied)
             )
-            return self._settlement
+            return self._merge_result
 
-    def withhold(self) -> None:
+    def discard_rows(self) -> None:
         """End the COPY and roll back to the savepoint before it."""
-        with told_by(self._connection):
+        with translated_errors(self._connection):
             with contextlib.suppress(Error):
                 self._end_copy()  # errors in these rows no longer matter
             self._connection.execute("rollback to savepoint nobody_registered")
             self._sent = 0
-            self._settlement = None
+            self._merge_result = None
 
     def commit(self, receipt: Receipt) -> None:
         """Write the ledger entry and commit."""
-        with told_by(self._connection):
-            (self._settlement or self.settle()).require(receipt)
+        with translated_errors(self._connection):
+            (self._merge_result or self.merge()).require(receipt)
             values = {
                 "id": self.verdict.import_id,
                 "identity": self._upload.identity,
@@ -416,7 +422,7 @@ class _PostgresImport:
             self._connection.commit()
             self.committed = True
 
-    def abandon(self) -> None:
+    def end_copy(self) -> None:
         """End the COPY, so that the connection can be rolled back and reused."""
         self._end_copy()
 
@@ -456,7 +462,7 @@ class _PostgresImport:
         )
 
 
-def _followers(connection: Database, import_id: int) -> Followers:
+def _dependent_imports(connection: Database, import_id: int) -> DependentImports:
     row = connection.run(
         """
         select
@@ -468,7 +474,7 @@ def _followers(connection: Database, import_id: int) -> Followers:
         {"id": import_id},
     ).fetchone()
     correcting, comparing = row or (None, None)
-    return Followers(correcting=correcting, comparing=comparing)
+    return DependentImports(correcting=correcting, comparing=comparing)
 
 
 def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:

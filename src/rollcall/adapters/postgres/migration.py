@@ -11,11 +11,11 @@ from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from rollcall.adapters.postgres.connecting import Credentials, begin, connect, nothing_more
+from rollcall.adapters.postgres.connection import Credentials, begin, connect, nothing_more
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.naming import Database, find_schema
-from rollcall.adapters.postgres.uniqueness import make_unique_index
-from rollcall.application.ports import RepositoryUnavailableError, raise_alone
+from rollcall.adapters.postgres.unique_index import make_unique_index
+from rollcall.application.ports import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
 
 _LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migration'))"
@@ -28,7 +28,7 @@ def migrate(
     policy: Policy = Policy(),
     credentials: Credentials = nothing_more,
     *,
-    upto: str | None = None,
+    up_to: str | None = None,
 ) -> list[str]:
     """Apply all missing migrations or none, then grant the rights and create the policy's unique index.
 
@@ -39,7 +39,7 @@ def migrate(
         conninfo: A libpq connection string or URL.
         policy: Names the columns that identify a user.
         credentials: Returns the parameters that the address does not contain; see `connect`.
-        upto: The last migration to apply; None for all migrations, the rights and the index.
+        up_to: The last migration to apply; None for all migrations, the rights and the index.
 
     Returns:
         The steps that were taken, in order; empty if the schema was up to date.
@@ -52,15 +52,15 @@ def migrate(
     with connect(conninfo, credentials) as connection:
         try:
             with _alone(connection):
-                applied = _apply(connection, upto)
-            if upto:
+                applied = _apply(connection, up_to)
+            if up_to:
                 return applied
             with _alone(connection):
                 _grant(connection)
                 return applied + make_unique_index(connection, policy)
         except errors.InsufficientPrivilege as error:
             role = connection.info.user
-            raise_alone(
+            raise_without_context(
                 RepositoryUnavailableError(
                     f"the role {role} may not migrate this database ({first_line(error)}); "
                     "migrate as the role that owns the tables"
@@ -68,7 +68,7 @@ def migrate(
             )
         except psycopg.Error as error:
             # The other lines of the message may show a row.
-            raise_alone(
+            raise_without_context(
                 RepositoryUnavailableError(f"the migration failed and was taken back: {first_line(error)}")
             )
 
@@ -86,7 +86,9 @@ def _alone(connection: Database) -> Iterator[None]:
         try:
             connection.execute(_LOCK)
         except errors.LockNotAvailable:
-            raise_alone(RepositoryUnavailableError("somebody else is migrating this database; try again later"))
+            raise_without_context(
+                RepositoryUnavailableError("somebody else is migrating this database; try again later")
+            )
         connection.schema = find_schema(connection)
         if not connection.schema:
             [schema] = connection.run("select pg_catalog.current_schema()").fetchone() or [None]
@@ -159,11 +161,11 @@ class _LentBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publ
         self._in_transaction = False
 
 
-def _apply(connection: Database, upto: str | None) -> list[str]:
+def _apply(connection: Database, up_to: str | None) -> list[str]:
     backend = _LentBackend(connection)
     with as_file(files("rollcall.adapters.postgres") / "migrations") as folder:
         lacking = backend.to_apply(read_migrations(str(folder)))
-        wanted = lacking.filter(lambda migration: upto is None or migration.id <= upto)
+        wanted = lacking.filter(lambda migration: up_to is None or migration.id <= up_to)
         # A migration and the record that it was applied commit together.
         with backend.transaction():
             backend.apply_migrations(wanted)

@@ -15,7 +15,7 @@ from rollcall.application.ports import (
     NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
-    raise_alone,
+    raise_without_context,
 )
 
 LOCK_SECONDS = 5
@@ -43,7 +43,7 @@ _OURS: Mapping[str, str | int] = {
 # Settings of each transaction, regardless of the settings of role, database and pooled connection. They are not in
 # `options`, because those last for the session and poolers reject them.
 # No timeout ends a transaction: a COPY runs while its upload is read, and a transaction is idle while every row
-# is rejected. TCP detects a client that is gone, and a rival terminates a frozen client, see `claim`.
+# is rejected. TCP detects a client that is gone, and a rival terminates a frozen client, see `acquire_locks`.
 # By default, a server probes a silent client only after two hours, and retransmits for a quarter of an hour.
 _TRANSACTION: Mapping[str, str] = {
     "synchronous_commit": "on",
@@ -83,7 +83,7 @@ def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
         connection = _first_let_in({**filled_in, **address, **_OURS} for filled_in in credentials())
     except psycopg.ProgrammingError:
         # libpq quotes the part that it cannot parse, which may be the password.
-        raise_alone(
+        raise_without_context(
             RepositoryUnavailableError(
                 "the address of the database is not one that PostgreSQL understands; it should read "
                 "postgresql://user:password@host:port/database, with % and two hexadecimal digits for each "
@@ -110,15 +110,15 @@ def _first_let_in(addresses: Iterable[Mapping[str, str | int | None]]) -> Databa
     Raises:
         psycopg.OperationalError: The server rejected every address; this is the error of the last one.
     """
-    turned_down = psycopg.OperationalError("no credentials were given")
+    rejected_on_merge = psycopg.OperationalError("no credentials were given")
     for address in addresses:
         try:
             # No prepared statements: they outlive their transaction, and a proxy may run the next transaction on
             # another connection.
             return Database.connect(make_conninfo("", **address), prepare_threshold=None)
         except psycopg.OperationalError as error:
-            turned_down = error
-    raise turned_down
+            rejected_on_merge = error
+    raise rejected_on_merge
 
 
 # Deadlines are compared as text. To parse the name of another client's connection could fail the query.
@@ -164,7 +164,7 @@ def begin(connection: Database) -> None:
     _set(connection, {**_TRANSACTION, "lock_timeout": _milliseconds(LOCK_SECONDS)})
 
 
-def say_until(connection: Database, seconds_left: float) -> None:
+def publish_deadline(connection: Database, seconds_left: float) -> None:
     """Publish the transaction's deadline in `application_name`; rivals may terminate it afterwards.
 
     The deadline is a time of the server's clock. The name lasts until the transaction ends, so the session may be
@@ -177,12 +177,12 @@ def say_until(connection: Database, seconds_left: float) -> None:
     connection.run(_PUBLISH_DEADLINE, {"seconds_left": seconds_left})
 
 
-def claim(connection: Database, *names: str, wait_seconds: float | None = None) -> None:
+def acquire_locks(connection: Database, *names: str, wait_seconds: float | None = None) -> None:
     """Acquire transaction-level advisory locks, always in the same order, so that rivals cannot deadlock.
 
     If the holder's machine disappears, its locks are released within a minute.
-    A holder of the same role whose deadline has passed is terminated, see `say_until`: the server itself does not
-    detect a frozen client.
+    A holder of the same role whose deadline has passed is terminated, see `publish_deadline`: the server itself
+    does not detect a frozen client.
 
     Args:
         connection: In a transaction, see `begin`.
@@ -198,11 +198,11 @@ def claim(connection: Database, *names: str, wait_seconds: float | None = None) 
     seconds = LOCK_SECONDS if wait_seconds is None else min(LOCK_SECONDS, wait_seconds)
     while not _taken(connection, locks, seconds):
         seconds = min(LOCK_SECONDS, give_up_at - time.monotonic())
-        if endings_left and _end_overdue_holders(connection, locks):
+        if endings_left and _terminate_expired(connection, locks):
             endings_left -= 1
             seconds = LOCK_SECONDS
         elif seconds <= 0:
-            raise_alone(ImportInProgressError())
+            raise_without_context(ImportInProgressError())
 
 
 def merge_wait_seconds(seconds_left: float | None) -> float:
@@ -218,18 +218,18 @@ def merge_wait_seconds(seconds_left: float | None) -> float:
 
 def _taken(connection: Database, locks: list[str], seconds: float) -> bool:
     """Acquire all locks or none, and return whether all were acquired in time."""
-    connection.execute("savepoint claiming")
+    connection.execute("savepoint locking")
     try:
         if seconds != LOCK_SECONDS:
             _set(connection, {"lock_timeout": _milliseconds(seconds)})
         for lock in locks:
             connection.run(_LOCK, [lock])
     except errors.LockNotAvailable:
-        connection.execute("rollback to savepoint claiming")
+        connection.execute("rollback to savepoint locking")
         return False
     if seconds != LOCK_SECONDS:
         _set(connection, {"lock_timeout": _milliseconds(LOCK_SECONDS)})
-    connection.execute("release savepoint claiming")
+    connection.execute("release savepoint locking")
     return True
 
 
@@ -248,7 +248,7 @@ def _set(connection: Database, settings: Mapping[str, str]) -> None:
     )
 
 
-def _end_overdue_holders(connection: Database, locks: list[str]) -> int:
+def _terminate_expired(connection: Database, locks: list[str]) -> int:
     """Terminate the holders of these locks that have our role and whose deadline has passed.
 
     Returns:
@@ -260,8 +260,8 @@ def _end_overdue_holders(connection: Database, locks: list[str]) -> int:
     return found.rowcount
 
 
-def claim_free(connection: Database, names: Iterable[str]) -> list[str]:
-    """Acquire the same locks as `claim`, without waiting.
+def try_locks(connection: Database, names: Iterable[str]) -> list[str]:
+    """Acquire the same locks as `acquire_locks`, without waiting.
 
     Returns:
         The names of the acquired locks; the others are held by rivals.

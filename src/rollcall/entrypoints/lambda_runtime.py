@@ -102,7 +102,7 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def described(error: Exception) -> dict[str, Any]:
+def error_fields(error: Exception) -> dict[str, Any]:
     """Return the description of a failure for the log, without the text of an error that might show a cell."""
     said: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(error, ERRORS):

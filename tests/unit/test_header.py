@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application.dialect import DELIMITERS, Header, read_header
+from rollcall.application.header import DELIMITERS, Header, read_header
 from rollcall.application.records import RecordReader
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, WHITE_SPACE

@@ -5,17 +5,17 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from rollcall.adapters.postgres.connecting import claim
-from rollcall.adapters.postgres.failures import told_by
+from rollcall.adapters.postgres.connection import acquire_locks
+from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.naming import Database
-from rollcall.application.ports import Block, Settlement
+from rollcall.application.ports import Block, MergeResult
 from rollcall.domain.correction import PROOF_DIGITS
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
 
-SETTLING = "settling"
+MERGE_LOCK = "settling"
 # With the server's default of 4 MB, a million rows are sorted on disk, and the merge takes twice as long.
 SORT_MEMORY = "64MB"
 
@@ -85,7 +85,7 @@ class Staging:
         ] or [b",,"] * len(records)
         return b"".join(b"%b,%d,%b\n" % row for row in zip(origins, block.lines, records, strict=True))
 
-    def settle(self, import_id: int, wait_seconds: float) -> Settlement:
+    def merge(self, import_id: int, wait_seconds: float) -> MergeResult:
         """Reject rows, merge the others, and record corrections.
 
         The merge lock is held until the transaction ends.
@@ -98,13 +98,13 @@ class Staging:
             ConservationError: The table did not take every row.
             ImportInProgressError: Another import held the merge lock for that long.
         """
-        claim(self._connection, SETTLING, wait_seconds=wait_seconds)
+        acquire_locks(self._connection, MERGE_LOCK, wait_seconds=wait_seconds)
         self._run("analyze {staged}")
         staged = self._count("select pg_catalog.count(*) from {staged}")
-        self._turn_down_uncorrectable()
-        if self._policy.turns_down:
-            self._turn_down_duplicates()
-        turned_down = self._count("select pg_catalog.count(*) from {rejected}")
+        self._reject_uncorrectable()
+        if self._policy.rejects_duplicates:
+            self._reject_duplicates()
+        rejected_on_merge = self._count("select pg_catalog.count(*) from {rejected}")
         corrections = self._count("select pg_catalog.count(origin_import) from {staged}")
         noted = self._run(
             "insert into {corrections} (import_id, line, corrected_by) "
@@ -119,16 +119,16 @@ class Staging:
                 self._run("insert into {users} ({columns}) select {columns} from {staged} order by line"),
                 0,
             )
-            require_all(staged - turned_down, registered)
-        return Settlement(
+            require_all(staged - rejected_on_merge, registered)
+        return MergeResult(
             registered=registered,
             updated=updated,
-            unchanged=staged - turned_down - registered - updated,
-            turned_down=turned_down,
-            turned_down_rows=self._turned_down_rows(),
+            unchanged=staged - rejected_on_merge - registered - updated,
+            rejected_on_merge=rejected_on_merge,
+            rows_rejected_on_merge=self._rows_rejected_on_merge(),
         )
 
-    def _turn_down_uncorrectable(self) -> None:
+    def _reject_uncorrectable(self) -> None:
         # The row locks keep the corrected imports from being undone until this import ends. This is a separate
         # statement, so that the next one sees what was committed while this one waited.
         self._count(
@@ -174,7 +174,7 @@ class Staging:
             """
         )
 
-    def _turn_down_duplicates(self) -> None:
+    def _reject_duplicates(self) -> None:
         self._run(
             """
             with ranked as (
@@ -236,8 +236,8 @@ class Staging:
         require_all(chosen - changed, registered)
         return registered, updated
 
-    def _turned_down_rows(self) -> Iterator[tuple[int, Code]]:
-        with told_by(self._connection), self._connection.cursor("turned_down_rows") as cursor:
+    def _rows_rejected_on_merge(self) -> Iterator[tuple[int, Code]]:
+        with translated_errors(self._connection), self._connection.cursor("rows_rejected_on_merge") as cursor:
             cursor.execute(self._connection.composed("select line, code from {rejected} order by line"))
             for line, code in cursor:
                 yield line, Code.of(code)

@@ -8,7 +8,7 @@ import attrs
 
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.spreadsheets import restored_text
-from rollcall.domain.rejection import Code, Fault, shown
+from rollcall.domain.rejection import Code, Fault, preview
 from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
 
 DELIMITERS = (",", ";", "\t")
@@ -154,7 +154,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
     normal = _normal(labels)
     missing = [column for column in COLUMNS if column not in normal]
     if missing:
-        found = ", ".join(shown(label) for label in labels[:_LABELS_SHOWN])
+        found = ", ".join(preview(label) for label in labels[:_LABELS_SHOWN])
         more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
         utf_16 = "; the file looks like UTF-16 without its mark: save it as CSV UTF-8" * _is_utf_16(record.text)
         return Fault(
