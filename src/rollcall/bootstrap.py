@@ -13,15 +13,9 @@ import attrs
 
 from rollcall.adapters.local import LocalObjectStore, below, beside, key_of, path_of
 from rollcall.adapters.local import is_report as is_folder_of_reports
+from rollcall.application.errors import SchemaError, StoreUnavailableError, UnknownImportError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import (
-    ListedObject,
-    ObjectStore,
-    SchemaError,
-    StoreUnavailableError,
-    UnknownImportError,
-    UserRepository,
-)
+from rollcall.application.ports import ListedObject, ObjectStore, UserRepository
 from rollcall.application.reports import folders_of
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import Policy

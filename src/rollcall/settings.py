@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
+from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.user import COLUMNS
 
@@ -38,7 +39,7 @@ _UNFIT_ENCODINGS = frozenset(
 )
 
 
-class SettingError(ValueError):
+class SettingError(RollcallError, ValueError):
     """A setting has a wrong value; the message gives its name, its value and what is allowed."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:

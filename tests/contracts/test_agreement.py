@@ -26,18 +26,15 @@ from contracts.steps import NOON, asked
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.import_users import ImportUsers, Progress
-from rollcall.application.ports import (
-    ListedObject,
+from rollcall.application.errors import (
     ObjectNotFoundError,
-    ObjectStore,
     RepositoryUnavailableError,
-    StoredObject,
     StoreUnavailableError,
     UndoRefusedError,
     UnknownImportError,
-    UserRepository,
 )
+from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.ports import ListedObject, ObjectStore, StoredObject, UserRepository
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference

@@ -19,7 +19,7 @@ from rollcall.adapters.postgres import connection
 from rollcall.adapters.postgres.connection import migration_ids
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 
 MIGRATIONS = Path(connection.__file__).parent / "migrations"
 

@@ -33,16 +33,15 @@ from faults.quiet import require_quiet
 from rollcall.adapters.local import LocalObjectStore, beside, path_of
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.s3 import Pace, S3ObjectStore, client
-from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
-    ObjectStore,
     ObjectUnreadableError,
     ReportNotStoredError,
     StoreUnavailableError,
-    UserRepository,
 )
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import folders_of
 from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code

@@ -17,16 +17,15 @@ from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import (
-    Block,
+from rollcall.application.errors import (
     ImportInProgressError,
     NotMigratedError,
     RepositoryUnavailableError,
     SchemaError,
     UndoRefusedError,
-    UserRepository,
 )
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.ports import Block, UserRepository
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status

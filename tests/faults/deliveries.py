@@ -10,18 +10,16 @@ from typing import Any, BinaryIO
 import attrs
 
 from faults.model import Dropped, Model, Verdict
+from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import (
     Block,
     Importing,
-    ImportInProgressError,
     ListedObject,
     LostUploads,
     MergeResult,
     ObjectStore,
-    RepositoryUnavailableError,
     StoredObject,
-    StoreUnavailableError,
     UserRepository,
 )
 from rollcall.domain import correction

@@ -15,8 +15,9 @@ from faults.oracle import Oracle, foreign_users
 from faults.uploads import CANARY, FaultyUpload
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.errors import ImportInProgressError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ImportInProgressError, UserRepository
+from rollcall.application.ports import UserRepository
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference

@@ -27,12 +27,8 @@ from receipts import a_receipt
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import (
-    LostUploads,
-    RepositoryUnavailableError,
-    TableConstraintError,
-    TableLockedError,
-)
+from rollcall.application.errors import RepositoryUnavailableError, TableConstraintError, TableLockedError
+from rollcall.application.ports import LostUploads
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code

@@ -20,8 +20,8 @@ from faults.quiet import require_quiet
 from faults.uploads import made_upload
 from rollcall.adapters.local import LocalObjectStore, beside
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers, Progress
-from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference

@@ -26,7 +26,7 @@ from faults.uploads import CANARY, FaultyUpload, made_upload
 from integration.command_line import wait_until
 from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import ImportInProgressError
+from rollcall.application.errors import ImportInProgressError
 from rollcall.domain.receipt import Receipt
 from rollcall.settings import read_settings
 

@@ -18,7 +18,7 @@ from faults.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit
 from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 

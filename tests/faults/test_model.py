@@ -39,16 +39,15 @@ from faults.uploads import CANARY
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     ImportInProgressError,
-    ListedObject,
     ObjectNotFoundError,
     RepositoryUnavailableError,
     StoreUnavailableError,
     UndoRefusedError,
     UnknownImportError,
-    UserRepository,
 )
+from rollcall.application.ports import ListedObject, UserRepository
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance

@@ -15,7 +15,7 @@ from faults.desk import Desk
 from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import ImportInProgressError, UndoRefusedError, UnknownImportError
+from rollcall.application.errors import ImportInProgressError, UndoRefusedError, UnknownImportError
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code

@@ -16,8 +16,8 @@ from faults.quiet import require_quiet
 from faults.s3_server import Request, S3Server, s3_server
 from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.settings import read_settings
 
 

@@ -17,7 +17,8 @@ from contracts.steps import ANN, an_upload, asked, eventually, load, serving
 from integration.database_secret import PASSWORD, USER, Secret, made_secret
 from integration.tls_postgres import TlsPostgres, tls_postgres
 from rollcall import bootstrap
-from rollcall.application.ports import RepositoryUnavailableError, UserRepository
+from rollcall.application.errors import RepositoryUnavailableError
+from rollcall.application.ports import UserRepository
 from rollcall.settings import SettingError, read_settings
 
 NOWHERE = Path("/nowhere")

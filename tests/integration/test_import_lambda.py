@@ -11,7 +11,7 @@ from announcements import Context
 from integration.chain import GOOD, KEY, Chain, Wire, imported_elsewhere, invoke
 from integration.command_line import imports, users, wait_until
 from rollcall.adapters.sqs import SqsQueues, client
-from rollcall.application.ports import StoreUnavailableError
+from rollcall.application.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -17,7 +17,7 @@ from integration.command_line import imports, users
 from rollcall import bootstrap
 from rollcall.adapters import s3
 from rollcall.adapters.sqs import SqsQueues, client
-from rollcall.application.ports import StoreUnavailableError
+from rollcall.application.errors import StoreUnavailableError
 from rollcall.entrypoints import import_lambda, sweep_lambda
 from rollcall.entrypoints.sweep_lambda import SweepFailedError, wire
 from rollcall.settings import read_settings

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
+from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import RepositoryUnavailableError
 from rollcall.application.rejected_rows import token_of
 from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance

@@ -18,13 +18,8 @@ import pytest
 from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import (
-    ListedObject,
-    RepositoryUnavailableError,
-    StoredObject,
-    StoreUnavailableError,
-    TableLockedError,
-)
+from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError
+from rollcall.application.ports import ListedObject, StoredObject
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference

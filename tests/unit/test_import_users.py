@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 
 from faults.quiet import require_quiet
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.import_users import Progress
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     ReportNotStoredError,
     RepositoryUnavailableError,
-    StoredObject,
     StoreUnavailableError,
     TableConstraintError,
     UnknownImportError,
 )
+from rollcall.application.import_users import Progress
+from rollcall.application.ports import StoredObject
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application import import_users
+from rollcall.application.errors import UndoRefusedError
 from rollcall.application.header import IMPORT, LINE, OWN_LABELS, REASON, RECORD
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.screening import screen
@@ -445,7 +446,7 @@ def test_an_undone_correction_can_be_made_again() -> None:
     assert first.import_id is not None
     assert second.import_id is not None
 
-    with pytest.raises(RuntimeError, match=f"import {second.import_id} corrects it"):
+    with pytest.raises(UndoRefusedError, match="corrects it"):
         world.repository.undo(first.import_id, NOON)
     world.repository.undo(second.import_id, NOON)
     rows[1][2] = "3"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import ListedObject, RepositoryUnavailableError, StoreUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError
+from rollcall.application.ports import ListedObject
 from rollcall.application.sweep import QUEUED_AT_MOST, LostUploadAction, Sweep, SweepResult
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.upload import Upload

@@ -13,7 +13,7 @@ import pytest
 
 from announcements import Context, lambda_log
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.sweep import Sweep
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.s3_events import announcement, created_objects

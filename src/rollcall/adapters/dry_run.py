@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 
 import attrs
 
-from rollcall.application.ports import (
-    Block,
-    ListedObject,
-    LostUploads,
-    MergeResult,
-    ObjectNotFoundError,
-    RepositoryUnavailableError,
-    UnknownImportError,
-)
+from rollcall.application.errors import ObjectNotFoundError, RepositoryUnavailableError, UnknownImportError
+from rollcall.application.ports import Block, ListedObject, LostUploads, MergeResult
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt

@@ -40,7 +40,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 
 if TYPE_CHECKING:
     import psycopg

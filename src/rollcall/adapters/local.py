@@ -16,7 +16,8 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
-from rollcall.application.ports import ListedObject, ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.ports import ListedObject
 from rollcall.application.reports import digest, report_keys
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload

@@ -13,18 +13,20 @@ from typing import BinaryIO
 
 import attrs
 
-from rollcall.application.ports import (
-    Block,
+from rollcall.application.errors import (
     ImportInProgressError,
-    ListedObject,
-    LostUploads,
-    MergeResult,
     ObjectChangedError,
     ObjectNotFoundError,
     RepositoryUnavailableError,
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
+)
+from rollcall.application.ports import (
+    Block,
+    ListedObject,
+    LostUploads,
+    MergeResult,
     forbids_new_version,
     forbids_repeat,
     lock_keys,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from boto3.session import Session
 from botocore.exceptions import BotoCoreError
 
-from rollcall.application.ports import RepositoryUnavailableError
+from rollcall.application.errors import RepositoryUnavailableError
 
 
 class IamToken:

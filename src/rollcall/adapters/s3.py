@@ -19,15 +19,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from rollcall.application.ports import (
-    ListedObject,
+from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectUnreadableError,
-    StoredObject,
     StoreUnavailableError,
     raise_without_context,
 )
+from rollcall.application.ports import ListedObject, StoredObject
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import RepositoryUnavailableError, raise_without_context
+from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

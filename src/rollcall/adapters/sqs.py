@@ -10,7 +10,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rollcall.application.ports import StoreUnavailableError
+from rollcall.application.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -11,21 +11,17 @@ from typing import BinaryIO, Literal
 import attrs
 
 from rollcall.application.decoding import Content, DamagedGzipError, Inspection, read_text, size_fault
-from rollcall.application.header import Header, read_header
-from rollcall.application.ports import (
-    Importing,
-    MergeResult,
+from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
-    ObjectStore,
     ObjectUnreadableError,
     ReportNotStoredError,
-    StoredObject,
     StoreUnavailableError,
     TableConstraintError,
-    UserRepository,
     raise_without_context,
 )
+from rollcall.application.header import Header, read_header
+from rollcall.application.ports import Importing, MergeResult, ObjectStore, StoredObject, UserRepository
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRowsFile

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import attrs
 
+from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code, Rejection, counted
 
 REJECTIONS_SHOWN = 100
@@ -50,7 +51,7 @@ class Remedy:
     import_id: int | None = None
 
 
-class ConservationError(ArithmeticError):
+class ConservationError(RollcallError, ArithmeticError):
     """The receipt's counts do not add up, or differ from the registered rows; the import must not commit."""
 
 

@@ -21,25 +21,22 @@ import attrs
 import click
 
 from rollcall import bootstrap
-from rollcall.application.import_users import Progress
-from rollcall.application.ports import (
-    ImportInProgressError,
+from rollcall.application.errors import (
     NotMigratedError,
-    ObjectChangedError,
-    ObjectNotFoundError,
-    ObjectStore,
     ReportNotStoredError,
     RepositoryUnavailableError,
-    SchemaError,
     StoreUnavailableError,
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
-    UserRepository,
+    UploadError,
 )
+from rollcall.application.import_users import Progress
+from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.receipts import to_dict, to_json
+from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import OnNewVersion
-from rollcall.domain.receipt import ConservationError, Receipt, Status
+from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
@@ -55,17 +52,6 @@ EXIT_CODES = {
 }
 FROM_BEST_TO_WORST = (0, 3, 4, FAILED)
 EXIT_STATUS = ("0  loaded, or skipped", "3  loaded in part", "4  refused", "1  failed", "2  wrong usage")
-
-# These errors concern one file, so the next file is still imported. An error of the database ends the command.
-FILE_ERRORS = (ObjectNotFoundError, ObjectChangedError, StoreUnavailableError, ImportInProgressError)
-ERRORS = (
-    *FILE_ERRORS,
-    RepositoryUnavailableError,
-    SchemaError,
-    UnknownImportError,
-    UndoRefusedError,
-    ConservationError,
-)
 
 REPORTS_ELSEWHERE = "to store them elsewhere, run the command again with --reports FOLDER"
 ONCE_MORE = "run the same command again; nothing is registered twice"
@@ -107,7 +93,7 @@ def main() -> NoReturn:
         _leave(f"{message[:1].lower()}{message[1:]}{hint}", USAGE)
     except SettingError as error:
         _leave(str(error), USAGE)
-    except ERRORS as error:
+    except RollcallError as error:
         if isinstance(error, NotMigratedError):
             error.add_note("run: rollcall migrate")
         _leave("; ".join([str(error), *getattr(error, "__notes__", ())]), FAILED)
@@ -316,7 +302,7 @@ def watch_(
         def take(reference: ObjectReference) -> bool:
             try:
                 receipt = import_users(reference)
-            except (*FILE_ERRORS, RepositoryUnavailableError, OSError) as error:
+            except (UploadError, RepositoryUnavailableError, OSError) as error:
                 complaint = _said_by_the_system(error) if isinstance(error, OSError) else str(error)
                 # The system may name a temporary file, whose name differs at each try.
                 kind = str(error.errno) if isinstance(error, OSError) else complaint
@@ -440,7 +426,7 @@ def _for_each(
         try:
             with nullcontext(lambda _: None) if as_json else terminal.progress() as progress:
                 receipt = do(file, progress)
-        except FILE_ERRORS as error:
+        except UploadError as error:
             next_step = f"; {REPORTS_ELSEWHERE}" if isinstance(error, ReportNotStoredError) else ""
             terminal.complain(f"{error}{next_step}")
             codes.append(FAILED)

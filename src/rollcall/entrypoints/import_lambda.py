@@ -20,8 +20,8 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
+from rollcall.application.errors import ImportInProgressError, TableLockedError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ImportInProgressError, TableLockedError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import ObjectReference

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 from aws_lambda_powertools import Logger, Tracer
 
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     NotMigratedError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -20,6 +20,7 @@ from rollcall.application.ports import (
     SchemaError,
     StoreUnavailableError,
 )
+from rollcall.domain.errors import RollcallError
 from rollcall.domain.receipt import ConservationError
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import PREFIX, SettingError, Settings
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 METRICS_NAMESPACE = "Rollcall"
+# Powertools reads the same variable, with another default.
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
+
+# The time of an invocation that is reserved for ending it and for the answer: a number of seconds, or a share of a
+# short invocation's time.
+RESERVE_SECONDS = 20
+RESERVE_SHARE = 0.1
+INTERRUPTED_AGAIN_SECONDS = 5
+
 # Powertools reads the same variable, with another default.
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
 
@@ -105,7 +115,7 @@ def interrupted_after(seconds: float) -> Iterator[None]:
 def error_fields(error: Exception) -> dict[str, Any]:
     """Return the description of a failure for the log, without the text of an error that might show a cell."""
     said: dict[str, Any] = {"error": type(error).__name__}
-    if isinstance(error, ERRORS):
+    if isinstance(error, RollcallError):
         said["reason"] = f"{error}; run: rollcall migrate" if isinstance(error, NotMigratedError) else str(error)
     else:
         said["reason"] = error.strerror if isinstance(error, OSError) else None

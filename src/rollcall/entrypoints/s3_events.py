@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
-from rollcall.application.ports import ListedObject, raise_without_context
+from rollcall.application.errors import raise_without_context
+from rollcall.application.ports import ListedObject
+from rollcall.domain.errors import RollcallError
 from rollcall.domain.upload import ObjectReference, is_folder
 
 _SEQUENCER = re.compile("[0-9A-Fa-f]{1,64}")
 
 
-class UnknownEventError(ValueError):
+class UnknownEventError(RollcallError, ValueError):
     """An event has an unknown shape.
 
     Args:

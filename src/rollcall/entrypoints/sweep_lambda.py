@@ -17,7 +17,8 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
-from rollcall.application.ports import ListedObject, ObjectNotFoundError, ObjectStore, raise_without_context
+from rollcall.application.errors import ObjectNotFoundError, raise_without_context
+from rollcall.application.ports import ListedObject, ObjectStore
 from rollcall.application.sweep import LostUploadAction, Sweep, SweepResult
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import (

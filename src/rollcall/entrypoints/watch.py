@@ -5,7 +5,8 @@ from datetime import datetime
 
 import attrs
 
-from rollcall.application.ports import ObjectStore, StoreUnavailableError
+from rollcall.application.errors import StoreUnavailableError
+from rollcall.application.ports import ObjectStore
 from rollcall.domain.upload import ObjectReference
 
 # A file whose last line has no end may be cut off, so it waits this many further intervals.

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.naming import Database, find_schema
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     ImportInProgressError,
     NotMigratedError,
     RepositoryUnavailableError,

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors
 
 from rollcall.adapters.postgres.naming import TABLES, UNIQUE_INDEX, Database
-from rollcall.application.ports import (
+from rollcall.application.errors import (
     ImportInProgressError,
     RepositoryUnavailableError,
     TableConstraintError,
@@ -61,7 +61,7 @@ def translated_errors(connection: Database) -> Iterator[None]:
 
 def _in_our_words(
     error: psycopg.Error, connection: Database
-) -> ImportInProgressError | RepositoryUnavailableError:
+) -> ImportInProgressError | RepositoryUnavailableError | TableConstraintError:
     if isinstance(error, errors.LockNotAvailable):
         return _locked(connection)
     if _is_rivals(error, connection.schema):
@@ -82,7 +82,7 @@ def _in_our_words(
     )
 
 
-def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailableError:
+def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailableError | TableConstraintError:
     """Return the error for a lock that was not released in time; it names the holder, if that is known."""
     found = None
     with suppress(psycopg.Error):  # if the query fails, the message only lacks the holder

@@ -15,7 +15,7 @@ from rollcall.adapters.postgres.connection import Credentials, begin, connect, n
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.naming import Database, find_schema
 from rollcall.adapters.postgres.unique_index import make_unique_index
-from rollcall.application.ports import RepositoryUnavailableError, raise_without_context
+from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
 
 _LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migration'))"

@@ -27,16 +27,18 @@ from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.merge import MERGE_LOCK, Staging, require_all
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.unique_index import require_unique_index
-from rollcall.application.ports import (
-    Block,
+from rollcall.application.errors import (
     ImportInProgressError,
-    LostUploads,
-    MergeResult,
     SchemaError,
     TableConstraintError,
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
+)
+from rollcall.application.ports import (
+    Block,
+    LostUploads,
+    MergeResult,
     forbids_new_version,
     forbids_repeat,
     lock_keys,

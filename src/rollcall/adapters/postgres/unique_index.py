@@ -3,7 +3,7 @@
 from psycopg import sql
 
 from rollcall.adapters.postgres.naming import UNIQUE_INDEX, Database
-from rollcall.application.ports import NotMigratedError, SchemaError
+from rollcall.application.errors import NotMigratedError, SchemaError
 from rollcall.domain.policy import Policy
 
 _MANY = 10

@@ -1,0 +1,5 @@
+"""The root of Rollcall's errors."""
+
+
+class RollcallError(Exception):
+    """An error whose text shows no cell. `application/errors.py` draws the tree."""
