@@ -259,6 +259,22 @@ class TestReading:
             assert harness.contents() == {key: b"data"}
             assert [fetched(harness.store, reference) for reference in references(harness.store)] == [b"data"]
 
+    @pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "x"), LookupError("x")], ids=repr)
+    def test_an_error_of_the_reader_is_raised_unchanged(self, opened: Opened, error: Exception) -> None:
+        """A store translates errors of its own driver only."""
+
+        def fail(harness: Harness) -> NoReturn:
+            with harness.store.open(ObjectReference(key="a.csv")) as stored:
+                stored.fetch(lambda _: None).read()
+                raise error
+
+        with opened() as harness:
+            put(harness.store, "a.csv", b"data")
+            with pytest.raises(type(error)) as caught:
+                fail(harness)
+
+            assert caught.value is error
+
     @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 9 * MIB + 1])
     def test_every_byte_is_watched_once_and_in_order(self, opened: Opened, size: int) -> None:
         """The watched bytes are the imported bytes."""

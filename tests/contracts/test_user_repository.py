@@ -344,6 +344,22 @@ class TestFailing:
 
             assert nothing_is_kept(harness)
 
+    @pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "x"), psycopg.OperationalError("x")], ids=repr)
+    def test_an_error_of_the_caller_is_raised_unchanged(self, stored: Stored, error: Exception) -> None:
+        """A repository translates errors of its own driver only."""
+
+        def fail(harness: Harness) -> NoReturn:
+            with harness.repository.importing(an_upload(), "sha") as importing:
+                importing.register(a_block([ANN]))
+                raise error
+
+        with stored() as harness:
+            with pytest.raises(type(error)) as caught:
+                fail(harness)
+
+            assert caught.value is error
+            assert nothing_is_kept(harness)
+
     @pytest.mark.parametrize("name", BAD_BLOCKS)
     def test_a_bad_block_keeps_nothing_and_shows_no_cell(self, stored: Stored, name: str) -> None:
         """Screening rejects such rows; if it missed one, no log may show it."""
