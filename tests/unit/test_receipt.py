@@ -33,9 +33,9 @@ texts = st.text(st.characters(exclude_categories=()), max_size=12)
 sentences = st.text(st.characters(exclude_categories=()), min_size=1, max_size=12)
 lines = st.integers(1, 10**9)
 numbers = st.none() | lines
-row_codes = st.sampled_from([Code.of(code) for code in SCHEMA["$defs"]["row_code"]["enum"]])
-refusal_codes = st.sampled_from([Code.of(code) for code in SCHEMA["$defs"]["refusal_code"]["enum"]])
-skip_codes = st.sampled_from([Code.of(code) for code in SCHEMA["$defs"]["skip_code"]["enum"]])
+row_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["row_code"]["enum"]])
+refusal_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["refusal_code"]["enum"]])
+skip_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["skip_code"]["enum"]])
 columns = st.none() | st.sampled_from(["name", "country", "age"])
 times = st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=9))))
 faults = st.builds(Fault, row_codes, sentences, columns)
@@ -217,7 +217,7 @@ def test_a_redelivery_carries_the_whole_first_receipt() -> None:
 @pytest.mark.parametrize("code", Code)
 def test_a_code_is_found_by_its_text(code: Code) -> None:
     """Its sentence can follow a label."""
-    assert Code.of(str(code)) is code
+    assert Code(str(code)) is code
     assert str(code) == code.value
     assert code.says
 

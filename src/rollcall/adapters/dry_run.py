@@ -101,7 +101,7 @@ class _Seen:
     def _rows_rejected_on_merge(self) -> Iterator[tuple[int, Code]]:
         with self._explained():
             for line, code in self._connection.execute("select line, code from rejected_on_merge order by line"):
-                yield line, Code.of(code)
+                yield line, Code(code)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -34,7 +34,7 @@ def from_dict(shown: Mapping[str, Any]) -> Receipt:
     source = shown["source"]
     return Receipt(
         status=Status(shown["status"]),
-        code=shown["code"] and Code.of(shown["code"]),
+        code=shown["code"] and Code(shown["code"]),
         message=shown["message"],
         # The receipts of earlier versions have no `remedies` and no `corrects`.
         remedies=tuple(
@@ -49,12 +49,12 @@ def from_dict(shown: Mapping[str, Any]) -> Receipt:
         ),
         policy=shown["policy"],
         counts=Counts(**shown["counts"]),
-        totals=tuple(FaultTotal(**{**total, "code": Code.of(total["code"])}) for total in shown["totals"]),
+        totals=tuple(FaultTotal(**{**total, "code": Code(total["code"])}) for total in shown["totals"]),
         rejections=tuple(
             Rejection(
                 rejection["line"],
                 rejection["last_line"],
-                tuple(Fault(**{**fault, "code": Code.of(fault["code"])}) for fault in rejection["faults"]),
+                tuple(Fault(**{**fault, "code": Code(fault["code"])}) for fault in rejection["faults"]),
             )
             for rejection in shown["rejections"]
         ),

@@ -1,7 +1,6 @@
 """Why a row was rejected, or an upload refused or skipped."""
 
 from enum import StrEnum
-from typing import Self
 
 import attrs
 
@@ -9,64 +8,80 @@ SHOWN_CHARACTERS = 40
 
 
 class Code(StrEnum):
-    """The codes of a receipt; those of cells and records follow Frictionless' names.
-
-    Each code is declared with the end of a sentence about the cell, the record or the upload. A label can stand
-    before it: "age is not a whole number".
-    """
-
-    says: str
-
-    def __new__(cls, value: str, says: str) -> Self:
-        """Create the member whose value is the code and whose `says` is the end of the sentence."""
-        code = str.__new__(cls, value)
-        code._value_ = value
-        code.says = says
-        return code
-
-    @classmethod
-    def of(cls, value: str) -> Self:
-        """Return the member with a code.
-
-        Raises:
-            ValueError: No member has this code.
-        """
-        return cls(value)  # type: ignore[call-arg]  # mypy takes the lookup for __new__, which has two arguments
+    """The codes of a receipt; those of cells and records follow Frictionless' names."""
 
     # a cell
-    BLANK_CELL = "blank-cell", "is blank"
-    TYPE_ERROR = "type-error", "is not a whole number"
-    CONSTRAINT_ERROR = "constraint-error", "is too long or out of range"
-    FORBIDDEN_VALUE = "forbidden-value", "holds a character that is not allowed"
+    BLANK_CELL = "blank-cell"
+    TYPE_ERROR = "type-error"
+    CONSTRAINT_ERROR = "constraint-error"
+    FORBIDDEN_VALUE = "forbidden-value"
     # a record
-    MISSING_CELL = "missing-cell", "has too few cells"
-    EXTRA_CELL = "extra-cell", "has too many cells"
-    MALFORMED_QUOTING = "malformed-quoting", "has quotes that do not match"
-    RECORD_TOO_LONG = "record-too-long", "is longer than 1 MiB"
-    DUPLICATE_ROW = "duplicate-row", "has a user that already exists"
-    ALREADY_CORRECTED = "already-corrected", "was corrected before"
+    MISSING_CELL = "missing-cell"
+    EXTRA_CELL = "extra-cell"
+    MALFORMED_QUOTING = "malformed-quoting"
+    RECORD_TOO_LONG = "record-too-long"
+    DUPLICATE_ROW = "duplicate-row"
+    ALREADY_CORRECTED = "already-corrected"
     # an upload, refused
-    EMPTY_FILE = "empty-file", "holds nothing"
-    ENCODING_ERROR = "encoding-error", "is in none of the encodings that were tried"
-    COMPRESSION_ERROR = "compression-error", "is damaged gzip"
-    SIZE_LIMIT = "size-limit", "is larger than the limit"
-    SOURCE_UNREADABLE = "source-unreadable", "is archived or encrypted with a key of its owner"
-    FORMAT_ERROR = "format-error", "is not a CSV"
-    MISSING_LABEL = "missing-label", "has no column for a required label"
-    DUPLICATE_LABEL = "duplicate-label", "names a required label twice"
-    TOO_MANY_REJECTIONS = "too-many-rejections", "has more bad rows than are tolerated"
-    NOTHING_TO_CORRECT = "nothing-to-correct", "corrects an import that is not loaded"
-    TABLE_CONSTRAINT = "table-constraint", "breaks a constraint of the table"
-    KEY_ALREADY_LOADED = "key-already-loaded", "is a new version of a file that is already loaded"
+    EMPTY_FILE = "empty-file"
+    ENCODING_ERROR = "encoding-error"
+    COMPRESSION_ERROR = "compression-error"
+    SIZE_LIMIT = "size-limit"
+    SOURCE_UNREADABLE = "source-unreadable"
+    FORMAT_ERROR = "format-error"
+    MISSING_LABEL = "missing-label"
+    DUPLICATE_LABEL = "duplicate-label"
+    TOO_MANY_REJECTIONS = "too-many-rejections"
+    NOTHING_TO_CORRECT = "nothing-to-correct"
+    TABLE_CONSTRAINT = "table-constraint"
+    KEY_ALREADY_LOADED = "key-already-loaded"
     # an upload, loaded in part
-    ROWS_REJECTED = "rows-rejected", "has rows that were rejected"
+    ROWS_REJECTED = "rows-rejected"
     # an upload, skipped
-    REDELIVERY = "redelivery", "was imported already"
-    REPEAT = "repeat", "has the same content as an earlier import"
-    SUPERSEDED = "superseded", "is older than the version that is loaded"
-    UNDONE = "undone", "was imported and undone"
-    SOURCE_GONE = "source-gone", "is no longer there"
-    SOURCE_CHANGED = "source-changed", "changed while it was read"
+    REDELIVERY = "redelivery"
+    REPEAT = "repeat"
+    SUPERSEDED = "superseded"
+    UNDONE = "undone"
+    SOURCE_GONE = "source-gone"
+    SOURCE_CHANGED = "source-changed"
+
+    @property
+    def says(self) -> str:
+        """The end of a sentence; a label can stand before it: "age is not a whole number"."""
+        return _SAYS[self]
+
+
+_SAYS = {
+    Code.BLANK_CELL: "is blank",
+    Code.TYPE_ERROR: "is not a whole number",
+    Code.CONSTRAINT_ERROR: "is too long or out of range",
+    Code.FORBIDDEN_VALUE: "holds a character that is not allowed",
+    Code.MISSING_CELL: "has too few cells",
+    Code.EXTRA_CELL: "has too many cells",
+    Code.MALFORMED_QUOTING: "has quotes that do not match",
+    Code.RECORD_TOO_LONG: "is longer than 1 MiB",
+    Code.DUPLICATE_ROW: "has a user that already exists",
+    Code.ALREADY_CORRECTED: "was corrected before",
+    Code.EMPTY_FILE: "holds nothing",
+    Code.ENCODING_ERROR: "is in none of the encodings that were tried",
+    Code.COMPRESSION_ERROR: "is damaged gzip",
+    Code.SIZE_LIMIT: "is larger than the limit",
+    Code.SOURCE_UNREADABLE: "is archived or encrypted with a key of its owner",
+    Code.FORMAT_ERROR: "is not a CSV",
+    Code.MISSING_LABEL: "has no column for a required label",
+    Code.DUPLICATE_LABEL: "names a required label twice",
+    Code.TOO_MANY_REJECTIONS: "has more bad rows than are tolerated",
+    Code.NOTHING_TO_CORRECT: "corrects an import that is not loaded",
+    Code.TABLE_CONSTRAINT: "breaks a constraint of the table",
+    Code.KEY_ALREADY_LOADED: "is a new version of a file that is already loaded",
+    Code.ROWS_REJECTED: "has rows that were rejected",
+    Code.REDELIVERY: "was imported already",
+    Code.REPEAT: "has the same content as an earlier import",
+    Code.SUPERSEDED: "is older than the version that is loaded",
+    Code.UNDONE: "was imported and undone",
+    Code.SOURCE_GONE: "is no longer there",
+    Code.SOURCE_CHANGED: "changed while it was read",
+}
 
 
 @attrs.frozen

@@ -240,7 +240,7 @@ class Staging:
         with translated_errors(self._connection), self._connection.cursor("rows_rejected_on_merge") as cursor:
             cursor.execute(self._connection.composed("select line, code from {rejected} order by line"))
             for line, code in cursor:
-                yield line, Code.of(code)
+                yield line, Code(code)
 
     def _count(self, query: LiteralString) -> int:
         [count] = self._connection.run(query).fetchone() or [0]
