@@ -156,7 +156,7 @@ class Agreement(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        asked(self.url, "truncate users, imports, refusal restart identity")
+        asked(self.url, "truncate users, imports, corrections, refusal restart identity")
         self.uploads = MemoryObjectStore("bucket", now=lambda: NOON)
         self.references: list[ObjectReference] = []
         self.commits_fail = False

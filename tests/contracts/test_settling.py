@@ -360,6 +360,21 @@ def _origin(desk: Desk, receipt: Receipt, line: int) -> Origin:
     return Verdict(entry.import_id, entry.secret).origin(line)
 
 
+def test_a_refused_upload_does_not_wait_for_the_merge_lock(opening: Opening) -> None:
+    """Nothing of it is merged, so another import that merges does not hold it up."""
+    repository = opening(BY_NAME)
+    if isinstance(repository, MemoryUserRepository):
+        repository = MemoryUserRepository(patience=1)
+    with repository.importing(an_upload("1"), "1", BY_NAME) as merging:
+        merging.register(Block(b"A,X,1\n", [range(2, 3)]))
+        merging.merge()
+        with repository.importing(an_upload("2"), "2", BY_NAME, seconds_left=1) as refused:
+            receipt = a_receipt(an_upload("2"), refused.verdict.import_id, Counts(), Status.REFUSED)
+            refused.commit(receipt)
+
+    assert [entry.receipt.status for entry in repository.entries()] == [Status.REFUSED]
+
+
 def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
     """The undo is then refused; otherwise the correction of an undone import would stay in force."""
     desk = Desk(opening(Policy()), Policy())
@@ -413,7 +428,7 @@ def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[
         with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a", BY_NAME):
             pass
         repository = prepared(BY_NAME)
-        with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a"):
+        with pytest.raises(SchemaError, match="removes that rule"), repository.importing(an_upload(), "a"):
             pass
 
 
@@ -422,7 +437,7 @@ def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], st
     with closing(PostgresUserRepository(url)) as repository:
         Desk(repository, Policy()).drop("a.csv", b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n")
 
-    with pytest.raises(SchemaError, match="1 groups of users have the same name") as caught:
+    with pytest.raises(SchemaError, match="1 group of users with the same name") as caught:
         migrate(url, BY_NAME)
 
     assert "Canary" not in str(caught.value)

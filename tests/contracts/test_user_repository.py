@@ -699,7 +699,7 @@ class TestUndoing:
         with stored() as harness:
             import_id = load(harness.repository, [ANN, BEN, CEM])
             harness.remove("Ben")
-            with pytest.raises(UndoUnconfirmedError, match="registered 3 users, of which 2 are left"):
+            with pytest.raises(UndoUnconfirmedError, match="registered 3 users, and only 2 of them are still"):
                 harness.repository.undo(import_id, NOON)
 
             assert harness.contents() == [ANN, CEM]

@@ -281,7 +281,8 @@ def _header_fault(labels: Sequence[str]) -> Code | None:
         return Code.MISSING_LABEL
     if any(normal.count(label) > 1 for label in (*COLUMNS, *OWN_LABELS)):
         return Code.DUPLICATE_LABEL
-    return Code.MISSING_LABEL if (LINE in normal) != (IMPORT in normal) else None
+    ours = set(OWN_LABELS) & set(normal)
+    return Code.MISSING_LABEL if ours and not {LINE, IMPORT} <= ours else None
 
 
 def _judged(

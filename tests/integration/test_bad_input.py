@@ -67,9 +67,11 @@ def test_a_refusal_gives_a_person_the_reason(rollcall: CommandLine) -> None:
     outcome = rollcall("import", "users.csv")
 
     assert (outcome.code, outcome.err) == (4, "")
-    [head, reason] = outcome.out.splitlines()
+    [head, reason, next_step, command] = outcome.out.splitlines()
     assert head == "refused  users.csv"
     assert reason.startswith("  no column is called country; the first line has 'name', 'land', 'age' and must")
+    assert next_step == "  next: correct the file itself, then import it again:"
+    assert command.endswith("rollcall import users.csv")
 
 
 def test_a_file_with_only_a_header_is_loaded(rollcall: CommandLine, database_url: str) -> None:

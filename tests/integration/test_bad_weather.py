@@ -215,7 +215,7 @@ def embedded(tmp_path: Path, data: Path) -> Iterator[CommandLine]:
     with running(data) as url:
         migrate(url)
         with psycopg.connect(url) as connection:
-            connection.execute("truncate users, imports restart identity")
+            connection.execute("truncate users, imports, corrections restart identity")
     command_line = CommandLine(tmp_path, {"ROLLCALL_DATA": str(data)})
     yield command_line
     command_line.end_all()

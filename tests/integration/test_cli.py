@@ -180,7 +180,7 @@ def test_an_undo_that_finds_less_wants_a_yes(rollcall: CommandLine, sample: Path
     refused = rollcall("undo", "1")
 
     assert refused.code == 1
-    assert "registered 5 users, of which 4 are left" in refused.err
+    assert "registered 5 users, and only 4 of them are still in the table" in refused.err
     assert "--yes" in refused.err
     assert rollcall("undo", "1", "--yes").out == "import 1 is undone: 4 users removed\n"
 
@@ -198,7 +198,7 @@ def test_an_edited_loaded_file_is_refused_without_as_new(
     assert refused.out.startswith("refused  sample_users.csv\n")
     for way_on in (
         "another version of this file is already loaded as import 1",
-        "or: undo import 1: rollcall undo 1",
+        "next: undo import 1: rollcall undo 1",
         "or: import it as a list of new users: rollcall import --as-new sample_users.csv",
     ):
         assert way_on in _words(refused)

@@ -5,7 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -804,3 +804,65 @@ def test_rows_under_an_unsafe_delimiter_are_written_with_commas(delimiter: str) 
     second = world.drop("b.csv", PLAIN.save(_corrected(world, first, {"4": ["B", "X", "2"]})))
 
     assert second.status is Status.LOADED
+
+
+def test_rows_without_the_columns_that_identify_them_are_refused() -> None:
+    """As a plain list they would be registered under a new identity, and a second time from the whole file."""
+    world = World()
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    rows = _corrected(world, first, {"3": ["B", "X", "2"]})
+    kept = [place for place, label in enumerate(rows[0]) if label not in {LINE, IMPORT}]
+
+    trimmed = world.drop("b.csv", PLAIN.save([[row[place] for place in kept] for row in rows]))
+
+    assert (trimmed.status, trimmed.code) == (Status.REFUSED, Code.MISSING_LABEL)
+    assert _names(world) == ["A"]
+
+
+def test_an_older_version_of_corrected_rows_does_not_overwrite() -> None:
+    """Under update, the order of versions counts for corrected rows, too."""
+    world = World(policy=Policy(unique_by=("name",), on_duplicate=OnDuplicate.UPDATE))
+    first = world.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    older = _corrected(world, first, {"3": ["B", "X", "2"]})
+    world.uploads.put("b.csv", io.BytesIO(PLAIN.save(older)))
+    old = next(world.uploads.list("b.csv")).reference
+    later = attrs.evolve(world, uploads=world.uploads)
+    world.uploads._now = lambda: NOON + timedelta(hours=1)  # noqa: SLF001 - the clock of the store
+    later.drop("b.csv", b"name,country,age\nB,X,7\n")
+
+    receipt = ImportUsers(
+        uploads=world.uploads,
+        reports=world.reports,
+        users=world.repository,
+        policy=world.policy,
+        now=lambda: NOON,
+        spool=io.BytesIO,
+    )(old)
+
+    assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SUPERSEDED)
+    assert {user.name: user.age for user in world.users()}["B"] == 7
+
+
+@pytest.mark.parametrize("limit", range(2_000, 60_000, 4_000))
+def test_corrected_rows_without_room_are_refused_without_origins(limit: int) -> None:
+    """Their good rows would be forgotten if the bad ones could be corrected alone; the counts always add up."""
+    world = World()
+    rows = "".join(f"P{number},X,x\n" for number in range(300))
+    first = world.drop("a.csv", f"name,country,age\nA,X,1\n{rows}".encode())
+    saved = _corrected(world, first, {"3": ["P0", "X", "5"], "4": ["P1", "X", "5"]})
+    importing = ImportUsers(
+        uploads=world.uploads,
+        reports=world.reports,
+        users=world.repository,
+        max_rejected_bytes=limit,
+        now=lambda: NOON,
+        spool=io.BytesIO,
+    )
+    world.uploads.put("b.csv", io.BytesIO(PLAIN.save(saved)))
+
+    receipt = importing(ObjectReference(key="b.csv"))
+
+    if receipt.status is Status.REFUSED:
+        again = opened(world.rejected_rows(receipt))
+        assert all(row[again[0].index(IMPORT)].startswith("i0-") for row in again[1:])
+        assert _names(world) == ["A"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 import attrs
 
 from rollcall.application.errors import ObjectNotFoundError, RepositoryUnavailableError, UnknownImportError
-from rollcall.application.ports import Block, ListedObject, LostUploads, MergeResult
+from rollcall.application.ports import Block, ListedObject, LostUploads, MergeResult, Reread
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
@@ -80,7 +80,7 @@ class _Seen:
             registered=self._registered,
             unchanged=self._unchanged,
             rejected_on_merge=self._rejected_on_merge,
-            rows_rejected_on_merge=self._rows_rejected_on_merge(),
+            rows_rejected_on_merge=Reread(self._rows_rejected_on_merge),
         )
 
     def close(self) -> None:

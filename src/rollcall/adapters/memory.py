@@ -333,7 +333,7 @@ class _MemoryImport:
             updated=len(self.changed),
             unchanged=len(self._rows) - len(self.new) - len(self.changed) - len(rejected_on_merge),
             rejected_on_merge=len(rejected_on_merge),
-            rows_rejected_on_merge=iter(rejected_on_merge),
+            rows_rejected_on_merge=rejected_on_merge,
         )
         return self._merge_result
 
@@ -345,7 +345,8 @@ class _MemoryImport:
         self._merge_result = None
 
     def commit(self, receipt: Receipt) -> None:
-        (self._merge_result or self.merge()).require(receipt)
+        result = self._merge_result or (self.merge() if self._rows else MergeResult(registered=0))
+        result.require(receipt)
         self._make_permanent(self, receipt)
 
     def imports(self, upload: Upload, sha256: str | None) -> _Imported:

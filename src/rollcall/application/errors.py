@@ -159,8 +159,7 @@ class UndoUnconfirmedError(UndoRefusedError):
     def __init__(self, import_id: int, registered: int, found: int) -> None:
         super().__init__(
             import_id,
-            f"it registered {registered:,} users, of which {found:,} are left in the table; "
-            "undo it only if that is as it should be",
+            f"it registered {registered:,} users, and only {found:,} of them are still in the table",
         )
         self.registered = registered
         self.found = found

@@ -169,7 +169,7 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
                 f"{normal.count(column)} columns are called {column}; remove or rename all but one",
                 column,
             )
-    if (LINE in normal) != (IMPORT in normal):
+    if any(label in normal for label in OWN_LABELS) and not {LINE, IMPORT} <= set(normal):
         return Fault(
             Code.MISSING_LABEL,
             f"a file of corrected rows needs both {LINE} and {IMPORT}; start again from the rejected-rows file",

@@ -134,12 +134,15 @@ class ImportUsers:
             self._store_skipped(receipt, reference.identity)
         return receipt
 
-    def refuse(self, reference: ObjectReference, fault: Fault) -> Receipt:
+    def refuse(
+        self, reference: ObjectReference, fault: Fault, seconds_left: Callable[[], float | None] = lambda: None
+    ) -> Receipt:
         """Refuse an upload without reading it, because it cannot be judged here.
 
         Args:
             reference: The version of the object.
             fault: The reason.
+            seconds_left: See `__call__`.
 
         Returns:
             The receipt, which is committed and stored. If the upload already has a verdict that stands, the
@@ -154,7 +157,7 @@ class ImportUsers:
             SchemaError: The database is not prepared.
         """
         with self.uploads.open(reference) as stored:
-            refusal = _Import(self, reference, stored, self.now(), lambda _: None, lambda: None)
+            refusal = _Import(self, reference, stored, self.now(), lambda _: None, seconds_left)
             return refusal.run(again=False, unread=Content(fault=fault))
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
@@ -528,15 +531,16 @@ class _Import:
             registering = False
             importing.discard_rows()
         merge_result = importing.merge() if registering else MergeResult(registered=0)
+        overflowed = rejected.overflowed
         too_many = tolerance.exceeded_by(self._tally.rejected + merge_result.rejected_on_merge, self._tally.read)
-        refused = bool(refusal) or rejected.overflowed or too_many
+        refused = bool(refusal) or overflowed or too_many
         keep_origins = not (refused and header.corrects)
         if merge_result.rejected_on_merge or (rejected.holds_origins and not keep_origins):
-            rejected = self._new_rejected_rows(spool, importing.verdict)
-            self._judge_again(
-                stream, header, merge_result.rows_rejected_on_merge, rejected, keep_origins=keep_origins
-            )
-        decision = judge(self._tally, tolerance, overflowed=rejected.overflowed) or refusal
+            rejected = self._write_again(stream, header, importing, merge_result, spool, keep_origins=keep_origins)
+            overflowed |= rejected.overflowed
+        if overflowed and header.corrects and keep_origins:
+            rejected = self._write_again(stream, header, importing, merge_result, spool, keep_origins=False)
+        decision = judge(self._tally, tolerance, overflowed=overflowed) or refusal
         if decision and registering:
             importing.discard_rows()
         # Store rejected rows only if the upload did not change meanwhile.
@@ -546,6 +550,21 @@ class _Import:
             name, content = rejected.content()
             where = self._case.store_rejected_rows(self._source, name, content)
         return self._receipt(decision, importing.verdict.import_id, merge_result, rejected_rows=where)
+
+    def _write_again(
+        self,
+        stream: BinaryIO,
+        header: Header,
+        importing: Importing,
+        merge_result: MergeResult,
+        spool: BinaryIO,
+        *,
+        keep_origins: bool,
+    ) -> RejectedRowsFile:
+        """Write all rejected rows again, with those that were rejected in the merge; see `_judge_again`."""
+        rejected = self._new_rejected_rows(spool, importing.verdict)
+        self._judge_again(stream, header, merge_result.rows_rejected_on_merge, rejected, keep_origins=keep_origins)
+        return rejected
 
     def _judge_again(
         self,

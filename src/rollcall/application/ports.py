@@ -170,6 +170,17 @@ class Block:
         return chain.from_iterable(self.spans)
 
 
+@attrs.frozen
+class Reread:
+    """Lines and codes that are read from their beginning each time, without being held."""
+
+    read: Callable[[], Iterator[tuple[int, Code]]]
+
+    def __iter__(self) -> Iterator[tuple[int, Code]]:
+        """Read them."""
+        return self.read()
+
+
 @attrs.frozen(kw_only=True)
 class MergeResult:
     """Result of merging the rows of an import with existing users.
@@ -180,7 +191,7 @@ class MergeResult:
         unchanged: The number of rows that changed nothing.
         rejected_on_merge: The number of rows that were rejected in the merge.
         rows_rejected_on_merge: The line and the code of each row that was rejected in the merge, in the order of
-            the file. MUST be read at most once, and only before rows are discarded or the import is committed.
+            the file. MUST be read only before rows are discarded or the import is committed.
     """
 
     registered: int

@@ -237,8 +237,10 @@ def admit(
             same,
         )
     if corrects is not None:
-        return _admit_correction(corrects, history.corrected)
-    return _admit_new_version(upload, history.same_key, policy)
+        further = _admit_correction(corrects, history.corrected)
+    else:
+        further = _admit_new_version(history.same_key, policy)
+    return _superseded(upload, history.same_key, policy) or further
 
 
 def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decision | None:
@@ -281,18 +283,23 @@ def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decisi
     return Decision(Status.REFUSED, Code.NOTHING_TO_CORRECT, reason, corrected, remedies)
 
 
-def _admit_new_version(upload: Upload, loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
-    """Return None if an upload may follow the loaded version of its key; otherwise the decision against it."""
+def _superseded(upload: Upload, loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
+    """Decide whether a newer version of the key is loaded, which an older one must not overwrite."""
+    if not loaded or not policy.updates or not _is_older(upload, loaded.receipt.source):
+        return None
+    return Decision(
+        Status.SKIPPED,
+        Code.SUPERSEDED,
+        f"a newer version of this file is already imported as import {loaded.import_id}; "
+        "an older one must not overwrite it",
+        loaded,
+    )
+
+
+def _admit_new_version(loaded: LedgerEntry | None, policy: Policy) -> Decision | None:
+    """Decide whether an upload may follow another version of its key."""
     if not loaded:
         return None
-    if policy.updates and _is_older(upload, loaded.receipt.source):
-        return Decision(
-            Status.SKIPPED,
-            Code.SUPERSEDED,
-            f"a newer version of this file is already imported as import {loaded.import_id}; "
-            "an older one must not overwrite it",
-            loaded,
-        )
     if policy.unique_by or policy.on_new_version is OnNewVersion.IMPORT:
         return None
     return Decision(
@@ -367,5 +374,5 @@ def undo_blocker(entry: LedgerEntry, dependent_imports: DependentImports) -> str
     if dependent_imports.correcting is not None:
         return f"import {dependent_imports.correcting} corrects it; undo that first"
     if dependent_imports.comparing is not None:
-        return f"import {dependent_imports.comparing} came after it and minded duplicates; undo that first"
+        return f"import {dependent_imports.comparing} came after it and compared users; undo that first"
     return None

@@ -36,7 +36,7 @@ from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.receipts import to_dict, to_json
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import OnNewVersion
-from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.receipt import ConservationError, Receipt, Status
 from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
@@ -94,8 +94,6 @@ def main() -> NoReturn:
     except SettingError as error:
         _leave(str(error), USAGE)
     except RollcallError as error:
-        if isinstance(error, NotMigratedError):
-            error.add_note("run: rollcall migrate")
         _leave("; ".join([str(error), *getattr(error, "__notes__", ())]), FAILED)
     except BrokenPipeError:
         _hang_up()  # the program that read our output has ended
@@ -302,7 +300,7 @@ def watch_(
         def take(reference: ObjectReference) -> bool:
             try:
                 receipt = import_users(reference)
-            except (UploadError, RepositoryUnavailableError, OSError) as error:
+            except (UploadError, RepositoryUnavailableError, ConservationError, OSError) as error:
                 complaint = _said_by_the_system(error) if isinstance(error, OSError) else str(error)
                 # The system may name a temporary file, whose name differs at each try.
                 kind = str(error.errno) if isinstance(error, OSError) else complaint
@@ -382,7 +380,7 @@ def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
             removed = repository.undo(import_id, bootstrap.now(), confirmed=yes)
         except UndoUnconfirmedError as error:
             if not sys.stdin.isatty():
-                _leave(f"{error}: then give --yes", FAILED)
+                _leave(f"{error}; to remove these, give --yes", FAILED)
             if not click.confirm(f"{error}. Undo it?", err=True):
                 _leave("nothing was changed", FAILED)
             removed = repository.undo(import_id, bootstrap.now(), confirmed=True)
@@ -426,7 +424,7 @@ def _for_each(
         try:
             with nullcontext(lambda _: None) if as_json else terminal.progress() as progress:
                 receipt = do(file, progress)
-        except UploadError as error:
+        except (UploadError, ConservationError) as error:
             next_step = f"; {REPORTS_ELSEWHERE}" if isinstance(error, ReportNotStoredError) else ""
             terminal.complain(f"{error}{next_step}")
             codes.append(FAILED)
@@ -454,6 +452,9 @@ def _users(settings: Settings) -> Iterator[UserRepository]:
             if isinstance(error, UnknownImportError):
                 error.add_note("`rollcall imports` lists them")
             error.add_note(f"asked: {_database(settings)}")
+            raise
+        except NotMigratedError as error:
+            error.add_note(f"run: {_invocation(settings).program} migrate")
             raise
 
 

@@ -214,7 +214,7 @@ class ImportLambda:
             if not last_try or invocation.begun > 1:
                 raise
         with invocation.ending():
-            return self.import_users.refuse(reference, _TAKES_TOO_LONG)
+            return self.import_users.refuse(reference, _TAKES_TOO_LONG, invocation.seconds_left)
 
     def _put_back(self, record: SQSRecord) -> _Outcome:
         """Send a copy of a message with a delay: a redelivery of the message itself would count as a try."""

@@ -110,8 +110,8 @@ class Terminal:
     def _show_next_steps(self, receipt: Receipt, invocation: Invocation) -> None:
         """Print the remedies as commands that can be pasted into a shell."""
         steps = [step for remedy in receipt.remedies if (step := self._step(remedy, receipt, invocation))]
-        for what, command in steps:
-            self._say(f"{'next' if len(steps) == 1 else 'or'}: {what}:", indent=2)
+        for number, (what, command) in enumerate(steps):
+            self._say(f"{'or' if number else 'next'}: {what}:", indent=2)
             self._say_whole(f"    {command}")
 
     def _step(self, remedy: Remedy, receipt: Receipt, invocation: Invocation) -> tuple[str, str] | None:
@@ -134,10 +134,12 @@ class Terminal:
                 return "import it as a list of new users", importing(upload, " --as-new")
             case Remedy(Action.IMPORT_AGAIN, None):
                 return "import it again", importing(upload, " --again")
-            case Remedy(Action.UNDO, int(import_id)):
-                return f"undo import {import_id}", f"{invocation.program} undo {import_id}"
-            case Remedy(_, int(import_id)):
-                return f"see the files of import {import_id}", f"{invocation.program} imports {import_id}"
+            case Remedy(Action.CORRECT_ORIGINAL, None) if receipt.code is not Code.NOTHING_TO_CORRECT:
+                return "correct the file itself, then import it again", importing(upload)
+            case Remedy(action, int(import_id)):
+                undo = f"undo import {import_id}", f"{invocation.program} undo {import_id}"
+                look = f"look at import {import_id} and its files", f"{invocation.program} imports {import_id}"
+                return undo if action is Action.UNDO else look
         return None
 
     def show_entries(self, entries: Iterator[LedgerEntry], invocation: Invocation) -> None:

@@ -8,7 +8,7 @@ from psycopg import sql
 from rollcall.adapters.postgres.connection import acquire_locks
 from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.naming import Database
-from rollcall.application.ports import Block, MergeResult
+from rollcall.application.ports import Block, MergeResult, Reread
 from rollcall.domain.correction import PROOF_DIGITS
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import ConservationError
@@ -125,7 +125,7 @@ class Staging:
             updated=updated,
             unchanged=staged - rejected_on_merge - registered - updated,
             rejected_on_merge=rejected_on_merge,
-            rows_rejected_on_merge=self._rows_rejected_on_merge(),
+            rows_rejected_on_merge=Reread(self._rows_rejected_on_merge),
         )
 
     def _reject_uncorrectable(self) -> None:

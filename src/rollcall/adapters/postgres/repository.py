@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, LiteralString
 
 from psycopg import Copy, Cursor, Error, sql
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from rollcall.adapters.postgres.connection import (
@@ -50,6 +51,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
 
+_CANCEL_SECONDS = 2
 _USERS_FETCHED_AT_ONCE = 5000
 _ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 
@@ -156,7 +158,7 @@ class PostgresUserRepository:
                         opened.end_copy()
             except BaseException:
                 # The server rolls back when the connection closes. Ending the COPY on an open one could wait.
-                connection.close()
+                _abort(connection)
                 with contextlib.suppress(Error):
                     opened.end_copy()
                 raise
@@ -269,7 +271,7 @@ class PostgresUserRepository:
                 connection.rollback()
         except BaseException:
             # The state of the connection is unknown; the server rolls back when it closes.
-            connection.close()
+            _abort(connection)
             raise
         if self._idle:
             connection.close()
@@ -297,6 +299,14 @@ class PostgresUserRepository:
             connection.close()
             raise
         return connection
+
+
+def _abort(connection: Database) -> None:
+    """Close a connection. A statement that is running is cancelled, or it would go on and keep its locks."""
+    if connection.info.transaction_status is TransactionStatus.ACTIVE:
+        with contextlib.suppress(Error):  # a server that cannot be reached any more has lost the statement, too
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)
+    connection.close()
 
 
 class _PostgresImport:
@@ -388,7 +398,7 @@ class _PostgresImport:
     def commit(self, receipt: Receipt) -> None:
         """Write the ledger entry and commit."""
         with translated_errors(self._connection):
-            (self._merge_result or self.merge()).require(receipt)
+            self._merged().require(receipt)
             values = {
                 "id": self.verdict.import_id,
                 "identity": self._upload.identity,
@@ -427,6 +437,10 @@ class _PostgresImport:
     def end_copy(self) -> None:
         """End the COPY, so that the connection can be rolled back and reused."""
         self._end_copy()
+
+    def _merged(self) -> MergeResult:
+        """Merge now if nobody did; nothing registered needs no merge, and no wait for the merge lock."""
+        return self._merge_result or (self.merge() if self._copy else MergeResult(registered=0))
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()

@@ -5,6 +5,7 @@ from psycopg import sql
 from rollcall.adapters.postgres.naming import UNIQUE_INDEX, Database
 from rollcall.application.errors import NotMigratedError, SchemaError
 from rollcall.domain.policy import Policy
+from rollcall.domain.rejection import counted
 
 _MANY = 10
 
@@ -13,14 +14,19 @@ def require_unique_index(connection: Database, policy: Policy) -> None:
     """Check that the table has exactly the unique index that the policy needs.
 
     Raises:
-        NotMigratedError: The index is missing, or the table has an index of another policy.
+        NotMigratedError: The index is missing.
+        SchemaError: The table has an index of another policy.
     """
     wanted = _name(policy)
     found = _present(connection)
     if found == ({wanted} if wanted else set()):
         return
-    raise NotMigratedError(
-        f"the table identifies users by {_said(found)}, the setting by {','.join(policy.unique_by) or 'nothing'}"
+    by_setting = ",".join(policy.unique_by) or "nothing"
+    if not found:
+        raise NotMigratedError(f"the table identifies users by nothing, the setting by {by_setting}")
+    raise SchemaError(
+        f"the table identifies users by {_said(found)}, the setting by {by_setting}; "
+        "set the columns of the table, or migrate with this setting, which removes that rule from the table"
     )
 
 
@@ -38,14 +44,14 @@ def make_unique_index(connection: Database, policy: Policy) -> list[str]:
     done = []
     for name in found - {wanted}:
         connection.run("drop index {index}", index=sql.Identifier(connection.schema, name))
-        done.append(f"removed {name}")
+        done.append(f"removed the unique index {name}")
     if wanted and wanted not in found:
         columns = sql.SQL(", ").join(map(sql.Identifier, policy.unique_by))
         _refuse_duplicates(connection, columns, policy)
         connection.run(
             "create unique index {index} on {users} ({columns})", index=sql.Identifier(wanted), columns=columns
         )
-        done.append(f"made {wanted}")
+        done.append(f"made the unique index {wanted}")
     return done
 
 
@@ -64,8 +70,9 @@ def _refuse_duplicates(connection: Database, columns: sql.Composed, policy: Poli
     if groups:
         examples = "; ".join(", ".join(map(str, ids[:_MANY])) for ids, _ in groups)
         raise SchemaError(
-            f"{groups[0][1]:,} groups of users have the same {', '.join(policy.unique_by)}, so no unique index "
-            f"can be made; by users.id, for example: {examples}. Remove all but one of each and migrate again"
+            f"{counted(groups[0][1], 'group')} of users with the same {', '.join(policy.unique_by)}, so no unique "
+            f"index can be made; their ids, for example: {examples}; remove all but one of each group, "
+            "and migrate again"
         )
 
 
