@@ -63,7 +63,7 @@ def main(folders: list[str]) -> int:
         if rate > ALLOWED_IN_A_THOUSAND:
             failed = True
             print(*lines, sep="\n")
-        print(f"{folder}: {len(lines)} riddling words among {words:,}, {rate:.1f} in 1,000")
+        print(f"{folder}: {len(lines)} hard words among {words:,}, {rate:.1f} in 1,000")
     return int(failed)
 
 
