@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.steps import an_upload
+from contracts.steps import an_upload, asked, eventually
 from database_roles import MIGRATOR, EachJobAsItsRole, acting_as
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
@@ -32,6 +32,7 @@ from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import User
+from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BY_NAME = Policy(unique_by=("name",))
@@ -503,3 +504,34 @@ def test_names_are_compared_exactly(opening: Opening) -> None:
 
     assert receipt.counts.registered == 3
     assert [User(name="é", country="X", age=1)] == list(desk.repository.users())[:1]
+
+
+def merge_for_a_second(repository: UserRepository) -> None:
+    """Begin a merge, and be interrupted as the Lambda is."""
+    with interrupted_after(1), repository.importing(an_upload(), "sha", BY_NAME) as importing:
+        importing.register(Block(b"A,X,1\n", [range(2, 3)]))
+        importing.merge()
+
+
+def test_an_interrupted_merge_does_not_go_on_in_the_server(emptied: Callable[[], str]) -> None:
+    """It would keep its locks, and the next try could not even refuse the upload."""
+    with postgres(emptied) as prepared:
+        url = emptied()
+        repository = prepared(BY_NAME)
+        asked(
+            url,
+            """
+            create function slow() returns trigger language plpgsql as
+                $$begin perform pg_catalog.pg_sleep(60); return new; end$$;
+            create trigger slow before insert on users for each row execute function slow()
+            """,
+        )
+        try:
+            with pytest.raises(OutOfTimeError):
+                merge_for_a_second(repository)
+
+            assert eventually(
+                lambda: asked(url, "select pid from pg_stat_activity where wait_event = 'PgSleep'") == []
+            )
+        finally:
+            asked(url, "drop trigger slow on users; drop function slow")
