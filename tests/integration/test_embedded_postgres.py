@@ -408,7 +408,7 @@ def test_the_reason_of_a_rejected_connection_is_shown_at_once(data: Path) -> Non
     rules.write_text("local all all reject\n")
     try:
         with (
-            pytest.raises(EmbeddedPostgresError, match="not let rollcall in: pg_hba"),
+            pytest.raises(EmbeddedPostgresError, match="not admit this program: pg_hba"),
             running(data),
         ):
             pass

@@ -72,18 +72,13 @@ def _in_our_words(
         return RepositoryUnavailableError(
             f"the database user may not do this ({first_line(error)}); grant it the rights of its role"
         )
-    return RepositoryUnavailableError(_reason(error, connection.schema))
+    return RepositoryUnavailableError(_reason(error))
 
 
-def _reason(error: psycopg.Error, schema: str) -> str:
+def _reason(error: psycopg.Error) -> str:
     """Return why a try failed that may be repeated."""
     if isinstance(error, errors.DiskFull):
         return "the disk of the database is full; nothing was registered"
-    if _is_of_unique_index(error, schema):
-        return (
-            f"the rows violate the unique index {error.diag.constraint_name}: another program writes to the "
-            "table, or a trigger or row-level security changes the rows that are compared"
-        )
     kind = type(error).__name__
     if error.sqlstate:
         return f"the database failed ({kind}, SQLSTATE {error.sqlstate})"
@@ -115,18 +110,10 @@ def _is_rivals(error: psycopg.Error, schema: str) -> bool:
     return isinstance(error, errors.DeadlockDetected) or (
         isinstance(error, errors.UniqueViolation)
         and diag.schema_name == schema
-        and diag.table_name in {"imports", "corrections"}
-    )
-
-
-def _is_of_unique_index(error: psycopg.Error, schema: str) -> bool:
-    """Return whether a user of the same key appeared although the merge lock is held: not from another import."""
-    diag = error.diag
-    return (
-        isinstance(error, errors.UniqueViolation)
-        and diag.schema_name == schema
-        and diag.table_name == "users"
-        and (diag.constraint_name or "").startswith(UNIQUE_INDEX)
+        and (
+            diag.table_name in {"imports", "corrections"}
+            or (diag.table_name == "users" and (diag.constraint_name or "").startswith(UNIQUE_INDEX))
+        )
     )
 
 
@@ -136,8 +123,7 @@ def _constraint(error: psycopg.Error, schema: str) -> str | None:
     if isinstance(error, psycopg.IntegrityError):
         if diag.source_file not in _CONSTRAINTS:
             return f"a trigger does not let the rows in ({type(error).__name__})"
-        ledger = diag.schema_name == schema and diag.table_name in {"imports", "corrections", "lost_uploads"}
-        if ledger or _is_of_unique_index(error, schema):
+        if diag.schema_name == schema and diag.table_name in {"imports", "corrections", "lost_uploads"}:
             return None
         violated = f"constraint {diag.constraint_name}" if diag.constraint_name else "a constraint"
         places = ("column", diag.column_name), ("type", diag.datatype_name), ("table", diag.table_name)
