@@ -40,6 +40,7 @@ class World:
 
     policy: Policy = Policy()
     encodings: tuple[str, ...] = ("utf-8",)
+    max_rejected_bytes: int = 2**32
     uploads: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("uploads", lambda: NOON, ""))
     reports: MemoryObjectStore = attrs.Factory(lambda: MemoryObjectStore("reports", lambda: NOON))
     repository: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
@@ -51,6 +52,10 @@ class World:
 
     def redeliver(self, key: str, *, again: bool = False) -> Receipt:
         """Import the uploaded file again."""
+        return self.import_upload(ObjectReference(key=key), again=again)
+
+    def import_upload(self, upload: ObjectReference, *, again: bool = False) -> Receipt:
+        """Import one version of an uploaded file."""
         importing = ImportUsers(
             uploads=self.uploads,
             reports=self.reports,
@@ -59,8 +64,9 @@ class World:
             encodings=self.encodings,
             now=lambda: NOON,
             spool=io.BytesIO,
+            max_rejected_bytes=self.max_rejected_bytes,
         )
-        return importing(ObjectReference(key=key), again=again)
+        return importing(upload, again=again)
 
     def rejected_rows(self, receipt: Receipt) -> bytes:
         """Return the rejected-rows file of a receipt."""
@@ -826,18 +832,10 @@ def test_an_older_version_of_corrected_rows_does_not_overwrite() -> None:
     older = _corrected(world, first, {"3": ["B", "X", "2"]})
     world.uploads.put("b.csv", io.BytesIO(PLAIN.save(older)))
     old = next(world.uploads.list("b.csv")).reference
-    later = attrs.evolve(world, uploads=world.uploads)
     world.uploads._now = lambda: NOON + timedelta(hours=1)  # noqa: SLF001 - the clock of the store
-    later.drop("b.csv", b"name,country,age\nB,X,7\n")
+    world.drop("b.csv", b"name,country,age\nB,X,7\n")
 
-    receipt = ImportUsers(
-        uploads=world.uploads,
-        reports=world.reports,
-        users=world.repository,
-        policy=world.policy,
-        now=lambda: NOON,
-        spool=io.BytesIO,
-    )(old)
+    receipt = world.import_upload(old)
 
     assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.SUPERSEDED)
     assert {user.name: user.age for user in world.users()}["B"] == 7
@@ -850,17 +848,8 @@ def test_corrected_rows_without_room_are_refused_without_origins(limit: int) -> 
     rows = "".join(f"P{number},X,x\n" for number in range(300))
     first = world.drop("a.csv", f"name,country,age\nA,X,1\n{rows}".encode())
     saved = _corrected(world, first, {"3": ["P0", "X", "5"], "4": ["P1", "X", "5"]})
-    importing = ImportUsers(
-        uploads=world.uploads,
-        reports=world.reports,
-        users=world.repository,
-        max_rejected_bytes=limit,
-        now=lambda: NOON,
-        spool=io.BytesIO,
-    )
-    world.uploads.put("b.csv", io.BytesIO(PLAIN.save(saved)))
 
-    receipt = importing(ObjectReference(key="b.csv"))
+    receipt = attrs.evolve(world, max_rejected_bytes=limit).drop("b.csv", PLAIN.save(saved))
 
     if receipt.status is Status.REFUSED:
         again = opened(world.rejected_rows(receipt))
