@@ -536,10 +536,10 @@ class _Import:
         refused = bool(refusal) or overflowed or too_many
         keep_origins = not (refused and header.corrects)
         if merge_result.rejected_on_merge or (rejected.holds_origins and not keep_origins):
-            rejected = self._write_again(stream, header, importing, merge_result, spool, keep_origins=keep_origins)
+            rejected = self._judge_again(stream, header, importing, merge_result, spool, keep_origins=keep_origins)
             overflowed |= rejected.overflowed
         if overflowed and header.corrects and keep_origins:
-            rejected = self._write_again(stream, header, importing, merge_result, spool, keep_origins=False)
+            rejected = self._judge_again(stream, header, importing, merge_result, spool, keep_origins=False)
         decision = judge(self._tally, tolerance, overflowed=overflowed) or refusal
         if decision and registering:
             importing.discard_rows()
@@ -551,7 +551,7 @@ class _Import:
             where = self._case.store_rejected_rows(self._source, name, content)
         return self._receipt(decision, importing.verdict.import_id, merge_result, rejected_rows=where)
 
-    def _write_again(
+    def _judge_again(
         self,
         stream: BinaryIO,
         header: Header,
@@ -561,20 +561,6 @@ class _Import:
         *,
         keep_origins: bool,
     ) -> RejectedRowsFile:
-        """Write all rejected rows again, with those that were rejected in the merge; see `_judge_again`."""
-        rejected = self._new_rejected_rows(spool, importing.verdict)
-        self._judge_again(stream, header, merge_result.rows_rejected_on_merge, rejected, keep_origins=keep_origins)
-        return rejected
-
-    def _judge_again(
-        self,
-        stream: BinaryIO,
-        header: Header,
-        rejected_on_merge: Iterable[tuple[int, Code]],
-        rejected: RejectedRowsFile,
-        *,
-        keep_origins: bool,
-    ) -> None:
         """Count and write all rejected rows again, including those that the merge rejected.
 
         The merge gives only their lines, so the upload is read once more.
@@ -582,18 +568,25 @@ class _Import:
         Args:
             stream: The upload.
             header: The header of the upload.
-            rejected_on_merge: The line and the code of each row that the merge rejected, in the order of the file.
-            rejected: Takes all rejected rows.
+            importing: The open import of this upload.
+            merge_result: Gives line and code of each row that the merge rejected, in the order of the file.
+            spool: Takes the new rejected-rows file.
             keep_origins: Whether rejected rows keep the origins that they correct. A refused upload drops them:
                 correcting only its rejected rows would lose its good rows.
+
+        Returns:
+            The new file with all rejected rows.
         """
+        rejected = self._new_rejected_rows(spool, importing.verdict)
         self._tally = Tally()
-        faults = ((line, merge_fault(code, self._case.policy.unique_by)) for line, code in rejected_on_merge)
+        unique_by = self._case.policy.unique_by
+        faults = ((line, merge_fault(code, unique_by)) for line, code in merge_result.rows_rejected_on_merge)
         reader, _ = self._read_from_start(stream)
         for screened in screen(reader, header, faults):
             self._count(screened)
             for row in screened.rejected:
                 rejected.add(row if keep_origins else attrs.evolve(row, origin=None))
+        return rejected
 
     def _count(self, screened: Screened) -> None:
         self._tally.read += screened.read
