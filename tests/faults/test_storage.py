@@ -204,7 +204,7 @@ def test_a_store_that_refuses_for_good_is_reported(
             return True
         return False
 
-    with campaign.line(f"S3: {code} for ever, for {where}") as line:
+    with campaign.line(f"S3: {code} without end, for {where}") as line:
         line.points = 1
         for _ in range(campaign.choose(1, 10)):
             desk.s3.breaking = refuse
