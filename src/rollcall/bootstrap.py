@@ -15,9 +15,10 @@ from rollcall.adapters.local import LocalObjectStore, below, beside, key_of, pat
 from rollcall.adapters.local import is_report as is_folder_of_reports
 from rollcall.application.errors import SchemaError, StoreUnavailableError, UnknownImportError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ListedObject, ObjectStore, UserRepository
+from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import folders_of
 from rollcall.application.sweep import LostUploadAction, Sweep
+from rollcall.application.values import ListedObject
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference

@@ -12,7 +12,8 @@ import psycopg
 from psycopg import sql
 
 from receipts import a_receipt
-from rollcall.application.ports import Block, UserRepository
+from rollcall.application.ports import UserRepository
+from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
 from rollcall.domain.upload import Upload
@@ -69,7 +70,7 @@ def load(
 ) -> int:
     """Import some users, with any history, and return the import id."""
     upload = upload or an_upload()
-    with repository.importing(upload, sha256, policy, seconds_left=seconds_left) as importing:
+    with repository.importing(ImportRequest(upload, sha256, policy, seconds_left=seconds_left)) as importing:
         if registered:
             importing.register(a_block(registered))
         counts = Counts(read=len(registered), registered=len(registered))

@@ -34,7 +34,8 @@ from rollcall.application.errors import (
     UnknownImportError,
 )
 from rollcall.application.import_users import ImportUsers, Progress
-from rollcall.application.ports import ListedObject, ObjectStore, StoredObject, UserRepository
+from rollcall.application.ports import ObjectStore, StoredObject, UserRepository
+from rollcall.application.values import ListedObject
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference

@@ -25,7 +25,8 @@ from rollcall.application.errors import (
     UndoRefusedError,
 )
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import Block, UserRepository
+from rollcall.application.ports import UserRepository
+from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
@@ -240,7 +241,7 @@ def test_the_newest_import_is_the_one_merged_last(opening: Opening) -> None:
 def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> None:
     """The time of the merge counts, not that of the opening."""
     desk = Desk(opening(BY_NAME), BY_NAME)
-    with desk.repository.importing(an_upload("slow.csv"), "sha", BY_NAME) as slow:
+    with desk.repository.importing(ImportRequest(an_upload("slow.csv"), "sha", BY_NAME)) as slow:
         quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
         slow.register(Block(b"A,X,1\n", [range(2, 3)]))
         slow.merge()
@@ -259,7 +260,9 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
         repository = MemoryUserRepository(patience=0.1)
 
     def merge(name: str, seconds_left: float | None = None) -> int:
-        with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
+        with repository.importing(
+            ImportRequest(an_upload(name), name, BY_NAME, seconds_left=seconds_left)
+        ) as importing:
             importing.register(Block(b"A,X,1\n", [range(2, 3)]))
             merge_result = importing.merge()
             counts = Counts(read=1, registered=merge_result.registered, unchanged=merge_result.unchanged)
@@ -268,8 +271,8 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
 
     with (
         ThreadPoolExecutor(2) as pool,
-        repository.importing(an_upload("reading"), "reading", BY_NAME) as reading,
-        repository.importing(an_upload("first"), "first", BY_NAME) as first,
+        repository.importing(ImportRequest(an_upload("reading"), "reading", BY_NAME)) as reading,
+        repository.importing(ImportRequest(an_upload("first"), "first", BY_NAME)) as first,
     ):
         reading.register(Block(b"R,X,1\n", [range(2, 3)]))
         first.register(Block(b"A,X,1\n", [range(2, 3)]))
@@ -294,7 +297,9 @@ def test_an_overdue_import_frozen_after_its_merge_yields(
         repository = MemoryUserRepository(patience=1)
 
     def load(name: str, meanwhile: Callable[[], None], seconds_left: float | None) -> None:
-        with repository.importing(an_upload(name), name, BY_NAME, seconds_left=seconds_left) as importing:
+        with repository.importing(
+            ImportRequest(an_upload(name), name, BY_NAME, seconds_left=seconds_left)
+        ) as importing:
             importing.register(Block(f"{name},X,1\n".encode(), [range(2, 3)]))
             importing.merge()
             meanwhile()
@@ -318,8 +323,8 @@ def test_two_versions_of_a_key_at_once_are_not_both_first(
 
     def open_both(policy: Policy) -> None:
         with (
-            repository.importing(an_upload("a.csv", "1"), "1", policy),
-            repository.importing(an_upload("a.csv", "2"), "2", policy),
+            repository.importing(ImportRequest(an_upload("a.csv", "1"), "1", policy)),
+            repository.importing(ImportRequest(an_upload("a.csv", "2"), "2", policy)),
         ):
             pass
 
@@ -345,7 +350,7 @@ def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> 
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
     repository = opening(policy)
 
-    with repository.importing(an_upload(), "a", policy, corrects=None) as importing:
+    with repository.importing(ImportRequest(an_upload(), "a", policy, corrects=None)) as importing:
         importing.register(Block(b"A,X,1\nB,X,2\nA,X,3\n", [range(2, 5)]))
         importing.register(Block(b"B,X,4\nC,X,5\n", [range(7, 8), range(9, 10)]))
         merge_result = importing.merge()
@@ -366,10 +371,10 @@ def test_a_refused_upload_does_not_wait_for_the_merge_lock(opening: Opening) -> 
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)
-    with repository.importing(an_upload("1"), "1", BY_NAME) as merging:
+    with repository.importing(ImportRequest(an_upload("1"), "1", BY_NAME)) as merging:
         merging.register(Block(b"A,X,1\n", [range(2, 3)]))
         merging.merge()
-        with repository.importing(an_upload("2"), "2", BY_NAME, seconds_left=1) as refused:
+        with repository.importing(ImportRequest(an_upload("2"), "2", BY_NAME, seconds_left=1)) as refused:
             receipt = a_receipt(an_upload("2"), refused.verdict.import_id, Counts(), Status.REFUSED)
             refused.commit(receipt)
 
@@ -383,7 +388,7 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
     import_id = first.import_id or 0
     with (
         ThreadPoolExecutor(1) as pool,
-        desk.repository.importing(an_upload("b"), "b", corrects=import_id) as importing,
+        desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=import_id)) as importing,
     ):
         importing.register(Block(b"B,X,2\n", [range(2, 3)], [_origin(desk, first, 3)]))
         importing.merge()
@@ -401,7 +406,7 @@ def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     origin = _origin(desk, first, 3)
 
-    with desk.repository.importing(an_upload("b"), "b", corrects=origin.import_id) as importing:
+    with desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=origin.import_id)) as importing:
         importing.register(Block(b"B,X,2\nB,X,3\n", [range(2, 4)], [origin, origin]))
         merge_result = importing.merge()
 
@@ -415,7 +420,9 @@ def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening)
     first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
     origin = _origin(desk, first, 3)
 
-    with desk.repository.importing(an_upload("b"), "b", policy, corrects=origin.import_id) as importing:
+    with desk.repository.importing(
+        ImportRequest(an_upload("b"), "b", policy, corrects=origin.import_id)
+    ) as importing:
         importing.register(Block(b"A,X,2\nC,X,3\n", [range(2, 4)], [origin, origin]))
         merge_result = importing.merge()
 
@@ -426,10 +433,13 @@ def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[
     """With and without `unique_by`; the message names the command to run."""
     with postgres(emptied) as prepared:
         repository = prepared(Policy())
-        with pytest.raises(NotMigratedError), repository.importing(an_upload(), "a", BY_NAME):
+        with pytest.raises(NotMigratedError), repository.importing(ImportRequest(an_upload(), "a", BY_NAME)):
             pass
         repository = prepared(BY_NAME)
-        with pytest.raises(SchemaError, match="removes that rule"), repository.importing(an_upload(), "a"):
+        with (
+            pytest.raises(SchemaError, match="removes that rule"),
+            repository.importing(ImportRequest(an_upload(), "a")),
+        ):
             pass
 
 
@@ -508,7 +518,7 @@ def test_names_are_compared_exactly(opening: Opening) -> None:
 
 def merge_for_a_second(repository: UserRepository) -> None:
     """Begin a merge, and be interrupted as the Lambda is."""
-    with interrupted_after(1), repository.importing(an_upload(), "sha", BY_NAME) as importing:
+    with interrupted_after(1), repository.importing(ImportRequest(an_upload(), "sha", BY_NAME)) as importing:
         importing.register(Block(b"A,X,1\n", [range(2, 3)]))
         importing.merge()
 

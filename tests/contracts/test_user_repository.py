@@ -38,7 +38,8 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
-from rollcall.application.ports import Block, Importing, LostUploads, UserRepository
+from rollcall.application.ports import Importing, UserRepository
+from rollcall.application.values import Block, ImportRequest, LostUploads
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import History, LedgerEntry, OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
@@ -172,7 +173,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
 def refuse(repository: UserRepository, upload: Upload | None = None, sha256: str | None = None) -> int:
     """Write a refused upload into the ledger, and return the import id."""
     upload = upload or an_upload()
-    with repository.importing(upload, sha256) as importing:
+    with repository.importing(ImportRequest(upload, sha256)) as importing:
         importing.commit(
             a_receipt(upload, importing.verdict.import_id, Counts(read=3, withheld=2, rejected=1), Status.REFUSED)
         )
@@ -192,7 +193,7 @@ def record_lost(
 def nothing_is_kept(harness: Harness) -> bool:
     """Return whether users and ledger are empty, and no lock is held."""
     empty = (harness.contents(), list(harness.repository.entries())) == ([], [])
-    with harness.rival().importing(an_upload(), "sha") as importing:
+    with harness.rival().importing(ImportRequest(an_upload(), "sha")) as importing:
         return empty and importing.history.same_upload is None
 
 
@@ -228,7 +229,7 @@ class TestRegistering:
     def test_blocks_of_an_import_keep_their_order(self, stored: Stored, batches: list[list[User]]) -> None:
         together = [user for batch in batches for user in batch]
         with stored() as harness:
-            with harness.repository.importing(an_upload(), None) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), None)) as importing:
                 for batch in batches:
                     importing.register(a_block(batch))
                 counts = Counts(read=len(together), registered=len(together))
@@ -246,7 +247,7 @@ class TestRegistering:
 
     def test_a_rival_sees_no_users_before_the_commit(self, stored: Stored) -> None:
         with stored() as harness:
-            with harness.repository.importing(an_upload(), None) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), None)) as importing:
                 importing.register(a_block([ANN]))
                 before = list(harness.rival().users()), list(harness.rival().entries())
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
@@ -322,7 +323,7 @@ class TestFailing:
 
     def test_leaving_without_commit_keeps_nothing(self, stored: Stored) -> None:
         with stored() as harness:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.register(a_block([ANN, BEN]))
 
             assert nothing_is_kept(harness)
@@ -333,7 +334,7 @@ class TestFailing:
         block = a_block([ANN] * (registered or 1))
 
         def fail(harness: Harness) -> NoReturn:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 if registered:
                     importing.register(block)
                 raise BlockError
@@ -349,7 +350,7 @@ class TestFailing:
         """A repository translates errors of its own driver only."""
 
         def fail(harness: Harness) -> NoReturn:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.register(a_block([ANN]))
                 raise error
 
@@ -371,7 +372,7 @@ class TestFailing:
             assert nothing_is_kept(harness)
 
     def _register_among_good_ones(self, repository: UserRepository, bad: Block) -> None:
-        with repository.importing(an_upload(), "sha") as importing:
+        with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
             importing.register(a_block([ANN]))
             importing.register(bad)
             importing.register(a_block([BEN]))
@@ -413,7 +414,7 @@ class TestFailing:
         """LostUploads or invented rows are faults of Rollcall, and must not be stored."""
 
         def commit(harness: Harness) -> None:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.register(a_block([ANN, BEN]))
                 counts = Counts(read=claimed, registered=claimed)
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, counts))
@@ -427,7 +428,7 @@ class TestFailing:
     def test_withheld_rows_are_not_registered(self, stored: Stored) -> None:
         """A refused upload has a ledger entry and no users."""
         with stored() as harness:
-            with harness.repository.importing(an_upload(), None) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), None)) as importing:
                 importing.register(a_block([ANN] * 1000))
                 importing.register(a_block([BEN]))
                 importing.discard_rows()
@@ -439,7 +440,7 @@ class TestFailing:
 
     def test_withholding_no_rows_changes_nothing(self, stored: Stored) -> None:
         with stored() as harness:
-            with harness.repository.importing(an_upload(), None) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), None)) as importing:
                 importing.discard_rows()
                 importing.discard_rows()
                 importing.register(a_block([ANN]))
@@ -451,7 +452,7 @@ class TestFailing:
 
     def test_an_error_after_the_commit_changes_nothing(self, stored: Stored) -> None:
         def commit_and_fail(harness: Harness) -> NoReturn:
-            with harness.repository.importing(an_upload(), None) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), None)) as importing:
                 importing.register(a_block([ANN]))
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
                 raise BlockError
@@ -471,7 +472,7 @@ class TestLedger:
         upload = an_upload("名簿/é list.csv", "v+/=")
         counts = Counts(read=7, registered=2, rejected=5, blank=9)
         with stored() as harness:
-            with harness.repository.importing(upload, "sha") as importing:
+            with harness.repository.importing(ImportRequest(upload, "sha")) as importing:
                 importing.register(a_block([ANN, BEN]))
                 receipt = a_receipt(upload, importing.verdict.import_id, counts, Status.PARTIALLY_LOADED)
                 importing.commit(receipt)
@@ -520,7 +521,7 @@ class TestLedger:
         """Refused, loaded or undone."""
         with stored() as harness:
             identity = an_upload().identity
-            with harness.repository.importing(an_upload(), "sha"):
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")):
                 assert harness.rival().find_import(identity) is None
             refuse(harness.repository)
             refused = harness.rival().find_import(identity)
@@ -549,7 +550,7 @@ class TestHistory:
 
     def test_the_first_upload_has_an_empty_history(self, stored: Stored) -> None:
         """The import has an id nevertheless."""
-        with stored() as harness, harness.repository.importing(an_upload(), "sha") as importing:
+        with stored() as harness, harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
             assert importing.history == History()
             assert importing.verdict.import_id is not None
 
@@ -575,7 +576,7 @@ class TestHistory:
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             harness.repository.undo(import_id, NOON)
-            with harness.rival().importing(an_upload(), None) as importing:
+            with harness.rival().importing(ImportRequest(an_upload(), None)) as importing:
                 entry = importing.history.same_upload
 
             assert entry is not None
@@ -634,7 +635,7 @@ class TestHistory:
 
 def history(harness: Harness, upload: Upload, sha256: str | None) -> tuple[int | None, ...]:
     """Return the import ids of the history: same upload, same content, same key."""
-    with harness.rival().importing(upload, sha256) as importing:
+    with harness.rival().importing(ImportRequest(upload, sha256)) as importing:
         entries = importing.history.same_upload, importing.history.same_content, importing.history.same_key
     return tuple(entry.import_id if entry else None for entry in entries)
 
@@ -713,7 +714,10 @@ class TestUndoing:
         with stored() as harness:
             import_id = load(harness.repository, [ANN])
             rival = harness.rival()
-            with harness.repository.importing(an_upload(), None), pytest.raises(ImportInProgressError):
+            with (
+                harness.repository.importing(ImportRequest(an_upload(), None)),
+                pytest.raises(ImportInProgressError),
+            ):
                 rival.undo(import_id, NOON)
 
             assert harness.contents() == [ANN]
@@ -734,12 +738,12 @@ class TestRivals:
         """It fails within seconds, and succeeds afterwards."""
         with stored() as harness:
             rival = harness.rival()
-            with harness.repository.importing(an_upload(), "sha"):
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")):
                 started = time.monotonic()
-                with pytest.raises(ImportInProgressError), rival.importing(upload, sha256):
+                with pytest.raises(ImportInProgressError), rival.importing(ImportRequest(upload, sha256)):
                     pass
                 waited = time.monotonic() - started
-            with rival.importing(upload, sha256):
+            with rival.importing(ImportRequest(upload, sha256)):
                 pass
 
             assert PATIENCE_SECONDS * 0.9 <= waited < PATIENCE_SECONDS + 5
@@ -753,7 +757,7 @@ class TestRivals:
         """Its history dates from the moment it gets the lock, not from its arrival."""
         told: list[tuple[int | None, ...]] = []
         with stored() as harness:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.register(a_block([ANN]))
                 waiting = threading.Thread(target=lambda: told.append(history(harness, upload, sha256)))
                 waiting.start()
@@ -769,7 +773,7 @@ class TestRivals:
 
     def test_different_uploads_are_imported_at_the_same_time(self, stored: Stored) -> None:
         with stored() as harness:
-            with harness.repository.importing(an_upload("1"), "1") as importing:
+            with harness.repository.importing(ImportRequest(an_upload("1"), "1")) as importing:
                 importing.register(a_block([ANN]))
                 load(harness.rival(), [BEN], an_upload("2"), "2")
                 importing.commit(
@@ -785,7 +789,7 @@ class TestRivals:
         failures: list[BaseException] = []
 
         def deliver(repository: UserRepository, upload: Upload) -> None:
-            with repository.importing(upload, "sha") as importing:
+            with repository.importing(ImportRequest(upload, "sha")) as importing:
                 if importing.history.same_upload or importing.history.same_content:
                     return
                 importing.register(a_block(batch))
@@ -871,8 +875,8 @@ class TestWithoutLocks:
         """A refused upload blocks no import."""
 
         def load_both() -> None:
-            with harness.repository.importing(an_upload(), "sha", policy) as first:
-                with harness.rival().importing(upload, sha256, policy) as second:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha", policy)) as first:
+                with harness.rival().importing(ImportRequest(upload, sha256, policy)) as second:
                     second.register(a_block([BEN]))
                     second.commit(a_receipt(upload, second.verdict.import_id, Counts(read=1, registered=1)))
                 refuse(harness.rival(), an_upload("refused"), "sha")
@@ -936,7 +940,7 @@ class TestOverdue:
         """Its connection may already serve another import."""
         with stored() as harness:
             load(harness.repository, [ANN], an_upload("other"), seconds_left=-9)
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 with pytest.raises(ImportInProgressError):
                     load(harness.rival(), [BEN], sha256="sha")
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
@@ -946,16 +950,16 @@ class TestOverdue:
     def test_a_committed_import_holds_no_lock(self, stored: Stored) -> None:
         """It may freeze after the commit, and a rival does not terminate it."""
         with stored() as harness:
-            with harness.repository.importing(an_upload(), "sha") as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
-                with harness.rival().importing(an_upload(), "sha") as rival:
+                with harness.rival().importing(ImportRequest(an_upload(), "sha")) as rival:
                     known = rival.history.same_upload
 
             assert known == harness.repository.get_import(importing.verdict.import_id or 0)
 
     def test_an_import_is_not_terminated_before_its_deadline(self, stored: Stored) -> None:
         with stored() as harness:
-            with harness.repository.importing(an_upload(), "sha", seconds_left=3600) as importing:
+            with harness.repository.importing(ImportRequest(an_upload(), "sha", seconds_left=3600)) as importing:
                 importing.register(a_block([ANN]))
                 with pytest.raises(ImportInProgressError):
                     load(harness.rival(), [BEN], sha256="sha")
@@ -975,8 +979,8 @@ class TestOverdue:
         with stored() as harness:
             with (
                 suppress(RepositoryUnavailableError),
-                harness.rival().importing(an_upload(), "a", seconds_left=-9),
-                harness.rival().importing(an_upload("other"), "b", seconds_left=-9),
+                harness.rival().importing(ImportRequest(an_upload(), "a", seconds_left=-9)),
+                harness.rival().importing(ImportRequest(an_upload("other"), "b", seconds_left=-9)),
             ):
                 load(harness.repository, [BEN], an_upload(), "b")
 
@@ -993,7 +997,7 @@ class TestOverdue:
             assert harness.contents() == []
 
     def _overdue(self, repository: UserRepository) -> AbstractContextManager[Importing]:
-        return repository.importing(an_upload(), "sha", seconds_left=-9)
+        return repository.importing(ImportRequest(an_upload(), "sha", seconds_left=-9))
 
     def _freeze(
         self, repository: UserRepository, registered: int, meanwhile: Callable[[], object], *, settled: bool
@@ -1037,7 +1041,7 @@ class TestLost:
     def test_an_upload_in_progress_is_not_lost(self, stored: Stored) -> None:
         """It is not recorded either; if its import ends without a commit, it is lost."""
         with stored() as harness:
-            with harness.rival().importing(an_upload(), "sha"):
+            with harness.rival().importing(ImportRequest(an_upload(), "sha")):
                 assert record_lost(harness, an_upload()) == (set(), set())
             assert record_lost(harness, an_upload()) == ({an_upload().identity}, set())
 
@@ -1193,7 +1197,7 @@ class TestPostgresConnections:
     ) -> None:
         """Afterwards one connection is left."""
         load(repository, [ANN, BEN], an_upload("1"))
-        with repository.importing(an_upload("2"), None) as importing:
+        with repository.importing(ImportRequest(an_upload("2"), None)) as importing:
             pairs = list(zip(repository.users(), repository.users(), strict=True))
             importing.register(a_block([CEM]))
             [entry] = repository.entries()
@@ -1240,7 +1244,7 @@ class TestPostgresConnections:
         """The next call raises an error of the port, and then the repository works again."""
 
         def be_cut_off() -> None:
-            with repository.importing(an_upload(), "sha") as importing:
+            with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 if registered:
                     importing.register(a_block([ANN] * registered))
                 assert cut_off_clients(database_url) == 1
@@ -1281,7 +1285,7 @@ class TestPostgresConnections:
         rival = PostgresUserRepository(database_url)
 
         def be_replaced() -> None:
-            with repository.importing(an_upload(), "sha") as importing:
+            with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
                 importing.register(a_block([ANN]))
                 cut_off_clients(database_url)
                 load(rival, [BEN], sha256="sha")
@@ -1302,10 +1306,10 @@ class TestPostgresConnections:
         strict = PostgresUserRepository(f"{database_url}{'&' if '?' in database_url else '?'}{options}")
 
         def wait() -> None:
-            with strict.importing(an_upload("other"), "sha") as importing:
+            with strict.importing(ImportRequest(an_upload("other"), "sha")) as importing:
                 told.append(importing.history.same_content)
 
-        with repository.importing(an_upload(), "sha") as importing:
+        with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
             waiting = threading.Thread(target=wait)
             waiting.start()
             assert eventually(lambda: bool(asked(database_url, WAITING)))
@@ -1524,14 +1528,14 @@ def test_only_an_importer_of_the_same_role_is_terminated(
     parts = urlsplit(database_url)
     url = parts._replace(netloc=f"{role}:theirs@{parts.netloc.rpartition('@')[2]}").geturl()
     with closing(PostgresUserRepository(url)) as theirs, closing(PostgresUserRepository(database_url)) as other:
-        with other.importing(an_upload(), "sha", seconds_left=-9) as importing:
+        with other.importing(ImportRequest(an_upload(), "sha", seconds_left=-9)) as importing:
             with pytest.raises(ImportInProgressError):
                 load(theirs, [BEN], sha256="sha")
             importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
         with (
             suppress(RepositoryUnavailableError),
             closing(PostgresUserRepository(url)) as frozen,
-            frozen.importing(an_upload("2"), "2", seconds_left=-9) as importing,
+            frozen.importing(ImportRequest(an_upload("2"), "2", seconds_left=-9)) as importing,
         ):
             load(theirs, [BEN], an_upload("2"), "2")
     asked(database_url, sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))

@@ -12,18 +12,10 @@ import attrs
 from faults.model import Dropped, Model, Verdict
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import (
-    Block,
-    Importing,
-    ListedObject,
-    LostUploads,
-    MergeResult,
-    ObjectStore,
-    StoredObject,
-    UserRepository,
-)
+from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
+from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain import correction
-from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.policy import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
@@ -238,23 +230,13 @@ class WatchedUsers:
         return self.inner.record_lost(identities, at, at_most=at_most, patience=patience)
 
     @contextmanager
-    def importing(
-        self,
-        upload: Upload,
-        sha256: str | None,
-        policy: Policy = Policy(),
-        *,
-        corrects: int | None = None,
-        seconds_left: float | None = None,
-    ) -> Iterator[WatchedImporting]:
+    def importing(self, request: ImportRequest) -> Iterator[WatchedImporting]:
         delivery = self.delivery
         delivery.reach("opening")
         with ExitStack() as opened:
             importing = delivery.claim(
                 delivery.model.claims(delivery.upload),
-                lambda: opened.enter_context(
-                    self.inner.importing(upload, sha256, policy, corrects=corrects, seconds_left=seconds_left)
-                ),
+                lambda: opened.enter_context(self.inner.importing(request)),
             )
             delivery.held[delivery] = delivery.model.claims(delivery.upload)
             delivery.opened()

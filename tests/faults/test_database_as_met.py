@@ -28,7 +28,7 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, TableConstraintError, TableLockedError
-from rollcall.application.ports import LostUploads
+from rollcall.application.values import ImportRequest, LostUploads
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
@@ -254,7 +254,10 @@ create trigger watched after insert or update on imports for each row execute fu
 def _slow_import(url: str, policy: Policy) -> None:
     """Import two users, with a pause during which the database waits for the upload."""
     upload = an_upload()
-    with closing(PostgresUserRepository(url)) as users, users.importing(upload, "sha", policy) as importing:
+    with (
+        closing(PostgresUserRepository(url)) as users,
+        users.importing(ImportRequest(upload, "sha", policy)) as importing,
+    ):
         time.sleep(PAUSE_SECONDS)
         importing.register(a_block([BEN]))
         time.sleep(PAUSE_SECONDS)

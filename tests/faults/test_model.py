@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import psycopg
@@ -47,12 +47,15 @@ from rollcall.application.errors import (
     UndoRefusedError,
     UnknownImportError,
 )
-from rollcall.application.ports import ListedObject, UserRepository
+from rollcall.application.ports import UserRepository
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+
+if TYPE_CHECKING:
+    from rollcall.application.values import ListedObject
 
 KEYS = ("list.csv", "folder/é list.csv")
 HEADER = ("name", "country", "age")

@@ -36,8 +36,8 @@ from fuzz.expected import (
 from fuzz.kept import CHOICES
 from rollcall.adapters import memory
 from rollcall.application import decoding, records, screening
-from rollcall.application.ports import Block
 from rollcall.application.receipts import from_dict
+from rollcall.application.values import Block
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.rejection import Code, escaped

@@ -16,6 +16,7 @@ import attrs
 from announcements import Context, Event
 from database_roles import IMPORTER, acting_as
 from rollcall.adapters.sqs import client
+from rollcall.application.values import ImportRequest
 from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
 from rollcall.settings import read_settings
@@ -152,7 +153,7 @@ def imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
     )
     with ExitStack() as held:
         other = wire(read_settings(chain.settings(database_url)), held)
-        with other.import_users.users.importing(upload, sha256=None):
+        with other.import_users.users.importing(ImportRequest(upload, sha256=None)):
             yield
 
 

@@ -19,6 +19,7 @@ from integration.tls_postgres import TlsPostgres, tls_postgres
 from rollcall import bootstrap
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.ports import UserRepository
+from rollcall.application.values import ImportRequest
 from rollcall.settings import SettingError, read_settings
 
 NOWHERE = Path("/nowhere")
@@ -78,7 +79,7 @@ def test_users_are_registered_over_tls_with_the_secret(server: TlsPostgres, secr
 def test_the_server_soon_probes_a_silent_importer(server: TlsPostgres, secret: Secret) -> None:
     """A machine without power closes no connection, so its locks would be held for two hours."""
     with opened(server, database_secret_arn=secret.arn) as repository:
-        with repository.importing(an_upload(), "sha"):
+        with repository.importing(ImportRequest(an_upload(), "sha")):
             assert eventually(lambda: any(seconds <= 30 for seconds in _seconds_until_asked(server.port)))
         # Only while locks are held.
         assert eventually(lambda: min(_seconds_until_asked(server.port), default=0) > 30)

@@ -19,7 +19,8 @@ from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, me
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError
-from rollcall.application.ports import ListedObject, StoredObject
+from rollcall.application.ports import StoredObject
+from rollcall.application.values import ImportRequest, ListedObject
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
@@ -563,7 +564,7 @@ def _imported_elsewhere(desk: Desk, key: str = "users.csv") -> Iterator[None]:
     desk.drop(GOOD, key)
     with desk.uploads.open(ObjectReference(key=key, version="1")) as found:
         upload = found.upload
-    with desk.users.importing(upload, sha256=_sha256(GOOD)):
+    with desk.users.importing(ImportRequest(upload, sha256=_sha256(GOOD))):
         yield
 
 

@@ -19,7 +19,7 @@ from announcements import (
     in_sqs,
     s3_record,
 )
-from rollcall.application.ports import ListedObject
+from rollcall.application.values import ListedObject
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError
-from rollcall.application.ports import ListedObject
 from rollcall.application.sweep import QUEUED_AT_MOST, LostUploadAction, Sweep, SweepResult
+from rollcall.application.values import ImportRequest, ListedObject
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.upload import Upload
 
@@ -56,7 +56,9 @@ class Bucket:
 
     def know(self, upload: Upload) -> None:
         """Write an upload into the ledger."""
-        with self.users.importing(upload, None, Policy(on_new_version=OnNewVersion.IMPORT)) as importing:
+        with self.users.importing(
+            ImportRequest(upload, None, Policy(on_new_version=OnNewVersion.IMPORT))
+        ) as importing:
             importing.commit(a_receipt(upload, importing.verdict.import_id))
 
     def sweep(self, batch: int = 500) -> Sweep:
@@ -106,7 +108,7 @@ def test_an_upload_in_the_ledger_is_not_queued(bucket: Bucket) -> None:
 
 def test_an_upload_in_progress_is_not_queued(bucket: Bucket) -> None:
     """It gets an entry, or the next sweep finds it."""
-    with bucket.users.importing(bucket.drop("users.csv"), None):
+    with bucket.users.importing(ImportRequest(bucket.drop("users.csv"), None)):
         assert bucket.sweep()().queued == 0
     assert bucket.sweep()().queued == 1
 
@@ -272,7 +274,7 @@ def test_a_lost_upload_is_queued_once_a_sweep_and_twice_in_all(
                 bucket.know(one.upload)
         for one in uploads:
             if one.kind == "in progress":
-                importing.enter_context(bucket.users.importing(one.upload, None))
+                importing.enter_context(bucket.users.importing(ImportRequest(one.upload, None)))
         lost = [one for one in uploads if one.kind == "lost" and one.age != "old"]
         due = [one for one in lost if one.age == "due"]
 

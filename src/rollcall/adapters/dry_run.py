@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 import attrs
 
 from rollcall.application.errors import ObjectNotFoundError, RepositoryUnavailableError, UnknownImportError
-from rollcall.application.ports import Block, ListedObject, LostUploads, MergeResult, Reread
+from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult, Reread
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.policy import History, LedgerEntry, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import COLUMNS, User
 
 if TYPE_CHECKING:
@@ -145,18 +145,10 @@ class DryRunUserRepository:
     """An empty repository that stays empty."""
 
     @contextmanager
-    def importing(
-        self,
-        upload: Upload,  # noqa: ARG002 - the port's, as all the others
-        sha256: str | None,  # noqa: ARG002
-        policy: Policy = Policy(),
-        *,
-        corrects: int | None = None,  # noqa: ARG002
-        seconds_left: float | None = None,  # noqa: ARG002
-    ) -> Iterator[_DryImport]:
+    def importing(self, request: ImportRequest) -> Iterator[_DryImport]:
         """Open an import that leaves nothing behind."""
         with ExitStack() as stack:
-            yield _DryImport(policy, stack)
+            yield _DryImport(request.policy, stack)
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:  # noqa: ARG002 - the port's
         """Raise, because there is no import."""

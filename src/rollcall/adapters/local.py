@@ -17,8 +17,8 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.ports import ListedObject
 from rollcall.application.reports import digest, report_keys
+from rollcall.application.values import ListedObject
 from rollcall.domain.receipt import Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
 

@@ -22,17 +22,9 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
-from rollcall.application.ports import (
-    Block,
-    ListedObject,
-    LostUploads,
-    MergeResult,
-    forbids_new_version,
-    forbids_repeat,
-    lock_keys,
-)
+from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
-from rollcall.domain.policy import DependentImports, History, LedgerEntry, Policy, undo_blocker
+from rollcall.domain.policy import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -163,37 +155,20 @@ class _Queued:
     last: datetime
 
 
-@attrs.frozen
-class _Imported:
-    """An imported upload, and whether its policy forbids a second import in force."""
-
-    upload: Upload
-    sha256: str | None
-    forbids_repeat: bool
-    forbids_new_version: bool
-
-    def excludes(self, other: "_Imported") -> bool:
-        return (self.forbids_repeat and other.forbids_repeat and None is not self.sha256 == other.sha256) or (
-            self.forbids_new_version
-            and other.forbids_new_version
-            and self.upload.key_identity == other.upload.key_identity
-        )
-
-
 @attrs.define
 class _Tables:
     """The committed state of the repository.
 
     Attributes:
         ledger: The entries by the identities of their uploads, in the order of their commits.
-        uploads: The imported uploads by their identities.
+        requests: The requests to import them, by the same identities.
         users: The users by their ids, in the order in which they were registered.
         corrections: For each corrected row, the import that corrected it.
         queued: The lost uploads by their identities.
     """
 
     ledger: dict[str, LedgerEntry] = attrs.Factory(dict)
-    uploads: dict[str, _Imported] = attrs.Factory(dict)
+    requests: dict[str, ImportRequest] = attrs.Factory(dict)
     users: dict[int, _Registered] = attrs.Factory(dict)
     corrections: dict[Origin, int] = attrs.Factory(dict)
     queued: dict[str, _Queued] = attrs.Factory(dict)
@@ -201,27 +176,28 @@ class _Tables:
     def get_import(self, import_id: int | None) -> LedgerEntry | None:
         return next((entry for entry in self.ledger.values() if entry.import_id == import_id), None)
 
-    def history(self, upload: Upload, sha256: str | None, corrects: int | None) -> History:
+    def history(self, request: ImportRequest) -> History:
+        upload = request.upload
         others = [
-            (entry, self.uploads[identity])
+            (entry, self.requests[identity])
             for identity, entry in self.ledger.items()
             if identity != upload.identity and entry.active
         ]
-        same_content = [entry for entry, other in others if None is not other.sha256 == sha256]
+        same_content = [entry for entry, other in others if None is not other.sha256 == request.sha256]
         same_key = [entry for entry, other in others if other.upload.key_identity == upload.key_identity]
         return History(
             same_upload=self.ledger.get(upload.identity),
             same_content=min(same_content, key=lambda entry: entry.import_id, default=None),
             same_key=same_key[-1] if same_key else None,
-            corrected=self.get_import(corrects),
+            corrected=self.get_import(request.corrects),
         )
 
-    def exclude(self, imported: _Imported, opened: "_MemoryImport") -> bool:
+    def exclude(self, opened: "_MemoryImport") -> bool:
         """Return whether a rival committed first without the locks, so that this import must not commit."""
-        in_force = (self.uploads[identity] for identity, entry in self.ledger.items() if entry.active)
+        in_force = (self.requests[identity] for identity, entry in self.ledger.items() if entry.active)
         known = {opened.key(row.user) for row in self.users.values()} - {()}
         return (
-            any(map(imported.excludes, in_force))
+            any(_exclude(opened.request, other) for other in in_force)
             or any(map(opened.not_correctable, opened.corrected))
             or not known.isdisjoint(map(opened.key, opened.new))
             or not opened.changed.keys() <= self.users.keys()
@@ -236,6 +212,15 @@ class _Tables:
             if entry.active and entry.receipt.policy.get("unique_by")
         ]
         return DependentImports(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
+
+
+def _exclude(one: ImportRequest, other: ImportRequest) -> bool:
+    """Return whether two imports must not be in force together."""
+    return (one.forbids_repeat and other.forbids_repeat and None is not one.sha256 == other.sha256) or (
+        one.forbids_new_version
+        and other.forbids_new_version
+        and one.upload.key_identity == other.upload.key_identity
+    )
 
 
 @attrs.define(eq=False)
@@ -269,12 +254,11 @@ class _Row:
 class _MemoryImport:
     """One open import. Its changes are applied to the tables at the commit."""
 
+    request: ImportRequest
     history: History
     _new_verdict: Callable[[], Verdict]
     _tables: _Tables
-    _policy: Policy
     _holder: _Holder
-    _corrects: int | None
     _acquire_merge_lock: Callable[[], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
@@ -299,8 +283,8 @@ class _MemoryImport:
         self._rows += map(_Row, block.lines, users, origins)
 
     def merge(self) -> MergeResult:
-        minds = bool(self._policy.unique_by)
-        if minds or self._corrects is not None:
+        minds = bool(self.request.policy.unique_by)
+        if minds or self.request.corrects is not None:
             self._acquire_merge_lock()
         users = dict(self._tables.users)
         there = {self.key(row.user): number for number, row in users.items()} if minds else {}
@@ -311,7 +295,7 @@ class _MemoryImport:
             key = self.key(row.user) if minds else ()
             known = minds and (key in there or key in here)
             code = self._why_not_corrected(row.origin, mentioned)
-            if not code and known and self._policy.rejects_duplicates:
+            if not code and known and self.request.policy.rejects_duplicates:
                 code = Code.DUPLICATE_ROW
             if row.origin:
                 mentioned.add(row.origin)
@@ -323,9 +307,9 @@ class _MemoryImport:
             if not known:
                 here[key] = len(self.new)
                 self.new.append(row.user)
-            elif self._policy.updates and key in here:
+            elif self.request.policy.updates and key in here:
                 self.new[here[key]] = row.user
-            elif self._policy.updates:
+            elif self.request.policy.updates:
                 self.changed[there[key]] = row.user
         self.changed = {number: user for number, user in self.changed.items() if user != users[number].user}
         self._merge_result = MergeResult(
@@ -349,13 +333,8 @@ class _MemoryImport:
         result.require(receipt)
         self._make_permanent(self, receipt)
 
-    def imports(self, upload: Upload, sha256: str | None) -> _Imported:
-        return _Imported(
-            upload, sha256, forbids_repeat(self._policy), forbids_new_version(self._policy, self._corrects)
-        )
-
     def key(self, user: User) -> tuple[object, ...]:
-        return tuple(getattr(user, column) for column in self._policy.unique_by)
+        return tuple(getattr(user, column) for column in self.request.policy.unique_by)
 
     def _why_not_corrected(self, origin: Origin | None, mentioned: set[Origin]) -> Code | None:
         if not origin:
@@ -412,17 +391,10 @@ class MemoryUserRepository:
         self._tables = _Tables()
 
     @contextmanager
-    def importing(
-        self,
-        upload: Upload,
-        sha256: str | None,
-        policy: Policy = Policy(),
-        *,
-        corrects: int | None = None,
-        seconds_left: float | None = None,
-    ) -> Iterator[_MemoryImport]:
+    def importing(self, request: ImportRequest) -> Iterator[_MemoryImport]:
         held: set[str] = set()
-        holder = _Holder(None if seconds_left is None else self._clock() + seconds_left)
+        left = request.seconds_left
+        holder = _Holder(None if left is None else self._clock() + left)
         with ExitStack() as locks:
 
             def acquire(*names: str, patience: float | None = None) -> None:
@@ -432,24 +404,17 @@ class MemoryUserRepository:
             def acquire_merge_lock() -> None:
                 acquire(_MERGE_LOCK, patience=self._merge_wait(holder))
 
-            acquire(*lock_keys(upload, sha256, policy))
+            acquire(*request.lock_keys)
             with self._changing:
-                history = self._tables.history(upload, sha256, corrects)
+                history = self._tables.history(request)
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
-                self._commit(opened, upload, sha256, receipt, holder)
+                self._commit(opened, receipt, holder)
                 locks.close()
 
             yield _MemoryImport(
-                history,
-                self._draw_verdict,
-                self._tables,
-                policy,
-                holder,
-                corrects,
-                acquire_merge_lock,
-                make_permanent,
+                request, history, self._draw_verdict, self._tables, holder, acquire_merge_lock, make_permanent
             )
 
     def undo(
@@ -520,15 +485,13 @@ class MemoryUserRepository:
             self._last_import += 1
             return Verdict(self._last_import, self._new_secret())
 
-    def _commit(
-        self, opened: _MemoryImport, upload: Upload, sha256: str | None, receipt: Receipt, holder: _Holder
-    ) -> None:
+    def _commit(self, opened: _MemoryImport, receipt: Receipt, holder: _Holder) -> None:
+        identity = opened.request.upload.identity
         with self._changing:
             holder.require_not_ended()
-            read, now = opened.history.same_upload, self._tables.ledger.get(upload.identity)
-            imported = opened.imports(upload, sha256)
+            read, now = opened.history.same_upload, self._tables.ledger.get(identity)
             if (now and (now.active or not read or now.import_id != read.import_id)) or (
-                receipt.status.registers and self._tables.exclude(imported, opened)
+                receipt.status.registers and self._tables.exclude(opened)
             ):
                 raise ImportInProgressError
             verdict = opened.verdict
@@ -538,11 +501,11 @@ class MemoryUserRepository:
             for number, user in opened.changed.items():
                 self._tables.users[number] = attrs.evolve(self._tables.users[number], user=user)
             self._tables.corrections.update(dict.fromkeys(opened.corrected, verdict.import_id))
-            self._tables.ledger.pop(upload.identity, None)  # so that the new entry comes last
-            self._tables.ledger[upload.identity] = LedgerEntry(
+            self._tables.ledger.pop(identity, None)  # so that the new entry comes last
+            self._tables.ledger[identity] = LedgerEntry(
                 import_id=verdict.import_id, receipt=receipt, secret=verdict.secret
             )
-            self._tables.uploads[upload.identity] = imported
+            self._tables.requests[identity] = opened.request
 
     @contextmanager
     def _locking(self, names: set[str], holder: _Holder, patience: float | None = None) -> Iterator[None]:

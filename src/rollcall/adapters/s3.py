@@ -26,7 +26,8 @@ from rollcall.application.errors import (
     StoreUnavailableError,
     raise_without_context,
 )
-from rollcall.application.ports import ListedObject, StoredObject
+from rollcall.application.ports import StoredObject
+from rollcall.application.values import ListedObject
 from rollcall.domain.upload import ObjectReference, Upload
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ from rollcall.application.errors import (
     raise_without_context,
 )
 from rollcall.application.header import Header, read_header
-from rollcall.application.ports import Importing, MergeResult, ObjectStore, StoredObject, UserRepository
+from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
 from rollcall.application.receipts import to_json
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRowsFile
 from rollcall.application.reports import LONGEST_REPORT_NAME, RECEIPT_NAME, folders_of
 from rollcall.application.screening import Screened, merge_fault, origins, screen
+from rollcall.application.values import ImportRequest, MergeResult
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
@@ -378,13 +379,14 @@ class _Import:
         Raises:
             TableConstraintError: The database rejects the rows; nothing was committed.
         """
-        with self._case.users.importing(
+        request = ImportRequest(
             self._upload,
             self._content.sha256,
             self._case.policy,
             corrects=self._corrects and self._corrects.import_id,
             seconds_left=self._seconds_left(),
-        ) as importing:
+        )
+        with self._case.users.importing(request) as importing:
             history = importing.history
             self._remember_sequencer(history.same_upload)
             decision = admit(self._upload, history, self._case.policy, corrects=self._corrects, again=again)

@@ -4,33 +4,17 @@ The suites in `tests/contracts` check every adapter against these contracts. An 
 of its driver, and no exception shows a cell.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import BinaryIO, Protocol
 
-import attrs
-
-from rollcall.domain.correction import Origin, Verdict
-from rollcall.domain.policy import History, LedgerEntry, OnNewVersion, OnRepeat, Policy
-from rollcall.domain.receipt import ConservationError, Receipt
-from rollcall.domain.rejection import Code
+from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
+from rollcall.domain.correction import Verdict
+from rollcall.domain.policy import History, LedgerEntry
+from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
-
-
-@attrs.frozen
-class ListedObject:
-    """One version of one object in a listing.
-
-    Attributes:
-        reference: The reference to exactly this version.
-        upload: The same upload that opening the reference gives.
-    """
-
-    reference: ObjectReference
-    upload: Upload
 
 
 class StoredObject(Protocol):
@@ -122,98 +106,6 @@ class ObjectStore(Protocol):
         ...
 
 
-def lock_keys(upload: Upload, sha256: str | None, policy: Policy) -> set[str]:
-    """Return the names of the locks on an upload: upload, content, and key if the policy compares versions."""
-    keys = {upload.identity, sha256 or upload.identity}
-    return keys | {upload.key_identity} if policy.orders_versions else keys
-
-
-def forbids_repeat(policy: Policy) -> bool:
-    """Return whether two imports in force with such a policy must not have the same content."""
-    return policy.on_repeat is OnRepeat.SKIP and not policy.updates
-
-
-def forbids_new_version(policy: Policy, corrects: int | None) -> bool:
-    """Return whether two imports in force with such a policy must not be versions of the same key.
-
-    Args:
-        policy: The policy of both.
-        corrects: The import whose rejected rows are corrected; None for files of users.
-    """
-    return corrects is None and not policy.unique_by and policy.on_new_version is OnNewVersion.REFUSE
-
-
-@attrs.frozen
-class Block:
-    """Accepted rows, to be registered.
-
-    Attributes:
-        csv: The rows as RFC 4180 CSV in UTF-8: cells in the order of `COLUMNS`, separated by commas, a line feed
-            after each row. No cell contains a line end.
-        spans: The physical lines, 1-based, on which the rows start in the upload, in order. Consecutive lines
-            share a range.
-        origins: For each row, the rejected row that it corrects; None in a file of users.
-    """
-
-    csv: bytes
-    spans: Sequence[range]
-    origins: Sequence[Origin] | None = None
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return sum(map(len, self.spans))
-
-    @property
-    def lines(self) -> Iterator[int]:
-        """The physical line, 1-based, on which each row starts."""
-        return chain.from_iterable(self.spans)
-
-
-@attrs.frozen
-class Reread:
-    """Lines and codes that are read from their beginning each time, without being held."""
-
-    read: Callable[[], Iterator[tuple[int, Code]]]
-
-    def __iter__(self) -> Iterator[tuple[int, Code]]:
-        """Read them."""
-        return self.read()
-
-
-@attrs.frozen(kw_only=True)
-class MergeResult:
-    """Result of merging the rows of an import with existing users.
-
-    Attributes:
-        registered: The number of rows that became new users.
-        updated: The number of rows that changed existing users.
-        unchanged: The number of rows that changed nothing.
-        rejected_on_merge: The number of rows that were rejected in the merge.
-        rows_rejected_on_merge: The line and the code of each row that was rejected in the merge, in the order of
-            the file. MUST be read only before rows are discarded or the import is committed.
-    """
-
-    registered: int
-    updated: int = 0
-    unchanged: int = 0
-    rejected_on_merge: int = 0
-    rows_rejected_on_merge: Iterable[tuple[int, Code]] = ()
-
-    def require(self, receipt: Receipt) -> None:
-        """Check that the counts of a receipt agree with this result.
-
-        Raises:
-            ConservationError: The counts differ.
-        """
-        here = self.registered, self.updated, self.unchanged
-        said = receipt.counts.registered, receipt.counts.updated, receipt.counts.unchanged
-        if here != said:
-            raise ConservationError(
-                f"{here} users are registered, updated and unchanged, while the receipt says {said}"
-            )
-
-
 class Importing(Protocol):
     """One open import: a transaction over users and ledger, with the locks of its upload and content.
 
@@ -295,42 +187,11 @@ class Importing(Protocol):
         ...
 
 
-@attrs.frozen
-class LostUploads:
-    """Uploads that should have a ledger entry by now and have none, by their identities.
-
-    Attributes:
-        queue: The uploads to queue once more.
-        give_up: The uploads that were queued as often as allowed.
-    """
-
-    queue: frozenset[str] = frozenset()
-    give_up: frozenset[str] = frozenset()
-
-
 class UserRepository(Protocol):
     """The users, and the ledger of their imports."""
 
-    def importing(
-        self,
-        upload: Upload,
-        sha256: str | None,
-        policy: Policy = Policy(),
-        *,
-        corrects: int | None = None,
-        seconds_left: float | None = None,
-    ) -> AbstractContextManager[Importing]:
+    def importing(self, request: ImportRequest, /) -> AbstractContextManager[Importing]:
         """Open an import. Leaving the context without `commit` rolls it back.
-
-        Args:
-            upload: The upload; its version MUST be known.
-            sha256: The hexadecimal SHA-256 of the content; None if the content was not read.
-            policy: The operator's settings.
-            corrects: The import whose rejected rows are corrected; None for a file of users.
-            seconds_left: The seconds from now until the importer's deadline. After the deadline, a rival that
-                waits for the locks may end this import, because a frozen process would never release them. None if
-                no rival may. The repository's clock measures the deadline, so a wrong clock elsewhere does no
-                harm.
 
         Raises:
             ImportInProgressError: Another import held the lock of the same upload, content or key for some

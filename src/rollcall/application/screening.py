@@ -7,9 +7,9 @@ import attrs
 
 from rollcall.application.clean_records import CleanRecords, clean_records
 from rollcall.application.header import Header
-from rollcall.application.ports import Block
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.rejected_rows import RejectedRow, read_origin, restored
+from rollcall.application.values import Block
 from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.user import User, is_blank

@@ -7,7 +7,8 @@ from itertools import islice
 
 import attrs
 
-from rollcall.application.ports import ListedObject, LostUploads, ObjectStore, UserRepository
+from rollcall.application.ports import ObjectStore, UserRepository
+from rollcall.application.values import ListedObject, LostUploads
 from rollcall.domain.upload import ObjectReference, is_folder
 
 # An upload that was queued so often and still is not in the ledger cannot be imported; a person has to look at it.

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
 from rollcall.application.errors import raise_without_context
-from rollcall.application.ports import ListedObject
+from rollcall.application.values import ListedObject
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.upload import ObjectReference, is_folder
 

@@ -18,8 +18,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
 from rollcall.application.errors import ObjectNotFoundError, raise_without_context
-from rollcall.application.ports import ListedObject, ObjectStore
+from rollcall.application.ports import ObjectStore
 from rollcall.application.sweep import LostUploadAction, Sweep, SweepResult
+from rollcall.application.values import ListedObject
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import (
     METRICS_NAMESPACE,

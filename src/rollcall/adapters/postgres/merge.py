@@ -8,7 +8,7 @@ from psycopg import sql
 from rollcall.adapters.postgres.connection import acquire_locks
 from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.naming import Database
-from rollcall.application.ports import Block, MergeResult, Reread
+from rollcall.application.values import Block, MergeResult, Reread
 from rollcall.domain.correction import PROOF_DIGITS
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import ConservationError

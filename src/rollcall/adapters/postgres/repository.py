@@ -36,19 +36,11 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
-from rollcall.application.ports import (
-    Block,
-    LostUploads,
-    MergeResult,
-    forbids_new_version,
-    forbids_repeat,
-    lock_keys,
-)
 from rollcall.application.receipts import from_dict, to_dict
+from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
-from rollcall.domain.policy import DependentImports, History, LedgerEntry, Policy, undo_blocker
+from rollcall.domain.policy import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
-from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
 
 _CANCEL_SECONDS = 2
@@ -133,24 +125,17 @@ class PostgresUserRepository:
             self._idle.pop().close()
 
     @contextmanager
-    def importing(
-        self,
-        upload: Upload,
-        sha256: str | None,
-        policy: Policy = Policy(),
-        *,
-        corrects: int | None = None,
-        seconds_left: float | None = None,
-    ) -> Iterator["_PostgresImport"]:
+    def importing(self, request: ImportRequest) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
-        deadline = None if seconds_left is None else time.monotonic() + seconds_left
+        left = request.seconds_left
+        deadline = None if left is None else time.monotonic() + left
         with self._transaction() as connection:
             with translated_errors(connection):
-                if seconds_left is not None:
-                    publish_deadline(connection, seconds_left)
-                acquire_locks(connection, *lock_keys(upload, sha256, policy))
-                require_unique_index(connection, policy)
-                opened = _PostgresImport(connection, upload, sha256, policy, corrects, self._new_secret, deadline)
+                if left is not None:
+                    publish_deadline(connection, left)
+                acquire_locks(connection, *request.lock_keys)
+                require_unique_index(connection, request.policy)
+                opened = _PostgresImport(connection, request, self._new_secret, deadline)
             try:
                 yield opened
                 if not opened.committed:
@@ -315,10 +300,7 @@ class _PostgresImport:
     def __init__(
         self,
         connection: Database,
-        upload: Upload,
-        sha256: str | None,
-        policy: Policy,
-        corrects: int | None,
+        request: ImportRequest,
         new_secret: Callable[[], bytes],
         deadline: float | None,
     ) -> None:
@@ -326,10 +308,7 @@ class _PostgresImport:
         self.committed = False
         self._new_secret = new_secret
         self._connection = connection
-        self._upload = upload
-        self._sha256 = sha256
-        self._policy = policy
-        self._corrects = corrects
+        self._request = request
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
         self._sent = 0
@@ -339,8 +318,8 @@ class _PostgresImport:
         # import on another connection has used.
         connection.execute("discard sequences")
         # Rows that may exist already are staged and compared with the table before they are inserted.
-        compares = policy.unique_by or corrects is not None
-        self._staging = Staging(connection, policy) if compares else None
+        compares = request.policy.unique_by or request.corrects is not None
+        self._staging = Staging(connection, request.policy) if compares else None
         connection.execute("savepoint nobody_registered")
 
     @cached_property
@@ -399,14 +378,15 @@ class _PostgresImport:
         """Write the ledger entry and commit."""
         with translated_errors(self._connection):
             self._merged().require(receipt)
+            upload = self._request.upload
             values = {
                 "id": self.verdict.import_id,
-                "identity": self._upload.identity,
-                "key_identity": self._upload.key_identity,
-                "bucket": self._upload.bucket,
+                "identity": upload.identity,
+                "key_identity": upload.key_identity,
+                "bucket": upload.bucket,
                 "object_key": receipt.source.key,
-                "version": self._upload.version,
-                "sha256": self._sha256,
+                "version": upload.version,
+                "sha256": self._request.sha256,
                 "status": receipt.status,
                 "code": receipt.code,
                 "rows_read": receipt.counts.read,
@@ -418,8 +398,8 @@ class _PostgresImport:
                 "started_at": receipt.started,
                 "receipt": Jsonb(to_dict(receipt)),
                 "secret": self.verdict.secret,
-                "forbids_repeat": forbids_repeat(self._policy),
-                "forbids_new_version": forbids_new_version(self._policy, self._corrects),
+                "forbids_repeat": self._request.forbids_repeat,
+                "forbids_new_version": self._request.forbids_new_version,
             }
             replaced = self.history.same_upload
             written = self._connection.run(
@@ -461,20 +441,20 @@ class _PostgresImport:
         def find(condition: LiteralString, *parameters: str | int | None) -> LedgerEntry | None:
             return _entry(self._connection.run(_ENTRY + condition, parameters))
 
-        identity = self._upload.identity
+        upload = self._request.upload
         return History(
-            same_upload=find("where identity {eq} %s", identity),
+            same_upload=find("where identity {eq} %s", upload.identity),
             same_content=find(
                 "where in_force and sha256 {eq} %s and identity {ne} %s order by id limit 1",
-                self._sha256,
-                identity,
+                self._request.sha256,
+                upload.identity,
             ),
             same_key=find(
                 "where in_force and key_identity {eq} %s and identity {ne} %s order by committed_at desc limit 1",
-                self._upload.key_identity,
-                identity,
+                upload.key_identity,
+                upload.identity,
             ),
-            corrected=find("where id {eq} %s", self._corrects),
+            corrected=find("where id {eq} %s", self._request.corrects),
         )
 
 
