@@ -23,6 +23,7 @@ from rich.table import Table
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 
@@ -244,7 +245,7 @@ class World:
         self._disk = Disk()
         importer = ImportUsers(
             uploads=self._uploads,
-            reports=self._reports,
+            reports=Reports(store=self._reports),
             users=self._users,
             encodings=encodings,
             now=self._now,

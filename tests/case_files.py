@@ -17,8 +17,8 @@ from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application.header import IMPORT, LINE
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
+from rollcall.application.reports import Reports
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
-from rollcall.domain.upload import ObjectReference
 from rollcall.settings import read_settings
 
 CASES = Path(__file__).parent / "cases"
@@ -68,21 +68,17 @@ def path_of(name: str) -> Path:
 
 def checked(name: str) -> Outcome:
     """Judge a case as `rollcall check` does, but keep the rejected rows."""
-    uploads, reference = bootstrap.uploaded_file(path_of(name))
-    importer = bootstrap.dry_run(read_settings({}), uploads=uploads)
-    return _outcome(importer, reference, None)
+    return _outcome(bootstrap.checker(read_settings({})), name, None)
 
 
 def imported(name: str, users: UserRepository) -> Outcome:
     """Import a case as `rollcall import` does."""
-    uploads, reference = bootstrap.uploaded_file(path_of(name))
-    importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
-    return _outcome(importer, reference, users)
+    return _outcome(bootstrap.import_users(read_settings({}), users), name, users)
 
 
-def _outcome(importer: ImportUsers, reference: ObjectReference, users: UserRepository | None) -> Outcome:
+def _outcome(importer: ImportUsers, name: str, users: UserRepository | None) -> Outcome:
     reports = MemoryObjectStore()
-    receipt = attrs.evolve(importer, reports=reports)(reference)
+    receipt = attrs.evolve(importer, reports=Reports(store=reports))(bootstrap.file_reference(path_of(name)))
     rejected_rows = None
     for report in (listed.reference for listed in reports.list()):
         if not report.key.endswith("/receipt.json"):

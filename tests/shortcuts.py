@@ -15,6 +15,7 @@ from rollcall.application import decoding, screening
 from rollcall.application.header import OWN_LABELS
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
+from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
@@ -82,7 +83,12 @@ def what_comes_of(
     """
     bucket, reports = (MemoryObjectStore(name, lambda: NOON, "") for name in ("uploads", "reports"))
     importer = ImportUsers(
-        uploads=bucket, reports=reports, users=users, policy=policy, now=lambda: NOON, spool=io.BytesIO
+        uploads=bucket,
+        reports=Reports(store=reports),
+        users=users,
+        policy=policy,
+        now=lambda: NOON,
+        spool=io.BytesIO,
     )
     receipts = []
     with (

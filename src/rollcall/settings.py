@@ -51,7 +51,7 @@ class Address:
     """The address of a store.
 
     Attributes:
-        scheme: "s3", "file" or "memory".
+        scheme: One of `SCHEMES`.
         place: The bucket, or the folder's path; empty for memory.
         prefix: The beginning of every key in the bucket; empty, or ending with a slash.
     """
@@ -62,23 +62,62 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Parse `s3://bucket[/prefix]`, `file:///folder` or `memory:`.
+        """Parse an address that has the form of one of `SCHEMES`.
 
         Raises:
             ValueError: The text has none of these forms.
         """
-        # Not by urlsplit, because it ends the path at a ? or #.
-        scheme, _, rest = text.partition("://")
-        bucket, _, prefix = rest.partition("/")
-        prefix = prefix.strip("/")
-        if scheme == "s3" and _bucket.fullmatch(bucket):
-            return cls("s3", bucket, f"{prefix}/" if prefix else "")
-        folder = os.fsdecode(unquote_to_bytes(os.fsencode(rest)))  # in every locale, a path is bytes
-        if scheme == "file" and rest.startswith("/") and "\0" not in folder:
-            return cls("file", folder)
-        if text == "memory:":
-            return cls("memory")
+        scheme, colon, rest = text.partition(":")
+        if scheme not in SCHEMES or not colon:
+            raise ValueError
+        place, prefix = SCHEMES[scheme].read(rest)
+        return cls(scheme, place, prefix)
+
+
+def _read_bucket(rest: str) -> tuple[str, str]:
+    # Not by urlsplit, because it ends the path at a ? or #.
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    prefix = prefix.strip("/")
+    if not rest.startswith("//") or not _bucket.fullmatch(bucket):
         raise ValueError
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+def _read_folder(rest: str) -> tuple[str, str]:
+    folder = os.fsdecode(
+        unquote_to_bytes(os.fsencode(rest.removeprefix("//")))
+    )  # in every locale, a path is bytes
+    if not rest.startswith("///") or "\0" in folder:
+        raise ValueError
+    return folder, ""
+
+
+def _read_nothing(rest: str) -> tuple[str, str]:
+    if rest:
+        raise ValueError
+    return "", ""
+
+
+@attrs.frozen
+class Scheme:
+    """A kind of store.
+
+    Attributes:
+        form: The form of its addresses, for people.
+        read: Returns place and prefix from what follows the scheme and its colon; raises `ValueError`.
+    """
+
+    form: str
+    read: Callable[[str], tuple[str, str]]
+
+
+SCHEMES: dict[str, Scheme] = {
+    "s3": Scheme("s3://bucket[/prefix]", _read_bucket),
+    "file": Scheme("file:///folder", _read_folder),
+    "memory": Scheme("memory:", _read_nothing),
+}
+*_first, _last = (scheme.form for scheme in SCHEMES.values())
+STORE_ADDRESSES = f"{', '.join(_first)} or {_last}"
 
 
 class DatabaseAuth(StrEnum):
@@ -183,13 +222,13 @@ class Settings:
     uploads: Address | None = _setting(
         Address.parse,
         default=None,
-        allowed="s3://bucket[/prefix], file:///folder or memory:",
+        allowed=STORE_ADDRESSES,
         what="Upload store for `watch` and the sweep; other entry points get an address.",
     )
     reports: Address | None = _setting(
         Address.parse,
         default=None,
-        allowed="s3://bucket[/prefix], file:///folder or memory:",
+        allowed=STORE_ADDRESSES,
         what="Store for receipts and rejected rows. Unset: a folder beside each local file.",
     )
     bucket_owner: str | None = _setting(
@@ -307,6 +346,11 @@ class Settings:
         allowed=f"a number of days from 1 to {_DAYS_AT_MOST}",
         what="Largest age of the uploads that the sweep Lambda checks.",
     )
+
+    @property
+    def names_database(self) -> bool:
+        """Whether the settings name a database; otherwise the embedded one is used."""
+        return self.database_url is not None or self.database_secret_arn is not None
 
     @property
     def policy(self) -> Policy:

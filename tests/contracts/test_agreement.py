@@ -35,6 +35,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.import_users import ImportUsers, Progress
 from rollcall.application.ports import ObjectStore, StoredObject, UserRepository
+from rollcall.application.reports import Reports
 from rollcall.application.values import ListedObject
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
@@ -128,7 +129,7 @@ class Side:
 
         case = ImportUsers(
             uploads=uploads,
-            reports=self.reports,
+            reports=Reports(store=self.reports),
             users=self.users,
             policy=policy,
             now=lambda: NOON,

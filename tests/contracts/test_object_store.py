@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from contracts.steps import serving
 from faults.quiet import require_quiet
-from rollcall.adapters.local import LocalObjectStore, beside, path_of
+from rollcall.adapters.local import LocalObjectStore, path_of
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.s3 import Pace, S3ObjectStore, client
 from rollcall.application.errors import (
@@ -42,7 +42,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ObjectStore, UserRepository
-from rollcall.application.reports import folders_of
+from rollcall.application.reports import Reports, folders_beside, folders_of
 from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
@@ -457,6 +457,13 @@ class TestIdentity:
 
             assert opened_upload(harness.store, "key") == opened_upload(harness.store, "key")
 
+    def test_an_upload_has_the_sequencer_of_its_reference(self, opened: Opened) -> None:
+        with opened() as harness:
+            put(harness.store, "key", b"content")
+            [listed] = harness.store.list()
+            with harness.store.open(attrs.evolve(listed.reference, sequencer="0A1")) as found:
+                assert found.upload.sequencer == "0A1"
+
     def test_other_content_under_the_same_key_is_another_version(self, opened: Opened) -> None:
         with opened() as harness:
             put(harness.store, "key", b"data")
@@ -711,17 +718,16 @@ class TestHostileKeys:
 def importing(
     uploads: ObjectStore,
     reports: ObjectStore,
-    report_folders: Callable[[Source], Iterable[str]] = folders_of,
+    folders: Callable[[Source], Iterable[str]] = folders_of,
     users: UserRepository | None = None,
 ) -> ImportUsers:
     """The use case with these stores."""
     return ImportUsers(
         uploads=uploads,
-        reports=reports,
+        reports=Reports(store=reports, folders=folders),
         users=users or MemoryUserRepository(),
         now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         spool=io.BytesIO,
-        report_folders=report_folders,
     )
 
 
@@ -757,11 +763,11 @@ class TestReports:
             source = case(ObjectReference(key=key)).source
 
             (receipt, content), (rejected, _) = sorted(harness.contents().items())
-            assert receipt == f"{case.report_folder(source)}/receipt.json"
-            assert rejected.startswith(f"{case.report_folder(source)}/rejected-")
+            assert receipt == f"{case.reports.folder(source)}/receipt.json"
+            assert rejected.startswith(f"{case.reports.folder(source)}/rejected-")
             assert json.loads(content)["source"]["key"] == source.key
-            assert case.has_receipt(source)
-            assert case.is_stored(case.users.get_import(1).receipt)
+            assert case.reports.has_receipt(source)
+            assert case.reports.has(case.users.get_import(1).receipt)
 
     @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
     def test_reports_of_different_uploads_have_different_folders(self, opened: Opened, key: str) -> None:
@@ -771,7 +777,7 @@ class TestReports:
             case = importing(MemoryObjectStore(), harness.store)
 
             folders = [
-                case.report_folder(Source(bucket="b", key=key, version=version)) for key, version in sources
+                case.reports.folder(Source(bucket="b", key=key, version=version)) for key, version in sources
             ]
             assert len(set(folders)) == 3
 
@@ -802,7 +808,7 @@ class TestFolder:
         file.write_bytes(PARTLY_GOOD)
         store = LocalObjectStore(Path("/"))
         reference = ObjectReference(key=str(file)[1:])
-        case = importing(store, store, beside)
+        case = importing(store, store, folders_beside)
 
         first = case(reference)
         again = case(reference)
@@ -1389,7 +1395,7 @@ class TestS3:
             entry = case.users.find_import(listed.upload.identity)
             assert entry
             assert entry.receipt == receipt
-            assert case.is_stored(receipt)
+            assert case.reports.has(receipt)
 
     @pytest.mark.parametrize(
         ("message", "expected"),

@@ -26,6 +26,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
+from rollcall.application.reports import Reports
 from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
@@ -98,7 +99,7 @@ class Desk:
         """Return the use case, connected to this desk."""
         return ImportUsers(
             uploads=self.uploads,
-            reports=self.reports,
+            reports=Reports(store=self.reports),
             users=self.repository,
             policy=policy or self.policy,
             now=self.now,
@@ -126,7 +127,7 @@ def test_an_upload_with_any_key_has_a_verdict(opening: Opening, key: str, shown:
     assert (first.status, first.source.key) == (Status.LOADED, shown)
     assert (again.code, again.first_receipt) == (Code.REDELIVERY, first)
     assert [entry.receipt for entry in desk.repository.entries()] == [first]
-    assert desk.importer().is_stored(first)
+    assert desk.importer().reports.has(first)
 
 
 def test_an_older_version_that_arrives_later_is_superseded(opening: Opening) -> None:

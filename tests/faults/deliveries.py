@@ -13,6 +13,7 @@ from faults.model import Dropped, Model, Verdict
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
+from rollcall.application.reports import Reports
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain import correction
 from rollcall.domain.policy import History, LedgerEntry
@@ -299,7 +300,7 @@ def deliver(
     """Import the delivered upload with the model's policy."""
     case = ImportUsers(
         uploads=WatchedStore(uploads, delivery),
-        reports=WatchedStore(reports, delivery),
+        reports=Reports(store=WatchedStore(reports, delivery)),
         users=WatchedUsers(users, delivery),
         policy=delivery.model.policy,
         now=now,

@@ -18,6 +18,7 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ImportInProgressError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
+from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
@@ -71,7 +72,7 @@ class Desk:
         """The use case, on a given repository."""
         return ImportUsers(
             uploads=self.uploads,
-            reports=self.reports,
+            reports=Reports(store=self.reports),
             users=users,
             policy=self.policy,
             now=lambda: datetime.now(UTC),

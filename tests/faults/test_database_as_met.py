@@ -512,7 +512,7 @@ def test_one_connection_is_enough(new_database: NewDatabase) -> None:
             desk.reports.put("a.csv/1/receipt.json", io.BytesIO(b""))
 
             assert importer(reference).first_receipt == first
-            assert importer.is_stored(first)
+            assert importer.reports.has(first)
         asked(url, sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 

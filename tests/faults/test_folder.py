@@ -18,10 +18,11 @@ from faults.campaigns import Campaign
 from faults.oracle import Oracle, foreign_users
 from faults.quiet import require_quiet
 from faults.uploads import made_upload
-from rollcall.adapters.local import LocalObjectStore, beside
+from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
@@ -119,16 +120,15 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
     users = PostgresUserRepository(database_url)
     case = ImportUsers(
         uploads=store,
-        reports=store,
+        reports=Reports(store=store, folders=folders_beside),
         users=users,
         now=lambda: datetime.now(UTC),
         spool=tempfile.TemporaryFile,
-        report_folders=beside,
     )
     oracle = Oracle(
         database_url=database_url,
         read_report=lambda address: Path(address).read_bytes(),
-        receipt_address=lambda receipt: f"/{next(beside(Source(**_identity(receipt))))}/receipt.json",
+        receipt_address=lambda receipt: f"/{next(folders_beside(Source(**_identity(receipt))))}/receipt.json",
         foreign=foreign_users(database_url),
     )
     file.write_bytes(upload.content)

@@ -123,9 +123,9 @@ class Shop:
     def deliver(self, file: Path, *, again: bool = False) -> Receipt:
         """Deliver an upload until it has its verdict, within the time that a frozen worker may delay others."""
         deadline = time.monotonic() + LIVES_SECONDS + RIVAL_DONE_WITHIN_SECONDS
-        uploads, reference = bootstrap.uploaded_file(file)
+        reference = bootstrap.file_reference(file)
         with closing(PostgresUserRepository(self.database_url)) as users:
-            importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
+            importer = bootstrap.import_users(read_settings({}), users)
             while True:
                 try:
                     return importer(reference, again=again)

@@ -25,6 +25,7 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ObjectStore, UserRepository
+from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
 from rollcall.entrypoints.import_lambda import ImportLambda
 
@@ -47,11 +48,14 @@ def _function(
 ) -> Callable[[Event], list[str]]:
     """Return the Lambda. It answers with the messages to deliver again."""
     case = ImportUsers(
-        uploads=uploads, reports=reports, users=users, policy=policy, now=now, spool=tempfile.TemporaryFile
+        uploads=uploads,
+        reports=Reports(store=reports),
+        users=users,
+        policy=policy,
+        now=now,
+        spool=tempfile.TemporaryFile,
     )
-    function = ImportLambda(
-        import_users=case, is_report=lambda _: False, send=lambda *_: None, now=lambda: NOON, tries=3
-    )
+    function = ImportLambda(import_users=case, send=lambda *_: None, now=lambda: NOON, tries=3)
 
     def invoke(event: Event) -> list[str]:
         answer = function(event, cast("LambdaContext", LONG))

@@ -21,6 +21,7 @@ from integration.command_line import CommandLine
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.reports import Reports
 from rollcall.bootstrap import now
 from rollcall.entrypoints.import_lambda import ImportLambda
 
@@ -134,14 +135,12 @@ def test_the_lambda_shows_no_cell(
         held.callback(users.close)
         case = ImportUsers(
             uploads=s3.store("inbox"),
-            reports=s3.store("reports"),
+            reports=Reports(store=s3.store("reports")),
             users=users,
             now=now,
             spool=tempfile.TemporaryFile,
         )
-        function = ImportLambda(
-            import_users=case, is_report=lambda _: False, send=lambda *_: None, now=now, tries=3
-        )
+        function = ImportLambda(import_users=case, send=lambda *_: None, now=now, tries=3)
         for storage, breaking in STORAGE.items():
             line.points += 1
             for key in KEYS if campaign.long or storage in {"nothing", "a body cut short"} else KEYS[:2]:

@@ -18,6 +18,7 @@ from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
@@ -47,7 +48,7 @@ class Desk:
     def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
         case = ImportUsers(
             uploads=self.s3.store("inbox", tries=tries),
-            reports=self.s3.store("reports", tries=tries),
+            reports=Reports(store=self.s3.store("reports", tries=tries)),
             users=self.users,
             now=lambda: datetime.now(UTC),
             spool=tempfile.TemporaryFile,

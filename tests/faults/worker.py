@@ -21,9 +21,9 @@ def main(database_url: str, file: str, seconds: str) -> str | None:
         The error that prevented the import, or None.
     """
     killed_at = time.monotonic() + float(seconds)
-    uploads, reference = bootstrap.uploaded_file(Path(file))
+    reference = bootstrap.file_reference(Path(file))
     with closing(PostgresUserRepository(database_url)) as users:
-        importer = bootstrap.import_users(read_settings({}), uploads=uploads, reports=None, users=users)
+        importer = bootstrap.import_users(read_settings({}), users)
         try:
             importer(reference, seconds_left=lambda: killed_at - time.monotonic())
         except RepositoryUnavailableError as error:

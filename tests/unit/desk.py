@@ -9,6 +9,7 @@ import attrs
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.import_users import ImportUsers, Progress
 from rollcall.application.ports import ObjectStore
+from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
@@ -66,7 +67,7 @@ class Desk:
         """Return the use case, connected to this desk."""
         return ImportUsers(
             uploads=self.through or self.uploads,
-            reports=self.into or self.reports,
+            reports=Reports(store=self.into or self.reports),
             users=self.users,
             policy=policy,
             encodings=encodings,

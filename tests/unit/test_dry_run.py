@@ -15,6 +15,7 @@ from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.rejected_rows import token_of
+from rollcall.application.reports import Reports
 from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt, Status
@@ -54,7 +55,7 @@ files = st.one_of(
 def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
     check = ImportUsers(
         uploads=desk.uploads,
-        reports=NoReports(),
+        reports=Reports(store=NoReports()),
         users=DryRunUserRepository(),
         policy=policy,
         now=Clock(),

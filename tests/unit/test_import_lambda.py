@@ -16,11 +16,11 @@ import attrs
 import pytest
 
 from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
-from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError
 from rollcall.application.ports import StoredObject
 from rollcall.application.values import ImportRequest, ListedObject
+from rollcall.bootstrap.stores import is_report
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
@@ -58,9 +58,13 @@ class Lambda:
 
     def __call__(self, event: Event, context: Context | None = None) -> list[str]:
         """Invoke it, and return the messages to deliver again."""
+        settings = read_settings(self.settings)
+        importer = self.desk.importer()
+        if settings.reports:
+            is_its_own = partial(is_report, settings.reports, settings.uploads)
+            importer = attrs.evolve(importer, reports=attrs.evolve(importer.reports, is_report=is_its_own))
         function = ImportLambda(
-            import_users=self.desk.importer(),
-            is_report=partial(bootstrap.is_report, read_settings(self.settings)),
+            import_users=importer,
             send=self.queue or (lambda *sent: self.sent.append(sent)),
             now=lambda: SENT,
             tries=3,

@@ -19,6 +19,7 @@ from rollcall.application import import_users
 from rollcall.application.errors import UndoRefusedError
 from rollcall.application.header import IMPORT, LINE, OWN_LABELS, REASON, RECORD
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.reports import Reports
 from rollcall.application.screening import screen
 from rollcall.application.spreadsheets import safe_text
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
@@ -58,7 +59,7 @@ class World:
         """Import one version of an uploaded file."""
         importing = ImportUsers(
             uploads=self.uploads,
-            reports=self.reports,
+            reports=Reports(store=self.reports),
             users=self.repository,
             policy=self.policy,
             encodings=self.encodings,

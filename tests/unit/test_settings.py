@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from rollcall import bootstrap
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
-from rollcall.settings import Address, DatabaseAuth, SettingError, Settings, read_settings
+from rollcall.settings import SCHEMES, Address, DatabaseAuth, SettingError, Settings, read_settings
 
 GIB = 1024**3
 SECRETS = (
@@ -246,3 +247,7 @@ def test_settings_are_frozen() -> None:
     settings = read_settings({})
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.max_csv_bytes = 1  # type: ignore[misc]  # freezing is what this tests
+
+
+def test_every_allowed_scheme_names_a_store() -> None:
+    assert bootstrap.stores.STORES.keys() == SCHEMES.keys()

@@ -17,12 +17,9 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.reports import digest, report_keys
+from rollcall.application.reports import is_folder_beside
 from rollcall.application.values import ListedObject
-from rollcall.domain.receipt import Source
-from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload
-
-REPORTS_SUFFIX = ".rollcall"
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, path_text
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
 _NO_FILE = "it is not a regular file; save the list in one and name that"
@@ -33,10 +30,6 @@ _MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1  # the system counts the N
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_LINE_ENDS = {codecs.BOM_UTF16_LE: (b"\n\0", b"\r\0"), codecs.BOM_UTF16_BE: (b"\0\n", b"\0\r")}
 _LINE_ENDS = (b"\n", b"\r", *_UTF16_LINE_ENDS[codecs.BOM_UTF16_LE])  # UTF-16 may have no byte order mark
-
-# In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
-_escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
-_looks_escaped = re.compile(rb"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
 @attrs.frozen
@@ -100,7 +93,7 @@ class LocalObjectStore:
             os.close(descriptor)  # os.fdopen fails for a folder, so it would not close it
             raise StoreUnavailableError(address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else _NO_FILE)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            yield _LocalFile(_upload(path, seen), file, seen)
+            yield _LocalFile(attrs.evolve(_upload(path, seen), sequencer=reference.sequencer), file, seen)
 
     def fits(self, key: str) -> bool:
         """Return whether a key, and its temporary file, can be a path here."""
@@ -232,38 +225,9 @@ def path_of(path: Path) -> Path:
     return own
 
 
-def beside(source: Source) -> Iterator[str]:
-    """Yield the folders beside a local file for its reports, the first choice first, as keys below `/`."""
-    for key in report_keys(_key_from(source.key)):
-        yield f"{key.lstrip('/')}{REPORTS_SUFFIX}/{_short_version(source)}"
-
-
-def below(source: Source) -> Iterator[str]:
-    """Yield the folders in a store of reports for the reports on a local file, the first choice first."""
-    key = _key_from(source.key)
-    for folder in (*report_keys(key), digest(key)):
-        yield f"{folder.lstrip('/')}/{_short_version(source)}"
-
-
-def _short_version(source: Source) -> str:
-    # The version is a SHA-256. Its first 16 digits distinguish the versions of one file, and keep the path short.
-    return source.version[:16]
-
-
-def is_report(folder: str) -> bool:
-    """Return whether a folder's name is that of a folder of reports."""
-    return folder.endswith(REPORTS_SUFFIX)
-
-
 def printable(path: Path) -> str:
-    """Return any path as text that can be shown and stored; `_key_from` is the inverse."""
-    return _looks_escaped.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
-
-
-def _key_from(text: str) -> str:
-    """Return the key of a path from its printable text."""
-    path = _escaped.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode("utf-8", "surrogatepass"))
-    return path.decode("utf-8", "surrogateescape")
+    """Return any path as text that can be shown and stored."""
+    return path_text(os.fsencode(path))
 
 
 def key_of(path: Path) -> str:
@@ -301,7 +265,7 @@ def _entries(folder: Path) -> "list[os.DirEntry[str]]":
 
 
 def _is_listed(entry: "os.DirEntry[str]") -> bool:
-    reports = entry.is_dir(follow_symlinks=False) and is_report(entry.name)
+    reports = entry.is_dir(follow_symlinks=False) and is_folder_beside(entry.name)
     return not (reports or entry.name.startswith(".") or entry.is_symlink())
 
 

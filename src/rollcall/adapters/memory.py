@@ -93,7 +93,8 @@ class MemoryObjectStore:
         ):
             raise ObjectChangedError(f"{self._bucket}/{reference.key}")
         with ExitStack() as closing:
-            yield _MemoryObject(wanted[-1].upload, wanted[-1].data, closing)
+            upload = attrs.evolve(wanted[-1].upload, sequencer=reference.sequencer)
+            yield _MemoryObject(upload, wanted[-1].data, closing)
 
     def fits(self, key: str) -> bool:  # noqa: ARG002 - the port's
         return True

@@ -227,7 +227,8 @@ class S3ObjectStore:
         if refusal and _code(refusal) in _NOT_AS_ANNOUNCED:
             raise ObjectChangedError(address) from refusal
         if not answer:
-            yield _UnreadableObject(self._find(bucket, key, reference).upload, unreadable)
+            upload = self._find(bucket, key, reference).upload
+            yield _UnreadableObject(attrs.evolve(upload, sequencer=reference.sequencer), unreadable)
             return
         with answer["Body"] as response, tempfile.TemporaryFile() as spool:
             # `read` would wait until all requested bytes have arrived, even from a very slow server.
@@ -244,6 +245,7 @@ class S3ObjectStore:
                 raise StoreUnavailableError(
                     address, f"{reference.size:,} bytes were announced, but S3 gives {upload.size:,}; try again"
                 )
+            upload = attrs.evolve(upload, sequencer=reference.sequencer)
             yield _S3Object(upload, address, answer, spool, self._clock)
 
     def fits(self, key: str) -> bool:

@@ -1,8 +1,6 @@
 """Import one upload: judge every row, register the good rows exactly once, and account for every row."""
 
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import takewhile
@@ -15,28 +13,23 @@ from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectUnreadableError,
-    ReportNotStoredError,
-    StoreUnavailableError,
     TableConstraintError,
     raise_without_context,
 )
 from rollcall.application.header import Header, read_header
-from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
-from rollcall.application.receipts import to_json
+from rollcall.application.ports import Importing, ObjectReader, StoredObject, UserRepository
 from rollcall.application.records import RecordReader
 from rollcall.application.rejected_rows import RejectedRowsFile
-from rollcall.application.reports import LONGEST_REPORT_NAME, RECEIPT_NAME, folders_of
+from rollcall.application.reports import Reports
 from rollcall.application.screening import Screened, merge_fault, origins, screen
 from rollcall.application.values import ImportRequest, MergeResult
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import ObjectReference
 
 GIB = 1024**3
-
-_NOT_REGISTERED = "nothing is registered, and the reports could not be stored"
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +55,7 @@ class ImportUsers:
 
     Attributes:
         uploads: The store of uploads.
-        reports: The store of receipts and rejected rows.
+        reports: The receipts and rejected rows.
         users: The repository of users and ledger.
         policy: The operator's settings.
         encodings: The names of the encodings to try, in order.
@@ -71,12 +64,10 @@ class ImportUsers:
         max_rejected_bytes: The largest disk space that its rejected rows may use, in bytes.
         now: Returns the current time, with its time zone.
         spool: Opens a temporary file for bytes that do not fit in memory. It is read back, then closed.
-        report_folders: Yields the folders in `reports` for an upload, the preferred one first. The first in which
-            all reports fit is used.
     """
 
-    uploads: ObjectStore
-    reports: ObjectStore
+    uploads: ObjectReader
+    reports: Reports
     users: UserRepository
     policy: Policy = Policy()
     encodings: Sequence[str] = ("utf-8",)
@@ -85,7 +76,6 @@ class ImportUsers:
     max_rejected_bytes: int = 4 * GIB
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
-    report_folders: Callable[[Source], Iterable[str]] = folders_of
 
     def __call__(
         self,
@@ -125,7 +115,7 @@ class ImportUsers:
         started = self.now()
         try:
             with self.uploads.open(reference) as stored:
-                return _Import(self, reference, stored, started, progress, seconds_left).run(again=again)
+                return _Import(self, stored, started, progress, seconds_left).run(again=again)
         except (ObjectNotFoundError, ObjectChangedError) as error:
             if not reference.announced:
                 raise
@@ -158,7 +148,7 @@ class ImportUsers:
             SchemaError: The database is not prepared.
         """
         with self.uploads.open(reference) as stored:
-            refusal = _Import(self, reference, stored, self.now(), lambda _: None, seconds_left)
+            refusal = _Import(self, stored, self.now(), lambda _: None, seconds_left)
             return refusal.run(again=False, unread=Content(fault=fault))
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
@@ -186,51 +176,17 @@ class ImportUsers:
         If the ledger has an entry, store the receipt of that entry, unless it is stored already.
         """
         entry = identity and self.users.find_import(identity)
-        if not entry and not self.has_receipt(receipt.source):
-            self.store_receipt(receipt)
+        if not entry and not self.reports.has_receipt(receipt.source):
+            self.reports.store_receipt(receipt)
             # A rival that still found the object may have committed meanwhile; this receipt then replaced its
             # receipt.
             entry = identity and self.users.find_import(identity)
-        if identity and entry and not self.is_stored(entry.receipt):
+        if identity and entry and not self.reports.has(entry.receipt):
             self.store_committed(entry.receipt, identity)
 
     def seconds_since(self, started: datetime) -> float:
         """Return the seconds since a time; 0 if the clock was put back since."""
         return max(0.0, (self.now() - started).total_seconds())
-
-    def has_receipt(self, source: Source) -> bool:
-        """Return whether any receipt of an upload is stored.
-
-        Raises:
-            StoreUnavailableError: The store could not be reached.
-        """
-        try:
-            with self.reports.open(self._receipt_reference(source)):
-                return True
-        except ObjectNotFoundError:
-            return False
-
-    def is_stored(self, receipt: Receipt) -> bool:
-        """Return whether exactly this receipt of an upload is stored, and not an earlier one.
-
-        Args:
-            receipt: The committed receipt.
-
-        Raises:
-            ReportNotStoredError: The store could not be reached.
-        """
-        wanted = to_json(receipt)
-        try:
-            with (
-                _reporting(_committed(receipt)),
-                self.reports.open(self._receipt_reference(receipt.source)) as found,
-            ):
-                if found.upload.size != len(wanted) + 1:
-                    return False
-                # The ledger may return the members of a receipt in another order.
-                return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
-        except (ObjectNotFoundError, ObjectChangedError, ValueError):
-            return False
 
     def store_committed(self, receipt: Receipt, identity: str) -> None:
         """Store the receipt that the ledger has for an upload.
@@ -247,75 +203,10 @@ class ImportUsers:
             ReportNotStoredError: The receipt could not be stored; deliver again.
             RepositoryUnavailableError: The ledger could not be queried; deliver again.
         """
-        with _reporting(_committed(receipt)):
-            self.store_receipt(receipt)
+        self.reports.store_receipt(receipt)
         while (newest := self.users.find_import(identity)) and newest.receipt != receipt:
             receipt = newest.receipt
-            with _reporting(_committed(receipt)):
-                self.store_receipt(receipt)
-
-    def store_receipt(self, receipt: Receipt) -> None:
-        """Store a receipt, in place of an existing one of the same upload.
-
-        Raises:
-            StoreUnavailableError: The receipt could not be stored.
-        """
-        text = to_json(receipt) + "\n"
-        self.reports.put(self._receipt_key(receipt.source), io.BytesIO(text.encode("ascii")))
-
-    def require_reports(self, source: Source) -> None:
-        """Check before the commit whether the reports on an upload certainly cannot be stored.
-
-        Raises:
-            ReportNotStoredError: The reports cannot be stored.
-        """
-        with _reporting(_NOT_REGISTERED):
-            self.reports.require_writable(self._receipt_key(source))
-
-    def store_rejected_rows(self, source: Source, name: str, content: BinaryIO) -> str:
-        """Store the rejected rows of an upload before its commit.
-
-        Returns:
-            The address of the file of rejected rows.
-
-        Raises:
-            ReportNotStoredError: The file could not be stored.
-        """
-        with _reporting(_NOT_REGISTERED):
-            return self.reports.put(f"{self.report_folder(source)}/{name}", content)
-
-    def report_folder(self, source: Source) -> str:
-        """Return the folder in `reports` for an upload: the first in which every report fits, or else the last."""
-        folders = list(self.report_folders(source))
-        fitting = (folder for folder in folders if self.reports.fits(f"{folder}/{LONGEST_REPORT_NAME}"))
-        return next(fitting, folders[-1])
-
-    def _receipt_key(self, source: Source) -> str:
-        return f"{self.report_folder(source)}/{RECEIPT_NAME}"
-
-    def _receipt_reference(self, source: Source) -> ObjectReference:
-        return ObjectReference(key=self._receipt_key(source))
-
-
-@contextmanager
-def _reporting(state: str) -> Iterator[None]:
-    """Translate a failure of the store of reports into an error that also says what is registered.
-
-    Raises:
-        ReportNotStoredError: The store failed.
-    """
-    try:
-        yield
-    except StoreUnavailableError as error:
-        raise ReportNotStoredError(state, str(error)) from error
-
-
-def _committed(receipt: Receipt) -> str:
-    counts = receipt.counts
-    return (
-        f"import {receipt.import_id} is committed (users registered: {counts.registered:,}, "
-        f"updated: {counts.updated:,}), but its receipt could not be stored"
-    )
+            self.reports.store_receipt(receipt)
 
 
 class _Import:
@@ -324,15 +215,14 @@ class _Import:
     def __init__(
         self,
         case: ImportUsers,
-        reference: ObjectReference,
         stored: StoredObject,
         started: datetime,
         progress: Callable[[Progress], None],
         seconds_left: Callable[[], float | None],
     ) -> None:
         self._case = case
-        self._sequencer = reference.sequencer
         self._stored = stored
+        self._upload = stored.upload
         self._started = started
         self._progress = progress
         self._seconds_left = seconds_left
@@ -347,6 +237,8 @@ class _Import:
         if unread:
             self._content = unread
         stream = None if unread else self._fetch()
+        unread_version = f"{self._upload.size}-{self._upload.last_modified.isoformat()}"
+        self._upload = self._upload.with_content(self._content.sha256 or unread_version)
         if stream and not self._content.fault:
             self._corrects = self._find_corrected(stream)
         refusal = None
@@ -394,7 +286,7 @@ class _Import:
                 return decision, history.same_upload
             if not decision and self._content.fault:
                 decision = _refused(self._content.fault)
-            self._case.require_reports(self._source)
+            self._case.reports.require_writable(self._source)
             if decision or not stream:
                 receipt = self._receipt(decision, importing.verdict.import_id)
             else:
@@ -405,11 +297,12 @@ class _Import:
 
     def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
         """Use the sequencer of an earlier delivery if this delivery has none."""
-        self._sequencer = self._sequencer or (entry.receipt.source.sequencer if entry else None)
+        if entry and not self._upload.sequencer:
+            self._upload = attrs.evolve(self._upload, sequencer=entry.receipt.source.sequencer)
 
     def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Return the receipt of a redelivery, and store the first receipt again if it was lost."""
-        if not self._case.is_stored(entry.receipt):
+        if not self._case.reports.has(entry.receipt):
             self._case.store_committed(entry.receipt, self._upload.identity)
         if decision.status is Status.REFUSED:
             return self._receipt(decision, entry.import_id)  # the import stays undone
@@ -418,21 +311,9 @@ class _Import:
         return attrs.evolve(receipt, first_receipt=entry.receipt)
 
     @property
-    def _upload(self) -> Upload:
-        upload = attrs.evolve(self._stored.upload, sequencer=self._sequencer)
-        unread = f"{upload.size}-{upload.last_modified.isoformat()}"
-        return upload.with_content(self._content.sha256 or unread)
-
-    @property
     def _source(self) -> Source:
-        upload = self._upload
-        return Source(
-            bucket=upload.bucket,
-            key=upload.key,
-            version=upload.version or "",
-            size=upload.size,
-            last_modified=upload.last_modified,
-            sequencer=upload.sequencer,
+        return attrs.evolve(
+            Source.of(self._upload),
             sha256=self._content.sha256,
             encoding=self._content.encoding,
             delimiter=self._header.delimiter if self._header else None,
@@ -550,7 +431,7 @@ class _Import:
         where = None
         if self._tally.rejected:
             name, content = rejected.content()
-            where = self._case.store_rejected_rows(self._source, name, content)
+            where = self._case.reports.store_rejected_rows(self._source, name, content)
         return self._receipt(decision, importing.verdict.import_id, merge_result, rejected_rows=where)
 
     def _judge_again(

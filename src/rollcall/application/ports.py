@@ -1,5 +1,6 @@
-"""The two ports: the store of uploads and reports, and the repository of users and ledger.
+"""The two ports: `ObjectStore` for uploads and reports, `UserRepository` for users and ledger.
 
+A caller names the part of `ObjectStore` that it uses. So a store that can only be read is a store of uploads.
 The suites in `tests/contracts` check every adapter against these contracts. An adapter translates every exception
 of its driver, and no exception shows a cell.
 """
@@ -50,11 +51,13 @@ class StoredObject(Protocol):
         ...
 
 
-class ObjectStore(Protocol):
-    """Named bytes: uploads to read, reports to write."""
+class ObjectReader(Protocol):
+    """A store from which one object can be read."""
 
     def open(self, reference: ObjectReference, /) -> AbstractContextManager[StoredObject]:
         """Open exactly the version that a reference names. Leaving the context closes the stream of `fetch`.
+
+        The upload has the sequencer of the reference.
 
         Raises:
             ObjectNotFoundError: The object or version does not exist.
@@ -62,6 +65,29 @@ class ObjectStore(Protocol):
             StoreUnavailableError: The store could not be reached.
         """
         ...
+
+
+class ObjectListing(Protocol):
+    """A store whose objects can be listed."""
+
+    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
+        """Yield every object whose key starts with the prefix; with versioning, every version.
+
+        Keys are in the order of their bytes in UTF-8. The versions of a key are in order from the newest.
+
+        Args:
+            prefix: The beginning of the keys.
+            after: The reference of an earlier listing after which this listing begins; None for the beginning.
+
+        Raises:
+            ObjectNotFoundError: The store does not know the position of `after`.
+            StoreUnavailableError: The store could not be reached.
+        """
+        ...
+
+
+class ReportStore(ObjectReader, Protocol):
+    """A store of reports: small objects to write, and to read back."""
 
     def fits(self, key: str, /) -> bool:
         """Return whether the store takes this key, by its length and its characters."""
@@ -90,20 +116,9 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", /, *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
-        """Yield every object whose key starts with the prefix; with versioning, every version.
 
-        Keys are in the order of their bytes in UTF-8. The versions of a key are in order from the newest.
-
-        Args:
-            prefix: The beginning of the keys.
-            after: The reference of an earlier listing after which this listing begins; None for the beginning.
-
-        Raises:
-            ObjectNotFoundError: The store does not know the position of `after`.
-            StoreUnavailableError: The store could not be reached.
-        """
-        ...
+class ObjectStore(ReportStore, ObjectListing, Protocol):
+    """A whole store, as the adapters implement it."""
 
 
 class Importing(Protocol):

@@ -7,7 +7,7 @@ from itertools import islice
 
 import attrs
 
-from rollcall.application.ports import ObjectStore, UserRepository
+from rollcall.application.ports import ObjectListing, UserRepository
 from rollcall.application.values import ListedObject, LostUploads
 from rollcall.domain.upload import ObjectReference, is_folder
 
@@ -56,7 +56,7 @@ class Sweep:
         batch: The number of uploads in one query to the ledger.
     """
 
-    uploads: ObjectStore
+    uploads: ObjectListing
     users: UserRepository
     is_report: Callable[[ObjectReference], bool]
     queue: Callable[[Sequence[ListedObject]], None]

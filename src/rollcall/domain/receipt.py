@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
+from typing import Self
 
 import attrs
 
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code, Rejection, counted
+from rollcall.domain.upload import Upload
 
 REJECTIONS_SHOWN = 100
 
@@ -128,6 +130,18 @@ class Source:
     compression: str | None = None
     ignored_columns: tuple[str, ...] = ()
     last_line_ended: bool | None = None
+
+    @classmethod
+    def of(cls, upload: Upload) -> Self:
+        """Return the source of an upload that was not read."""
+        return cls(
+            bucket=upload.bucket,
+            key=upload.key,
+            version=upload.version or "",
+            size=upload.size,
+            last_modified=upload.last_modified,
+            sequencer=upload.sequencer,
+        )
 
 
 @attrs.frozen

@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+import re
 from datetime import datetime
 
 import attrs
 
 # The bucket of every file of this machine. The key of such a file is its absolute path.
 LOCAL_BUCKET = "file:"
+
+# In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
+_escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
+_looks_escaped = re.compile(rb"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +97,17 @@ def is_earlier(sequencer: str, than: str) -> bool:
     """
     digits = max(len(sequencer), len(than))
     return sequencer.upper().ljust(digits, "0") < than.upper().ljust(digits, "0")
+
+
+def path_text(path: bytes) -> str:
+    """Return any path as text that can be shown and stored; `local_key` is the inverse."""
+    return _looks_escaped.sub(rb"\\x5c", path).decode("utf-8", "backslashreplace")
+
+
+def local_key(text: str) -> str:
+    """Return the key of a local file from the text of its path: surrogates stand for bytes that are not UTF-8."""
+    path = _escaped.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode("utf-8", "surrogatepass"))
+    return path.decode("utf-8", "surrogateescape")
 
 
 def is_folder(key: str, size: int | None) -> bool:

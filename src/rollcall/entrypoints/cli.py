@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
@@ -32,8 +32,8 @@ from rollcall.application.errors import (
     UploadError,
 )
 from rollcall.application.import_users import Progress
-from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.receipts import to_dict, to_json
+from rollcall.application.reports import is_folder_beside
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import OnNewVersion
 from rollcall.domain.receipt import ConservationError, Receipt, Status
@@ -60,6 +60,7 @@ terminal = Terminal(sys.stdout, sys.stderr)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def pass_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
@@ -199,17 +200,12 @@ def import_(
     report_address = _report_address(settings, reports)
     if report_address is None and any(map(_is_s3, files)):
         raise click.UsageError("an upload in S3 needs a store for its receipt: give --reports")
-    report_store = bootstrap.object_store(report_address) if report_address else None
     show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
-
-    with _users(settings) as users:
+    importer = bootstrap.importer(settings, _data_folder(settings), report_address=report_address, policy=policy)
+    with _opened(settings, importer) as import_users:
 
         def import_one(file: str, progress: Callable[[Progress], None]) -> Receipt:
-            uploads, reference = _upload(file)
-            import_users = bootstrap.import_users(
-                settings, uploads=uploads, reports=report_store, users=users, policy=policy
-            )
-            return import_users(reference, again=again, progress=progress)
+            return import_users(_reference(file), again=again, progress=progress)
 
         return _for_each(files, import_one, show, as_json=as_json)
 
@@ -232,11 +228,11 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     if settings.policy.unique_by:
         not_checked.append("whether its users already exist")
     corrects = False
+    judge = bootstrap.checker(settings)
 
     def check_one(file: str, progress: Callable[[Progress], None]) -> Receipt:
         nonlocal corrects
-        uploads, reference = _upload(file)
-        receipt = bootstrap.dry_run(settings, uploads=uploads)(reference, progress=progress)
+        receipt = judge(_reference(file), progress=progress)
         corrects |= receipt.corrects is not None
         return receipt
 
@@ -288,13 +284,8 @@ def watch_(
             terminal.complain(f"{error}; skipped, the rest of the folder is watched")
 
     uploads, last_line_has_end = bootstrap.folder(folder, skip)
-    with _users(settings) as users:
-        import_users = bootstrap.import_users(
-            settings,
-            uploads=uploads,
-            reports=bootstrap.object_store(report_address) if report_address else None,
-            users=users,
-        )
+    importer = bootstrap.importer(settings, _data_folder(settings), uploads=uploads, report_address=report_address)
+    with _opened(settings, importer) as import_users:
         show = partial(_show, as_json=as_json, invocation=_invocation(settings, reports))
 
         def take(reference: ObjectReference) -> bool:
@@ -331,7 +322,7 @@ def watch_(
 @pass_settings
 def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None:
     """List imports, the newest first; or show the receipt of one import."""
-    with _users(settings) as users:
+    with _opened(settings, bootstrap.repository(settings, _data_folder(settings))) as users:
         if import_id is not None:
             entry = users.get_import(import_id)
             if as_json:
@@ -358,7 +349,7 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
 @pass_settings
 def users(settings: Settings, import_id: int | None, limit: int | None, *, as_json: bool) -> None:
     """List users in the order in which they were registered, which is that of their file."""
-    with _users(settings) as repository:
+    with _opened(settings, bootstrap.repository(settings, _data_folder(settings))) as repository:
         if import_id is not None:
             repository.get_import(import_id)
         with closing(repository.users(import_id)) as found:
@@ -375,7 +366,7 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
 @pass_settings
 def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
     """Undo an import: remove the users that it registered."""
-    with _users(settings) as repository:
+    with _opened(settings, bootstrap.repository(settings, _data_folder(settings))) as repository:
         try:
             removed = repository.undo(import_id, bootstrap.now(), confirmed=yes)
         except UndoUnconfirmedError as error:
@@ -414,7 +405,9 @@ def _for_each(
         The worst exit code.
     """
     # `dir/*` also names folders of reports after a first import.
-    reports = [file for file in files if not _is_s3(file) and bootstrap.is_folder_with_reports(Path(file))]
+    reports = [
+        file for file in files if not _is_s3(file) and is_folder_beside(Path(file).name) and Path(file).is_dir()
+    ]
     if reports and not as_json:
         terminal.say(f"skipped, because it contains reports: {', '.join(reports)}")
     codes = [0]
@@ -442,12 +435,13 @@ def _show(receipt: Receipt, *, as_json: bool, invocation: Invocation = NO_DATABA
 
 
 @contextmanager
-def _users(settings: Settings) -> Iterator[UserRepository]:
+def _opened(settings: Settings, opening: AbstractContextManager[T]) -> Iterator[T]:
+    """Open a use case with its database; errors that an operator can act on say which database was asked."""
     with ExitStack() as held:
         with terminal.waiting("opening the database"):
-            users = held.enter_context(bootstrap.repository(settings, _data_folder(settings)))
+            opened = held.enter_context(opening)
         try:
-            yield users
+            yield opened
         except (UnknownImportError, UndoRefusedError) as error:
             if isinstance(error, UnknownImportError):
                 error.add_note("`rollcall imports` lists them")
@@ -465,7 +459,7 @@ def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
     if program.name != "rollcall" or (on_path and os.path.realpath(on_path) == os.path.realpath(program)):
         program = Path("rollcall")
     words = [shlex.quote(str(program))]
-    if settings.data and not bootstrap.names_database(settings):
+    if settings.data and not settings.names_database:
         words.insert(0, f"ROLLCALL_DATA={shlex.quote(settings.data)}")
     option = "" if reports is None else f" --reports={shlex.quote(reports)}"
     return Invocation(" ".join(words), option, _database(settings))
@@ -473,7 +467,7 @@ def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
 
 def _database(settings: Settings) -> str:
     """Return the database as part of a sentence, without its password."""
-    if not bootstrap.names_database(settings):
+    if not settings.names_database:
         return f"the embedded PostgreSQL in {_data_folder(settings)}"
     if settings.database_url == "memory:":
         return "a database in memory"
@@ -504,15 +498,15 @@ def _is_s3(file: str) -> bool:
     return file.startswith("s3://")
 
 
-def _upload(file: str) -> tuple[ObjectStore, ObjectReference]:
+def _reference(file: str) -> ObjectReference:
     if "://" not in file:
-        return bootstrap.uploaded_file(Path(file))
+        return bootstrap.file_reference(Path(file))
     if not _is_s3(file):
         raise click.UsageError(f"{file} is no address of an upload; give a file or s3://BUCKET/KEY")
     bucket, _, key = file.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise click.UsageError(f"{file} names no object; give s3://BUCKET/KEY")
-    return bootstrap.object_store(Address("s3", bucket)), ObjectReference(bucket=bucket, key=key)
+    return ObjectReference(bucket=bucket, key=key)
 
 
 def _report_address(settings: Settings, reports: str | None) -> Address | None:

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, auto
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -124,14 +123,12 @@ class ImportLambda:
 
     Attributes:
         import_users: The use case.
-        is_report: Returns whether an object is one of our own reports.
         send: Sends a message. Its arguments are the queue's ARN, body, attributes, and delay in seconds.
         now: Returns the current time, with its time zone.
         tries: How often a queue delivers a message in total.
     """
 
     import_users: ImportUsers
-    is_report: Callable[[ObjectReference], bool]
     send: Callable[[str, str, Mapping[str, str], int], None]
     now: Callable[[], datetime]
     tries: int
@@ -185,7 +182,7 @@ class ImportLambda:
         version = reference.version or reference.etag
         with logger.append_context_keys(bucket=reference.bucket, key=reference.key, version=version):
             try:
-                if self.is_report(reference):
+                if self.import_users.reports.is_report(reference):
                     logger.info(
                         "ignored", extra={"reason": "it lies among the reports, where nothing is imported"}
                     )
@@ -238,17 +235,18 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
     """
     if settings.reports is None:
         raise missing("reports")
-    if not bootstrap.names_database(settings):
+    if not settings.names_database:
         raise missing("database_url")
     return ImportLambda(
-        import_users=bootstrap.import_users(
-            settings,
-            # Each announcement names the bucket.
-            uploads=bootstrap.object_store(settings.uploads or Address("s3"), owner=settings.bucket_owner),
-            reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
-            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
+        import_users=held.enter_context(
+            bootstrap.importer(
+                settings,
+                # Each announcement names the bucket.
+                uploads=bootstrap.object_store(settings.uploads or Address("s3"), owner=settings.bucket_owner),
+                report_address=settings.reports,
+                on_aws=True,
+            )
         ),
-        is_report=partial(bootstrap.is_report, settings),
         send=bootstrap.queue_sender(),
         now=bootstrap.now,
         tries=settings.tries,

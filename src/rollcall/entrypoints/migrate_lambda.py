@@ -94,7 +94,7 @@ def handler(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, lis
 
 def _migrate(context: "LambdaContext") -> list[str]:
     settings = read_settings(os.environ)
-    if not bootstrap.names_database(settings):
+    if not settings.names_database:
         raise missing("database_url")
     with interrupted_after(seconds_left(context) - reserve_seconds(context)):
         done = bootstrap.migrate(settings, Path(), on_aws=True)

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,7 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
 from rollcall.application.errors import ObjectNotFoundError, raise_without_context
-from rollcall.application.ports import ObjectStore
+from rollcall.application.ports import ReportStore
 from rollcall.application.sweep import LostUploadAction, Sweep, SweepResult
 from rollcall.application.values import ListedObject
 from rollcall.domain.upload import ObjectReference
@@ -83,7 +82,7 @@ class SweepLambda:
 
     sweep: Sweep
     uploads: Address
-    reports: ObjectStore
+    reports: ReportStore
 
     def __call__(self, context: "LambdaContext") -> dict[str, Any]:
         """Sweep from where the last sweep stopped, until time runs out.
@@ -169,18 +168,13 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
         raise SettingError(f"{PREFIX}UPLOADS", f"{settings.uploads.scheme}:", "s3://bucket[/prefix]")
     if settings.reports is None:
         raise missing("reports")
-    if not bootstrap.names_database(settings):
+    if not settings.names_database:
         raise missing("database_url")
     if settings.queue is None:
         raise missing("queue")
     return SweepLambda(
-        sweep=bootstrap.sweep(
-            settings,
-            uploads=bootstrap.object_store(settings.uploads, owner=settings.bucket_owner),
-            users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)),
-            queue=settings.queue,
-            announcement=announcement,
-            tell=tell,
+        sweep=held.enter_context(
+            bootstrap.sweeper(settings, settings.uploads, settings.queue, announcement=announcement, tell=tell)
         ),
         uploads=settings.uploads,
         reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),

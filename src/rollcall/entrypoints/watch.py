@@ -6,7 +6,7 @@ from datetime import datetime
 import attrs
 
 from rollcall.application.errors import StoreUnavailableError
-from rollcall.application.ports import ObjectStore
+from rollcall.application.ports import ObjectListing
 from rollcall.domain.upload import ObjectReference
 
 # A file whose last line has no end may be cut off, so it waits this many further intervals.
@@ -33,7 +33,7 @@ class _Watched:
 
 
 def watch(
-    folder: ObjectStore,
+    folder: ObjectListing,
     take: Callable[[ObjectReference], bool],
     pause: Callable[[], object],
     *,
