@@ -41,7 +41,8 @@ from rollcall.application.errors import (
 from rollcall.application.ports import Importing, UserRepository
 from rollcall.application.values import Block, ImportRequest, LostUploads
 from rollcall.domain.errors import RollcallError
-from rollcall.domain.policy import History, LedgerEntry, OnNewVersion, Policy
+from rollcall.domain.ledger import History, LedgerEntry
+from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User

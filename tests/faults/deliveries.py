@@ -16,7 +16,7 @@ from rollcall.application.ports import Importing, ObjectStore, StoredObject, Use
 from rollcall.application.reports import Reports
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain import correction
-from rollcall.domain.policy import History, LedgerEntry
+from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from receipts import a_receipt
 from rollcall.domain.correction import Origin
-from rollcall.domain.policy import (
-    DependentImports,
-    History,
-    LedgerEntry,
-    OnNewVersion,
-    OnRepeat,
-    Policy,
-    Tolerance,
-    admit,
-    judge,
-    undo_blocker,
-)
+from rollcall.domain.decision import admit, judge
+from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
+from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Action, Remedy, Status, Tally
 from rollcall.domain.rejection import Code, Fault, Rejection, counted
 from rollcall.domain.upload import Upload

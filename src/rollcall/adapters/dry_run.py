@@ -11,7 +11,8 @@ import attrs
 from rollcall.application.errors import ObjectNotFoundError, RepositoryUnavailableError, UnknownImportError
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult, Reread
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
-from rollcall.domain.policy import History, LedgerEntry, Policy
+from rollcall.domain.ledger import History, LedgerEntry
+from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference

@@ -24,7 +24,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
-from rollcall.domain.policy import DependentImports, History, LedgerEntry, undo_blocker
+from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload

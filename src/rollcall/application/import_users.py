@@ -24,7 +24,9 @@ from rollcall.application.reports import Reports
 from rollcall.application.screening import Screened, merge_fault, origins, screen
 from rollcall.application.values import ImportRequest, MergeResult
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
-from rollcall.domain.policy import Decision, LedgerEntry, Policy, admit, judge
+from rollcall.domain.decision import Decision, admit, judge
+from rollcall.domain.ledger import LedgerEntry
+from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference

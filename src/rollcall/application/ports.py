@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
 from rollcall.domain.correction import Verdict
-from rollcall.domain.policy import History, LedgerEntry
+from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
-from rollcall.domain.policy import LedgerEntry
+from rollcall.domain.ledger import LedgerEntry
 from rollcall.domain.receipt import Action, FaultTotal, Receipt, Remedy, Status
 from rollcall.domain.rejection import Code, Rejection, counted
 from rollcall.domain.upload import LOCAL_BUCKET

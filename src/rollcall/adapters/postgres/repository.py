@@ -39,7 +39,7 @@ from rollcall.application.errors import (
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
-from rollcall.domain.policy import DependentImports, History, LedgerEntry, undo_blocker
+from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.user import COLUMNS, User
 
