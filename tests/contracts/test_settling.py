@@ -255,7 +255,7 @@ def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> No
 
 def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import waits for another merge until its deadline, and never for an import that still reads."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=0.1)
@@ -292,7 +292,7 @@ def test_an_overdue_import_frozen_after_its_merge_yields(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise it would block every other import; the users of the rival stay."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 1)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 1)
     repository = opening(BY_NAME)
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)
@@ -316,7 +316,7 @@ def test_two_versions_of_a_key_at_once_are_not_both_first(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key is locked unless the policy imports new versions."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 1)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 1)
     repository = opening(Policy())
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)

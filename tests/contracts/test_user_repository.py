@@ -25,10 +25,11 @@ from contracts.steps import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, a
 from database_roles import EachJobAsItsRole
 from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
-from rollcall.adapters.postgres.connection import migration_ids, try_locks
+from rollcall.adapters.postgres.locks import try_locks
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.application.errors import (
     ImportInProgressError,
     NotMigratedError,
@@ -167,7 +168,7 @@ def stored(request: pytest.FixtureRequest) -> Iterator[Stored]:
         yield in_memory
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", PATIENCE_SECONDS)
+        patch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", PATIENCE_SECONDS)
         yield partial(in_postgres, request.getfixturevalue("emptied"))
 
 
@@ -1517,7 +1518,7 @@ def test_only_an_importer_of_the_same_role_is_terminated(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections of other roles stay; the importer needs no right beyond these grants."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", PATIENCE_SECONDS)
     role = f"rollcall_test_{secrets.token_hex(6)}"
     for statement in (
         "create role {} login password 'theirs'",

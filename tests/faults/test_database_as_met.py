@@ -466,7 +466,7 @@ def test_a_lock_of_another_application_is_named(
     database_url: str, held: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the table and the holder's activity, as far as the role may see it, and no statement."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.2)
     desk, upload = (
         Desk(database_url, Policy(max_rejected=Tolerance("0"))),
         made_upload("a.csv", rows=20, bad_share=0.2),

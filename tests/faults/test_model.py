@@ -646,8 +646,8 @@ def test_in_postgres_every_promise_holds_after_every_step(
     campaign: Campaign, new_database: Callable[[], AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same steps, with connections that are cut."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.02)
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.MERGE_SECONDS", 0.02)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.02)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.MERGE_SECONDS", 0.02)
     with new_database() as url:
         migrate(url)
         machine: Any = type("OnPostgres", (OnPostgres,), {"url": url})

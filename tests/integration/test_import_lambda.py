@@ -106,7 +106,7 @@ def test_an_upload_in_progress_elsewhere_is_imported_later(
 ) -> None:
     """After any number of deliveries, it still has all its tries."""
     monkeypatch.setattr("rollcall.entrypoints.import_lambda.RETURNS_AFTER_SECONDS", 0)
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 0.01)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.01)
     function = wired(chain.settings(database_url))
     chain.drop(GOOD)
     with imported_elsewhere(chain, database_url):
@@ -123,7 +123,7 @@ def test_a_wait_for_the_database_ends_before_the_deadline(
     chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves no connection in the database, and the next try imports the upload."""
-    monkeypatch.setattr("rollcall.adapters.postgres.connection.LOCK_SECONDS", 60)
+    monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 60)
     function = wired(chain.settings(database_url))
     chain.drop(GOOD + b"Alice,USA,28\n", "first.csv")
     chain.deliver(function)

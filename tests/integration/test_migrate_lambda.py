@@ -13,7 +13,7 @@ import pytest
 
 from announcements import Context
 from contracts.steps import asked
-from rollcall.adapters.postgres.connection import migration_ids
+from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.entrypoints.migrate_lambda import ANSWER_TRIES, TOO_SLOW, AnswerError, handler
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from rollcall.adapters.postgres.connection import acquire_locks
 from rollcall.adapters.postgres.failures import translated_errors
+from rollcall.adapters.postgres.locks import acquire_locks
 from rollcall.adapters.postgres.naming import Database
 from rollcall.application.values import Block, MergeResult, Reread
 from rollcall.domain.correction import PROOF_DIGITS

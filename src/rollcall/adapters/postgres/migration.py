@@ -11,9 +11,11 @@ from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from rollcall.adapters.postgres.connection import Credentials, begin, connect, nothing_more
+from rollcall.adapters.postgres.connection import Credentials, connect, nothing_more
 from rollcall.adapters.postgres.failures import first_line
-from rollcall.adapters.postgres.naming import Database, find_schema
+from rollcall.adapters.postgres.locks import begin
+from rollcall.adapters.postgres.naming import Database
+from rollcall.adapters.postgres.schema import find_schema
 from rollcall.adapters.postgres.unique_index import make_unique_index
 from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy

@@ -32,14 +32,6 @@ _OPERATORS = {
     )
 }
 
-_FIND_SCHEMA = """
-select path.name from pg_catalog.unnest(pg_catalog.current_schemas(false)) with ordinality as path (name, place)
-where not pg_catalog.starts_with(path.name::pg_catalog.text, 'pg_'::pg_catalog.text)
-    and pg_catalog.to_regclass(pg_catalog.format('%%I._yoyo_migration', path.name)) is not null
-    and pg_catalog.to_regclass(pg_catalog.format('%%I.users', path.name)) is not null
-order by path.place limit 1
-"""
-
 
 class Database(Connection[tuple[Any, ...]]):
     """A connection whose statements name Rollcall's tables with their schema.
@@ -72,12 +64,3 @@ class Database(Connection[tuple[Any, ...]]):
     def name_of(self, table: str) -> str:
         """Return the qualified name of a table as text, for functions that take a name as a value."""
         return sql.Identifier(self.schema, table).as_string(self)
-
-
-def find_schema(connection: Database) -> str:
-    """Return the first schema of the search path that contains Rollcall's tables; "" if none does.
-
-    Schemas of temporary tables are skipped.
-    """
-    [name] = connection.run(_FIND_SCHEMA, ()).fetchone() or [""]
-    return str(name)

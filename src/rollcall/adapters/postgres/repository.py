@@ -13,20 +13,12 @@ from psycopg import Copy, Cursor, Error, sql
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
-from rollcall.adapters.postgres.connection import (
-    Credentials,
-    acquire_locks,
-    begin,
-    connect,
-    merge_wait_seconds,
-    nothing_more,
-    publish_deadline,
-    require_schema,
-    try_locks,
-)
+from rollcall.adapters.postgres.connection import Credentials, connect, nothing_more
 from rollcall.adapters.postgres.failures import translated_errors
+from rollcall.adapters.postgres.locks import acquire_locks, begin, merge_wait_seconds, publish_deadline, try_locks
 from rollcall.adapters.postgres.merge import MERGE_LOCK, Staging, require_all
 from rollcall.adapters.postgres.naming import Database
+from rollcall.adapters.postgres.schema import require_schema
 from rollcall.adapters.postgres.unique_index import require_unique_index
 from rollcall.application.errors import (
     ImportInProgressError,
