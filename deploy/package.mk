@@ -20,7 +20,7 @@ RUNTIME_PYTHON ?= $(runtime)
 # What botocore knows of the other four hundred services is two thirds of it.
 services := rds s3 secretsmanager sqs sts xray
 # What is for a machine with a person in front of it.
-not_here := adapters/embedded_postgres.py entrypoints/__main__.py entrypoints/cli.py entrypoints/terminal.py entrypoints/watch.py
+not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/terminal.py entrypoints/watch.py
 
 .SILENT:
 .PHONY: build-ImportFunction build-SweepFunction build-MigrateFunction
@@ -30,7 +30,7 @@ build-ImportFunction build-SweepFunction build-MigrateFunction:
 	    --require-hashes --no-deps --only-binary :all: --implementation cp --python-version $(version) \
 	    $(addprefix --platform ,$(platforms)) --requirement requirements/lambda.txt
 	cp -R src/rollcall "$(package)/"
-	cd "$(package)/rollcall" && rm -f $(not_here)
+	cd "$(package)/rollcall" && rm -rf $(not_here)
 	cd "$(package)" && rm -rf bin && find . -name __pycache__ -prune -exec rm -rf {} +
 	cd "$(package)/botocore/data" && find . -mindepth 1 -maxdepth 1 -type d $(addprefix ! -name ,$(services)) -exec rm -rf {} +
 	@# The bill of materials, of an environment in which nothing is installed but the package.

@@ -17,8 +17,7 @@ import psycopg
 import pytest
 from psycopg.pq import Conninfo
 
-from rollcall.adapters import embedded_postgres
-from rollcall.adapters.embedded_postgres import EmbeddedPostgresError, running
+from rollcall.adapters.embedded_postgres import EmbeddedPostgresError, binaries, running, sharing
 
 pytestmark = pytest.mark.embedded
 
@@ -290,7 +289,7 @@ def test_root_may_install_into_a_private_folder(tmp_path: Path, monkeypatch: pyt
     before = _modes(site)
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     with TemporaryDirectory() as cache:
-        monkeypatch.setattr(embedded_postgres, "_CACHE", Path(cache))
+        monkeypatch.setattr(binaries, "_CACHE", Path(cache))
 
         for _ in "made", "there already":
             with running(tmp_path / "data") as url:
@@ -418,7 +417,7 @@ def test_the_reason_of_a_rejected_connection_is_shown_at_once(data: Path) -> Non
 
 def test_a_long_wait_for_a_turn_ends_with_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs while it starts the server blocks the others only for a limited time."""
-    monkeypatch.setattr(embedded_postgres, "_TURN_SECONDS", 0.1)
+    monkeypatch.setattr(sharing, "_TURN_SECONDS", 0.1)
     with (data / "turn.lock").open("ab") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
 
