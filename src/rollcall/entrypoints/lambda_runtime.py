@@ -38,15 +38,6 @@ RESERVE_SECONDS = 20
 RESERVE_SHARE = 0.1
 INTERRUPTED_AGAIN_SECONDS = 5
 
-# Powertools reads the same variable, with another default.
-SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
-
-# The time of an invocation that is reserved for ending it and for the answer: a number of seconds, or a share of a
-# short invocation's time.
-RESERVE_SECONDS = 20
-RESERVE_SHARE = 0.1
-INTERRUPTED_AGAIN_SECONDS = 5
-
 # The texts of these errors show no cell; those of others might.
 ERRORS = (
     UnknownEventError,
