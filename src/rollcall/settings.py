@@ -13,11 +13,19 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import attrs
 
 from rollcall.domain.errors import RollcallError
-from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.policy import (
+    MAX_CSV_BYTES,
+    MAX_REJECTED_BYTES,
+    MAX_UPLOAD_BYTES,
+    OnDuplicate,
+    OnNewVersion,
+    OnRepeat,
+    Policy,
+    Tolerance,
+)
 from rollcall.domain.user import COLUMNS
 
 PREFIX = "ROLLCALL_"
-GIB = 1024**3
 
 _DAYS_AT_MOST = 36_500  # `datetime` reaches that far back
 
@@ -311,19 +319,19 @@ class Settings:
     )
     max_upload_bytes: int = _setting(
         _positive,
-        default=str(5 * GIB),
+        default=str(MAX_UPLOAD_BYTES),
         allowed="a number of bytes",
         what="Largest size of an upload as it is stored.",
     )
     max_csv_bytes: int = _setting(
         _positive,
-        default=str(20 * GIB),
+        default=str(MAX_CSV_BYTES),
         allowed="a number of bytes",
         what="Largest size of an upload after decompression.",
     )
     max_rejected_bytes: int = _setting(
         _positive,
-        default=str(4 * GIB),
+        default=str(MAX_REJECTED_BYTES),
         allowed="a number of bytes",
         what="Largest disk space for the rejected rows of an upload.",
     )

@@ -26,12 +26,10 @@ from rollcall.application.values import ImportRequest, MergeResult
 from rollcall.domain.correction import NO_IMPORT, Origin, Verdict
 from rollcall.domain.decision import Decision, admit, judge
 from rollcall.domain.ledger import LedgerEntry
-from rollcall.domain.policy import Policy
+from rollcall.domain.policy import MAX_CSV_BYTES, MAX_REJECTED_BYTES, MAX_UPLOAD_BYTES, Policy
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
 from rollcall.domain.upload import ObjectReference
-
-GIB = 1024**3
 
 
 @attrs.frozen(kw_only=True)
@@ -73,9 +71,9 @@ class ImportUsers:
     users: UserRepository
     policy: Policy = Policy()
     encodings: Sequence[str] = ("utf-8",)
-    max_upload_bytes: int = 5 * GIB
-    max_csv_bytes: int = 20 * GIB
-    max_rejected_bytes: int = 4 * GIB
+    max_upload_bytes: int = MAX_UPLOAD_BYTES
+    max_csv_bytes: int = MAX_CSV_BYTES
+    max_rejected_bytes: int = MAX_REJECTED_BYTES
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
 

@@ -7,6 +7,11 @@ from typing import Self
 
 import attrs
 
+# The default limits of an upload, in bytes.
+MAX_UPLOAD_BYTES = 5 * 1024**3  # as it is stored
+MAX_CSV_BYTES = 20 * 1024**3  # after decompression
+MAX_REJECTED_BYTES = 4 * 1024**3  # of its rejected rows on disk
+
 _tolerance = re.compile(r"(?P<count>[0-9]{1,18})|(?P<percentage>[0-9]{1,3}(\.[0-9]{1,6})?)%")
 
 
