@@ -38,6 +38,7 @@ _FIGURES = {"rows", "first line", "line", "import", "read", "registered", "rejec
 }
 _PIPE_WIDTH = 10_000
 _BLOCK_ROWS = 1000
+_GAP = 2  # between two columns
 
 _unprintable = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
 # In a local path, the store writes a byte that is not UTF-8 as `\xe9`. A backslash that could begin such an escape
@@ -235,14 +236,19 @@ class Terminal:
             Whether the table had a row.
         """
         widths = [len(label) for label in labels]
-        head = [[Text(label, "bold") for label in labels]]
+        shown = False
         while block := [list(map(_cell, row)) for row in islice(rows, _BLOCK_ROWS)]:
+            table = _new_table(*labels, show_header=not shown)
             for row in block:
+                table.add_row(*row)
                 widths = [max(width, cell.cell_len) for width, cell in zip(widths, row, strict=True)]
-            lines = (_aligned(labels, row, widths) for row in (*head, *block))
-            self._console.print(Text("\n").join(lines), soft_wrap=True)
-            head = []
-        return not head
+            # The columns stay where they are in the next block, unless their cells have to be folded.
+            if sum(widths) + _GAP * len(widths) <= self._console.width:
+                for column, width in zip(table.columns, widths, strict=True):
+                    column.min_width = width
+            self._table(table)
+            shown = True
+        return shown
 
     def _table(self, table: Table, *, indent: int = 0) -> None:
         padded = Padding(table, (0, 0, 0, indent), expand=False)
@@ -251,8 +257,8 @@ class Terminal:
             return
         with self._console.capture() as captured:
             self._console.print(padded)
-        for line in captured.get().splitlines():
-            self._say_whole(line.rstrip())
+        lines = (line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
+        self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -304,8 +310,8 @@ def _console(stream: IO[str] | None) -> Console:
     )
 
 
-def _new_table(*labels: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def _new_table(*labels: str, show_header: bool = True) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=show_header)
     for label in labels:
         table.add_column(label, justify="right" if label in _FIGURES else "left", overflow="fold")
     return table
@@ -313,15 +319,6 @@ def _new_table(*labels: str) -> Table:
 
 def _cell(cell: str | tuple[str, str]) -> Text:
     return Text(cell) if isinstance(cell, str) else Text(*cell)
-
-
-def _aligned(labels: Sequence[str], row: Sequence[Text], widths: Sequence[int]) -> Text:
-    line = Text()
-    for label, cell, width in zip(labels, row, widths, strict=True):
-        padding = " " * (width - cell.cell_len)
-        line.append_text(Text.assemble(*((padding, cell) if label in _FIGURES else (cell, padding)), "  "))
-    line.rstrip()
-    return line
 
 
 def _rejections(rejections: Sequence[Rejection]) -> Table:
