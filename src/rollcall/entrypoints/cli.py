@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -56,11 +56,15 @@ EXIT_STATUS = ("0  loaded, or skipped", "3  loaded in part", "4  refused", "1  f
 REPORTS_ELSEWHERE = "to store them elsewhere, run the command again with --reports FOLDER"
 ONCE_MORE = "run the same command again; nothing is registered twice"
 
-terminal = Terminal(sys.stdout, sys.stderr)
-
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+@cache
+def terminal() -> Terminal:
+    """Return the one terminal of this process, on its standard streams."""
+    return Terminal(sys.stdout, sys.stderr)
 
 
 def pass_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
@@ -87,6 +91,7 @@ def main() -> NoReturn:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(ending, _interrupt)
     try:
+        terminal()  # before the first output, because it also sets how the streams write what they cannot encode
         sys.exit(cli.main(prog_name="rollcall", standalone_mode=False))
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
@@ -120,7 +125,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
 
 def _leave(sentence: str, code: int) -> NoReturn:
     with suppress(OSError):  # the terminal may be closed
-        terminal.complain(sentence)
+        terminal().complain(sentence)
     sys.exit(code)
 
 
@@ -240,7 +245,7 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     if corrects:
         not_checked.append("whether its rows were already corrected")
     if not as_json and code != FAILED:
-        terminal.say(f"not checked: {'; '.join(not_checked)}")
+        terminal().say(f"not checked: {'; '.join(not_checked)}")
     return code
 
 
@@ -281,7 +286,7 @@ def watch_(
     def skip(error: StoreUnavailableError) -> None:
         if str(error) not in skipped:
             skipped.add(str(error))
-            terminal.complain(f"{error}; skipped, the rest of the folder is watched")
+            terminal().complain(f"{error}; skipped, the rest of the folder is watched")
 
     uploads, last_line_has_end = bootstrap.folder(folder, skip)
     importer = bootstrap.importer(settings, _data_folder(settings), uploads=uploads, report_address=report_address)
@@ -296,7 +301,7 @@ def watch_(
                 # The system may name a temporary file, whose name differs at each try.
                 kind = str(error.errno) if isinstance(error, OSError) else complaint
                 if kind not in failed.values():
-                    terminal.complain(f"{complaint}; trying again")
+                    terminal().complain(f"{complaint}; trying again")
                 failed[reference] = kind
                 return False
             failed.pop(reference, None)
@@ -306,13 +311,13 @@ def watch_(
         with suppress(KeyboardInterrupt):  # the normal end
             next(uploads.list(), None)  # raises if the folder cannot be listed
             if not as_json:
-                terminal.say(f"watching {folder}; end with Ctrl-C")
+                terminal().say(f"watching {folder}; end with Ctrl-C")
             watch(
                 uploads,
                 take,
                 lambda: time.sleep(interval),
                 last_line_has_end=last_line_has_end,
-                report=lambda error: terminal.complain(f"{error}; trying again"),
+                report=lambda error: terminal().complain(f"{error}; trying again"),
             )
 
 
@@ -328,14 +333,14 @@ def imports(settings: Settings, import_id: int | None, *, as_json: bool) -> None
             if as_json:
                 click.echo(json.dumps({**to_dict(entry.receipt), "undone": entry.undone}))
             else:
-                terminal.show_entry(entry, _invocation(settings))
+                terminal().show_entry(entry, _invocation(settings))
             return
         with closing(users.entries()) as entries:
             if as_json:
                 for entry in entries:
                     click.echo(json.dumps({**to_dict(entry.receipt), "undone": entry.undone}))
             else:
-                terminal.show_entries(entries, _invocation(settings))
+                terminal().show_entries(entries, _invocation(settings))
 
 
 @cli.command(
@@ -357,7 +362,7 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
                 for user in islice(found, limit):
                     click.echo(json.dumps(attrs.asdict(user)))
             else:
-                terminal.show_users(found, 50 if limit is None else limit, _invocation(settings))
+                terminal().show_users(found, 50 if limit is None else limit, _invocation(settings))
 
 
 @cli.command(short_help="Undo an import.", epilog=_examples("rollcall undo 3"))
@@ -375,7 +380,7 @@ def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
             if not click.confirm(f"{error}. Undo it?", err=True):
                 _leave("nothing was changed", FAILED)
             removed = repository.undo(import_id, bootstrap.now(), confirmed=True)
-    terminal.say(f"import {import_id} is undone: {counted(removed, 'user')} removed")
+    terminal().say(f"import {import_id} is undone: {counted(removed, 'user')} removed")
 
 
 @cli.command(
@@ -389,7 +394,7 @@ def migrate(settings: Settings) -> None:
     The embedded database is migrated without this command.
     """
     applied = bootstrap.migrate(settings, _data_folder(settings))
-    terminal.say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+    terminal().say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
 def _for_each(
@@ -409,17 +414,17 @@ def _for_each(
         file for file in files if not _is_s3(file) and is_folder_beside(Path(file).name) and Path(file).is_dir()
     ]
     if reports and not as_json:
-        terminal.say(f"skipped, because it contains reports: {', '.join(reports)}")
+        terminal().say(f"skipped, because it contains reports: {', '.join(reports)}")
     codes = [0]
     for file in files:
         if file in reports:
             continue
         try:
-            with nullcontext(lambda _: None) if as_json else terminal.progress() as progress:
+            with nullcontext(lambda _: None) if as_json else terminal().progress() as progress:
                 receipt = do(file, progress)
         except (UploadError, ConservationError) as error:
             next_step = f"; {REPORTS_ELSEWHERE}" if isinstance(error, ReportNotStoredError) else ""
-            terminal.complain(f"{error}{next_step}")
+            terminal().complain(f"{error}{next_step}")
             codes.append(FAILED)
         else:
             show(receipt)
@@ -431,14 +436,14 @@ def _show(receipt: Receipt, *, as_json: bool, invocation: Invocation = NO_DATABA
     if as_json:
         click.echo(to_json(receipt))
     else:
-        terminal.show_receipt(receipt, invocation, checked=checked)
+        terminal().show_receipt(receipt, invocation, checked=checked)
 
 
 @contextmanager
 def _opened(settings: Settings, opening: AbstractContextManager[T]) -> Iterator[T]:
     """Open a use case with its database; errors that an operator can act on say which database was asked."""
     with ExitStack() as held:
-        with terminal.waiting("opening the database"):
+        with terminal().waiting("opening the database"):
             opened = held.enter_context(opening)
         try:
             yield opened

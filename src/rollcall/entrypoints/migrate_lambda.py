@@ -38,14 +38,6 @@ TOO_SLOW = "the migration took longer than a Lambda may and was rolled back; run
 # CloudFormation's id of the schema. If the id changed, CloudFormation would delete the resource with the old id.
 SCHEMA = "rollcall-schema"
 
-# The answer must arrive, also after some errors, because CloudFormation waits for it.
-_answering = urllib3.PoolManager(
-    timeout=ANSWER_SECONDS,
-    retries=urllib3.Retry(
-        ANSWER_TRIES, status_forcelist=[500, 502, 503], backoff_factor=0.2, raise_on_status=False
-    ),
-)
-
 
 class AnswerError(RuntimeError):
     """CloudFormation did not accept the answer."""
@@ -119,9 +111,14 @@ def _answer(url: str, event: Mapping[str, Any], reason: str | None) -> None:
         "PhysicalResourceId": SCHEMA,
         **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
     }
-    # The URL is signed for a request without a content type.
-    answered = _answering.request(
-        "PUT", url, body=json.dumps(answer).encode("ascii"), headers={"Content-Type": ""}
+    # The answer must arrive, also after some errors, because CloudFormation waits for it.
+    retries = urllib3.Retry(
+        ANSWER_TRIES, status_forcelist=[500, 502, 503], backoff_factor=0.2, raise_on_status=False
     )
+    with urllib3.PoolManager(timeout=ANSWER_SECONDS, retries=retries) as answering:
+        # The URL is signed for a request without a content type.
+        answered = answering.request(
+            "PUT", url, body=json.dumps(answer).encode("ascii"), headers={"Content-Type": ""}
+        )
     if answered.status != HTTPStatus.OK:
         raise AnswerError(answered.status)
