@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contracts.steps import asked
 from data import csv_file
-from deployment.demo import aws
-from deployment.emulator import Function
-from deployment.stack import Stack, built, stacked
 from rollcall.adapters.embedded_postgres import running
+from support.builders import asked
+from support.demo import aws
+from support.emulator import Function
+from support.stack import Stack, built, stacked
 
 STARTS = 10
 TIMEOUT_SECONDS = 900

@@ -20,10 +20,10 @@ from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 from psycopg import sql
 
-from database_roles import migrate_as_documented
-from receipts import receipts_held_to_schema, require_ledger_as_published
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.s3 import client
+from support.database_roles import migrate_as_documented
+from support.receipts import receipts_held_to_schema, require_ledger_as_published
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,7 +32,7 @@ NewDatabase = Callable[[], AbstractContextManager[str]]
 NewBucket = Callable[[bool], str]
 
 # A plugin of the whole session: it prints its table at the end.
-pytest_plugins = ["faults.campaigns"]
+pytest_plugins = ["support.campaigns"]
 
 # Amazon S3 user guide, "Naming Amazon S3 objects".
 MAX_KEY_BYTES = 1024

@@ -22,7 +22,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from contracts.steps import NOON, asked
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
@@ -40,7 +39,8 @@ from rollcall.application.values import ListedObject
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from strategies import csv_uploads, refused_uploads
+from support.builders import NOON, asked
+from support.strategies import csv_uploads, refused_uploads
 
 KEYS = ("list.csv", "folder/é list.csv")
 SMALL = (

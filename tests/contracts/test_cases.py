@@ -5,9 +5,9 @@ from contextlib import closing
 
 import pytest
 
-from case_files import checked, each_case, imported, require_alike, require_stored_as_expected
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from support.case_files import checked, each_case, imported, require_alike, require_stored_as_expected
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from contracts.steps import ANN, BEN, asked, eventually, load
 from rollcall.adapters.postgres import connection
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.application.errors import RepositoryUnavailableError
+from support.builders import ANN, BEN, asked, eventually, load
 
 MIGRATIONS = Path(connection.__file__).parent / "migrations"
 

@@ -25,11 +25,11 @@ from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.stub import Stubber
+from contracts.steps import serving
+from faults.quiet import require_quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.steps import serving
-from faults.quiet import require_quiet
 from rollcall.adapters.local import LocalObjectStore, path_of
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.s3 import Pace, S3ObjectStore, client
@@ -46,6 +46,8 @@ from rollcall.application.reports import Reports, folders_beside, folders_of
 from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
+from support.builders import serving
+from support.privacy import require_quiet
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -21,9 +21,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from contracts.steps import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
-from database_roles import EachJobAsItsRole
-from receipts import a_receipt, require_ledger_as_published
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.locks import try_locks
 from rollcall.adapters.postgres.migration import migrate
@@ -47,7 +44,10 @@ from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
-from strategies import users
+from support.builders import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
+from support.database_roles import EachJobAsItsRole
+from support.receipts import a_receipt, require_ledger_as_published
+from support.strategies import users
 
 PATIENCE_SECONDS = 0.5
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"

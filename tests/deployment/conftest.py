@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployment.stack import AWS_TOOLS, built
+from support.stack import AWS_TOOLS, built
 
 
 @pytest.fixture(scope="session")

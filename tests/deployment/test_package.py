@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 import pytest
 
-from contracts.steps import asked
-from deployment.emulator import Function
-from deployment.stack import Stack, built, stacked
-from integration.chain import GOOD
-from integration.database_secret import PASSWORD, USER, Secret, made_secret
-from integration.tls_postgres import TlsPostgres, tls_postgres
+from support.builders import asked
+from support.chain import GOOD
+from support.database_secret import PASSWORD, USER, Secret, made_secret
+from support.emulator import Function
+from support.stack import Stack, built, stacked
+from support.tls_postgres import TlsPostgres, tls_postgres
 
 MESSY = (Path(__file__).parents[2] / "examples/messy_users.csv").read_bytes()
 KEY = "in coming/Søren + 100%.csv"

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from deployment.template import ROOT, Template, translated
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat
 from rollcall.domain.receipt import Status
 from rollcall.settings import PREFIX, DatabaseAuth, Settings, read_settings
+from support.template import ROOT, Template, translated
 
 Check = Callable[[Template], None]
 

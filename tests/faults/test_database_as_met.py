@@ -17,13 +17,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from contracts.steps import BEN, CEM, NOON, a_block, an_upload, asked, eventually
-from database_roles import IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
-from faults.campaigns import Campaign
-from faults.desk import Desk, require_quiet
-from faults.oracle import Found
-from faults.uploads import CANARY, FaultyUpload, made_upload
-from receipts import a_receipt
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
@@ -33,6 +26,13 @@ from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from support.builders import BEN, CEM, NOON, a_block, an_upload, asked, eventually
+from support.campaigns import Campaign
+from support.database_fakes import Desk, require_quiet
+from support.database_roles import IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
+from support.oracle import Found
+from support.receipts import a_receipt
+from support.uploads import CANARY, FaultyUpload, made_upload
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from contracts.steps import asked
-from faults.oracle import Oracle
-from faults.scenes import ROWS, Scene, beside, scenes
-from faults.uploads import FaultyUpload, made_upload
-from faults.workers import Delivery, End, Fault, Workers, workers
 from rollcall.adapters.embedded_postgres import running
+from support.builders import asked
+from support.oracle import Oracle
+from support.scenarios import ROWS, Scene, beside, scenes
+from support.uploads import FaultyUpload, made_upload
+from support.workers import Delivery, End, Fault, Workers, workers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from faults.campaigns import Campaign
+    from support.campaigns import Campaign
 
 SCENES = (
     "a local file",

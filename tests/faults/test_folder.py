@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from contracts.steps import asked
 from faults.campaigns import Campaign
 from faults.oracle import Oracle, foreign_users
 from faults.quiet import require_quiet
 from faults.uploads import made_upload
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
@@ -26,6 +26,11 @@ from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from support.builders import asked
+from support.campaigns import Campaign
+from support.oracle import Oracle, foreign_users
+from support.privacy import require_quiet
+from support.uploads import made_upload
 
 parts = st.sampled_from(
     (

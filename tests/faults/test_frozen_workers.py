@@ -17,18 +17,18 @@ from typing import Any
 import attrs
 import pytest
 
-from contracts.steps import asked
-from faults import worker
-from faults.campaigns import Campaign
-from faults.oracle import Oracle, foreign_users
-from faults.proxy import COMMIT, AtByte, Fault, Proxy, proxy_before
-from faults.uploads import CANARY, FaultyUpload, made_upload
-from integration.command_line import wait_until
 from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ImportInProgressError
 from rollcall.domain.receipt import Receipt
 from rollcall.settings import read_settings
+from support import worker
+from support.builders import asked
+from support.campaigns import Campaign
+from support.command_line import wait_until
+from support.oracle import Oracle, foreign_users
+from support.proxy import COMMIT, AtByte, Fault, Proxy, proxy_before
+from support.uploads import CANARY, FaultyUpload, made_upload
 
 LIVES_SECONDS = 2.0
 # After the frozen worker's own deadline.

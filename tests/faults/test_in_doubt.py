@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from contracts.steps import asked
-from faults.campaigns import Campaign, Line
-from faults.desk import Desk, require_quiet
-from faults.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit_request_lost, proxy_before
-from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
+from support.builders import asked
+from support.campaigns import Campaign, Line
+from support.database_fakes import Desk, require_quiet
+from support.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit_request_lost, proxy_before
+from support.uploads import FaultyUpload, made_upload
 
 SIGNALS = (signal.SIGKILL, signal.SIGQUIT)
 

@@ -30,12 +30,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from contracts.steps import NOON, asked, eventually
-from faults.campaigns import Campaign, Line
-from faults.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
-from faults.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, origins_in
-from faults.quiet import require_quiet
-from faults.uploads import CANARY
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
@@ -53,6 +47,12 @@ from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from support.builders import NOON, asked, eventually
+from support.campaigns import Campaign, Line
+from support.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
+from support.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, origins_in
+from support.privacy import require_quiet
+from support.uploads import CANARY
 
 if TYPE_CHECKING:
     from rollcall.application.values import ListedObject

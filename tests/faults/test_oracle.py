@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.steps import asked
-from faults.oracle import Found, Oracle, foreign_users
-from faults.uploads import FaultyUpload, made_upload
-from integration.command_line import CommandLine
+from support.builders import asked
+from support.command_line import CommandLine
+from support.oracle import Found, Oracle, foreign_users
+from support.uploads import FaultyUpload, made_upload
 
 Broken = Callable[[str, Path], object]
 

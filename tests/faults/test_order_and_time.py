@@ -13,13 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import pytest
 
-from announcements import Context, Event, in_sqs, s3_record
-from contracts.steps import NOON, asked, eventually
-from faults.campaigns import Campaign
-from faults.oracle import Oracle, foreign_users
-from faults.quiet import lambda_log
-from faults.s3_server import s3_server
-from faults.uploads import CANARY, made_upload
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
@@ -28,6 +21,13 @@ from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
 from rollcall.entrypoints.import_lambda import ImportLambda
+from support.aws_events import Context, Event, in_sqs, s3_record
+from support.builders import NOON, asked, eventually
+from support.campaigns import Campaign
+from support.oracle import Oracle, foreign_users
+from support.privacy import lambda_log
+from support.s3_server import s3_server
+from support.uploads import CANARY, made_upload
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -10,9 +10,6 @@ from datetime import UTC, datetime
 import attrs
 import pytest
 
-from faults.campaigns import Campaign
-from faults.desk import Desk
-from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ImportInProgressError, UndoRefusedError, UnknownImportError
@@ -20,6 +17,9 @@ from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from support.campaigns import Campaign
+from support.database_fakes import Desk
+from support.uploads import FaultyUpload, made_upload
 
 DELIVERIES = 64
 NOBODY_WAITS_SECONDS = 60  # generous: all 64 may share one or two cores

@@ -18,19 +18,19 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from contracts.steps import asked
-from faults.oracle import Oracle, foreign_users
-from faults.scenes import beside
-from faults.uploads import CANARY, FaultyUpload, made_upload
-from integration.command_line import CommandLine, Outcome
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
+from support.builders import asked
+from support.command_line import CommandLine, Outcome
+from support.oracle import Oracle, foreign_users
+from support.scenarios import beside
+from support.uploads import CANARY, FaultyUpload, made_upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from faults.campaigns import Campaign, Line
+    from support.campaigns import Campaign, Line
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 

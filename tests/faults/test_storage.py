@@ -9,12 +9,6 @@ from datetime import UTC, datetime
 import attrs
 import pytest
 
-from contracts.steps import asked
-from faults.campaigns import Campaign, Line
-from faults.oracle import Oracle, foreign_users
-from faults.quiet import require_quiet
-from faults.s3_server import Request, S3Server, s3_server
-from faults.uploads import FaultyUpload, made_upload
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
@@ -22,6 +16,12 @@ from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from support.builders import asked
+from support.campaigns import Campaign, Line
+from support.oracle import Oracle, foreign_users
+from support.privacy import require_quiet
+from support.s3_server import Request, S3Server, s3_server
+from support.uploads import FaultyUpload, made_upload
 
 
 @attrs.frozen

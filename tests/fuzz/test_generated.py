@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz.checks import check
+from support.fuzz_checks import check
 
 # Spellings of one label.
 _SPELLINGS = ("{}", "{}", "{}", " {}", "{}\t", "\u3000{}\x1f", '"{}"', '" {} "', '"{}\n"', '"\r{}"')

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fuzz.checks import check
-from fuzz.kept import PATH, read
+from support.fuzz_checks import check
+from support.kept import PATH, read
 
 LINES = PATH.read_text("ascii").splitlines()
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hygiene.advisories import KNOWN_TO_BE_VULNERABLE, ROOT, Audit, pinned
+from support.advisories import KNOWN_TO_BE_VULNERABLE, ROOT, Audit, pinned
 
 VULNERABLE = {
     "name": "requests",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hygiene.advisories import ROOT
-from hygiene.bundled import NOTES, bundled, report, stated
+from support.advisories import ROOT
+from support.bundled import NOTES, bundled, report, stated
 
 
 def test_programs_and_libraries_inside_wheels_are_found() -> None:

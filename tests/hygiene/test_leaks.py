@@ -2,7 +2,7 @@
 
 import pytest
 
-from hygiene.leaks import KNOWN, ROOT, Leak, complaints, known, to_look_into
+from support.leaks import KNOWN, ROOT, Leak, complaints, known, to_look_into
 
 LEAK = Leak("src/code.py", "0" * 40, 7, "AWS Access Key")
 ENTRY = '[[file]]\npath = "src/code.py"\nwhy = "{why}"\nhashes = ["{sha1}"]\n'

@@ -1,6 +1,6 @@
 """The check of our language finds riddling words in prose and nowhere else."""
 
-from hygiene.words import prose, riddles
+from support.words import prose, riddles
 
 SOURCE = '''"""Whoever reads this."""
 x = "whatever is in a string does not count"  # tells why

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integration.chain import Chain, Wire, chained
-from integration.command_line import LARGE, CommandLine
-from receipts import require_files_as_published
 from rollcall.entrypoints import import_lambda
 from rollcall.settings import read_settings
+from support.chain import Chain, Wire, chained
+from support.command_line import LARGE, CommandLine
+from support.receipts import require_files_as_published
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

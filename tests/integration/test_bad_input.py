@@ -12,7 +12,7 @@ import attrs
 import psycopg
 import pytest
 
-from integration.command_line import CommandLine, ended, imports, users
+from support.command_line import CommandLine, ended, imports, users
 
 NOBODY = 65534
 HEADER = b"name,country,age\n"

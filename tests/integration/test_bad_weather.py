@@ -12,7 +12,9 @@ import attrs
 import psycopg
 import pytest
 
-from integration.command_line import (
+from rollcall.adapters.embedded_postgres import running
+from rollcall.adapters.postgres.migration import migrate
+from support.command_line import (
     LARGE,
     CommandLine,
     Outcome,
@@ -23,8 +25,6 @@ from integration.command_line import (
     users,
     wait_until,
 )
-from rollcall.adapters.embedded_postgres import running
-from rollcall.adapters.postgres.migration import migrate
 
 INTERRUPTED = "interrupted; run the same command again; nothing is registered twice"
 

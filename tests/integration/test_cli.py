@@ -14,9 +14,14 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 import pytest
 
-from case_files import CASES, EXPECTED, path_of, require_as_expected
-from contracts.steps import asked
-from integration.command_line import (
+from rollcall.adapters.embedded_postgres import running
+from rollcall.application.receipts import from_dict
+from rollcall.application.rejected_rows import token_of
+from rollcall.domain.correction import Verdict
+from rollcall.entrypoints.cli import cli
+from support.builders import asked
+from support.case_files import CASES, EXPECTED, path_of, require_as_expected
+from support.command_line import (
     LARGE,
     CommandLine,
     Outcome,
@@ -27,11 +32,6 @@ from integration.command_line import (
     stop_midway,
     users,
 )
-from rollcall.adapters.embedded_postgres import running
-from rollcall.application.receipts import from_dict
-from rollcall.application.rejected_rows import token_of
-from rollcall.domain.correction import Verdict
-from rollcall.entrypoints.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable

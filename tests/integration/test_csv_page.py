@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from integration.command_line import CommandLine
+from support.command_line import CommandLine
 
 PAGE = Path(__file__).parents[2] / "docs/csv.md"
 

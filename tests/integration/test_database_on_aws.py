@@ -13,14 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
-from contracts.steps import ANN, an_upload, asked, eventually, load, serving
-from integration.database_secret import PASSWORD, USER, Secret, made_secret
-from integration.tls_postgres import TlsPostgres, tls_postgres
 from rollcall import bootstrap
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import ImportRequest
 from rollcall.settings import SettingError, read_settings
+from support.builders import ANN, an_upload, asked, eventually, load, serving
+from support.database_secret import PASSWORD, USER, Secret, made_secret
+from support.tls_postgres import TlsPostgres, tls_postgres
 
 NOWHERE = Path("/nowhere")
 WRONG = "Not The Password"

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from database_roles import GRANTS, IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
-from integration.command_line import CommandLine, imports, users
+from support.command_line import CommandLine, imports, users
+from support.database_roles import GRANTS, IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
 
 EVERYBODY = (MIGRATOR, IMPORTER, OPERATOR)
 

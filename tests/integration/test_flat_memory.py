@@ -9,8 +9,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from integration.command_line import CommandLine
 from rollcall.adapters.embedded_postgres import running
+from support.command_line import CommandLine
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 import psycopg
 import pytest
 
-from announcements import Context
-from integration.chain import GOOD, KEY, Chain, Wire, imported_elsewhere, invoke
-from integration.command_line import imports, users, wait_until
 from rollcall.adapters.sqs import SqsQueues, client
 from rollcall.application.errors import StoreUnavailableError
+from support.aws_events import Context
+from support.chain import GOOD, KEY, Chain, Wire, imported_elsewhere, invoke
+from support.command_line import imports, users, wait_until
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import psycopg
 import pytest
-
 from announcements import Context
 from contracts.steps import asked
+
 from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.entrypoints.migrate_lambda import ANSWER_TRIES, TOO_SLOW, AnswerError, handler
+from support.aws_events import Context
+from support.builders import asked
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rollcall.application.header import RECORD
-from unit.desk import Desk
+from support.fakes import Desk
 
 PROGRAM = shutil.which("soffice")
 

@@ -11,9 +11,6 @@ import attrs
 import psycopg
 import pytest
 
-from announcements import Context, lambda_log
-from integration.chain import GOOD, KEY, Chain, Wire, chained, imported_elsewhere, invoke
-from integration.command_line import imports, users
 from rollcall import bootstrap
 from rollcall.adapters import s3
 from rollcall.adapters.sqs import SqsQueues, client
@@ -21,6 +18,9 @@ from rollcall.application.errors import StoreUnavailableError
 from rollcall.entrypoints import import_lambda, sweep_lambda
 from rollcall.entrypoints.sweep_lambda import SweepFailedError, wire
 from rollcall.settings import read_settings
+from support.aws_events import Context, lambda_log
+from support.chain import GOOD, KEY, Chain, Wire, chained, imported_elsewhere, invoke
+from support.command_line import imports, users
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

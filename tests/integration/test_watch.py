@@ -15,7 +15,11 @@ import attrs
 import psycopg
 import pytest
 
-from integration.command_line import (
+from rollcall.adapters.local import LocalObjectStore
+from rollcall.adapters.postgres.migration import migrate
+from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints.watch import watch
+from support.command_line import (
     LARGE,
     CommandLine,
     Outcome,
@@ -26,10 +30,6 @@ from integration.command_line import (
     users,
     wait_until,
 )
-from rollcall.adapters.local import LocalObjectStore
-from rollcall.adapters.postgres.migration import migrate
-from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.watch import watch
 
 ANN = "name,country,age\nAnn,Chile,30\n"
 

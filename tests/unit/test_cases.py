@@ -4,8 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from case_files import CASES, EXPECTED, FIELD, Outcome, checked, each_case, imported, require_stored_as_expected
 from rollcall.adapters.memory import MemoryUserRepository
+from support.case_files import (
+    CASES,
+    EXPECTED,
+    FIELD,
+    Outcome,
+    checked,
+    each_case,
+    imported,
+    require_stored_as_expected,
+)
 
 
 def test_every_file_has_a_verdict_and_every_verdict_a_file() -> None:

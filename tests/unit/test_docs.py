@@ -6,10 +6,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from receipts import SCHEMA
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
 from rollcall.settings import PREFIX, Settings
+from support.receipts import SCHEMA
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

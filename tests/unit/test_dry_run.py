@@ -22,8 +22,8 @@ from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import COLUMNS
-from strategies import csv_uploads
-from unit.desk import Clock, Desk
+from support.fakes import Clock, Desk
+from support.strategies import csv_uploads
 
 policies = st.builds(
     Policy,

@@ -8,7 +8,7 @@ import pytest
 
 from rollcall.domain.receipt import Status
 from rollcall.settings import SettingError, read_settings
-from unit.desk import Desk
+from support.fakes import Desk
 
 # Letters of many scripts, characters of quoting, and characters that some encodings map to two code points.
 LETTERS = "éßñøþğžőșŷ€ΩπДжіאבعغไก山田日本한글中文か゚Ê̄~\\`|^{}[]#$@%\"'+-=&"

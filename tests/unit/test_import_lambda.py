@@ -14,8 +14,8 @@ from urllib.parse import quote_plus
 
 import attrs
 import pytest
-
 from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
+
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError
 from rollcall.application.ports import StoredObject
@@ -28,7 +28,8 @@ from rollcall.entrypoints.import_lambda import FIRST_SENT, ImportFailedError, Im
 from rollcall.entrypoints.lambda_runtime import RESERVE_SECONDS
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
-from unit.desk import Desk
+from support.aws_events import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
+from support.fakes import Desk
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 HEADER = b"name,country,age\n"
 GOOD = HEADER + b"Canary,Somewhere,1\n"
 ALSO_GOOD = HEADER + b"Canary,Elsewhere,2\n"
-SENT = datetime(2026, 1, 1, tzinfo=UTC)  # the time that `announcements` gives every message
+SENT = datetime(2026, 1, 1, tzinfo=UTC)  # the time that `aws_events` gives every message
 
 
 @attrs.define

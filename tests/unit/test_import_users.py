@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults.quiet import require_quiet
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import (
     ObjectChangedError,
@@ -34,9 +33,10 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, 
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from strategies import CsvUpload, csv_uploads, refused_uploads
-from unit.desk import Clock, Desk
-from unit.oracles import is_blank, read_records, row_verdict
+from support.fakes import Clock, Desk
+from support.oracles import is_blank, read_records, row_verdict
+from support.privacy import require_quiet
+from support.strategies import CsvUpload, csv_uploads, refused_uploads
 
 GOOD = b"name,country,age\nAnn,Chile,30\nBob,Kenya,41\n"
 OTHER = b"name,country,age\nCem,Japan,52\n"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipts import a_receipt
 from rollcall.domain.correction import Origin
 from rollcall.domain.decision import admit, judge
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
@@ -17,6 +16,7 @@ from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Action, Remedy, Status, Tally
 from rollcall.domain.rejection import Code, Fault, Rejection, counted
 from rollcall.domain.upload import Upload
+from support.receipts import a_receipt
 
 UPLOAD = Upload(bucket="b", key="k", version="9", size=1, last_modified=datetime(2026, 1, 9, tzinfo=UTC))
 REGISTERING = (Status.LOADED, Status.PARTIALLY_LOADED)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipts import SCHEMA, a_receipt
 from rollcall.application.receipts import from_dict, to_dict, to_json
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import (
@@ -25,6 +24,7 @@ from rollcall.domain.receipt import (
 )
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import Upload
+from support.receipts import SCHEMA, a_receipt
 
 UPLOAD = Upload(bucket="b", key="k", version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
 FATES = ("registered", "updated", "unchanged", "rejected", "withheld")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipts import SCHEMA, is_as_published, require_files_as_published
 from rollcall.application.receipts import to_json
 from rollcall.domain.receipt import Status
 from rollcall.domain.rejection import Code
-from unit.desk import Desk
+from support.fakes import Desk
+from support.receipts import SCHEMA, is_as_published, require_files_as_published
 
 Place = tuple[str | int, ...]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollcall.application import records
 from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
 from rollcall.domain.rejection import Code
-from unit.oracles import Expected, Limits, read_records
+from support.oracles import Expected, Limits, read_records
 
 KIB = 1024
 MIB = 1024 * 1024

@@ -27,7 +27,7 @@ from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import User
-from unit.desk import Desk
+from support.fakes import Desk
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LABELS = ("name", "note", "age", "country")

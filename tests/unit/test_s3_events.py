@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announcements import (
+from rollcall.application.ports import ListedObject
+from rollcall.application.values import ListedObject
+from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
+from support.aws_events import (
     Event,
     by_eventbridge,
     by_s3,
@@ -19,9 +23,6 @@ from announcements import (
     in_sqs,
     s3_record,
 )
-from rollcall.application.values import ListedObject
-from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
 
 EVENTS = Path(__file__).parents[1] / "events"
 
@@ -151,7 +152,7 @@ def test_a_state_that_may_be_replaced_has_no_sequencer(described: Event) -> None
     state=st.sampled_from([("v1", None), (None, '"e1"'), ("null", '"e1"')]),
     wrap=st.sampled_from([json.loads, lambda text: in_sqs(json.loads(text))]),
 )
-def test_rollcalls_own_announcements_are_read_like_those_of_s3(
+def test_rollcalls_own_events_are_read_like_those_of_s3(
     key: str, state: tuple[str | None, str | None], wrap: Callable[[str], Event]
 ) -> None:
     """The announced version, for any key."""

@@ -22,7 +22,7 @@ from rollcall.application.screening import screen
 from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
-from shortcuts import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_shortcuts
+from support.fast_path import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_fast_path
 
 # Text that a slightly too lax pattern would accept.
 TRAPS = (*BARE_TRAPS, "\r", "\n", "\r\n")
@@ -121,7 +121,7 @@ def test_the_fast_path_and_the_precise_path_agree(text: str, size: int, rejected
     """Rows, lines, rejections and blank rows, for pieces of any size and any lines rejected as duplicates."""
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
 
-    with without_shortcuts():
+    with without_fast_path():
         precise = judged(pieces, rejected_on_merge)
 
     assert precise == judged(pieces, rejected_on_merge)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.sweep import QUEUED_AT_MOST, LostUploadAction, Sweep, SweepResult
 from rollcall.application.values import ImportRequest, ListedObject
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.upload import Upload
+from support.receipts import a_receipt
 
 HOUR = timedelta(hours=1)
 VISIBLE_AGAIN = timedelta(minutes=90)

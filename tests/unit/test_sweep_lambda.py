@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import attrs
 import pytest
 
-from announcements import Context, lambda_log
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.sweep import Sweep
@@ -19,6 +18,7 @@ from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.s3_events import announcement, created_objects
 from rollcall.entrypoints.sweep_lambda import POSITION_KEY, SweepFailedError, SweepLambda, tell, wire
 from rollcall.settings import Address, SettingError, read_settings
+from support.aws_events import Context, lambda_log
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

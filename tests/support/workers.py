@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from announcements import Event
-from faults.uploads import CANARY
+from support.aws_events import Event
+from support.uploads import CANARY
 
 _PATIENCE_SECONDS = 60.0
 _HELD_SECONDS = 20.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from contracts.steps import asked
-from faults.uploads import FaultyUpload
+from support.builders import asked
+from support.uploads import FaultyUpload
 
 _USERS = "select name, country, age from users where import_id = %s order by id"
 _FOREIGN = "select id, name, country, age from users where import_id is null order by id"

@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from faults.model import Dropped, Model, Verdict
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
@@ -20,6 +19,7 @@ from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
+from support.model import Dropped, Model, Verdict
 
 POINTS = (
     *("fetching", "opening", "opened", "registering", "registered", "settling", "settled"),

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import announcements
-from faults.uploads import CANARY
+from support import aws_events
+from support.uploads import CANARY
 
 # Text that somebody may type into a cell, and that no log or screen may show unescaped.
 HOSTILE = (
@@ -77,7 +77,7 @@ def _translated_errors(error: BaseException) -> Iterator[tuple[str, str]]:
 @contextmanager
 def lambda_log() -> Iterator[io.StringIO]:
     """Capture the Lambda's log. At the end, check it: no cell, one JSON object in ASCII a line."""
-    with announcements.lambda_log() as log:
+    with aws_events.lambda_log() as log:
         yield log
     require_log(log.getvalue())
 

@@ -11,9 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.steps import an_upload, asked, eventually
-from database_roles import MIGRATOR, EachJobAsItsRole, acting_as
-from receipts import a_receipt
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
@@ -35,6 +32,9 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import User
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
+from support.builders import an_upload, asked, eventually
+from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
+from support.receipts import a_receipt
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BY_NAME = Policy(unique_by=("name",))

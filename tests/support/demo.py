@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 
 from moto.server import ThreadedMotoServer
 
-from contracts.steps import asked
-from deployment.emulator import Function
-from deployment.stack import Stack, built, stacked
-from deployment.template import ROOT
 from rollcall.adapters.embedded_postgres import running
+from support.builders import asked
+from support.emulator import Function
+from support.stack import Stack, built, stacked
+from support.template import ROOT
 
 EXAMPLES = ROOT / "examples"
 # A person's corrections of the messy example's rejected rows, by line.

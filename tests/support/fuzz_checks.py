@@ -15,8 +15,20 @@ from unittest.mock import patch
 
 import attrs
 import jsonschema
+from fuzz.kept import CHOICES
+from unit.desk import Desk
+from unit.oracles import Limits, row_verdict
 
-from fuzz.expected import (
+from rollcall.adapters import memory
+from rollcall.application import decoding, records, screening
+from rollcall.application.ports import Block
+from rollcall.application.receipts import from_dict
+from rollcall.application.values import Block
+from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
+from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
+from rollcall.domain.rejection import Code, escaped
+from rollcall.domain.user import COLUMNS, User
+from support.expected import (
     LINE,
     OWN_LABELS,
     RECORD,
@@ -33,18 +45,10 @@ from fuzz.expected import (
     text_of,
     unpacked,
 )
-from fuzz.kept import CHOICES
-from rollcall.adapters import memory
-from rollcall.application import decoding, records, screening
-from rollcall.application.receipts import from_dict
-from rollcall.application.values import Block
-from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
-from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
-from rollcall.domain.rejection import Code, escaped
-from rollcall.domain.user import COLUMNS, User
-from shortcuts import without_shortcuts
-from unit.desk import Desk
-from unit.oracles import Limits, row_verdict
+from support.fakes import Desk
+from support.fast_path import without_fast_path
+from support.kept import CHOICES
+from support.oracles import Limits, row_verdict
 
 # The first bytes of an input choose among these, the rest is the upload.
 POLICIES = (
@@ -151,12 +155,12 @@ def in_pieces(size: int) -> Iterator[None]:
 @contextmanager
 def precisely_in_pieces(size: int) -> Iterator[None]:
     """Read uploads without the fast path, in pieces of this size."""
-    with without_shortcuts(), in_pieces(size):
+    with without_fast_path(), in_pieces(size):
         yield
 
 
 OTHER_WAYS: tuple[Callable[[], AbstractContextManager[object]], ...] = (
-    without_shortcuts,
+    without_fast_path,
     partial(in_pieces, 1),
     partial(in_pieces, 3),
     partial(in_pieces, 7),
@@ -243,7 +247,7 @@ def limited(limits: Limits) -> Iterator[None]:
             stack.enter_context(patch.object(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends))
             stack.enter_context(patch.object(records, "MAX_RECORD_BYTES", limits.record_bytes))
             # The fast path ignores the limits: clean records are always far below the real ones.
-            stack.enter_context(without_shortcuts())
+            stack.enter_context(without_fast_path())
         if limits.record_bytes != LIMITS[0].record_bytes:
             stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.beginning))
         yield

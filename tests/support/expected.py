@@ -13,7 +13,7 @@ import attrs
 from rollcall.domain.policy import OnDuplicate, Policy
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
-from unit.oracles import (
+from support.oracles import (
     Expected,
     Limits,
     count_line_ends,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.steps import asked
 from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.unique_index import make_unique_index
 from rollcall.domain.policy import Policy
-from shortcuts import (
+from support.builders import asked
+from support.fast_path import (
     EVERY_TRAP,
     FIRST,
     POLICIES,
@@ -22,7 +22,7 @@ from shortcuts import (
     anything,
     every_trap,
     what_comes_of,
-    without_shortcuts,
+    without_fast_path,
 )
 
 TABLES = (
@@ -50,7 +50,7 @@ def test_an_import_without_the_fast_path_has_the_same_result(
 
 def require_the_same(emptied: Callable[[], str], data: bytes, policy: Policy, *, batch: int = WHOLE) -> None:
     """Import into an empty database with and without the fast path, and compare."""
-    with without_shortcuts():
+    with without_fast_path():
         precise = _what_comes_of(emptied(), data, policy, batch=batch)
 
     assert precise == _what_comes_of(emptied(), data, policy, batch=batch)

@@ -14,13 +14,13 @@ import attrs
 import psycopg
 from psycopg import sql
 
-from announcements import in_sqs, s3_record
-from contracts.steps import asked, eventually
-from faults.oracle import Found, Oracle, foreign_users
-from faults.uploads import FaultyUpload, made_upload
-from faults.workers import Delivery, End, Workers
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
+from support.aws_events import in_sqs, s3_record
+from support.builders import asked, eventually
+from support.oracle import Found, Oracle, foreign_users
+from support.uploads import FaultyUpload, made_upload
+from support.workers import Delivery, End, Workers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

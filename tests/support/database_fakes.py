@@ -10,9 +10,6 @@ from typing import Any
 
 import attrs
 
-from contracts.steps import asked
-from faults.oracle import Oracle, foreign_users
-from faults.uploads import CANARY, FaultyUpload
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ImportInProgressError
@@ -22,6 +19,9 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from support.builders import asked
+from support.oracle import Oracle, foreign_users
+from support.uploads import CANARY, FaultyUpload
 
 SETTLED_WITHIN_SECONDS = 60
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from announcements import Context, Event
-from database_roles import IMPORTER, acting_as
 from rollcall.adapters.sqs import client
 from rollcall.application.values import ImportRequest
 from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
 from rollcall.settings import read_settings
+from support.aws_events import Context, Event
+from support.database_roles import IMPORTER, acting_as
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -160,7 +160,7 @@ def imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
 def invoke(function: str, event: Event, settings: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
     """Invoke a function by its handler, in a process of its own with these settings."""
     program = (
-        "import json, sys; from announcements import Context;"
+        "import json, sys; from support.aws_events import Context;"
         f"from rollcall.entrypoints.{function} import handler;"
         "print(json.dumps(handler(json.load(sys.stdin), Context())))"
     )

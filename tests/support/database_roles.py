@@ -15,7 +15,7 @@ MIGRATOR = "rollcall_migrator"
 IMPORTER = "rollcall_importer"
 OPERATOR = "rollcall_operator"
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GRANTS = (ROOT / "src/rollcall/adapters/postgres/grants.sql").read_text(encoding="utf-8")
 
 _ROLES = (ROOT / "docs/roles.sql").read_text(encoding="utf-8")

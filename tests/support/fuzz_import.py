@@ -14,8 +14,8 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["rollcall.application", "rollcall.domain"]):
-    from fuzz.checks import OPENINGS, OTHER_WAYS, check
-    from fuzz.kept import CHOICES, PATH, read
+    from support.fuzz_checks import OPENINGS, OTHER_WAYS, check
+    from support.kept import CHOICES, PATH, read
 
 HERE = Path(__file__).parent
 WORK = HERE.parents[1] / ".fuzz"

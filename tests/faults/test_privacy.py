@@ -11,19 +11,19 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from announcements import Context, in_sqs, s3_record
-from contracts.steps import asked
-from faults.campaigns import Campaign
-from faults.quiet import HOSTILE, lambda_log, require_log, require_quiet
-from faults.s3_server import Request, s3_server
-from faults.uploads import CANARY
-from integration.command_line import CommandLine
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.reports import Reports
 from rollcall.bootstrap import now
 from rollcall.entrypoints.import_lambda import ImportLambda
+from support.aws_events import Context, in_sqs, s3_record
+from support.builders import asked
+from support.campaigns import Campaign
+from support.command_line import CommandLine
+from support.privacy import HOSTILE, lambda_log, require_log, require_quiet
+from support.s3_server import Request, s3_server
+from support.uploads import CANARY
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

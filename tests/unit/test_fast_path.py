@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.domain.policy import Policy
-from shortcuts import EVERY_TRAP, FIRST, POLICIES, WHOLE, anything, every_trap, what_comes_of, without_shortcuts
+from support.fast_path import (
+    EVERY_TRAP,
+    FIRST,
+    POLICIES,
+    WHOLE,
+    anything,
+    every_trap,
+    what_comes_of,
+    without_fast_path,
+)
 
 
 @pytest.mark.parametrize(("header", "end", "policy"), EVERY_TRAP)
@@ -31,7 +40,7 @@ def test_an_import_with_and_without_the_fast_path_is_the_same(
 def require_the_same(data: bytes, policy: Policy, *, piece_bytes: int = WHOLE, batch: int = WHOLE) -> None:
     """Import into an empty memory with and without the fast path, and compare."""
     uploads = [FIRST, data]
-    with without_shortcuts():
+    with without_fast_path():
         precise = what_comes_of(
             uploads,
             MemoryUserRepository(new_secret=lambda: b"secret"),

@@ -21,8 +21,8 @@ from rollcall.application.reports import Reports
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.settings import read_settings
 
-CASES = Path(__file__).parent / "cases"
-FIELD = Path(__file__).parent / "field"
+CASES = Path(__file__).parents[1] / "cases"
+FIELD = Path(__file__).parents[1] / "field"
 
 
 def _expected(folder: Path) -> dict[str, dict[str, Any]]:

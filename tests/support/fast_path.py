@@ -20,7 +20,7 @@ from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import COLUMNS, RULES, User, WholeNumber
-from strategies import csv_uploads, refused_uploads
+from support.strategies import csv_uploads, refused_uploads
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WHOLE = 256 * 1024
@@ -44,7 +44,7 @@ EVERY_TRAP = [
 ]
 
 
-def without_shortcuts() -> AbstractContextManager[object]:
+def without_fast_path() -> AbstractContextManager[object]:
     """Judge every record cell by cell."""
     return patch.object(screening, "clean_records", lambda _: ())
 

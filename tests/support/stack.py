@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from boto3.session import Session
 
-from deployment.emulator import Event, Function, FunctionError, Tools, emulated
-from deployment.template import ROOT, environment_of, translated
-from integration.chain import Chain, chained
+from support.chain import Chain, chained
+from support.emulator import Event, Function, FunctionError, Tools, emulated
+from support.template import ROOT, environment_of, translated
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse

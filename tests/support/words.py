@@ -1,6 +1,6 @@
 """Find words in docstrings and comments that make a reader read a sentence twice.
 
-    python tests/hygiene/words.py src tests
+    python tests/support/words.py src tests
 
 At most one in a thousand words of each folder may be such a word. CONTRIBUTING.md says how we write.
 """

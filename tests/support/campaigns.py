@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from faults.oracle import Found
+from support.oracle import Found
 
 LONG = bool(os.environ.get("FAULTS_LONG"))
 SEED = int(os.environ.get("FAULTS_SEED") or (secrets.randbelow(10**6) if LONG else 1))

@@ -19,7 +19,7 @@ import pytest
 import trustme
 from psycopg import sql
 
-from integration.command_line import wait_until
+from support.command_line import wait_until
 
 _STOP_SECONDS = 30
 _SETTINGS = """

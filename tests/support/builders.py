@@ -10,14 +10,15 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-
 from receipts import a_receipt
+
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
 from rollcall.domain.upload import Upload
 from rollcall.domain.user import User
+from support.receipts import a_receipt
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 SOON_SECONDS = 20

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn, cast
 
-from announcements import Context
 from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - imported before the fork, to save each worker the time
 from rollcall.adapters.postgres import migration, repository  # noqa: F401 - as above
 from rollcall.entrypoints import cli, import_lambda
 from rollcall.settings import read_settings
+from support.aws_events import Context
 
 _SOURCES = f"{Path(cli.__file__).parents[1]}{os.sep}"
 

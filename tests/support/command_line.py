@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import psycopg
 
-from receipts import require_as_published
+from support.receipts import require_as_published
 
 LARGE = 40_000  # rows of a file that takes about a second to import
 

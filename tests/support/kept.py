@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-PATH = Path(__file__).with_name("kept.jsonl")
+PATH = Path(__file__).parents[1] / "fuzz" / "kept.jsonl"
 # The number of bytes at the beginning of an input that choose its circumstances.
 CHOICES = 8
 

@@ -17,7 +17,7 @@ from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import Upload
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs/receipt.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/receipt.schema.json").read_text(encoding="utf-8"))
 
 _validator = Draft202012Validator(SCHEMA)
 
