@@ -23,7 +23,7 @@ from psycopg import sql
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.s3 import client
 from support.database_roles import migrate_as_documented
-from support.receipts import receipts_held_to_schema, require_ledger_as_published
+from support.receipts import require_ledger_as_published
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,13 +47,6 @@ settings.register_profile(
     "ci", settings.get_profile("default"), max_examples=100, derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("ci" if CI else "default")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Validate every receipt that tests make against the published schema, also during collection."""
-    held = ExitStack()
-    held.enter_context(receipts_held_to_schema())
-    config.add_cleanup(held.close)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,7 +32,7 @@ from rollcall.application.errors import (
     UndoRefusedError,
     UnknownImportError,
 )
-from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.import_users import Progress
 from rollcall.application.ports import ObjectStore, StoredObject, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.values import ListedObject
@@ -40,6 +40,7 @@ from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from support.builders import NOON, asked
+from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
 
 KEYS = ("list.csv", "folder/é list.csv")
@@ -127,7 +128,7 @@ class Side:
             if breaks_off and progress.step == "importing":
                 raise BrokeOffError
 
-        case = ImportUsers(
+        case = CheckedImport(
             uploads=uploads,
             reports=Reports(store=self.reports),
             users=self.users,

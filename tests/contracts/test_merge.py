@@ -34,7 +34,7 @@ from rollcall.domain.user import User
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
 from support.builders import an_upload, asked, eventually
 from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
-from support.receipts import a_receipt
+from support.receipts import CheckedImport, a_receipt
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BY_NAME = Policy(unique_by=("name",))
@@ -97,7 +97,7 @@ class Desk:
 
     def importer(self, policy: Policy | None = None) -> ImportUsers:
         """Return the use case, connected to this desk."""
-        return ImportUsers(
+        return CheckedImport(
             uploads=self.uploads,
             reports=Reports(store=self.reports),
             users=self.repository,

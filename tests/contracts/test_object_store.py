@@ -25,8 +25,6 @@ from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.stub import Stubber
-from contracts.steps import serving
-from faults.quiet import require_quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +46,7 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 from support.builders import serving
 from support.privacy import require_quiet
+from support.receipts import CheckedImport
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -724,7 +723,7 @@ def importing(
     users: UserRepository | None = None,
 ) -> ImportUsers:
     """The use case with these stores."""
-    return ImportUsers(
+    return CheckedImport(
         uploads=uploads,
         reports=Reports(store=reports, folders=folders),
         users=users or MemoryUserRepository(),

@@ -10,18 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts.steps import asked
-from faults.campaigns import Campaign
-from faults.oracle import Oracle, foreign_users
-from faults.quiet import require_quiet
-from faults.uploads import made_upload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.import_users import ImportUsers, Progress
+from rollcall.application.import_users import Progress
 from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
@@ -30,6 +25,7 @@ from support.builders import asked
 from support.campaigns import Campaign
 from support.oracle import Oracle, foreign_users
 from support.privacy import require_quiet
+from support.receipts import CheckedImport
 from support.uploads import made_upload
 
 parts = st.sampled_from(
@@ -123,7 +119,7 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
     reference = ObjectReference(key=str(file).lstrip("/"))
     store = LocalObjectStore(Path("/"))
     users = PostgresUserRepository(database_url)
-    case = ImportUsers(
+    case = CheckedImport(
         uploads=store,
         reports=Reports(store=store, folders=folders_beside),
         users=users,

@@ -16,7 +16,6 @@ import pytest
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
@@ -26,6 +25,7 @@ from support.builders import NOON, asked, eventually
 from support.campaigns import Campaign
 from support.oracle import Oracle, foreign_users
 from support.privacy import lambda_log
+from support.receipts import CheckedImport
 from support.s3_server import s3_server
 from support.uploads import CANARY, made_upload
 
@@ -47,7 +47,7 @@ def _function(
     now: Callable[[], datetime] = lambda: NOON,
 ) -> Callable[[Event], list[str]]:
     """Return the Lambda. It answers with the messages to deliver again."""
-    case = ImportUsers(
+    case = CheckedImport(
         uploads=uploads,
         reports=Reports(store=reports),
         users=users,

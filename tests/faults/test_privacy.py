@@ -13,7 +13,6 @@ import pytest
 
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.reports import Reports
 from rollcall.bootstrap import now
 from rollcall.entrypoints.import_lambda import ImportLambda
@@ -22,6 +21,7 @@ from support.builders import asked
 from support.campaigns import Campaign
 from support.command_line import CommandLine
 from support.privacy import HOSTILE, lambda_log, require_log, require_quiet
+from support.receipts import CheckedImport
 from support.s3_server import Request, s3_server
 from support.uploads import CANARY
 
@@ -133,7 +133,7 @@ def test_the_lambda_shows_no_cell(
         s3 = held.enter_context(s3_server())
         users = PostgresUserRepository(url)
         held.callback(users.close)
-        case = ImportUsers(
+        case = CheckedImport(
             uploads=s3.store("inbox"),
             reports=Reports(store=s3.store("reports")),
             users=users,

@@ -11,7 +11,6 @@ import pytest
 
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
@@ -20,6 +19,7 @@ from support.builders import asked
 from support.campaigns import Campaign, Line
 from support.oracle import Oracle, foreign_users
 from support.privacy import require_quiet
+from support.receipts import CheckedImport
 from support.s3_server import Request, S3Server, s3_server
 from support.uploads import FaultyUpload, made_upload
 
@@ -46,7 +46,7 @@ class Desk:
         return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag, size=size)
 
     def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
-        case = ImportUsers(
+        case = CheckedImport(
             uploads=self.s3.store("inbox", tries=tries),
             reports=Reports(store=self.s3.store("reports", tries=tries)),
             users=self.users,

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import psycopg
 import pytest
-from announcements import Context
-from contracts.steps import asked
 
 from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.entrypoints.migrate_lambda import ANSWER_TRIES, TOO_SLOW, AnswerError, handler

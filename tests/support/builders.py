@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from receipts import a_receipt
 
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import Block, ImportRequest

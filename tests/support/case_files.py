@@ -20,6 +20,7 @@ from rollcall.application.ports import UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.settings import read_settings
+from support.receipts import as_published
 
 CASES = Path(__file__).parents[1] / "cases"
 FIELD = Path(__file__).parents[1] / "field"
@@ -78,7 +79,8 @@ def imported(name: str, users: UserRepository) -> Outcome:
 
 def _outcome(importer: ImportUsers, name: str, users: UserRepository | None) -> Outcome:
     reports = MemoryObjectStore()
-    receipt = attrs.evolve(importer, reports=Reports(store=reports))(bootstrap.file_reference(path_of(name)))
+    reference = bootstrap.file_reference(path_of(name))
+    receipt = as_published(attrs.evolve(importer, reports=Reports(store=reports))(reference))
     rejected_rows = None
     for report in (listed.reference for listed in reports.list()):
         if not report.key.endswith("/receipt.json"):

@@ -21,6 +21,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from support.builders import asked
 from support.oracle import Oracle, foreign_users
+from support.receipts import CheckedImport
 from support.uploads import CANARY, FaultyUpload
 
 SETTLED_WITHIN_SECONDS = 60
@@ -70,7 +71,7 @@ class Desk:
 
     def importer(self, users: UserRepository) -> ImportUsers:
         """The use case, on a given repository."""
-        return ImportUsers(
+        return CheckedImport(
             uploads=self.uploads,
             reports=Reports(store=self.reports),
             users=users,

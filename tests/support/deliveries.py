@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 import attrs
 
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
@@ -20,6 +19,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
 from support.model import Dropped, Model, Verdict
+from support.receipts import CheckedImport
 
 POINTS = (
     *("fetching", "opening", "opened", "registering", "registered", "settling", "settled"),
@@ -298,7 +298,7 @@ def deliver(
     delivery: Delivery, users: UserRepository, uploads: ObjectStore, reports: ObjectStore, now: Callable[[], Any]
 ) -> None:
     """Import the delivered upload with the model's policy."""
-    case = ImportUsers(
+    case = CheckedImport(
         uploads=WatchedStore(uploads, delivery),
         reports=Reports(store=WatchedStore(reports, delivery)),
         users=WatchedUsers(users, delivery),

@@ -13,6 +13,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from support.receipts import CheckedImport
 
 
 @attrs.define
@@ -65,7 +66,7 @@ class Desk:
         encodings: tuple[str, ...] = ("utf-8",),
     ) -> ImportUsers:
         """Return the use case, connected to this desk."""
-        return ImportUsers(
+        return CheckedImport(
             uploads=self.through or self.uploads,
             reports=Reports(store=self.into or self.reports),
             users=self.users,

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application import decoding, screening
 from rollcall.application.header import OWN_LABELS
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import COLUMNS, RULES, User, WholeNumber
+from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -82,7 +82,7 @@ def what_comes_of(
         batch: Characters that the screen passes on at once.
     """
     bucket, reports = (MemoryObjectStore(name, lambda: NOON, "") for name in ("uploads", "reports"))
-    importer = ImportUsers(
+    importer = CheckedImport(
         uploads=bucket,
         reports=Reports(store=reports),
         users=users,

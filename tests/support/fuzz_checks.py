@@ -15,13 +15,9 @@ from unittest.mock import patch
 
 import attrs
 import jsonschema
-from fuzz.kept import CHOICES
-from unit.desk import Desk
-from unit.oracles import Limits, row_verdict
 
 from rollcall.adapters import memory
 from rollcall.application import decoding, records, screening
-from rollcall.application.ports import Block
 from rollcall.application.receipts import from_dict
 from rollcall.application.values import Block
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance

@@ -1,21 +1,19 @@
-"""Receipts for tests, and the published schema that every receipt in a test must match."""
+"""Receipts for tests, and the check that each matches the published schema and counts each row once."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from rollcall.application.import_users import ImportUsers
 from rollcall.application.receipts import to_json
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.upload import Upload
+from rollcall.domain.upload import ObjectReference, Upload
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/receipt.schema.json").read_text(encoding="utf-8"))
 
@@ -37,7 +35,7 @@ def a_receipt(
         counts = Counts(read=2, registered=1, rejected=1) if status is Status.PARTIALLY_LOADED else Counts()
     totals = (FaultTotal(Code.TYPE_ERROR, "age", 1, 2), FaultTotal(Code.EXTRA_CELL, None, 1, 3))
     faults = (Fault(Code.TYPE_ERROR, "age is 'x'", "age"), Fault(Code.EXTRA_CELL, "no"))
-    return Receipt(
+    receipt = Receipt(
         status=status,
         code=_CODES[status],
         message=None if status is Status.LOADED else "one sentence, é 日本",
@@ -60,6 +58,7 @@ def a_receipt(
         seconds=0.1,
         import_id=import_id,
     )
+    return as_published(receipt)
 
 
 def is_as_published(shown: Any) -> bool:  # noqa: ANN401 - any JSON
@@ -71,24 +70,33 @@ def require_as_published(shown: Any) -> None:  # noqa: ANN401 - any JSON
     """Check a receipt that was read from JSON against the published schema.
 
     Raises:
-        AssertionError: It does not match; the message says where.
+        AssertionError: It does not match, and the message says where; or its counts do not add up.
     """
     error = best_match(_validator.iter_errors(shown))
     assert not error, f"a receipt is not as published at {error.json_path}: {error.message:.500}"
+    counts = dict(shown["counts"])
+    counts.pop("blank")
+    assert counts.pop("read") == sum(counts.values()), "a row is lost or counted twice"
 
 
-@contextmanager
-def receipts_held_to_schema() -> Iterator[None]:
-    """Validate every receipt that this process makes, in any way."""
-    make = Receipt.__init__
+def as_published(receipt: Receipt) -> Receipt:
+    """Check a receipt against the published schema, and return it.
 
-    def make_and_look(receipt: Receipt, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as it was
-        make(receipt, *arguments, **named)
-        require_as_published(json.loads(to_json(receipt)))
+    Raises:
+        AssertionError: It does not match, or its counts do not add up.
+    """
+    require_as_published(json.loads(to_json(receipt)))
+    return receipt
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Receipt, "__init__", make_and_look)
-        yield
+
+class CheckedImport(ImportUsers):
+    """The use case; every receipt that it returns is checked."""
+
+    def __call__(self, reference: ObjectReference, **how: Any) -> Receipt:  # noqa: ANN401 - as it was
+        return as_published(super().__call__(reference, **how))
+
+    def refuse(self, *named: Any, **how: Any) -> Receipt:  # noqa: ANN401 - as it was
+        return as_published(super().refuse(*named, **how))
 
 
 def require_ledger_as_published(database_url: str) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.application.errors import RepositoryUnavailableError
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.rejected_rows import token_of
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import NO_VERDICT, Verdict
@@ -23,6 +22,7 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import COLUMNS
 from support.fakes import Clock, Desk
+from support.receipts import CheckedImport
 from support.strategies import csv_uploads
 
 policies = st.builds(
@@ -53,7 +53,7 @@ files = st.one_of(
 
 
 def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
-    check = ImportUsers(
+    check = CheckedImport(
         uploads=desk.uploads,
         reports=Reports(store=NoReports()),
         users=DryRunUserRepository(),

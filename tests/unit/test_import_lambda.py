@@ -14,7 +14,6 @@ from urllib.parse import quote_plus
 
 import attrs
 import pytest
-from announcements import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError

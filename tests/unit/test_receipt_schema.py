@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application.receipts import to_json
+from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.receipt import Status
 from rollcall.domain.rejection import Code
 from support.fakes import Desk
-from support.receipts import SCHEMA, is_as_published, require_files_as_published
+from support.receipts import (
+    SCHEMA,
+    as_published,
+    is_as_published,
+    require_as_published,
+    require_files_as_published,
+)
 
 Place = tuple[str | int, ...]
 
@@ -160,12 +166,19 @@ def test_the_first_receipt_of_a_redelivery_registered_users(first: str) -> None:
 
 
 def test_a_receipt_that_is_not_as_published_fails_its_test(tmp_path: Path) -> None:
-    """Made in a test or found in a file, it fails that test."""
-    desk = Desk()
-    receipt = desk.load(desk.drop(MIXED))
+    """Returned by an import or found in a file, it fails that test."""
+    receipt = from_dict(PARTLY)
     (tmp_path / "receipt.json").write_text(json.dumps({**PARTLY, "code": "repeat"}), encoding="ascii")
 
     with pytest.raises(AssertionError, match=r"not as published at \$.code"):
-        attrs.evolve(receipt, code=Code.REPEAT)
+        as_published(attrs.evolve(receipt, code=Code.REPEAT))
     with pytest.raises(AssertionError, match=r"not as published at \$.code"):
         require_files_as_published(tmp_path)
+
+
+@pytest.mark.parametrize("count", ["read", "registered", "rejected"])
+def test_a_receipt_that_loses_a_row_fails_its_test(count: str) -> None:
+    counts = {**PARTLY["counts"], count: PARTLY["counts"][count] + 1}
+
+    with pytest.raises(AssertionError, match="a row is lost or counted twice"):
+        require_as_published({**PARTLY, "counts": counts})

@@ -18,7 +18,6 @@ from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application import import_users
 from rollcall.application.errors import UndoRefusedError
 from rollcall.application.header import IMPORT, LINE, OWN_LABELS, REASON, RECORD
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.reports import Reports
 from rollcall.application.screening import screen
 from rollcall.application.spreadsheets import safe_text
@@ -28,6 +27,7 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.domain.user import User
 from support.fakes import Desk
+from support.receipts import CheckedImport
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LABELS = ("name", "note", "age", "country")
@@ -57,7 +57,7 @@ class World:
 
     def import_upload(self, upload: ObjectReference, *, again: bool = False) -> Receipt:
         """Import one version of an uploaded file."""
-        importing = ImportUsers(
+        importing = CheckedImport(
             uploads=self.uploads,
             reports=Reports(store=self.reports),
             users=self.repository,

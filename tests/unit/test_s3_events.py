@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.application.ports import ListedObject
 from rollcall.application.values import ListedObject
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.entrypoints.s3_events import UnknownEventError, announcement, created_objects
