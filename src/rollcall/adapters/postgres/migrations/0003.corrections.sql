@@ -1,5 +1,4 @@
 -- The rejected rows that were corrected, and the import that corrected each. A row can be corrected once.
--- depends: 0002.imports
 create table corrections (
     import_id bigint not null,
     line bigint not null,

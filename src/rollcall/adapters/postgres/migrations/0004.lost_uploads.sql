@@ -1,5 +1,4 @@
 -- Uploads that a sweep found without an entry in the ledger: how often each was queued, and when last.
--- depends: 0003.corrections
 create table lost_uploads (
     identity text primary key,
     times_queued integer not null,

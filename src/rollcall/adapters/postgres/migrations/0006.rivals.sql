@@ -1,6 +1,5 @@
 -- The ledger's constraints refuse a second import in force where the policy of an import forbids one; locks only make
 -- rivals wait. Imports before this migration are exempt, because they may include legal duplicates.
--- depends: 0005.verdicts
 alter table imports
     add column forbids_repeat boolean not null default false,
     add column forbids_new_version boolean not null default false;
