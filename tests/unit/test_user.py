@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from rollcall.domain.rejection import Code, Fault, counted, preview
 from rollcall.domain.user import COLUMNS, User, is_blank
@@ -279,3 +280,36 @@ def test_a_row_with_missing_or_extra_cells_raises() -> None:
     """Otherwise cells could shift silently into the wrong column."""
     with pytest.raises(ValueError, match="zip"):
         User.parse(["Ann", "Chile"])
+
+
+@given(
+    name=cells | st.sampled_from(["A" * 200, "é" * 201]), age=cells | st.sampled_from(["0", "150", "151", "007"])
+)
+def test_every_accepted_value_matches_its_json_schema(name: str, age: str) -> None:
+    """And so does the whole user."""
+    user = User.parse([{"name": name, "country": "Chile", "age": age}[column] for column in COLUMNS])
+
+    if isinstance(user, User):
+        assert Draft202012Validator(User.schema()).is_valid(attrs.asdict(user))
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"name": ""}, "minLength"),
+        ({"name": "é" * 201}, "maxLength"),
+        ({"country": "a\u202eb"}, "pattern"),
+        ({"country": "a\0"}, "pattern"),
+        ({"name": None}, "type"),
+        ({"age": -1}, "minimum"),
+        ({"age": 151}, "maximum"),
+        ({"age": "30"}, "type"),
+        ({"email": "ann@example.com"}, "additionalProperties"),
+    ],
+)
+def test_the_json_schema_has_the_limits_of_the_rules(values: dict[str, object], fault: str) -> None:
+    good: dict[str, object] = {"name": "é" * 200, "country": "Chile", "age": 150}
+    validator = Draft202012Validator(User.schema())
+
+    assert validator.is_valid(good)
+    assert [error.validator for error in validator.iter_errors({**good, **values})] == [fault]

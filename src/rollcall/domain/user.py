@@ -20,7 +20,8 @@ WHITE_SPACE = (
 
 # Controls (Cc), line and paragraph separators (Zl, Zp), bidirectional controls and surrogates (Cs), as the inside
 # of a regular expression's character class. Unicode guarantees that these general categories never grow.
-FORBIDDEN_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_FORBIDDEN_IN_JSON = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # UTF-8 has no surrogates
+FORBIDDEN_CHARACTERS = rf"{_FORBIDDEN_IN_JSON}\ud800-\udfff"
 
 _forbidden = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
 _digits = re.compile("[0-9]+")
@@ -57,6 +58,13 @@ class Rule(Protocol):
         """
         ...
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of the values: type and limits.
+
+        Every value that `parse` returns matches the schema; a value that matches may still break the rule.
+        """
+        ...
+
 
 @attrs.frozen
 class Text:
@@ -77,6 +85,11 @@ class Text:
         """Return a pattern of text that begins with a letter or digit, so it is visible, and needs no trimming."""
         characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}"
         return rf"(?=\w){characters}(?<![{WHITE_SPACE}])"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of a text without forbidden characters, which need not be visible or trimmed."""
+        pattern = f"^[^{_FORBIDDEN_IN_JSON}]*$"
+        return {"type": "string", "minLength": 1, "maxLength": self.max_length, "pattern": pattern}
 
     def parse(self, cell: str) -> str | Fault:
         """Return the trimmed text, or a fault if it is blank, too long, or contains a forbidden character."""
@@ -114,6 +127,10 @@ class WholeNumber:
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is a digit
         """Return a pattern of the allowed numbers, without leading zeros."""
         return f"(?:{_numbers_from(self.minimum, self.maximum)})"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the allowed numbers."""
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
     def parse(self, cell: str) -> int | Fault:
         """Return the number, or a fault if the cell is blank, not all ASCII digits, or out of range."""
@@ -206,6 +223,16 @@ class User:
                 faults.append(Fault(value.code, f"{column} {value.message}", column))
             values[column] = value
         return tuple(faults) or cls(**values)
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of a user as an object."""
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(COLUMNS),
+            "properties": {column: rule.schema() for column, rule in zip(COLUMNS, RULES, strict=True)},
+        }
 
     def values(self) -> tuple[str | int, ...]:
         """Return the values in the order of `COLUMNS`."""
