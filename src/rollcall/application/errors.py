@@ -14,6 +14,7 @@ RollcallError
 ├── SchemaError
 │   └── NotMigratedError
 ├── TableConstraintError
+├── UnreadableCellError
 ├── UnknownImportError
 ├── UndoRefusedError
 │   └── UndoUnconfirmedError
@@ -131,6 +132,22 @@ class SchemaError(RollcallError):
 
 class NotMigratedError(SchemaError):
     """The database lacks tables, columns or an index that a migration creates."""
+
+
+class UnreadableCellError(RollcallError):
+    """No file can contain this cell, because it would not be read as one cell.
+
+    Args:
+        row: The index of the row, 0-based.
+        column: The column of the cell.
+    """
+
+    def __init__(self, row: int, column: str) -> None:
+        super().__init__(
+            f"{column} cannot be in a file; give at most 64 KiB with fewer than 100 line ends, best in one line"
+        )
+        self.row = row
+        self.column = column
 
 
 class UnknownImportError(RollcallError, LookupError):

@@ -51,6 +51,14 @@ def _shorter_than(text: str, limit: int) -> bool:
     return len(text) * _MOST_BYTES < limit or len(text.encode(errors="surrogatepass")) < limit
 
 
+def can_be_read(cell: str) -> bool:
+    """Return whether any file can contain a cell: a cell that must be quoted may be too long to be read."""
+    if not cell.startswith('"') and not LINE_END.search(cell):
+        return True
+    quoted = cell.replace('"', '""')
+    return _shorter_than(quoted, MAX_QUOTED_BYTES) and line_ends(quoted) < MAX_QUOTED_LINE_ENDS
+
+
 class RecordReader:
     """Splits text into records, with little more than one record and one piece of text in memory.
 
