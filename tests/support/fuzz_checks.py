@@ -126,7 +126,7 @@ def with_proofs(upload: bytes) -> bytes:
 
 
 _validator = jsonschema.Draft202012Validator(
-    json.loads((Path(__file__).parents[2] / "docs" / "receipt.schema.json").read_text("utf-8"))
+    json.loads((Path(__file__).parents[2] / "src/rollcall/entrypoints/api/receipt.schema.json").read_text("utf-8"))
 )
 
 

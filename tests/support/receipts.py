@@ -15,7 +15,8 @@ from rollcall.domain.receipt import Counts, FaultTotal, Receipt, Source, Status
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import ObjectReference, Upload
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs/receipt.schema.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "src/rollcall/entrypoints/api/receipt.schema.json").read_text(encoding="utf-8"))
 
 _validator = Draft202012Validator(SCHEMA)
 
