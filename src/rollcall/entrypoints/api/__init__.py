@@ -1,0 +1,141 @@
+"""The Web API: from the events of an HTTP API (payload 2.0) to use cases, without AWS."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from rollcall.entrypoints.api import openapi, policy, rows
+from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
+from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
+from rollcall.entrypoints.api.routes import JSON, Request, Route
+from rollcall.entrypoints.api.services import Services
+from rollcall.entrypoints.callers import Caller, caller_of
+from rollcall.entrypoints.lambda_runtime import logger
+from rollcall.settings import Settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+ROUTES: tuple[Route, ...] = (*policy.ROUTES, *rows.ROUTES, *openapi.ROUTES)
+
+# Answers may show cells, and are never a page.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Api:
+    """Answers requests. It is not safe for threads, because Powertools keeps the current event in a class.
+
+    Attributes:
+        settings: The settings.
+        services: Returns the use cases that need a database or a store; opens them at the first call.
+        now: The clock.
+        caller_of: Returns the caller of an event, or None.
+        routes: What it answers.
+    """
+
+    settings: Settings
+    services: Callable[[], Services]
+    now: Callable[[], datetime]
+    caller_of: Callable[[Mapping[str, Any]], Caller | None] = caller_of
+    routes: tuple[Route, ...] = ROUTES
+    _resolver: APIGatewayHttpResolver = attrs.field(init=False, repr=False)
+
+    @_resolver.default
+    def _make_resolver(self) -> APIGatewayHttpResolver:
+        # Powertools would print events if a variable of the environment asked for it.
+        resolver = APIGatewayHttpResolver(debug=False)
+        for route in self.routes:
+            resolver.route(route.rule, route.method)(self._answers(route))
+        resolver.not_found(self._answer_unknown)
+        resolver.exception_handler(Exception)(self._answer_error)
+        return resolver
+
+    def __call__(self, event: Mapping[str, Any], context: object) -> dict[str, Any]:
+        """Answer a request.
+
+        Args:
+            event: The event of an HTTP API, payload 2.0.
+            context: The invocation.
+
+        Returns:
+            The answer as an HTTP API takes it. Every failure is an answer, too.
+        """
+        return self._resolver.resolve(cast("dict[str, Any]", event), cast("LambdaContext", context))
+
+    def _answers(self, route: Route) -> Callable[..., Response[str]]:
+        def answer(**path: str) -> Response[str]:
+            return self._answer(route, path)
+
+        return answer
+
+    def _answer(self, route: Route, path: Mapping[str, str]) -> Response[str]:
+        event = self._resolver.current_event.raw_event
+        caller = self._permitted(route, event) if route.scope else None
+        parameters = read_parameters(route, event, path)
+        body = read_body(route, event) if route.body is not None else None
+        answer = route.answer(
+            self, Request(caller=caller, parameters=parameters, body=body, request_id=self._request_id)
+        )
+        text = "" if answer.body is None else json.dumps(answer.body)
+        headers = {**_HEADERS, **answer.headers}
+        if route.revalidates:
+            headers |= {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(text.encode()).hexdigest()}"'}
+            if _has_etag(self._resolver.current_event.headers.get("if-none-match"), headers["ETag"]):
+                return Response(HTTPStatus.NOT_MODIFIED.value, headers=headers, body="")
+        return Response(answer.status.value, JSON if text else None, text, headers)
+
+    def _permitted(self, route: Route, event: Mapping[str, Any]) -> Caller:
+        """Return the caller, who has the scope of the route.
+
+        Raises:
+            Problem: There is no caller, or the caller lacks the scope.
+        """
+        caller = self.caller_of(event)
+        if not caller:
+            raise Problem(HTTPStatus.UNAUTHORIZED, RequestCode.NOT_SIGNED_IN, "sign in first")
+        if route.scope not in caller.scopes:
+            raise Problem(HTTPStatus.FORBIDDEN, RequestCode.MISSING_SCOPE, f"this needs the scope {route.scope}")
+        return caller
+
+    def _answer_unknown(self, _error: NotFoundError) -> Response[str]:
+        event = self._resolver.current_event
+        methods = sorted(route.method for route in self.routes if route.has_path(event.path))
+        if not methods or event.http_method in methods:
+            return self._answer_error(not_found())
+        allowed = ", ".join(methods)
+        return self._answer_error(
+            Problem(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                RequestCode.METHOD_NOT_ALLOWED,
+                f"the methods of this address are {allowed}",
+                headers={"Allow": allowed},
+            )
+        )
+
+    def _answer_error(self, error: Exception) -> Response[str]:
+        problem = of_error(error)
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.error("a request failed", extra={"request_id": self._request_id, **log_fields(error)})
+        return Response(
+            problem.status.value,
+            MEDIA_TYPE,
+            json.dumps(problem.as_dict(self._request_id)),
+            {**_HEADERS, **problem.headers},
+        )
+
+    @property
+    def _request_id(self) -> str:
+        return self._resolver.current_event.request_context.request_id
+
+
+def _has_etag(if_none_match: str | None, etag: str) -> bool:
+    named = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in named or "*" in named

@@ -1,0 +1,127 @@
+"""The OpenAPI 3.1 document, made from the routes, `User` and the receipt's JSON Schema."""
+
+import json
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rollcall.domain.user import User
+from rollcall.entrypoints.api import problems
+from rollcall.entrypoints.api.routes import JSON, Answer, Parameter, Request, Route, Schema
+from rollcall.entrypoints.callers import Scope
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.api import Api
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_RECEIPT = "#/components/schemas/Receipt"
+_PROBLEM = "#/components/schemas/Problem"
+_FAULT = f"{_RECEIPT}/properties/rejections/items/properties/faults/items"
+_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the body"}}
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of some routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rollcall",
+            "version": "1",
+            "description": "Register the users of CSV files: exactly once, with every rejected row explained.",
+        },
+        "jsonSchemaDialect": DIALECT,
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {
+                "User": User.schema(),
+                "Receipt": receipt_schema(),
+                "Fault": {"$ref": _FAULT},
+                "Problem": problems.SCHEMA,
+            },
+            "securitySchemes": {
+                "caller": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": f"A token with the scope of the route: {' or '.join(Scope)}",
+                }
+            },
+        },
+    }
+
+
+def receipt_schema() -> dict[str, Any]:
+    """Return the published JSON Schema of a receipt, with its references as they are inside the document."""
+    published = Path(__file__).with_name("receipt.schema.json").read_text(encoding="utf-8")
+
+    def moved(members: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(members.get("$ref"), str):
+            members["$ref"] = _RECEIPT + members["$ref"].removeprefix("#")
+        return members
+
+    schema: dict[str, Any] = json.loads(published, object_hook=moved)
+    del schema["$schema"]  # the document's own dialect
+    return schema
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    shown: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
+    if route.scope:
+        shown["security"] = [{"caller": [route.scope.value]}]
+    if route.parameters:
+        shown["parameters"] = [_parameter(parameter) for parameter in route.parameters]
+    if route.body is not None:
+        shown["requestBody"] = {"required": True, "content": {JSON: {"schema": route.body}}}
+    answers = {
+        status: _answer(status, JSON, schema, _ETAG if route.revalidates else {})
+        for status, schema in route.answers.items()
+    }
+    if route.revalidates:
+        answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, JSON, None, _ETAG)
+    answers |= {status: _answer(status, problems.MEDIA_TYPE, {"$ref": _PROBLEM}) for status in route.all_problems}
+    shown["responses"] = {str(status.value): answers[status] for status in sorted(answers)}
+    return shown
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required or parameter.place == "path",
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
+
+
+def _answer(
+    status: HTTPStatus, media_type: str, schema: Schema | None, headers: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    shown: dict[str, Any] = {"description": status.phrase}
+    if headers:
+        shown["headers"] = headers
+    if schema is not None:
+        shown["content"] = {media_type: {"schema": schema}}
+    return shown
+
+
+def _get_document(api: "Api", _request: Request) -> Answer:
+    return Answer(body=document(api.routes))
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/openapi.json",
+        scope=None,
+        name="get_openapi",
+        summary="This document",
+        answer=_get_document,
+        answers={HTTPStatus.OK: {"type": "object"}},
+        revalidates=True,
+    ),
+)

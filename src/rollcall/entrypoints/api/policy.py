@@ -1,0 +1,68 @@
+"""The rules for uploads, so that a page need not repeat them."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from rollcall.application.check_rows import MAX_ROWS
+from rollcall.domain.user import COLUMNS, RULES
+from rollcall.entrypoints.api.routes import Answer, Request, Route
+from rollcall.entrypoints.callers import Scope
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.api import Api
+
+
+def _get_policy(api: "Api", _request: Request) -> Answer:
+    settings = api.settings
+    return Answer(
+        body={
+            "columns": [
+                {"name": column, "schema": rule.schema()} for column, rule in zip(COLUMNS, RULES, strict=True)
+            ],
+            "encodings": list(settings.encodings),
+            "limits": {
+                "max_upload_bytes": settings.max_upload_bytes,
+                "max_csv_bytes": settings.max_csv_bytes,
+                "max_checked_rows": MAX_ROWS,
+            },
+            "policy": settings.policy.as_dict(),
+        }
+    )
+
+
+def _object(**properties: object) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
+_POSITIVE = {"type": "integer", "minimum": 1}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/policy",
+        scope=Scope.UPLOAD,
+        name="get_policy",
+        summary="The columns and their rules, the encodings and limits of an upload, and the settings for imports",
+        answer=_get_policy,
+        answers={
+            HTTPStatus.OK: _object(
+                columns={
+                    "type": "array",
+                    "items": _object(
+                        name={"type": "string"},
+                        schema={"type": "object", "description": "JSON Schema of the values"},
+                    ),
+                },
+                encodings={"type": "array", "items": {"type": "string"}},
+                limits=_object(max_upload_bytes=_POSITIVE, max_csv_bytes=_POSITIVE, max_checked_rows=_POSITIVE),
+                policy={"$ref": "#/components/schemas/Receipt/properties/policy"},
+            )
+        },
+        revalidates=True,
+    ),
+)

@@ -1,0 +1,77 @@
+"""Rows that are judged while a person edits them."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import attrs
+
+from rollcall.application.check_rows import MAX_ROWS, check_rows
+from rollcall.application.errors import UnreadableCellError
+from rollcall.domain.rejection import Code
+from rollcall.domain.user import COLUMNS
+from rollcall.entrypoints.api.problems import Detail, Problem
+from rollcall.entrypoints.api.routes import Answer, Request, Route, Schema
+from rollcall.entrypoints.callers import Scope
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.api import Api
+
+# The cells of a row as a file has them: text, good or bad.
+CELLS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": list(COLUMNS),
+    "properties": {column: {"type": "string"} for column in COLUMNS},
+}
+
+
+def _check_rows(_api: "Api", request: Request) -> Answer:
+    try:
+        checked = check_rows(request.body["rows"])
+    except UnreadableCellError as error:
+        detail = Detail(f"/rows/{error.row}/{error.column}", Code.MALFORMED_QUOTING, str(error))
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, Code.MALFORMED_QUOTING, "no file can contain a cell", [detail]
+        ) from None
+    return Answer(body={"rows": [{"faults": [attrs.asdict(fault) for fault in faults]} for faults in checked]})
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/rows/check",
+        scope=Scope.UPLOAD,
+        name="check_rows",
+        summary="Judge rows as an import would, without storing anything",
+        answer=_check_rows,
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["rows"],
+            "properties": {"rows": {"type": "array", "maxItems": MAX_ROWS, "items": CELLS}},
+        },
+        answers={
+            HTTPStatus.OK: {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["rows"],
+                "properties": {
+                    "rows": {
+                        "type": "array",
+                        "maxItems": MAX_ROWS,
+                        "description": "In the order of the request",
+                        "items": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "required": ["faults"],
+                            "properties": {
+                                "faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}}
+                            },
+                        },
+                    }
+                },
+            }
+        },
+        problems=frozenset({HTTPStatus.UNPROCESSABLE_ENTITY}),
+    ),
+)

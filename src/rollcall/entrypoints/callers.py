@@ -1,0 +1,61 @@
+"""Who calls the Web API, and what the caller may do."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+
+
+class Scope(StrEnum):
+    """What a caller may do."""
+
+    UPLOAD = "rollcall/upload"
+    OPERATE = "rollcall/operate"
+
+
+@attrs.frozen
+class Caller:
+    """The caller of a request.
+
+    Attributes:
+        id: Identifies the caller. No two callers have the same, whoever issued their identity.
+        scopes: What the caller may do.
+    """
+
+    id: str
+    scopes: frozenset[Scope]
+
+
+# The person at this machine, for `rollcall serve`.
+LOCAL_CALLER = Caller("local", frozenset(Scope))
+
+
+def caller_of(event: Mapping[str, Any]) -> Caller | None:
+    """Return the caller that API Gateway's authorizer found, or None if there is none.
+
+    Args:
+        event: The event of an HTTP API, payload 2.0.
+    """
+    authorizer = event["requestContext"].get("authorizer") or {}
+    claims = (authorizer.get("jwt") or {}).get("claims") or {}
+    if claims.get("iss") and claims.get("sub"):
+        return Caller(_joined("jwt", claims["iss"], claims["sub"]), _scopes(claims))
+    # "AROAEXAMPLE:session" for a role; only the first part identifies the principal.
+    principal, _, _ = ((authorizer.get("iam") or {}).get("userId") or "").partition(":")
+    if principal:
+        # The policy of the principal allows or denies each route; IAM has no scopes.
+        return Caller(_joined("iam", principal), frozenset(Scope))
+    return None
+
+
+def _joined(*parts: str) -> str:
+    """Join parts so that no other parts give the same text: a colon in a part is encoded."""
+    return ":".join(quote(part, safe="") for part in parts)
+
+
+def _scopes(claims: Mapping[str, str]) -> frozenset[Scope]:
+    # API Gateway writes the list `scp` of some issuers as text: "[first second]".
+    named: Iterable[str] = claims.get("scope", claims.get("scp", "")).strip("[]").replace(",", " ").split()
+    return frozenset(scope for scope in Scope if scope in set(named))

@@ -1,0 +1,126 @@
+"""Requests to the Web API as an HTTP API of API Gateway passes them on (payload 2.0), and what the API logs."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from rollcall.entrypoints.api import Api
+from rollcall.entrypoints.callers import Scope
+from rollcall.entrypoints.lambda_runtime import logger
+
+ISSUER = "https://issuer.example"
+BOTH = " ".join(Scope)
+
+
+def http_event(
+    method: str,
+    path: str,
+    *,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    query: Mapping[str, str] | None = None,
+    authorizer: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the event of one request; an authorizer of None is that of a token with both scopes."""
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "&".join(f"{name}={value}" for name, value in (query or {}).items()),
+        "headers": {"host": "api.example", "content-type": "application/json", **(headers or {})},
+        **({"queryStringParameters": dict(query)} if query else {}),
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "api",
+            "authorizer": token() if authorizer is None else authorizer,
+            "domainName": "api.example",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            "requestId": "request-1",
+            "routeKey": "$default",
+            "stage": "$default",
+            "timeEpoch": 1767225600000,
+        },
+        **({} if body is None else {"body": body}),
+        "isBase64Encoded": False,
+    }
+
+
+def token(subject: str = "ann", scope: str = BOTH, issuer: str = ISSUER) -> dict[str, Any]:
+    """Return the authorizer's part of an event for the bearer of a token."""
+    return {"jwt": {"claims": {"iss": issuer, "sub": subject, "scope": scope}, "scopes": None}}
+
+
+def signed(user_id: str) -> dict[str, Any]:
+    """Return the authorizer's part of an event for a request that is signed by IAM."""
+    return {"iam": {"accountId": "123456789012", "userId": user_id, "callerId": user_id, "userArn": "arn:aws:x"}}
+
+
+@attrs.frozen
+class Answered:
+    """An answer of the Web API.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers.
+        text: Its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - any JSON
+        """The body, read from JSON."""
+        return json.loads(self.text)
+
+
+def ask(api: Api, method: str, path: str, *, send: object = None, **described: Any) -> Answered:  # noqa: ANN401 - as `http_event` takes them
+    """Send one request.
+
+    Args:
+        api: The Web API.
+        method: The method.
+        path: The path.
+        send: The body, as a value that JSON has; None for none.
+        described: Further arguments of `http_event`.
+    """
+    if send is not None:
+        described["body"] = json.dumps(send)
+    return answer_to(api, http_event(method, path, **described))
+
+
+def answer_to(api: Api, event: Mapping[str, Any]) -> Answered:
+    """Send the event of one request."""
+    answer = api(event, None)
+    assert isinstance(answer["body"], str)
+    assert not answer["isBase64Encoded"]
+    return Answered(answer["statusCode"], answer["headers"], answer["body"])
+
+
+@contextmanager
+def everything_logged() -> Iterator[io.StringIO]:
+    """Capture what any logger writes, at any level."""
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    ours = logger.registered_handler
+    assert isinstance(ours, logging.StreamHandler)
+    stream = ours.setStream(log)
+    root = logging.getLogger()
+    powertools = logging.getLogger("aws_lambda_powertools")
+    levels = root.level, powertools.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    powertools.setLevel(logging.DEBUG)
+    try:
+        yield log
+    finally:
+        ours.setStream(stream)
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        powertools.setLevel(levels[1])
