@@ -5,13 +5,18 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NoReturn
 
 import attrs
+from jsonschema import Draft202012Validator
 
-from rollcall.entrypoints.api import Api
+from rollcall.entrypoints.api import ROUTES, Api
+from rollcall.entrypoints.api.problems import SCHEMA
+from rollcall.entrypoints.api.routes import Route
 from rollcall.entrypoints.callers import Scope
 from rollcall.entrypoints.lambda_runtime import logger
+from rollcall.settings import read_settings
 
 ISSUER = "https://issuer.example"
 BOTH = " ".join(Scope)
@@ -124,3 +129,31 @@ def everything_logged() -> Iterator[io.StringIO]:
         root.removeHandler(handler)
         root.setLevel(levels[0])
         powertools.setLevel(levels[1])
+
+
+def _unopened() -> NoReturn:
+    raise AssertionError("no route of these tests needs a database")
+
+
+def an_api(*routes: Route, environment: Mapping[str, str] | None = None) -> Api:
+    """Return a Web API with further routes, without database and stores."""
+    return Api(
+        settings=read_settings(environment or {}),
+        services=_unopened,
+        now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        routes=(*ROUTES, *routes),
+    )
+
+
+def is_problem(answered: Answered, status: int, code: str) -> bool:
+    """Return whether an answer is this problem, as documented."""
+    Draft202012Validator(SCHEMA).validate(answered.json)
+    assert answered.headers["Content-Type"] == "application/problem+json"
+    assert answered.json["status"] == answered.status
+    assert answered.json["request_id"] == "request-1"
+    return (answered.status, answered.json["type"]) == (status, f"urn:rollcall:problem:{code}")
+
+
+def pointers(answered: Answered) -> list[tuple[str, str]]:
+    """Return pointer and code of each error."""
+    return [(error["pointer"], error["code"]) for error in answered.json["errors"]]

@@ -28,6 +28,8 @@ class Caller:
     scopes: frozenset[Scope]
 
 
+# The caller of a route that needs no scope; who it is does not matter.
+NOBODY = Caller("", frozenset())
 # The person at this machine, for `rollcall serve`.
 LOCAL_CALLER = Caller("local", frozenset(Scope))
 

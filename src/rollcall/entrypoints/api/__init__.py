@@ -16,7 +16,7 @@ from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameter
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
 from rollcall.entrypoints.api.routes import JSON, Request, Route
 from rollcall.entrypoints.api.services import Services
-from rollcall.entrypoints.callers import Caller, caller_of
+from rollcall.entrypoints.callers import NOBODY, Caller, caller_of
 from rollcall.entrypoints.lambda_runtime import logger
 from rollcall.settings import Settings
 
@@ -78,7 +78,7 @@ class Api:
 
     def _answer(self, route: Route, path: Mapping[str, str]) -> Response[str]:
         event = self._resolver.current_event.raw_event
-        caller = self._permitted(route, event) if route.scope else None
+        caller = self._permitted(route, event) if route.scope else NOBODY
         parameters = read_parameters(route, event, path)
         body = read_body(route, event) if route.body is not None else None
         answer = route.answer(

@@ -1,7 +1,6 @@
 """The body and the parameters of a request: read, and compared with their JSON Schema."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -46,17 +45,13 @@ def read_body(route: Route, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - 
             Code.SIZE_LIMIT,
             f"the body has {len(data):,} bytes; send at most {route.max_body_bytes:,}",
         )
-    errors = []
-    # Problems are raised outside, because the context of an exception of `json` holds the whole body.
-    with suppress(ValueError, RecursionError):
-        body = json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_object)
-        json.dumps(body, ensure_ascii=False).encode()  # an escape may hide a lone surrogate
-        errors = list(errors_in(body, route.body))
-        if not errors:
-            return body
+    body = _read_json(data)
+    errors = list(errors_in(body, route.body))
     if any(error.code is RequestCode.TOO_MANY for error in errors):
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, errors[0].detail, errors)
-    raise _invalid("the body is not as described" if errors else "the body is not JSON in UTF-8", errors)
+    if errors:
+        raise _invalid("the body is not as described", errors)
+    return body
 
 
 def read_parameters(route: Route, event: Mapping[str, Any], path: Mapping[str, str]) -> dict[str, Any]:
@@ -151,7 +146,9 @@ def _in_range(value: str | int, schema: Schema) -> bool:
         return False
     if isinstance(value, str):
         fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
-        return fits and re.search(schema.get("pattern", ""), value) is not None
+        # In a JSON Schema, `$` does not allow a line end.
+        pattern = re.sub(r"\$\Z", r"\\Z", schema.get("pattern", ""))
+        return fits and re.search(pattern, value) is not None
     smallest, largest = schema.get("minimum", value), schema.get("maximum", value)
     return bool(smallest <= value <= largest)
 
@@ -163,10 +160,19 @@ def _converted(parameter: Parameter, text: str) -> str | int:
 def _bytes(event: Mapping[str, Any]) -> bytes:
     body: str = event.get("body") or ""
     if event.get("isBase64Encoded"):
-        with suppress(binascii.Error):
+        with suppress(ValueError):
             return base64.b64decode(body, validate=True)
         raise _invalid("the body is not base64", [])
     return body.encode(errors="surrogatepass")
+
+
+def _read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    # The problem is raised outside, because the context of an exception of `json` holds the whole body.
+    with suppress(ValueError, RecursionError):
+        body = json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+        json.dumps(body, ensure_ascii=False).encode()  # an escape may hide a lone surrogate
+        return body
+    raise _invalid("the body is not JSON in UTF-8", [])
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:

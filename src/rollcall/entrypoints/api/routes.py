@@ -28,13 +28,13 @@ class Request:
     """A request that has the declared form.
 
     Attributes:
-        caller: The caller, who has the route's scope; None if the route has none.
+        caller: The caller, who has the route's scope; `NOBODY` if the route has none.
         parameters: The parameters that were sent, by name; integers as numbers.
         body: The body, read from JSON; None if the route has none.
         request_id: Identifies the request in the log.
     """
 
-    caller: Caller | None
+    caller: Caller
     parameters: Mapping[str, Any]
     body: Any
     request_id: str
