@@ -397,6 +397,18 @@ def migrate(settings: Settings) -> None:
     terminal().say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
+@cli.command(
+    short_help="Print the OpenAPI document of the Web API.",
+    epilog=_examples("rollcall openapi > openapi.json"),
+)
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the Web API."""
+    from rollcall.entrypoints.api import ROUTES  # noqa: PLC0415 - no other command needs Powertools
+    from rollcall.entrypoints.api.openapi import as_text  # noqa: PLC0415 - see above
+
+    click.echo(as_text(ROUTES))
+
+
 def _for_each(
     files: tuple[str, ...],
     do: Callable[[str, Callable[[Progress], None]], Receipt],

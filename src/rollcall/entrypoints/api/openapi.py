@@ -55,6 +55,11 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
+def as_text(routes: Iterable[Route]) -> str:
+    """Return the OpenAPI document as the text that `rollcall openapi` prints, without a line end."""
+    return json.dumps(document(routes), indent=2)
+
+
 def receipt_schema() -> dict[str, Any]:
     """Return the published JSON Schema of a receipt, with its references as they are inside the document."""
     published = Path(__file__).with_name("receipt.schema.json").read_text(encoding="utf-8")
