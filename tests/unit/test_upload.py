@@ -7,7 +7,16 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.domain.upload import ObjectReference, Upload, is_earlier
+from rollcall.domain.upload import (
+    API_BUCKET,
+    ObjectReference,
+    Upload,
+    is_earlier,
+    owner,
+    owner_in,
+    request_key,
+    web_key,
+)
 
 parts = st.text(st.sampled_from("ab/\"',[]\\é\ud800 \0"), max_size=6)
 sequencers = st.text("01aAfF", min_size=1, max_size=5)
@@ -86,3 +95,34 @@ def test_a_reference_with_a_version_or_etag_is_announced() -> None:
     assert not ObjectReference(key="k").announced
     assert ObjectReference(key="k", version="1").announced
     assert ObjectReference(key="k", etag="e").announced
+
+
+HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
+
+
+@given(st.text(), HEX32, st.text(), st.booleans())
+def test_a_web_key_names_its_uploader(caller: str, random: str, name: str, as_new: bool) -> None:  # noqa: FBT001 - Hypothesis passes it by position
+    key = web_key(owner(caller), random, name, as_new=as_new)
+
+    assert owner_in("bucket", key) == owner(caller)
+    assert owner_in("bucket", f"below/{key}") is None
+
+
+@given(st.text(), st.text(min_size=1), st.text(), st.text(min_size=1))
+def test_no_two_requests_share_a_key(caller: str, key: str, other_caller: str, other_key: str) -> None:
+    ours, others = request_key(owner(caller), key), request_key(owner(other_caller), other_key)
+
+    assert (ours == others) == ((caller, key) == (other_caller, other_key))
+    assert owner_in(API_BUCKET, ours) == owner(caller)
+
+
+@given(HEX32, HEX32, st.sampled_from(["", "prefix/", "/srv/uploads/"]))
+def test_files_of_one_name_of_one_uploader_are_versions(one: str, other: str, root: str) -> None:
+    def identity(random: str, *, name: str = "list.csv", caller: str = "ann", as_new: bool = False) -> str:
+        key = root + web_key(owner(caller), random, name, as_new=as_new)
+        return attrs.evolve(_upload("bucket", key, "1"), owned_by=owner(caller)).key_identity
+
+    assert identity(one) == identity(other)
+    assert identity(one) != identity(one, name="other.csv")
+    assert identity(one) != identity(one, caller="ben")
+    assert (identity(one, as_new=True) == identity(other, as_new=True)) == (one == other)

@@ -19,7 +19,7 @@ from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
 from rollcall.application.reports import is_folder_beside
 from rollcall.application.values import ListedObject
-from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, path_text
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, owner_in, path_text
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
 _NO_FILE = "it is not a regular file; save the list in one and name that"
@@ -93,7 +93,8 @@ class LocalObjectStore:
             os.close(descriptor)  # os.fdopen fails for a folder, so it would not close it
             raise StoreUnavailableError(address, "it is a folder" if stat.S_ISDIR(seen.st_mode) else _NO_FILE)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            yield _LocalFile(attrs.evolve(_upload(path, seen), sequencer=reference.sequencer), file, seen)
+            upload = attrs.evolve(_upload(path, reference.key, seen), sequencer=reference.sequencer)
+            yield _LocalFile(upload, file, seen)
 
     def fits(self, key: str) -> bool:
         """Return whether a key, and its temporary file, can be a path here."""
@@ -152,7 +153,7 @@ class LocalObjectStore:
                     if _may_hold(f"{key}/", prefix, after):
                         waiting += _entries(path)
                 elif key.startswith(prefix) and (not after or _place(key) > _place(after.key)):
-                    upload = _upload(path, entry.stat(follow_symlinks=False))
+                    upload = _upload(path, key, entry.stat(follow_symlinks=False))
                     yield ListedObject(ObjectReference(key=key), upload)
 
     def last_line_has_end(self, reference: ObjectReference) -> bool:
@@ -244,13 +245,14 @@ def _bytes_of(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
 
-def _upload(path: Path, seen: os.stat_result) -> Upload:
+def _upload(path: Path, key: str, seen: os.stat_result) -> Upload:
     return Upload(
         bucket=LOCAL_BUCKET,
         key=printable(path),
         version=None,
         size=seen.st_size,
         last_modified=datetime.fromtimestamp(seen.st_mtime, UTC),
+        owned_by=owner_in(LOCAL_BUCKET, key),
     )
 
 

@@ -27,7 +27,7 @@ from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import ObjectReference, Upload, owner_in
 from rollcall.domain.user import COLUMNS, User
 
 _PIECE_BYTES = 64 * 1024
@@ -112,6 +112,7 @@ class MemoryObjectStore:
                 version=f"{len(versions) + 1}{self._version_suffix}",
                 size=len(data),
                 last_modified=self._now(),
+                owned_by=owner_in(self._bucket, key),
             )
             versions.append(_Version(upload, data))
         return f"memory:{key}"

@@ -28,7 +28,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.ports import StoredObject
 from rollcall.application.values import ListedObject
-from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.upload import ObjectReference, Upload, owner_in
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -228,7 +228,7 @@ class S3ObjectStore:
             raise ObjectChangedError(address) from refusal
         if not answer:
             upload = self._find(bucket, key, reference).upload
-            yield _UnreadableObject(attrs.evolve(upload, sequencer=reference.sequencer), unreadable)
+            yield _UnreadableObject(self._announced(upload, reference), unreadable)
             return
         with answer["Body"] as response, tempfile.TemporaryFile() as spool:
             # `read` would wait until all requested bytes have arrived, even from a very slow server.
@@ -245,7 +245,7 @@ class S3ObjectStore:
                 raise StoreUnavailableError(
                     address, f"{reference.size:,} bytes were announced, but S3 gives {upload.size:,}; try again"
                 )
-            upload = attrs.evolve(upload, sequencer=reference.sequencer)
+            upload = self._announced(upload, reference)
             yield _S3Object(upload, address, answer, spool, self._clock)
 
     def fits(self, key: str) -> bool:
@@ -281,7 +281,7 @@ class S3ObjectStore:
             for version in self._versions(self._bucket, self._prefix + prefix, start):
                 with _translated_errors(address):
                     listed = _listed(self._bucket, version)
-                yield listed
+                yield attrs.evolve(listed, upload=self._announced(listed.upload, listed.reference))
         except StoreUnavailableError as error:
             refusal = error.__cause__
             if after and isinstance(refusal, ClientError) and _code(refusal) == "InvalidArgument":
@@ -320,6 +320,11 @@ class S3ObjectStore:
                     raise _UnlikeS3Error(what="its listing does not go on")
                 seen.add(next_version)
             yield from versions
+
+    def _announced(self, upload: Upload, reference: ObjectReference) -> Upload:
+        """Return an upload with what its reference and its key say about it."""
+        owned_by = owner_in(upload.bucket, upload.key.removeprefix(self._prefix))
+        return attrs.evolve(upload, sequencer=reference.sequencer, owned_by=owned_by)
 
     def _find(self, bucket: str, key: str, reference: ObjectReference) -> ListedObject:
         """Return a version from the listing, for which S3 needs no encryption key of the owner.

@@ -47,9 +47,10 @@ class ImportRequest:
 
     @property
     def lock_keys(self) -> set[str]:
-        """The names of the locks on the upload: upload, content, and key if the policy compares versions."""
+        """The names of the locks on the upload: upload, content, and key if versions of it are compared."""
         keys = {self.upload.identity, self.sha256 or self.upload.identity}
-        return keys | {self.upload.key_identity} if self.policy.orders_versions else keys
+        ordered = self.policy.orders_versions or self.upload.is_request
+        return keys | {self.upload.key_identity} if ordered else keys
 
     @property
     def forbids_repeat(self) -> bool:
@@ -58,7 +59,12 @@ class ImportRequest:
 
     @property
     def forbids_new_version(self) -> bool:
-        """Whether two imports in force with such a policy must not be versions of the same key."""
+        """Whether two imports in force with such a policy must not be versions of the same key.
+
+        A request of the Web API has one body, with every policy.
+        """
+        if self.upload.is_request:
+            return True
         refused = self.policy.on_new_version is OnNewVersion.REFUSE
         return refused and self.corrects is None and not self.policy.unique_by
 

@@ -9,6 +9,12 @@ import attrs
 
 # The bucket of every file of this machine. The key of such a file is its absolute path.
 LOCAL_BUCKET = "file:"
+# The bucket of every user that a request of the Web API registers. The key of such a request is `request_key`.
+API_BUCKET = "api:"
+
+# The keys of the page's uploads, see `web_key`. Only the Web API can write below this folder.
+_web_key = re.compile(r"web/(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{32})(?P<as_new>-new)?/(?P<name>[^/]+)")
+_request_key = re.compile(r"(?P<owner>[0-9a-f]{64})/.+", re.DOTALL)
 
 # In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
 _escaped = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
@@ -62,6 +68,7 @@ class Upload:
             no sequencer.
         sequencer: The hexadecimal number by which S3 orders the events on one key; None if no event announced the
             upload, or the event had no sequencer.
+        owned_by: The uploader, see `owner`; None if the upload belongs to the operators.
     """
 
     bucket: str
@@ -70,6 +77,7 @@ class Upload:
     size: int
     last_modified: datetime
     sequencer: str | None = attrs.field(default=None, eq=False)
+    owned_by: str | None = attrs.field(default=None, eq=False)
 
     def with_content(self, sha256: str) -> "Upload":
         """Return the upload with its content's SHA-256 as version, if the store gave it no version.
@@ -86,8 +94,20 @@ class Upload:
 
     @property
     def key_identity(self) -> str:
-        """The hexadecimal SHA-256 of bucket and key: equal for every version of the same key."""
-        return _digest(self.bucket, self.key)
+        """The hexadecimal SHA-256 of bucket and key: equal for every version of the same key.
+
+        Each upload of the page has a key of its own. There, the uploader and the file's name take its place,
+        unless the upload is registered as a new list.
+        """
+        found = self.owned_by and _web_key.search(self.key)
+        if not found or found["as_new"]:
+            return _digest(self.bucket, self.key)
+        return _digest(self.bucket, f"{self.key[: found.start('upload')]}{found['name']}")
+
+    @property
+    def is_request(self) -> bool:
+        """Whether the upload is one user that a request of the Web API registers."""
+        return self.bucket == API_BUCKET
 
 
 def is_earlier(sequencer: str, than: str) -> bool:
@@ -97,6 +117,40 @@ def is_earlier(sequencer: str, than: str) -> bool:
     """
     digits = max(len(sequencer), len(than))
     return sequencer.upper().ljust(digits, "0") < than.upper().ljust(digits, "0")
+
+
+def owner(caller: str) -> str:
+    """Return the name of an uploader in keys and in the ledger: the hexadecimal SHA-256 of the caller."""
+    return _digest(caller)
+
+
+def web_key(owner: str, upload: str, name: str, *, as_new: bool = False) -> str:
+    """Return the key of an upload of the page.
+
+    Args:
+        owner: See `owner`.
+        upload: 128 random bits as 32 hexadecimal digits, which nobody can guess.
+        name: The file's name; `/` and control characters in it are replaced.
+        as_new: Whether it is a new list, also if the uploader already registered a file of that name.
+    """
+    cleaned = re.sub(r"[/\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", name) or "_"
+    return f"web/{owner}/{upload}{'-new' if as_new else ''}/{cleaned}"
+
+
+def request_key(owner: str, idempotency_key: str) -> str:
+    """Return the key of a user that a request registers: two different pairs never give the same key."""
+    return f"{owner}/{idempotency_key}"
+
+
+def owner_in(bucket: str, key: str) -> str | None:
+    """Return the uploader that a key names.
+
+    Args:
+        bucket: The bucket, or `API_BUCKET`.
+        key: The key below the root of the store of uploads, where only the Web API can write such keys.
+    """
+    found = (_request_key if bucket == API_BUCKET else _web_key).fullmatch(key)
+    return found["owner"] if found else None
 
 
 def path_text(path: bytes) -> str:
