@@ -239,6 +239,11 @@ def test_every_route_needs_its_scope(route: Route) -> None:
         assert ask(API, route.method, route.path, authorizer=authorizer).status not in {401, 403}
 
 
+def test_a_401_names_the_authentication_scheme() -> None:
+    """RFC 9110 requires the header."""
+    assert ask(API, "GET", "/api/policy", authorizer={}).headers["WWW-Authenticate"] == "Bearer"
+
+
 def test_the_document_needs_no_caller() -> None:
     assert ask(API, "GET", "/api/openapi.json", authorizer={}).json == document(API.routes)
 
@@ -330,3 +335,15 @@ def test_no_log_shows_cells_tokens_or_file_names(log: io.StringIO) -> None:
 
     assert "a request failed" in log.getvalue()
     assert CANARY not in log.getvalue()
+
+
+def test_no_variable_makes_the_api_print_requests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Powertools prints each event under POWERTOOLS_DEV."""
+    monkeypatch.setenv("POWERTOOLS_DEV", "true")
+
+    answered = ask(an_api(raising(RuntimeError(CANARY))), "GET", "/api/tried/00ff", headers={"x": CANARY})
+
+    assert is_problem(answered, 500, "internal-error")
+    assert CANARY not in "".join(capsys.readouterr())

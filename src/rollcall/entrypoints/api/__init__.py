@@ -100,7 +100,12 @@ class Api:
         """
         caller = self.caller_of(event)
         if not caller:
-            raise Problem(HTTPStatus.UNAUTHORIZED, RequestCode.NOT_SIGNED_IN, "sign in first")
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                RequestCode.NOT_SIGNED_IN,
+                "sign in first",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         if route.scope not in caller.scopes:
             raise Problem(HTTPStatus.FORBIDDEN, RequestCode.MISSING_SCOPE, f"this needs the scope {route.scope}")
         return caller
