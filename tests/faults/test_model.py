@@ -50,8 +50,8 @@ from rollcall.domain.upload import ObjectReference
 from support.builders import NOON, asked, eventually
 from support.campaigns import Campaign, Line
 from support.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
-from support.model import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, origins_in
 from support.privacy import require_quiet
+from support.reference_ledger import PATIENCE, TOO_OLD, Dropped, Entry, Model, Row, User, origins_in
 from support.uploads import CANARY
 
 if TYPE_CHECKING:
@@ -411,6 +411,8 @@ class Promises(RuleBasedStateMachine):
         assert (outcome.status, outcome.code) == (verdict.status, verdict.code)
         assert attrs.asdict(outcome.counts) == verdict.counts
         assert tuple(rejection.line for rejection in outcome.rejections) == verdict.rejected
+        codes = {rejection.line: rejection.faults[0].code for rejection in outcome.rejections}
+        assert {line: codes[line] for line in verdict.rejected_on_merge} == verdict.rejected_on_merge
         if verdict.because_of is not None:
             assert f"import {verdict.because_of}" in (outcome.message or "")
         if delivery.answered:
@@ -491,7 +493,7 @@ class Promises(RuleBasedStateMachine):
     def table(self) -> dict[int, list[User]]:
         """Users of each import that has any, in order."""
         found = {
-            entry.import_id: [(user.name, user.country, user.age) for user in self.users.users(entry.import_id)]
+            entry.import_id: [user.values() for user in self.users.users(entry.import_id)]
             for entry in self.users.entries()
         }
         assert len(list(self.users.users())) == sum(map(len, found.values()))
@@ -586,7 +588,7 @@ class OnPostgres(Promises):
         """Query on a connection of the test's own."""
         found: dict[int, list[User]] = {}
         for import_id, *user in self.behind.execute("select import_id, name, country, age from users order by id"):
-            found.setdefault(import_id, []).append((user[0], user[1], user[2]))
+            found.setdefault(import_id, []).append(tuple(user))
         return found
 
     def ledger(self) -> dict[int, tuple[Receipt, bool]]:

@@ -18,8 +18,8 @@ from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
-from support.model import Dropped, Model, Verdict
 from support.receipts import CheckedImport
+from support.reference_ledger import Dropped, Model, Verdict
 
 POINTS = (
     *("fetching", "opening", "opened", "registering", "registered", "settling", "settled"),

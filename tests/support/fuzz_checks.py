@@ -24,27 +24,27 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, 
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.rejection import Code, escaped
 from rollcall.domain.user import COLUMNS, User
-from support.expected import (
+from support.builders import NOON
+from support.fakes import Desk
+from support.fast_path import without_fast_path
+from support.kept import CHOICES
+from support.reference_ledger import Dropped, Model, Origin, Verdict, proof
+from support.reference_ledger import Row as LedgerRow
+from support.reference_reader import (
     LINE,
     OWN_LABELS,
     RECORD,
     UNSAFE_DELIMITERS,
-    Origin,
+    Limits,
     Row,
-    Settled,
     Sheet,
     Values,
-    proof,
     restored,
-    settled,
+    row_verdict,
     sheet_of,
     text_of,
     unpacked,
 )
-from support.fakes import Desk
-from support.fast_path import without_fast_path
-from support.kept import CHOICES
-from support.oracles import Limits, row_verdict
 
 # The first bytes of an input choose among these, the rest is the upload.
 POLICIES = (
@@ -103,7 +103,6 @@ MOST_CSV_BYTES = 16 * 1024
 
 # It leaves two rows to correct, and one user for duplicates.
 LOADED = b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n"
-LOADED_TABLE: tuple[Values, ...] = (("Ann", "X", 1),)
 LOADED_BEFORE = (False, True)
 SECRET = b"secret"  # of every verdict in a test
 LOADED_REJECTED: frozenset[Origin] = frozenset((1, line, proof(SECRET, line)) for line in (3, 4))
@@ -198,15 +197,51 @@ class Case:
         policy, encodings, opening, form, *others = choices
         return cls(policy, encodings, form(with_proofs(opening.encode() + data[CHOICES:])), *others)
 
-    @property
-    def table(self) -> tuple[Values, ...]:
-        """Existing users before the upload."""
-        return LOADED_TABLE if self.loaded_before else ()
+    def ledger(self) -> Model:
+        """Return the expected ledger and table before the upload."""
+        ledger = Model(Policy())
+        if self.loaded_before:
+            loaded = dropped("loaded.csv", LOADED, sheet_of(LOADED.decode(), Limits()))
+            ledger.commit(loaded, ledger.judge(loaded), 1, SECRET)
+        ledger.policy = self.policy
+        return ledger
+
+
+def dropped(key: str, content: bytes, sheet: Sheet | Code) -> Dropped:
+    """Return an upload as the reference ledger takes it."""
+    fault = sheet if isinstance(sheet, Code) else None
+    rows = () if isinstance(sheet, Code) else sheet.rows
+    return Dropped(
+        key=key,
+        version="1",
+        content=content,
+        rows=tuple(LedgerRow(row.line, row.values, row.origin) for row in rows),
+        modified=NOON,
+        fault=fault,
+    )
+
+
+@attrs.frozen
+class Expected:
+    """What the references expect of an upload whose rows are judged."""
+
+    sheet: Sheet
+    verdict: Verdict
 
     @property
-    def correctable(self) -> frozenset[Origin]:
-        """Rejected rows that exist before the upload."""
-        return LOADED_REJECTED if self.loaded_before else frozenset()
+    def refused(self) -> bool:
+        """Whether too many rows are rejected."""
+        return self.verdict.status == Status.REFUSED
+
+    @property
+    def rejected(self) -> tuple[Row, ...]:
+        """The rejected rows, in the order of the file."""
+        codes = self.verdict.rejected_on_merge
+        return tuple(
+            attrs.evolve(row, values=None, faults=((Code(codes[row.line]), None),)) if row.line in codes else row
+            for row in self.sheet.rows
+            if row.line in self.verdict.rejected
+        )
 
 
 @attrs.frozen
@@ -265,7 +300,7 @@ def check(data: bytes) -> None:
         expected = as_expected(case, outcome)
     # Under lower limits, rejected rows are longer when they are uploaded again, and are rejected again.
     if expected and case.limits == LIMITS[0] and outcome.receipt.rejected_rows:
-        comes_back(case, desk, outcome, *expected)
+        comes_back(case, desk, outcome, expected)
 
 
 def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tuple[Desk, Outcome]:
@@ -295,8 +330,10 @@ def published(outcome: Outcome) -> None:
     assert from_dict(shown) == outcome.receipt
 
 
-def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
-    """Compare a result with the oracles. Return None if no row was judged."""
+def as_expected(case: Case, outcome: Outcome) -> Expected | None:
+    """Compare a result with the references. Return None if no row was judged."""
+    ledger = case.ledger()
+    before = [row.user for row in ledger.table]
     receipt = outcome.receipt
     content = unpacked(case.upload)
     assert receipt.source.compression == ("gzip" if case.upload.startswith(b"\x1f\x8b") else None)
@@ -306,63 +343,42 @@ def as_expected(case: Case, outcome: Outcome) -> tuple[Sheet, Settled] | None:
     assert receipt.source.sha256 == hashlib.sha256(known_by).hexdigest()
     if isinstance(text, Code):
         assert (receipt.status, receipt.code) == (Status.REFUSED, text)
-        assert outcome.users == list(case.table)
+        assert outcome.users == before
         return None
     assert receipt.source.encoding == text[0]
     sheet = sheet_of(text[1], case.limits)
-    updates = bool(case.policy.unique_by) and case.policy.on_duplicate is OnDuplicate.UPDATE
-    if (
-        case.loaded_before
-        and text == ("utf-8", LOADED.decode())
-        and case.policy.on_repeat is OnRepeat.SKIP
-        and not updates
-    ):
-        assert (receipt.status, receipt.code) == (Status.SKIPPED, Code.REPEAT)
-    elif isinstance(sheet, Code):
-        assert (receipt.status, receipt.code) == (Status.REFUSED, sheet)
-    elif sheet.corrects not in {None, *case.correctable}:
-        assert (receipt.status, receipt.code) == (Status.REFUSED, Code.NOTHING_TO_CORRECT)
-    else:
-        expected = settled(sheet, case.policy, case.table, case.correctable)
-        judged_as_expected(outcome, text[1], sheet, expected)
-        return sheet, expected
-    assert outcome.users == list(case.table)
-    return None
+    upload = dropped("users.csv", known_by, sheet)
+    verdict = ledger.admit(upload, again=False)
+    if verdict or isinstance(sheet, Code):
+        assert verdict
+        assert (receipt.status, receipt.code) == (verdict.status, verdict.code)
+        assert outcome.users == before
+        return None
+    expected = Expected(sheet, ledger.judge(upload))
+    judged_as_expected(outcome, text[1], expected)
+    assert receipt.import_id
+    ledger.commit(upload, expected.verdict, receipt.import_id, SECRET)
+    assert outcome.users == [row.user for row in ledger.table]
+    return expected
 
 
-def judged_as_expected(outcome: Outcome, text: str, sheet: Sheet, expected: Settled) -> None:
-    """Compare users, counts, rejections and rejected-rows file with the oracles."""
-    receipt = outcome.receipt
-    good = len(sheet.rows) - len(expected.rejected)
-    counts = receipt.counts
-    status = (
-        Status.REFUSED if expected.refused else Status.PARTIALLY_LOADED if expected.rejected else Status.LOADED
-    )
-    assert receipt.status == status
+def judged_as_expected(outcome: Outcome, text: str, expected: Expected) -> None:
+    """Compare status, counts, rejections and rejected-rows file with the references."""
+    receipt, sheet, verdict, rejected = outcome.receipt, expected.sheet, expected.verdict, expected.rejected
+    assert (receipt.status, receipt.code) == (verdict.status, verdict.code)
     assert receipt.corrects == (sheet.corrects[0] if sheet.corrects else None)
     assert receipt.source.last_line_ended == text.endswith(("\r", "\n"))
     assert receipt.source.delimiter == sheet.delimiter
     assert receipt.source.ignored_columns == tuple(map(escaped, sheet.ignored))
-    assert outcome.users == list(expected.table)
-    assert (counts.read, counts.rejected, counts.blank, counts.withheld) == (
-        len(sheet.rows),
-        len(expected.rejected),
-        sheet.blank,
-        good if expected.refused else 0,
-    )
-    assert (counts.registered, counts.updated, counts.unchanged) == (
-        expected.registered,
-        expected.updated,
-        expected.unchanged,
-    )
+    assert attrs.asdict(receipt.counts) == {**verdict.counts, "blank": sheet.blank}
     assert [
         (rejection.line, rejection.last_line, tuple((fault.code, fault.column) for fault in rejection.faults))
         for rejection in receipt.rejections
-    ] == [(row.line, row.last_line, row.faults) for row in expected.rejected[:REJECTIONS_SHOWN]]
-    assert sum(total.count for total in receipt.totals) == sum(len(row.faults) for row in expected.rejected)
-    assert bool(receipt.rejected_rows) == bool(expected.rejected)
+    ] == [(row.line, row.last_line, row.faults) for row in rejected[:REJECTIONS_SHOWN]]
+    assert sum(total.count for total in receipt.totals) == sum(len(row.faults) for row in rejected)
+    assert bool(receipt.rejected_rows) == bool(rejected)
     if receipt.rejected_rows:
-        written_as_expected(outcome, sheet, expected)
+        written_as_expected(outcome, expected)
 
 
 @attrs.frozen
@@ -419,8 +435,9 @@ def stored(outcome: Outcome) -> bytes:
     return outcome.reports[outcome.receipt.rejected_rows.removeprefix("memory:")]
 
 
-def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+def written_as_expected(outcome: Outcome, expected: Expected) -> None:
     """Compare the cells and origin of each row in the rejected-rows file."""
+    sheet = expected.sheet
     file = RejectedFile.of(outcome)
     header, *rows = file.rows
     assert header[-len(OWN_LABELS) :] == list(OWN_LABELS)
@@ -433,24 +450,24 @@ def written_as_expected(outcome: Outcome, sheet: Sheet, expected: Settled) -> No
         elif row.whole_text:
             assert record == row.whole_text
         assert written[-1] == token, "a spreadsheet may run what says which row it was"
-        import_id, origin_line, digits = origin_of(outcome, row, sheet, expected)
+        import_id, origin_line, digits = origin_of(outcome, row, expected)
         assert (line, token) == (
             str(origin_line),
             f"i{import_id}-{origin_line}-{digits}" if digits else str(import_id),
         )
 
 
-def origin_of(outcome: Outcome, row: Row, sheet: Sheet, expected: Settled) -> Origin:
+def origin_of(outcome: Outcome, row: Row, expected: Expected) -> Origin:
     """Return the origin of a rejected row as the rejected-rows file should state it."""
     if row.origin and not expected.refused:
         return row.origin
-    if sheet.holds_corrected_rows:
+    if expected.sheet.holds_corrected_rows:
         return 0, row.line, proof(b"", row.line)  # no ledger has import 0
     assert outcome.receipt.import_id
     return outcome.receipt.import_id, row.line, proof(SECRET, row.line)
 
 
-def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected: Settled) -> None:
+def comes_back(case: Case, desk: Desk, outcome: Outcome, expected: Expected) -> None:
     """Upload the rejected rows three times: uncorrected, corrected, and corrected again."""
     here = outcome.receipt.import_id
     assert here is not None
@@ -458,7 +475,7 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
         return  # it names an import that does not exist yet
     file = RejectedFile.of(outcome)
     assert not looks_otherwise(case, file, stored(outcome)), "it says its encoding, or leaves no doubt"
-    before = desk.rows()
+    before, correctable = desk.rows(), LOADED_REJECTED if case.loaded_before else frozenset()
     # A row that lost only its line is complete in the file, because its proof contains the line.
     if not any(row.origin and row.faults[0][1] == LINE for row in expected.rejected):
         drop(desk, case, stored(outcome), "uncorrected.csv")
@@ -466,11 +483,11 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, sheet: Sheet, expected:
 
     header, *rows = file.rows
     wanted: list[Values] = []
-    taken = set(expected.corrected)
-    origins = [origin_of(outcome, row, sheet, expected) for row in expected.rejected]
+    taken = set(expected.verdict.corrected)
+    origins = [origin_of(outcome, row, expected) for row in expected.rejected]
     for number, (cells, row, origin) in enumerate(zip(rows, expected.rejected, origins, strict=True)):
-        values = correct(cells, number, row, sheet, everything=bool(case.policy.unique_by))
-        if origin not in taken and (origin[0] == here or origin in case.correctable):
+        values = correct(cells, number, row, expected.sheet, everything=bool(case.policy.unique_by))
+        if origin not in taken and (origin[0] == here or origin in correctable):
             wanted.append(values)
             taken.add(origin)
     upload = file.saved([header, *rows], case.saved_as)

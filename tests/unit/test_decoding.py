@@ -26,7 +26,7 @@ from rollcall.application.decoding import (
     read_text,
 )
 from rollcall.domain.rejection import Code
-from support.oracles import count_line_ends
+from support.reference_reader import count_line_ends
 
 MIB = 1024 * 1024
 BODY = "name,country,age\nAnn Lee,Chile,30\nZoë,España,41\n".encode()

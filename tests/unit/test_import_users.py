@@ -34,8 +34,8 @@ from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
 from support.fakes import Clock, Desk
-from support.oracles import is_blank, read_records, row_verdict
 from support.privacy import require_quiet
+from support.reference_reader import is_blank, read_records, row_verdict
 from support.strategies import CsvUpload, csv_uploads, refused_uploads
 
 GOOD = b"name,country,age\nAnn,Chile,30\nBob,Kenya,41\n"

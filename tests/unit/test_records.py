@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollcall.application import records
 from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
 from rollcall.domain.rejection import Code
-from support.oracles import Expected, Limits, read_records
+from support.reference_reader import Expected, Limits, read_records
 
 KIB = 1024
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ from rollcall.application.records import Record, RecordReader
 from rollcall.application.screening import Screened, Screening, screen
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS, User
-from support.oracles import is_blank, row_verdict
+from support.reference_reader import is_blank, row_verdict
 from support.strategies import RULES, blank_cells, invalid_cells, users, valid_cells
 
 HEADER = Header(delimiter=",", labels=("age", "note", "name", "country"), positions=(2, 3, 0))

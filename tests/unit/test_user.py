@@ -11,8 +11,15 @@ from jsonschema import Draft202012Validator
 
 from rollcall.domain.rejection import Code, Fault, counted, preview
 from rollcall.domain.user import COLUMNS, User, is_blank
-from support.oracles import BIDI_CONTROLS, age_verdict, is_forbidden, is_white_space, row_verdict, text_verdict
-from support.oracles import is_blank as looks_blank
+from support.reference_reader import (
+    BIDI_CONTROLS,
+    age_verdict,
+    is_forbidden,
+    is_white_space,
+    row_verdict,
+    text_verdict,
+)
+from support.reference_reader import is_blank as looks_blank
 
 _WHITE_SPACE = "".join(filter(is_white_space, map(chr, range(sys.maxunicode + 1))))
 _NASTY = _WHITE_SPACE + BIDI_CONTROLS

@@ -1,4 +1,4 @@
-"""A model of the contract: what must become of uploads, written a second time and as simply as possible.
+"""A second, simplest implementation of ledger and table: the expected verdict on each upload, and its effects.
 
 It follows docs/adr and the contract, and uses no rule of `rollcall.domain`: no `admit`, `judge` or counts.
 """
@@ -6,6 +6,7 @@ It follows docs/adr and the contract, and uses no rule of `rollcall.domain`: no 
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any, Literal
@@ -13,8 +14,10 @@ from typing import Any, Literal
 import attrs
 
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
+from rollcall.domain.user import COLUMNS
 
-User = tuple[str, str, int]
+# The values in the order of `COLUMNS`.
+User = tuple[str | int, ...]
 # Import, line and proof, as in the column `rollcall_import`.
 Origin = tuple[int, int, str]
 Identity = tuple[str, str]
@@ -27,9 +30,14 @@ _MERGE_LOCK = "settling"
 _token = re.compile(r"\bi([0-9]+)-([0-9]+)-([0-9a-f]{24})\b")
 
 
+def proof(secret: bytes, line: int) -> str:
+    """Return the keyed hash of a line that an import with this secret rejected."""
+    return hashlib.sha256(secret + str(line).encode("ascii")).hexdigest()[:24]
+
+
 def origins_in(text: str) -> set[Origin]:
     """Find the origins of rejected rows in a text."""
-    return {(int(import_id), int(line), proof) for import_id, line, proof in _token.findall(text)}
+    return {(int(import_id), int(line), digits) for import_id, line, digits in _token.findall(text)}
 
 
 @attrs.frozen
@@ -83,6 +91,7 @@ class Verdict:
     Attributes:
         because_of: The other import that caused it, or None.
         rejected: The lines of the rejected rows.
+        rejected_on_merge: The lines that the ledger or the table rejects, with their codes.
         new: The new users, in order.
         changed: The updated users: their index in the table, and the new values.
         corrected: The rejected rows that it corrects.
@@ -95,6 +104,7 @@ class Verdict:
     unchanged: int = 0
     withheld: int = 0
     rejected: tuple[int, ...] = ()
+    rejected_on_merge: Mapping[int, str] = attrs.Factory(dict)
     new: tuple[User, ...] = ()
     changed: tuple[tuple[int, User], ...] = ()
     corrected: frozenset[Origin] = frozenset()
@@ -141,10 +151,9 @@ class Entry:
 
     def rejected(self, origin: Origin) -> bool:
         """Whether it rejected the row of this origin. The proof must match."""
-        _, line, proof = origin
-        mine = hashlib.sha256(self.secret + str(line).encode()).hexdigest()[:24]
+        _, line, digits = origin
         own = all(row.origin is None for row in self.upload.rows)
-        return own and line in self.verdict.rejected and proof == mine
+        return own and line in self.verdict.rejected and digits == proof(self.secret, line)
 
 
 @attrs.define
@@ -226,8 +235,9 @@ class Model:
     def judge(self, upload: Dropped) -> Verdict:  # noqa: C901 - one rule after the other
         """Return the verdict on an upload that is read, with the current table."""
         rejected = {row.line for row in upload.rows if not row.user}
+        on_merge: dict[int, str] = {}
         if self._too_many(len(rejected), len(upload.rows), so_far=True):
-            return self._withheld(upload, rejected)
+            return self._withheld(upload, rejected, {})
         there = {self._who(row.user): place for place, row in enumerate(self.table)}
         here: dict[object, int] = {}
         new: list[User] = []
@@ -239,11 +249,14 @@ class Model:
                 continue
             who = self._who(row.user)
             known = bool(self.policy.unique_by) and (who in there or who in here)
-            uncorrectable = row.origin and not self._correctable(row.origin, mentioned)
+            code = self._why_uncorrectable(row.origin, mentioned) if row.origin else None
             if row.origin:
                 mentioned.add(row.origin)
-            if uncorrectable or (known and self.policy.on_duplicate is OnDuplicate.REJECT):
+            if not code and known and self.policy.on_duplicate is OnDuplicate.REJECT:
+                code = "duplicate-row"
+            if code:
                 rejected.add(row.line)
+                on_merge[row.line] = code
                 continue
             if row.origin:
                 corrected.add(row.origin)
@@ -255,7 +268,7 @@ class Model:
             elif self._updates:
                 changed[there[who]] = row.user
         if self._too_many(len(rejected), len(upload.rows)):
-            return self._withheld(upload, rejected)
+            return self._withheld(upload, rejected, on_merge)
         really = tuple((place, user) for place, user in changed.items() if self.table[place].user != user)
         return Verdict(
             status="partially_loaded" if rejected else "loaded",
@@ -263,6 +276,7 @@ class Model:
             read=len(upload.rows),
             unchanged=len(upload.rows) - len(rejected) - len(new) - len(really),
             rejected=tuple(sorted(rejected)),
+            rejected_on_merge=on_merge,
             new=tuple(new),
             changed=really,
             corrected=frozenset(corrected),
@@ -342,7 +356,7 @@ class Model:
         return [first for first, times in registered.items() if times > 1]
 
     def _who(self, user: User | None) -> object:
-        values = dict(zip(("name", "country", "age"), user or (), strict=False))
+        values = dict(zip(COLUMNS, user or (), strict=False))
         return tuple(values.get(column) for column in self.policy.unique_by)
 
     def _was_rejected(self, origin: Origin) -> bool:
@@ -350,8 +364,10 @@ class Model:
         entry = self.get_import(origin[0])
         return entry is not None and entry.active and entry.rejected(origin)
 
-    def _correctable(self, origin: Origin, mentioned: set[Origin]) -> bool:
-        return self._was_rejected(origin) and origin not in self.corrections and origin not in mentioned
+    def _why_uncorrectable(self, origin: Origin, mentioned: set[Origin]) -> str | None:
+        if not self._was_rejected(origin):
+            return "nothing-to-correct"
+        return "already-corrected" if origin in self.corrections or origin in mentioned else None
 
     def _too_many(self, rejected: int, read: int, *, so_far: bool = False) -> bool:
         text = self.policy.max_rejected.text
@@ -363,11 +379,12 @@ class Model:
             too_many = False
         return too_many or (not so_far and 0 < rejected == read)
 
-    def _withheld(self, upload: Dropped, rejected: set[int]) -> Verdict:
+    def _withheld(self, upload: Dropped, rejected: set[int], on_merge: Mapping[int, str]) -> Verdict:
         return Verdict(
             status="refused",
             code="too-many-rejections",
             read=len(upload.rows),
             withheld=len(upload.rows) - len(rejected),
             rejected=tuple(sorted(rejected)),
+            rejected_on_merge=on_merge,
         )
