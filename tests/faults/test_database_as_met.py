@@ -28,9 +28,10 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from support.builders import BEN, CEM, NOON, a_block, an_upload, asked, eventually
 from support.campaigns import Campaign
-from support.database_fakes import Desk, require_quiet
 from support.database_roles import IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
+from support.fakes import DatabaseDesk
 from support.oracle import Found
+from support.privacy import require_quiet
 from support.receipts import a_receipt
 from support.uploads import CANARY, FaultyUpload, made_upload
 
@@ -103,7 +104,7 @@ def with_path(url: str, path: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options={quote(options)}"
 
 
-def live_through_everything(desk: Desk, url: str) -> Found:
+def live_through_everything(desk: DatabaseDesk, url: str) -> Found:
     """Import an upload, query it, correct its rejected rows and undo both imports, through one URL.
 
     Returns:
@@ -130,7 +131,7 @@ def live_through_everything(desk: Desk, url: str) -> Found:
     return found
 
 
-def _corrected(desk: Desk, receipt: Receipt) -> FaultyUpload:
+def _corrected(desk: DatabaseDesk, receipt: Receipt) -> FaultyUpload:
     content = desk.oracle.read_report(receipt.rejected_rows or "").decode("utf-8-sig")
     rows = [
         {
@@ -149,10 +150,10 @@ def _corrected(desk: Desk, receipt: Receipt) -> FaultyUpload:
     return FaultyUpload("corrected.csv", written.getvalue().encode(), {}, frozenset())
 
 
-def _emptied(url: str, policy: Policy) -> Desk:
+def _emptied(url: str, policy: Policy) -> DatabaseDesk:
     asked(url, "truncate users, imports, corrections, lost_uploads")
     migrate(url, policy)
-    return Desk(url, policy)
+    return DatabaseDesk(url, policy)
 
 
 def test_names_that_are_shadowed_are_not_used(campaign: Campaign, new_database: NewDatabase) -> None:
@@ -204,7 +205,7 @@ def test_the_operators_schema_and_triggers_work_as_before(new_database: NewDatab
             " $$begin insert into audit values (new.name); return new; end$$;"
             "create trigger noted after insert on users for each row execute function noted()",
         )
-        live_through_everything(Desk(url), url)
+        live_through_everything(DatabaseDesk(url), url)
 
         assert asked(plain, 'select count(*) from "The ""App""".audit') == [(21,)]
 
@@ -428,7 +429,7 @@ def test_a_rule_of_the_table_refuses_the_upload_or_is_reported(
 def _met(url: str, policy: Policy, name: str) -> Found:
     definition, expected, named = THEIRS[name]
     migrate(acting_as(MIGRATOR, url), policy)
-    upload, desk = made_upload("a.csv", rows=20, bad_share=0.2), Desk(url, policy)
+    upload, desk = made_upload("a.csv", rows=20, bad_share=0.2), DatabaseDesk(url, policy)
     asked(url, definition)
     reference = desk.drop(upload)
     if name == "rule" and not policy.unique_by:
@@ -468,7 +469,7 @@ def test_a_lock_of_another_application_is_named(
     """The message names the table and the holder's activity, as far as the role may see it, and no statement."""
     monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.2)
     desk, upload = (
-        Desk(database_url, Policy(max_rejected=Tolerance("0"))),
+        DatabaseDesk(database_url, Policy(max_rejected=Tolerance("0"))),
         made_upload("a.csv", rows=20, bad_share=0.2),
     )
     reference = desk.drop(upload)
@@ -487,7 +488,7 @@ def test_a_lock_of_another_application_is_named(
     assert re.fullmatch(re.escape(locked) + "try again .*", said[1])
 
 
-def _said_of_lock(desk: Desk, reference: ObjectReference, url: str) -> str:
+def _said_of_lock(desk: DatabaseDesk, reference: ObjectReference, url: str) -> str:
     with pytest.raises(TableLockedError) as caught:
         desk.deliver(reference, url)
     return str(caught.value)
@@ -505,11 +506,11 @@ def test_one_connection_is_enough(new_database: NewDatabase) -> None:
         migrate(acting_as(role, url), UPDATE)
         assert eventually(lambda: not asked(url, sessions, role))
         with closing(PostgresUserRepository(acting_as(role, url))) as users:
-            desk = Desk(url, UPDATE)
+            desk = DatabaseDesk(url, UPDATE)
             importer = desk.importer(users)
             reference = desk.drop(made_upload("a.csv", rows=20))
             first = importer(reference)
-            desk.reports.put("a.csv/1/receipt.json", io.BytesIO(b""))
+            desk.desk.reports.put("a.csv/1/receipt.json", io.BytesIO(b""))
 
             assert importer(reference).first_receipt == first
             assert importer.reports.has(first)

@@ -18,7 +18,8 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from support.builders import asked
 from support.campaigns import Campaign, Line
-from support.database_fakes import Desk, require_quiet
+from support.fakes import DatabaseDesk
+from support.privacy import require_quiet
 from support.proxy import AtByte, CommitReplyLost, Counting, Fault, Proxy, commit_request_lost, proxy_before
 from support.uploads import FaultyUpload, made_upload
 
@@ -36,7 +37,7 @@ def _an_upload(chance: random.Random) -> FaultyUpload:
     return made_upload("list.csv", rows=chance.randint(50, 300), seed=chance.randrange(10**9))
 
 
-def _broken(desk: Desk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> bool:
+def _broken(desk: DatabaseDesk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> bool:
     """Deliver an upload once with a fault.
 
     Returns:
@@ -51,7 +52,7 @@ def _broken(desk: Desk, upload: FaultyUpload, proxy: Proxy, fault: Fault) -> boo
     return False
 
 
-def _judged(line: Line, desk: Desk, upload: FaultyUpload) -> Receipt:
+def _judged(line: Line, desk: DatabaseDesk, upload: FaultyUpload) -> Receipt:
     """Compare the database with its ledger, deliver again, and check every promise."""
     desk.oracle.require_nothing_broken([upload])
     [reference] = desk.versions(upload.key)
@@ -70,7 +71,7 @@ def test_a_commit_in_doubt_is_looked_up_in_the_ledger(
     with campaign.line(f"COMMIT {lost} lost") as line:
         line.points = 1
         for _ in range(campaign.choose(10, 500)):
-            desk, upload = Desk(emptied()), _an_upload(chance)
+            desk, upload = DatabaseDesk(emptied()), _an_upload(chance)
             proxy.resets = chance.random() < 0.5
 
             assert _broken(desk, upload, proxy, commit_request_lost if lost == "request" else CommitReplyLost())
@@ -87,9 +88,9 @@ def test_a_connection_may_be_cut_at_any_byte(
     chance = random.Random(f"{campaign.seed} {whose}")  # noqa: S311 - to be repeated
     with campaign.line(f"connection cut at any byte of the {whose}") as line:
         upload, points = _an_upload(chance), set()
-        whole = _length(upload, Desk(emptied()), proxy, of_client=of_client)
+        whole = _length(upload, DatabaseDesk(emptied()), proxy, of_client=of_client)
         for _ in range(campaign.choose(8, 250)):
-            desk, byte = Desk(emptied()), chance.randrange(whole)
+            desk, byte = DatabaseDesk(emptied()), chance.randrange(whole)
             proxy.resets = chance.random() < 0.5
             _broken(desk, upload, proxy, AtByte(byte, of_client))
             _judged(line, desk, upload)
@@ -97,7 +98,7 @@ def test_a_connection_may_be_cut_at_any_byte(
         line.points = len(points)
 
 
-def _length(upload: FaultyUpload, desk: Desk, proxy: Proxy, *, of_client: bool) -> int:
+def _length(upload: FaultyUpload, desk: DatabaseDesk, proxy: Proxy, *, of_client: bool) -> int:
     """Count the bytes of one direction during an undisturbed import."""
     counting = Counting()
     assert not _broken(desk, upload, proxy, counting)
@@ -111,9 +112,9 @@ def test_the_server_may_end_the_connection_at_any_moment(
     chance = random.Random(f"{campaign.seed} end")  # noqa: S311 - to be repeated
     with campaign.line("pg_terminate_backend at any moment") as line:
         upload, points = _an_upload(chance), set()
-        whole = _length(upload, Desk(emptied()), proxy, of_client=True)
+        whole = _length(upload, DatabaseDesk(emptied()), proxy, of_client=True)
         for _ in range(campaign.choose(8, 250)):
-            desk, byte = Desk(emptied()), chance.randrange(whole)
+            desk, byte = DatabaseDesk(emptied()), chance.randrange(whole)
             wait = chance.choice([0, 10_000])  # whether the worker continues at once, or finds its connection cut
 
             def end(url: str = desk.database_url, wait: int = wait) -> None:
@@ -139,7 +140,7 @@ def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path
         with proxy_before(url) as proxy:
             for number in range(campaign.choose(2, 30)):
                 asked(url, "truncate users, imports, corrections restart identity")
-                desk, upload = Desk(url), _an_upload(chance)
+                desk, upload = DatabaseDesk(url), _an_upload(chance)
                 how, pause = chance.choice(SIGNALS), chance.random() * 0.004
 
                 def kill(pause: float = 0, how: signal.Signals = how) -> None:

@@ -18,7 +18,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from support.campaigns import Campaign
-from support.database_fakes import Desk
+from support.fakes import DatabaseDesk
 from support.uploads import FaultyUpload, made_upload
 
 DELIVERIES = 64
@@ -78,7 +78,7 @@ def _at_once(workers: list[PostgresUserRepository], attempts: list[Attempt]) -> 
     return outcomes
 
 
-def _delivery(desk: Desk, reference: ObjectReference, *, again: bool = False) -> Attempt:
+def _delivery(desk: DatabaseDesk, reference: ObjectReference, *, again: bool = False) -> Attempt:
     return lambda users: desk.importer(users)(reference, again=again)
 
 
@@ -102,7 +102,7 @@ def test_one_of_64_deliveries_imports_the_upload(
     with campaign.line(_named(f"{DELIVERIES} deliveries of one upload at once", locks=locks)) as line:
         line.points = DELIVERIES
         for _ in range(campaign.choose(1 + locks, 200)):
-            desk, upload = Desk(emptied()), made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
+            desk, upload = DatabaseDesk(emptied()), made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             reference = desk.drop(upload)
 
             outcomes = _at_once(workers, [_delivery(desk, reference)] * DELIVERIES)
@@ -125,7 +125,7 @@ def test_one_of_16_uploads_with_one_content_is_imported(
         for _ in range(campaign.choose(1 + locks, 50)):
             upload = made_upload("0.csv", rows=300, seed=chance.randrange(10**9))
             uploads = [attrs.evolve(upload, key=f"{number}.csv") for number in range(16)]
-            desk = Desk(emptied())
+            desk = DatabaseDesk(emptied())
             references = [desk.drop(one) for one in uploads]
 
             outcomes = _at_once(workers, [_delivery(desk, reference) for reference in references])
@@ -144,7 +144,7 @@ def test_one_of_8_versions_of_a_key_is_imported(
     with campaign.line(_named("8 versions of one key at once", locks=locks)) as line:
         line.points = 8
         for _ in range(campaign.choose(1 + locks, 50)):
-            desk = Desk(emptied())
+            desk = DatabaseDesk(emptied())
             versions = [made_upload("a.csv", rows=300, seed=chance.randrange(10**9)) for _ in range(8)]
             for version in versions:
                 desk.drop(version)
@@ -179,7 +179,7 @@ def test_an_undo_during_imports_of_the_same_upload_is_complete(
             upload = made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             url = emptied()
             migrate(url, policy)
-            desk = Desk(url, policy)
+            desk = DatabaseDesk(url, policy)
             reference = desk.drop(upload)
             import_id = desk.merge(reference).import_id or 0
             attempts = [_undo(import_id), _undo(import_id)]
@@ -208,7 +208,7 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
         for _ in range(campaign.choose(1 + locks, 50)):
             url = emptied()
             migrate(url, policy)
-            desk = Desk(url, policy)
+            desk = DatabaseDesk(url, policy)
             first = desk.merge(_drop(desk, "a.csv", ["name,country,age", "own,X,0", *["{n},X,x"] * 50]))
             header, *rows = desk.oracle.read_report(first.rejected_rows or "").decode("utf-8-sig").splitlines()
             again = [header, *rows] if what == "corrected rows" else ["name,country,age", *["{n},X,x"] * 50]
@@ -230,6 +230,6 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
             assert (there, different) == (50, 50)
 
 
-def _drop(desk: Desk, key: str, lines: list[str]) -> ObjectReference:
+def _drop(desk: DatabaseDesk, key: str, lines: list[str]) -> ObjectReference:
     numbered = [line.replace("{n}", f"n{number}") for number, line in enumerate(lines)]
     return desk.drop(FaultyUpload(key, "\n".join(numbered).encode(), {}, frozenset()))

@@ -1,19 +1,29 @@
-"""A complete Rollcall in memory."""
+"""A complete Rollcall in memory, and one whose users are in PostgreSQL."""
 
 import io
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO
 
 import attrs
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.application.errors import ImportInProgressError
 from rollcall.application.import_users import ImportUsers, Progress
-from rollcall.application.ports import ObjectStore
+from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from support.builders import asked
+from support.oracle import Oracle, foreign_users
 from support.receipts import CheckedImport
+from support.uploads import FaultyUpload
+
+SETTLED_WITHIN_SECONDS = 60
 
 
 @attrs.define
@@ -39,22 +49,30 @@ class Desk:
         uploads: The upload store.
         reports: The store of receipts and rejected rows.
         users: Users and ledger.
+        now: The clock of the imports; None for a new `Clock` for each use case.
+        spool: Opens a temporary file.
         through: The store that the import reads instead of `uploads`, or None.
         into: The store that the import writes instead of `reports`, or None.
     """
 
     uploads: MemoryObjectStore = attrs.field(factory=lambda: _bucket("inbox"))
     reports: MemoryObjectStore = attrs.field(factory=lambda: _bucket("reports"))
-    users: MemoryUserRepository = attrs.field(
+    users: UserRepository = attrs.field(
         factory=lambda: MemoryUserRepository(patience=0, new_secret=lambda: b"secret")
     )
+    now: Callable[[], datetime] | None = None
+    spool: Callable[[], BinaryIO] = io.BytesIO
     through: ObjectStore | None = None
     into: ObjectStore | None = None
 
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
         """Upload some bytes, and return a reference to that version."""
         self.uploads.put(key, io.BytesIO(data))
-        return next(self.uploads.list(key)).reference
+        return self.versions(key)[0]
+
+    def versions(self, key: str) -> list[ObjectReference]:
+        """Every version of an upload, the newest first."""
+        return [listed.reference for listed in self.uploads.list(key)]
 
     def importer(
         self,
@@ -75,8 +93,8 @@ class Desk:
             max_upload_bytes=max_upload_bytes,
             max_csv_bytes=max_csv_bytes,
             max_rejected_bytes=max_rejected_bytes,
-            now=Clock(),
-            spool=io.BytesIO,
+            now=self.now or Clock(),
+            spool=self.spool,
         )
 
     def load(
@@ -103,6 +121,74 @@ class Desk:
         with self.reports.open(ObjectReference(key=key)) as stored:
             return stored.fetch(lambda _: None).read()
 
-    def versions(self, key: str) -> int:
+    def times_stored(self, key: str) -> int:
         """Number of times that a report was written."""
         return len(list(self.reports.list(key)))
+
+
+@attrs.frozen
+class DatabaseDesk:
+    """A desk whose users are in PostgreSQL, beside one existing user, and whose deliveries may break.
+
+    Attributes:
+        database_url: The database.
+        policy: The operator's policy.
+        desk: The stores.
+        foreign: The existing users.
+    """
+
+    database_url: str
+    policy: Policy = Policy()
+    desk: Desk = attrs.field(factory=lambda: Desk(now=lambda: datetime.now(UTC), spool=tempfile.TemporaryFile))
+    foreign: list[tuple[Any, ...]] = attrs.field(init=False)
+
+    @foreign.default
+    def _somebody_before(self) -> list[tuple[Any, ...]]:
+        asked(self.database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+        return foreign_users(self.database_url)
+
+    @property
+    def oracle(self) -> Oracle:
+        """The oracle for this database and store."""
+        return Oracle(
+            database_url=self.database_url,
+            read_report=self._read_report,
+            receipt_address=_receipt_address,
+            foreign=self.foreign,
+        )
+
+    def drop(self, upload: FaultyUpload) -> ObjectReference:
+        """Upload something, and return a reference to that version."""
+        return self.desk.drop(upload.content, upload.key)
+
+    def versions(self, key: str) -> list[ObjectReference]:
+        """Every version of a key, the newest first."""
+        return self.desk.versions(key)
+
+    def importer(self, users: UserRepository) -> ImportUsers:
+        """The use case, on a given repository."""
+        return attrs.evolve(self.desk, users=users).importer(self.policy)
+
+    def deliver(self, reference: ObjectReference, database_url: str) -> Receipt:
+        """Deliver an upload once, with a connection of its own."""
+        users = PostgresUserRepository(database_url)
+        try:
+            return self.importer(users)(reference)
+        finally:
+            users.close()
+
+    def merge(self, reference: ObjectReference) -> Receipt:
+        """Deliver an upload until it has its verdict: a broken delivery may hold its locks for a moment."""
+        deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
+        while True:
+            try:
+                return self.deliver(reference, self.database_url)
+            except ImportInProgressError:
+                assert time.monotonic() < deadline, "nobody may be held up for so long"
+
+    def _read_report(self, address: str) -> bytes:
+        return self.desk.read(address.removeprefix("memory:"))
+
+
+def _receipt_address(receipt: Mapping[str, Any]) -> str:
+    return f"memory:{receipt['source']['key']}/{receipt['source']['version']}/receipt.json"

@@ -27,7 +27,7 @@ from rollcall.application.errors import (
     UnknownImportError,
 )
 from rollcall.application.import_users import Progress
-from rollcall.application.ports import StoredObject
+from rollcall.application.ports import StoredObject, UserRepository
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
@@ -200,7 +200,7 @@ def test_a_redelivery_is_skipped_and_returns_the_first_receipt() -> None:
     assert again.import_id == first.import_id == 1
     assert again.counts == Counts()
     assert desk.stored() == stored
-    assert desk.versions(_receipt_key(first)) == 1
+    assert desk.times_stored(_receipt_key(first)) == 1
     assert [entry.receipt for entry in desk.users.entries()] == [first]
     assert len(desk.rows()) == 2
 
@@ -809,7 +809,7 @@ def test_lone_surrogates_reject_only_their_rows() -> None:
 class _WatchedStore(MemoryObjectStore):
     """A store of reports that counts users and imports whenever a report is stored."""
 
-    users: MemoryUserRepository
+    users: UserRepository
     seen: list[tuple[str, int, int]] = attrs.Factory(list)
 
     def __attrs_post_init__(self) -> None:
