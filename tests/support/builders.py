@@ -1,13 +1,17 @@
-"""Steps of several contracts: users, an import of them, a query, and a server with one answer."""
+"""What tests build: users, files and imports of them, queries, and a server with one answer."""
 
+import csv
+import gzip
+import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import psycopg
 from psycopg import sql
 
@@ -15,17 +19,89 @@ from rollcall.application.ports import UserRepository
 from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
+from rollcall.domain.rejection import Fault
 from rollcall.domain.upload import Upload
-from rollcall.domain.user import User
+from rollcall.domain.user import COLUMNS, RULES, User
 from support.receipts import a_receipt
+from support.reference_reader import Limits, header_at, is_blank, read_record, unpacked
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 SOON_SECONDS = 20
 ANYTHING = Policy(on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT)
 
-ANN = User(name="Ann", country="Norway", age=41)
-BEN = User(name="Ben", country="日本", age=0)
-CEM = User(name='Cem "C", Öz', country="Türkiye", age=150)
+# The columns that tests write out. Cells of every other column are filled in here.
+WRITTEN = ("name", "country", "age")
+USUAL = {
+    column: next(cell for cell in ("unknown", "7") if not isinstance(rule.parse(cell), Fault))
+    for column, rule in zip(COLUMNS, RULES, strict=True)
+}
+_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+MORE = {column: cell for column, cell in USUAL.items() if column not in WRITTEN}
+
+
+def a_user(name: str, country: str, age: int) -> User:
+    """Return a user."""
+    user = User.parse([{**USUAL, "name": name, "country": country, "age": str(age)}[column] for column in COLUMNS])
+    assert isinstance(user, User)
+    return user
+
+
+ANN = a_user("Ann", "Norway", 41)
+BEN = a_user("Ben", "日本", 0)
+CEM = a_user('Cem "C", Öz', "Türkiye", 150)
+
+
+def written(user: User) -> tuple[Any, ...]:
+    """Return the values of a user in the columns that tests write out."""
+    return tuple(getattr(user, column) for column in WRITTEN)
+
+
+def csv_of(*rows: User | Mapping[str, object], labels: Sequence[str] = COLUMNS) -> bytes:
+    """Return a file of users.
+
+    Args:
+        rows: Users, or cells by label; cells of missing labels are good ones.
+        labels: The labels of the file, in order.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, labels, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {**dict.fromkeys(labels, ""), **USUAL, **(attrs.asdict(row) if isinstance(row, User) else row)}
+        )
+    return text.getvalue().encode()
+
+
+def completed(data: bytes, more: Mapping[str, str] = MORE) -> bytes:
+    """Add columns to a file that has the columns that tests write out; return any other file unchanged.
+
+    The new cells come first in each record, so that every line, quote and missing cell stays as it is.
+
+    Args:
+        data: The file, compressed or not, in UTF-8 or UTF-16.
+        more: The cell of each column to add.
+    """
+    if not more:
+        return data
+    if data.startswith(b"\x1f\x8b"):
+        content = unpacked(data)
+        return data if content is None else gzip.compress(completed(content, more), mtime=0)
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
+    try:
+        text = data.removeprefix(mark).decode(encoding, "surrogateescape")
+    except UnicodeError:
+        return data
+    if not (found := header_at(text, WRITTEN)):
+        return data
+    at, delimiter = found
+    pieces, cells = [text[:at]], [*more]
+    while at < len(text):
+        record, behind = read_record(text, at, 1, delimiter, Limits())
+        blank = not record.fault and all(map(is_blank, record.cells))
+        pieces.append(text[at:behind] if blank else delimiter.join([*cells, text[at:behind]]))
+        at, cells = behind, [*more.values()]
+    return mark + "".join(pieces).encode(encoding, "surrogateescape")
 
 
 def asked(url: str, query: str | sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:

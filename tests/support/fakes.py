@@ -18,7 +18,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from support.builders import asked
+from support.builders import asked, completed, written
 from support.oracle import Oracle, foreign_users
 from support.receipts import CheckedImport
 from support.uploads import FaultyUpload
@@ -66,8 +66,8 @@ class Desk:
     into: ObjectStore | None = None
 
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
-        """Upload some bytes, and return a reference to that version."""
-        self.uploads.put(key, io.BytesIO(data))
+        """Upload a file with every column, see `completed`, and return a reference to that version."""
+        self.uploads.put(key, io.BytesIO(completed(data)))
         return self.versions(key)[0]
 
     def versions(self, key: str) -> list[ObjectReference]:
@@ -109,8 +109,8 @@ class Desk:
         return self.importer(policy)(reference, again=again, progress=progress)
 
     def rows(self, import_id: int | None = None) -> list[tuple[str | int, ...]]:
-        """Values of the registered users, in order."""
-        return [tuple(user.values()) for user in self.users.users(import_id)]
+        """Values of the registered users in the columns that tests write out, in order."""
+        return [written(user) for user in self.users.users(import_id)]
 
     def stored(self) -> dict[str, bytes]:
         """Content of the reports store by key, the last version of each."""

@@ -7,7 +7,7 @@ import codecs
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -103,10 +103,15 @@ def age_verdict(cell: str) -> int | Code:
     return int(value) if 0 <= value <= 150 else Code.CONSTRAINT_ERROR
 
 
+# The rule of each field, once more. A text has at most 200 characters unless its field says otherwise.
+VERDICTS: dict[str, Callable[[str], str | int | Code]] = dict.fromkeys(COLUMNS, text_verdict) | {
+    "age": age_verdict
+}
+
+
 def row_verdict(cells: Sequence[str]) -> tuple[str | int | Code, ...]:
-    """Return the value or fault of each cell: name, country and age."""
-    name, country, age = cells
-    return text_verdict(name), text_verdict(country), age_verdict(age)
+    """Return the value or fault of each cell, in the order of `COLUMNS`."""
+    return tuple(VERDICTS[column](cell) for column, cell in zip(COLUMNS, cells, strict=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -378,12 +383,7 @@ def unpacked(stored: bytes) -> bytes | None:
 
 def sheet_of(text: str, limits: Limits) -> Sheet | Code:
     """Find the header and judge each row by its own cells. Return a code if the header refuses the upload."""
-    delimiters = ",;\t"
-    at, line = _behind_blank_rows(text, 0, 1, delimiters, limits)
-    said = re.match('(?i)("?)sep=([\x20\t!#-/:-@\\[-`{-~])\\1(\r\n|\r|\n|\\Z)', text[at:])
-    if said:
-        delimiters = said[2]
-        at, line = _behind_blank_rows(text, at + said.end(), line + 1, delimiters, limits)
+    at, line, delimiters = _beginning(text, limits)
     if at == len(text):
         return Code.EMPTY_FILE
     faults = []
@@ -401,6 +401,27 @@ def sheet_of(text: str, limits: Limits) -> Sheet | Code:
         faults.append((code is Code.DUPLICATE_LABEL, header.text.count(delimiter), code))
     # The uploader most likely meant the delimiter that finds more labels, or that gives more cells.
     return max(faults, key=lambda fault: fault[:2])[-1]
+
+
+def header_at(text: str, labels: Sequence[str]) -> tuple[int, str] | None:
+    """Return the index of a header that has some labels, and its delimiter; None if there is no such header."""
+    at, line, delimiters = _beginning(text, Limits())
+    for delimiter in delimiters if at < len(text) else "":
+        header, _ = read_record(text, at, line, delimiter, Limits())
+        if not header.fault and set(labels) <= set(_normal(header.cells)):
+            return at, delimiter
+    return None
+
+
+def _beginning(text: str, limits: Limits) -> tuple[int, int, str]:
+    """Return the index and line of the header, and the delimiters that it may have."""
+    delimiters = ",;\t"
+    at, line = _behind_blank_rows(text, 0, 1, delimiters, limits)
+    said = re.match('(?i)("?)sep=([\x20\t!#-/:-@\\[-`{-~])\\1(\r\n|\r|\n|\\Z)', text[at:])
+    if said:
+        delimiters = said[2]
+        at, line = _behind_blank_rows(text, at + said.end(), line + 1, delimiters, limits)
+    return at, line, delimiters
 
 
 def _behind_blank_rows(text: str, at: int, line: int, delimiters: str, limits: Limits) -> tuple[int, int]:
