@@ -39,9 +39,14 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", 
 MORE = {column: cell for column, cell in USUAL.items() if column not in WRITTEN}
 
 
+def row_of(name: str, country: str, age: str) -> list[str]:
+    """Return one cell for each of `COLUMNS`, in that order."""
+    return list({**USUAL, "name": name, "country": country, "age": age}.values())
+
+
 def a_user(name: str, country: str, age: int) -> User:
     """Return a user."""
-    user = User.parse([{**USUAL, "name": name, "country": country, "age": str(age)}[column] for column in COLUMNS])
+    user = User.parse(row_of(name, country, str(age)))
     assert isinstance(user, User)
     return user
 
@@ -92,7 +97,7 @@ def completed(data: bytes, more: Mapping[str, str] = MORE) -> bytes:
         text = data.removeprefix(mark).decode(encoding, "surrogateescape")
     except UnicodeError:
         return data
-    if not (found := header_at(text, WRITTEN)):
+    if not (found := header_at(text, WRITTEN)) or header_at(text, [*more]):
         return data
     at, delimiter = found
     pieces, cells = [text[:at]], [*more]

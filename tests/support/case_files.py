@@ -6,7 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -20,6 +22,7 @@ from rollcall.application.ports import UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.settings import read_settings
+from support.builders import completed, written
 from support.receipts import as_published
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -44,6 +47,8 @@ EXPECTED = {**_expected(CASES), **_expected_in_field()}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_copies = TemporaryDirectory(prefix="cases")
+
 each_case = pytest.mark.parametrize("name", sorted(EXPECTED))
 
 
@@ -62,9 +67,17 @@ class Outcome:
     users: Sequence[Sequence[str | int]] | None
 
 
+@cache
 def path_of(name: str) -> Path:
-    """Return the path of a case; the names of field cases include the extension."""
-    return FIELD / name if "." in name else CASES / f"{name}.csv"
+    """Return the path of a copy of a case with every column, see `completed`.
+
+    Args:
+        name: The name of the case; the names of field cases include the extension.
+    """
+    original = FIELD / name if "." in name else CASES / f"{name}.csv"
+    copy = Path(_copies.name) / original.name
+    copy.write_bytes(completed(original.read_bytes()))
+    return copy
 
 
 def checked(name: str) -> Outcome:
@@ -87,7 +100,7 @@ def _outcome(importer: ImportUsers, name: str, users: UserRepository | None) -> 
             assert receipt.rejected_rows == f"memory:{report.key}"
             with reports.open(report) as stored:
                 rejected_rows = stored.fetch(lambda _: None).read()
-    registered = None if users is None else [user.values() for user in users.users()]
+    registered = None if users is None else [written(user) for user in users.users()]
     return Outcome(receipt, rejected_rows, registered)
 
 

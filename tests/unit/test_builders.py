@@ -29,7 +29,10 @@ def test_a_file_is_completed_record_by_record(data: bytes, expected: bytes) -> N
     assert completed(data, MORE) == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"name,country\nA,B\n", b"\x1f\x8bnot gzip", b"%PDF-1.7", b"\xff\xfea"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"name,country\nA,B\n", b"\x1f\x8bnot gzip", b"%PDF-1.7", b"\xff\xfea", b"age,Phone,name,country\n"],
+)
 def test_a_file_that_is_no_list_stays_as_it_is(data: bytes) -> None:
     assert completed(data, MORE) == data
 

@@ -7,7 +7,9 @@ import pkgutil
 import pytest
 
 from rollcall.domain.receipt import Status
+from rollcall.domain.user import COLUMNS
 from rollcall.settings import SettingError, read_settings
+from support.builders import MORE, completed
 from support.fakes import Desk
 
 # Letters of many scripts, characters of quoting, and characters that some encodings map to two code points.
@@ -50,9 +52,13 @@ def test_rejected_rows_keep_the_encoding_of_the_upload(encoding: str) -> None:
     desk = Desk()
     importer = desk.importer(encodings=(codecs.lookup(encoding).name,))
 
-    first = importer(desk.drop(text.encode(encoding), "a.csv"))
+    first = importer(desk.drop(completed(text.encode()).decode().encode(encoding), "a.csv"))
     [rejected] = [data for key, data in desk.stored().items() if "rejected-" in key]
-    mended = rejected.decode(encoding).replace("B,old", "B,2").replace(",,,4", f'"{quoted}",C,3,4')
+    mended = (
+        rejected.decode(encoding)
+        .replace("B,old", "B,2")
+        .replace(f"{',' * len(COLUMNS)}4", f'{"".join(f"{cell}," for cell in MORE.values())}"{quoted}",C,3,4')
+    )
     second = importer(desk.drop(mended.encode(encoding), "b.csv"))
 
     assert (first.status, first.counts.registered) == (Status.PARTIALLY_LOADED, 1)

@@ -12,10 +12,12 @@ from rollcall.application.records import Record, RecordReader
 from rollcall.application.screening import Screened, Screening, screen
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS, User
+from support.builders import USUAL
 from support.reference_reader import is_blank, row_verdict
 from support.strategies import RULES, blank_cells, invalid_cells, users, valid_cells
 
-HEADER = Header(delimiter=",", labels=("age", "note", "name", "country"), positions=(2, 3, 0))
+LABELS = ("age", "note", *(column for column in COLUMNS if column != "age"))
+HEADER = Header(delimiter=",", labels=LABELS, positions=tuple(map(LABELS.index, COLUMNS)))
 
 any_cells = st.one_of(
     *(valid_cells(rule) for rule in RULES.values()),
@@ -24,9 +26,9 @@ any_cells = st.one_of(
     st.text('a,"\n\r\0é', max_size=4),
 )
 good_rows = st.tuples(
-    valid_cells(RULES["age"]), st.text("x,", max_size=2), valid_cells(RULES["name"]), valid_cells(RULES["country"])
+    *(valid_cells(RULES[label]) if label in RULES else st.text("x,", max_size=2) for label in LABELS)
 )
-row_cells = st.lists(any_cells, min_size=1, max_size=6) | good_rows | good_rows
+row_cells = st.lists(any_cells, min_size=1, max_size=len(LABELS) + 2) | good_rows | good_rows
 faults = st.sampled_from((None, None, None, Code.MALFORMED_QUOTING, Code.RECORD_TOO_LONG))
 batches = st.lists(st.tuples(row_cells, faults, st.integers(0, 2)), max_size=8).map(
     lambda drawn: [
@@ -87,7 +89,8 @@ def test_every_record_is_accepted_rejected_or_blank(records: list[Record]) -> No
 def test_a_block_holds_the_users_as_csv(batch: list[User]) -> None:
     """RFC 4180 in UTF-8, in the order of the columns, with a line feed after each row."""
     records = [
-        Record(line, line, "", [str(user.age), "", user.name, user.country]) for line, user in enumerate(batch, 2)
+        Record(line, line, "", [str(getattr(user, label, "")) for label in LABELS])
+        for line, user in enumerate(batch, 2)
     ]
     result = _screened(records)
 
@@ -105,10 +108,11 @@ def _messages(cells: Sequence[str], fault: Code | None = None) -> list[str]:
 
 def test_a_row_with_missing_or_extra_cells_says_how_many() -> None:
     """And how to correct it; no cell is judged, because cells may be in the wrong column."""
-    assert _messages(["30"]) == ["the row has 1 cell where the header has 4; add what is missing"]
-    assert _messages(["30", "", ""]) == ["the row has 3 cells where the header has 4; add what is missing"]
+    width = len(LABELS)
+    assert _messages(["30"]) == [f"the row has 1 cell where the header has {width}; add what is missing"]
+    assert _messages(["30", "", ""]) == [f"the row has 3 cells where the header has {width}; add what is missing"]
     assert _messages(["x"] * 1005) == [
-        "the row has 1,005 cells where the header has 4; put a cell that holds the delimiter in quotes"
+        f"the row has 1,005 cells where the header has {width}; put a cell that holds the delimiter in quotes"
     ]
 
 
@@ -126,16 +130,16 @@ def test_a_row_that_could_not_be_split_says_why() -> None:
 
 
 def test_ignored_cells_are_not_judged() -> None:
-    assert _messages(["30", "\0" * 500, "Ann", "Chile"]) == []
+    assert _messages(["30", "\0" * 500, *list(USUAL.values())[: len(LABELS) - 2]]) == []
 
 
 def test_a_row_of_any_number_of_blank_cells_is_skipped() -> None:
     """Like a blank line; a row with a visible character, even in an ignored column, is judged."""
-    blank = [["", "", "", ""], [""], [" ", "\u200b"], [""] * 9]
+    blank = [[""] * len(LABELS), [""], [" ", "\u200b"], [""] * 9]
     result = _screened([Record(line, line, "", cells) for line, cells in enumerate(blank, 2)])
 
     assert (result.blank, result.read, result.accepted.csv) == (4, 0, b"")
-    assert len(_messages(["", "note", "", ""])) == 3
+    assert len(_messages(["", "note", *[""] * (len(LABELS) - 2)])) == len(COLUMNS)
 
 
 @given(records=batches, size=st.integers(1, 5))
@@ -161,7 +165,7 @@ def test_a_batch_of_very_short_rows_holds_few_rows() -> None:
 @given(batch=st.lists(users(), max_size=5))
 def test_accepted_rows_are_accepted_again(batch: list[User]) -> None:
     """A block that is read as an upload gives the same block."""
-    header = Header(delimiter=",", labels=COLUMNS, positions=(0, 1, 2))
+    header = Header(delimiter=",", labels=COLUMNS, positions=tuple(range(len(COLUMNS))))
     records = [
         Record(line, line, "", [str(value) for value in user.values()]) for line, user in enumerate(batch, 1)
     ]

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from rollcall.domain.rejection import Code, Fault, counted, preview
 from rollcall.domain.user import COLUMNS, User, is_blank
+from support.builders import ANN, USUAL
 from support.reference_reader import (
     BIDI_CONTROLS,
     age_verdict,
@@ -32,8 +33,7 @@ ages = st.integers(0, 150)
 
 def _judged(column: str, cell: str) -> str | int | Fault:
     """Parse one cell in a row whose other cells are good."""
-    good = {"name": "Ann", "country": "Chile", "age": "30"}
-    judged = User.parse([{**good, column: cell}[name] for name in COLUMNS])
+    judged = User.parse(list({**USUAL, column: cell}.values()))
     if isinstance(judged, User):
         return dict(zip(COLUMNS, judged.values(), strict=True))[column]
     (fault,) = judged
@@ -203,8 +203,8 @@ def test_digits_of_other_forms_are_given_in_half_width(cell: str, message: str) 
     assert _judged("age", cell) == Fault(Code.TYPE_ERROR, message, "age")
 
 
-@given(row=st.tuples(cells, cells, cells | ages.map(str)))
-def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
+@given(row=st.tuples(*[cells | ages.map(str)] * len(COLUMNS)))
+def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, ...]) -> None:
     """One fault for each, in the order of the fields, with the name of its column."""
     expected = [
         (column, verdict)
@@ -218,10 +218,10 @@ def test_all_bad_cells_of_a_row_are_reported(row: tuple[str, str, str]) -> None:
     assert all(fault.message.startswith(f"{fault.column} ") for fault in faults)
 
 
-@given(name=cells, country=cells, age=ages)
-def test_the_text_of_a_value_parses_to_the_value(name: str, country: str, age: int) -> None:
+@given(row=st.tuples(*[cells | ages.map(str)] * len(COLUMNS)))
+def test_the_text_of_a_value_parses_to_the_value(row: tuple[str, ...]) -> None:
     """An accepted value is accepted unchanged again."""
-    user = User.parse([name, country, str(age)])
+    user = User.parse(row)
 
     assert not isinstance(user, User) or User.parse([str(value) for value in user.values()]) == user
 
@@ -272,9 +272,8 @@ def test_a_short_cell_is_shown_whole_and_a_long_one_cut() -> None:
 )
 def test_an_invalid_user_cannot_be_built(values: dict[str, object]) -> None:
     """The message does not show the value, because exceptions are logged."""
-    good: dict[str, object] = {"name": "Ann", "country": "Chile", "age": 30}
     with pytest.raises(ValueError, match=r"^User\.(name|country|age) breaks its rule$"):
-        User(**{**good, **values})  # type: ignore[arg-type]  # wrong types are what this tests
+        User(**{**attrs.asdict(ANN), **values})
 
 
 def test_the_columns_are_the_attributes() -> None:
