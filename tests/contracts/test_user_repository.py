@@ -42,7 +42,7 @@ from rollcall.domain.errors import RollcallError
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
-from rollcall.domain.upload import Upload
+from rollcall.domain.upload import Upload, owner
 from rollcall.domain.user import COLUMNS, User
 from support.builders import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
 from support.database_roles import EachJobAsItsRole
@@ -484,6 +484,16 @@ class TestLedger:
             assert harness.repository.get_import(entry.import_id) == entry
             assert harness.rival().find_import(upload.identity) == entry
             assert list(harness.rival().entries()) == [entry]
+
+    def test_the_ledger_names_the_uploader(self, stored: Stored) -> None:
+        """Also of an upload that is judged again."""
+        upload = attrs.evolve(an_upload(), owned_by=owner("ann"))
+        with stored() as harness:
+            refused = harness.repository.get_import(refuse(harness.repository, upload))
+            loaded = harness.rival().get_import(load(harness.repository, [ANN], upload))
+            nobody = harness.repository.get_import(load(harness.repository, [BEN], an_upload("2")))
+
+            assert [refused.uploaded_by, loaded.uploaded_by, nobody.uploaded_by] == [owner("ann")] * 2 + [None]
 
     def test_the_newest_import_comes_first(self, stored: Stored) -> None:
         with stored() as harness:

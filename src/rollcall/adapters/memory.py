@@ -505,7 +505,10 @@ class MemoryUserRepository:
             self._tables.corrections.update(dict.fromkeys(opened.corrected, verdict.import_id))
             self._tables.ledger.pop(identity, None)  # so that the new entry comes last
             self._tables.ledger[identity] = LedgerEntry(
-                import_id=verdict.import_id, receipt=receipt, secret=verdict.secret
+                import_id=verdict.import_id,
+                receipt=receipt,
+                secret=verdict.secret,
+                uploaded_by=opened.request.upload.owned_by,
             )
             self._tables.requests[identity] = opened.request
 

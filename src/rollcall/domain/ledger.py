@@ -16,12 +16,14 @@ class LedgerEntry:
         receipt: The receipt of the import.
         undone: Whether the import was undone, which removed its users.
         secret: See `Verdict.secret`. Empty for a verdict of an earlier version.
+        uploaded_by: See `Upload.owned_by`.
     """
 
     import_id: int
     receipt: Receipt
     undone: bool = False
     secret: bytes = attrs.field(default=b"", repr=False)
+    uploaded_by: str | None = None
 
     @property
     def active(self) -> bool:

@@ -47,7 +47,7 @@ _USERS_OF_IMPORT = """
 with found as materialized (select id, {columns} from {users} where import_id {eq} %s)
 select id, {columns} from found order by id
 """
-_ENTRY = "select id, receipt, undone_at is not null, secret from {imports} "
+_ENTRY = "select id, receipt, undone_at is not null, secret, uploaded_by from {imports} "
 
 _ENTRIES = _ENTRY + "order by id desc"
 
@@ -392,6 +392,7 @@ class _PostgresImport:
                 "secret": self.verdict.secret,
                 "forbids_repeat": self._request.forbids_repeat,
                 "forbids_new_version": self._request.forbids_new_version,
+                "uploaded_by": upload.owned_by,
             }
             replaced = self.history.same_upload
             written = self._connection.run(
@@ -471,5 +472,11 @@ def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:
 
 
 def _as_entry(row: tuple[Any, ...]) -> LedgerEntry:
-    import_id, receipt, undone, secret = row
-    return LedgerEntry(import_id=import_id, receipt=from_dict(receipt), undone=undone, secret=secret or b"")
+    import_id, receipt, undone, secret, uploaded_by = row
+    return LedgerEntry(
+        import_id=import_id,
+        receipt=from_dict(receipt),
+        undone=undone,
+        secret=secret or b"",
+        uploaded_by=uploaded_by,
+    )
