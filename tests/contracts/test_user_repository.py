@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ from rollcall.application.errors import (
     UnknownImportError,
 )
 from rollcall.application.ports import Importing, UserRepository
-from rollcall.application.values import Block, ImportRequest, LostUploads
+from rollcall.application.values import Block, ImportRequest, LostUploads, RegisteredUser
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import OnNewVersion, Policy
@@ -45,6 +46,7 @@ from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload, owner
 from rollcall.domain.user import COLUMNS, User
 from support.builders import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
+from support.campaigns import Campaign
 from support.database_roles import EachJobAsItsRole
 from support.receipts import a_receipt, require_ledger_as_published
 from support.strategies import users
@@ -279,6 +281,29 @@ class TestRegistering:
             assert list(harness.repository.users(second)) == [BEN, CEM]
             assert list(harness.repository.users(third)) == [CEM]
 
+    def test_users_are_paged_by_their_ids(self, stored: Stored) -> None:
+        """While others arrive, each of the first users appears once, in order."""
+        with stored() as harness:
+            first = load(harness.repository, [ANN, BEN, CEM], an_upload("1"))
+            second = load(harness.rival(), [BEN] * 5, an_upload("2"))
+
+            def pages(import_id: int | None) -> list[list[RegisteredUser]]:
+                pages = [harness.repository.users_after(0, limit=3, import_id=import_id)]
+                while len(pages[-1]) == 3:
+                    load(harness.rival(), [CEM], an_upload(f"late {import_id} {len(pages)}"))
+                    pages.append(harness.repository.users_after(pages[-1][-1].id, limit=3, import_id=import_id))
+                return pages
+
+            [one, none], [three, two] = pages(first), pages(second)
+            everyone = [found for page in pages(None) for found in page]
+
+            assert ([found.user for found in one], none) == ([ANN, BEN, CEM], [])
+            assert [(found.import_id, found.user) for found in three + two] == [(second, BEN)] * 5
+            assert everyone[:8] == one + three + two
+            assert [found.id for found in everyone] == sorted({found.id for found in everyone})
+            assert harness.repository.users_after(0, limit=3, import_id=999_999) == []
+            assert harness.repository.users_after(10**15, limit=3) == []
+
     def test_an_unknown_import_has_no_users(self, stored: Stored) -> None:
         """`users` raises no error; `entry` does."""
         with stored() as harness:
@@ -494,6 +519,41 @@ class TestLedger:
             nobody = harness.repository.get_import(load(harness.repository, [BEN], an_upload("2")))
 
             assert [refused.uploaded_by, loaded.uploaded_by, nobody.uploaded_by] == [owner("ann")] * 2 + [None]
+
+    def test_entries_are_paged_while_others_arrive(self, stored: Stored, campaign: Campaign) -> None:
+        """Each of the first entries appears once, in order."""
+        with stored() as harness:
+            first = [
+                load(harness.repository, [], an_upload(f"{number}"))
+                for number in range(campaign.choose(300, 10_000))
+            ]
+            arriving = iter(range(50))
+            seen: list[int] = []
+            page = list(harness.repository.entries(limit=100))
+            while page:
+                seen += [entry.import_id for entry in page]
+                for number in islice(arriving, 10):
+                    load(harness.rival(), [], an_upload(f"late {number}"))
+                page = list(harness.repository.entries(before=seen[-1], limit=100))
+
+            assert seen == first[::-1]
+
+    def test_entries_of_one_uploader_are_paged(self, stored: Stored) -> None:
+        with stored() as harness:
+            numbers = [
+                load(harness.repository, [], attrs.evolve(an_upload(f"{number}"), owned_by=by))
+                for number, by in enumerate(["ann", "ben", None, "ann", "ann", "ben"])
+            ]
+
+            def page(by: str | None, **which: int) -> list[int]:
+                entries = harness.rival().entries(uploaded_by=by, **which)
+                return [numbers.index(entry.import_id) for entry in entries]
+
+            assert page("ann") == [4, 3, 0]
+            assert page("ann", limit=2) == [4, 3]
+            assert page("ann", before=numbers[3], limit=2) == [0]
+            assert page("cem") == page("ann", limit=0) == page(None, before=numbers[0]) == []
+            assert page(None, before=numbers[2]) == [1, 0]
 
     def test_the_newest_import_comes_first(self, stored: Stored) -> None:
         with stored() as harness:
@@ -1406,6 +1466,7 @@ def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], obje
         lambda: list(repository.entries()),
         lambda: list(repository.users()),
         lambda: list(repository.users(1)),
+        lambda: repository.users_after(0, limit=1),
     ]
 
 

@@ -12,7 +12,14 @@ import attrs
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, StoreUnavailableError
 from rollcall.application.ports import Importing, ObjectStore, StoredObject, UserRepository
 from rollcall.application.reports import Reports
-from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
+from rollcall.application.values import (
+    Block,
+    ImportRequest,
+    ListedObject,
+    LostUploads,
+    MergeResult,
+    RegisteredUser,
+)
 from rollcall.domain import correction
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
@@ -219,11 +226,14 @@ class WatchedUsers:
     def find_import(self, identity: str) -> LedgerEntry | None:
         return self.inner.find_import(identity)
 
-    def entries(self) -> Generator[LedgerEntry, None, None]:
-        return self.inner.entries()
+    def entries(self, **which: Any) -> Generator[LedgerEntry, None, None]:  # noqa: ANN401 - the port's
+        return self.inner.entries(**which)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         return self.inner.users(import_id)
+
+    def users_after(self, user_id: int, **which: Any) -> list[RegisteredUser]:  # noqa: ANN401 - the port's
+        return self.inner.users_after(user_id, **which)
 
     def record_lost(
         self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 import attrs
 
 from rollcall.application.errors import ObjectNotFoundError, RepositoryUnavailableError, UnknownImportError
-from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult, Reread
+from rollcall.application.values import (
+    Block,
+    ImportRequest,
+    ListedObject,
+    LostUploads,
+    MergeResult,
+    RegisteredUser,
+    Reread,
+)
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import Policy
@@ -173,13 +181,29 @@ class DryRunUserRepository:
     def find_import(self, identity: str) -> None:
         """Return None, because there is no import."""
 
-    def entries(self) -> Generator[LedgerEntry, None, None]:
+    def entries(
+        self,
+        *,
+        before: int | None = None,  # noqa: ARG002 - the port's, as all the others
+        uploaded_by: str | None = None,  # noqa: ARG002
+        limit: int | None = None,  # noqa: ARG002
+    ) -> Generator[LedgerEntry, None, None]:
         """Yield nothing."""
         yield from ()
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         yield from ()
+
+    def users_after(
+        self,
+        user_id: int,  # noqa: ARG002 - the port's, as all the others
+        *,
+        limit: int,  # noqa: ARG002
+        import_id: int | None = None,  # noqa: ARG002
+    ) -> list[RegisteredUser]:
+        """Return nobody."""
+        return []
 
 
 class NoReports:

@@ -22,7 +22,14 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
-from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
+from rollcall.application.values import (
+    Block,
+    ImportRequest,
+    ListedObject,
+    LostUploads,
+    MergeResult,
+    RegisteredUser,
+)
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
@@ -472,15 +479,30 @@ class MemoryUserRepository:
         with self._changing:
             return self._tables.ledger.get(identity)
 
-    def entries(self) -> Generator[LedgerEntry, None, None]:
+    def entries(
+        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+    ) -> Generator[LedgerEntry, None, None]:
         with self._changing:
-            entries = list(self._tables.ledger.values())
-        yield from sorted(entries, key=lambda entry: -entry.import_id)
+            entries = [
+                entry
+                for entry in self._tables.ledger.values()
+                if (before is None or entry.import_id < before) and uploaded_by in {None, entry.uploaded_by}
+            ]
+        yield from islice(sorted(entries, key=lambda entry: -entry.import_id), limit)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         with self._changing:
             users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
         yield from users
+
+    def users_after(self, user_id: int, *, limit: int, import_id: int | None = None) -> list[RegisteredUser]:
+        with self._changing:
+            found = (
+                RegisteredUser(id=number, import_id=row.import_id, user=row.user)
+                for number, row in self._tables.users.items()
+                if number > user_id and import_id in {None, row.import_id}
+            )
+            return list(islice(found, limit))
 
     def _draw_verdict(self) -> Verdict:
         with self._changing:

@@ -10,7 +10,14 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
 
-from rollcall.application.values import Block, ImportRequest, ListedObject, LostUploads, MergeResult
+from rollcall.application.values import (
+    Block,
+    ImportRequest,
+    ListedObject,
+    LostUploads,
+    MergeResult,
+    RegisteredUser,
+)
 from rollcall.domain.correction import Verdict
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
@@ -286,8 +293,15 @@ class UserRepository(Protocol):
         """
         ...
 
-    def entries(self) -> Generator[LedgerEntry, None, None]:
-        """Yield the ledger entries of all imports, the newest first.
+    def entries(
+        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+    ) -> Generator[LedgerEntry, None, None]:
+        """Yield the ledger entries of imports, the newest first.
+
+        Args:
+            before: Only imports with a lower id; None for all.
+            uploaded_by: Only the imports of this uploader; None for all.
+            limit: The largest number of entries; None for all.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.
@@ -300,6 +314,20 @@ class UserRepository(Protocol):
 
         Args:
             import_id: Only the users of this import, which are in the order of its file; None for all users.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def users_after(self, user_id: int, /, *, limit: int, import_id: int | None = None) -> list[RegisteredUser]:
+        """Return the users with the lowest ids above an id, in the order of their ids.
+
+        Args:
+            user_id: The id; 0 for the first users.
+            limit: The largest number of users.
+            import_id: Only the users of this import; None for all users.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.

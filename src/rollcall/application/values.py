@@ -10,6 +10,7 @@ from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import ConservationError, Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.user import User
 
 
 @attrs.frozen
@@ -138,6 +139,22 @@ class MergeResult:
             raise ConservationError(
                 f"{here} users are registered, updated and unchanged, while the receipt says {said}"
             )
+
+
+@attrs.frozen(kw_only=True)
+class RegisteredUser:
+    """A user in the repository.
+
+    Attributes:
+        id: The number of the user. A user that was registered later has a higher one, except for imports that ran
+            at the same time.
+        import_id: The import that registered the user; None if no import did.
+        user: The user.
+    """
+
+    id: int
+    import_id: int | None
+    user: User
 
 
 @attrs.frozen

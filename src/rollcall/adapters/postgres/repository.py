@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -29,7 +29,7 @@ from rollcall.application.errors import (
     UnknownImportError,
 )
 from rollcall.application.receipts import from_dict, to_dict
-from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult
+from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult, RegisteredUser
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
@@ -47,9 +47,14 @@ _USERS_OF_IMPORT = """
 with found as materialized (select id, {columns} from {users} where import_id {eq} %s)
 select id, {columns} from found order by id
 """
+_USERS_AFTER = "select id, import_id, {columns} from {users} where id {gt} %s order by id limit %s"
+_USERS_OF_IMPORT_AFTER = """
+with found as materialized (
+    select id, import_id, {columns} from {users} where import_id {eq} %s and id {gt} %s
+)
+select id, import_id, {columns} from found order by id limit %s
+"""
 _ENTRY = "select id, receipt, undone_at is not null, secret, uploaded_by from {imports} "
-
-_ENTRIES = _ENTRY + "order by id desc"
 
 # Imports that compare users hold the merge lock until the commit, so the current time orders them correctly. The
 # time at which the transaction began and the import id do not.
@@ -208,26 +213,41 @@ class PostgresUserRepository:
         with self._transaction() as connection, translated_errors(connection):
             return _entry(connection.run(_ENTRY + "where identity {eq} %s", [identity]))
 
-    def entries(self) -> Generator[LedgerEntry, None, None]:
-        """Stream all entries through a server-side cursor."""
-        for row in self._stream(_ENTRIES, [], _ENTRIES_FETCHED_AT_ONCE):
+    def entries(
+        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+    ) -> Generator[LedgerEntry, None, None]:
+        """Stream entries through a server-side cursor."""
+        query = _ENTRY + "where true "
+        parameters: list[int | str | None] = []
+        if before is not None:
+            query += "and id {lt} %s "
+            parameters.append(before)
+        if uploaded_by is not None:
+            query += "and uploaded_by {eq} %s "
+            parameters.append(uploaded_by)
+        parameters.append(limit)
+        for row in self._stream(query + "order by id desc limit %s", parameters, _ENTRIES_FETCHED_AT_ONCE):
             yield _as_entry(row)
 
     def users(self, import_id: int | None = None) -> Generator[User, None, None]:
         """Stream users through a server-side cursor, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
-        for row_id, *values in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
-            try:
-                user = User(**dict(zip(COLUMNS, values, strict=True)))
-            except ValueError as error:
-                # Only another program can have written such a row.
-                raise SchemaError(
-                    f"in the table users, the row with id {row_id} is no user: {error}; correct it there"
-                ) from None
-            yield user
+        for user_id, *values in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
+            yield _as_user(user_id, values)
+
+    def users_after(self, user_id: int, *, limit: int, import_id: int | None = None) -> list[RegisteredUser]:
+        """Return users in the order of the identity key."""
+        query, parameters = _USERS_AFTER, [user_id, limit]
+        if import_id is not None:
+            query, parameters = _USERS_OF_IMPORT_AFTER, [import_id, *parameters]
+        with self._transaction() as connection, translated_errors(connection):
+            return [
+                RegisteredUser(id=user_id, import_id=by, user=_as_user(user_id, values))
+                for user_id, by, *values in connection.run(query, parameters, columns=_COLUMNS)
+            ]
 
     def _stream(
-        self, query: LiteralString, parameters: list[int], fetched_at_once: int
+        self, query: LiteralString, parameters: Sequence[int | str | None], fetched_at_once: int
     ) -> Generator[tuple[Any, ...], None, None]:
         with (
             self._transaction() as connection,
@@ -464,6 +484,16 @@ def _dependent_imports(connection: Database, import_id: int) -> DependentImports
     ).fetchone()
     correcting, comparing = row or (None, None)
     return DependentImports(correcting=correcting, comparing=comparing)
+
+
+def _as_user(user_id: int, values: Sequence[Any]) -> User:
+    try:
+        return User(**dict(zip(COLUMNS, values, strict=True)))
+    except ValueError as error:
+        # Only another program can have written such a row.
+        raise SchemaError(
+            f"in the table users, the row with id {user_id} is no user: {error}; correct it there"
+        ) from None
 
 
 def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:
