@@ -62,6 +62,8 @@ class ImportUsers:
         max_upload_bytes: The largest size of an upload as stored, in bytes.
         max_csv_bytes: The largest size of an upload after decompression, in bytes.
         max_rejected_bytes: The largest disk space that its rejected rows may use, in bytes.
+        keeps_refusals: Whether a refused upload is committed to the ledger and has reports. If not, its receipt is
+            only returned, and has no import id.
         now: Returns the current time, with its time zone.
         spool: Opens a temporary file for bytes that do not fit in memory. It is read back, then closed.
     """
@@ -74,6 +76,7 @@ class ImportUsers:
     max_upload_bytes: int = MAX_UPLOAD_BYTES
     max_csv_bytes: int = MAX_CSV_BYTES
     max_rejected_bytes: int = MAX_REJECTED_BYTES
+    keeps_refusals: bool = True
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
 
@@ -252,7 +255,8 @@ class _Import:
         # The import has returned its connection, so a query to the ledger can use it.
         if not isinstance(answer, Receipt):
             return self._answer_again(*answer)
-        self._case.store_committed(answer, self._upload.identity)
+        if answer.import_id is not None:
+            self._case.store_committed(answer, self._upload.identity)
         return answer
 
     def _judge(
@@ -266,14 +270,16 @@ class _Import:
             refusal: The decision by which no row of the upload may be registered; None if rows may be registered.
 
         Returns:
-            The committed receipt; or, if the upload has a verdict that stands, the decision and its ledger entry.
+            The committed receipt, or one without an import id that the ledger does not keep; or, if the upload has
+            a verdict that stands, the decision and its ledger entry.
 
         Raises:
             TableConstraintError: The database rejects the rows; nothing was committed.
         """
         request = ImportRequest(
             self._upload,
-            self._content.sha256,
+            # Two requests with the same user are two users, and no file is a repeat of a request.
+            None if self._upload.is_request else self._content.sha256,
             self._case.policy,
             corrects=self._corrects and self._corrects.import_id,
             seconds_left=self._seconds_left(),
@@ -291,6 +297,8 @@ class _Import:
                 receipt = self._receipt(decision, importing.verdict.import_id)
             else:
                 receipt = self._load(stream, importing, refusal)
+            if receipt.status is Status.REFUSED and not self._case.keeps_refusals:
+                return attrs.evolve(receipt, import_id=None)
             self._stored.verify()
             importing.commit(receipt)
         return receipt

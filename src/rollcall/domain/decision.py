@@ -62,6 +62,8 @@ def admit(
             entry,
             (Remedy(Action.IMPORT_AGAIN),),
         )
+    if upload.is_request:
+        return _admit_request(history.same_key)
     same = history.same_content
     if same and policy.on_repeat is OnRepeat.SKIP and not policy.updates:
         return Decision(
@@ -76,6 +78,19 @@ def admit(
     else:
         further = _admit_new_version(history.same_key, policy)
     return _superseded(upload, history.same_key, policy) or further
+
+
+def _admit_request(registered: LedgerEntry | None) -> Decision | None:
+    """Decide, with every policy, whether a request has another body than the one registered under its key."""
+    if not registered:
+        return None
+    return Decision(
+        Status.REFUSED,
+        Code.KEY_ALREADY_LOADED,
+        f"another user was sent with this idempotency key, as import {registered.import_id}; "
+        "give each user a key of its own",
+        registered,
+    )
 
 
 def _admit_correction(corrects: Origin, corrected: LedgerEntry | None) -> Decision | None:
