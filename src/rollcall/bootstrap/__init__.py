@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
-from rollcall.bootstrap.stores import AnyUpload, file_reference, folder, object_store, reports
+from rollcall.bootstrap.stores import AnyUpload, file_reference, folder, is_report, object_store, reports
 from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
 
@@ -114,7 +114,7 @@ def sweeper(
         yield Sweep(
             uploads=object_store(uploads, owner=settings.bucket_owner),
             users=users,
-            is_report=reports(settings, settings.reports).is_report,
+            is_report=partial(is_report, settings.reports, uploads),
             queue=announce,
             tell=tell,
             now=now,

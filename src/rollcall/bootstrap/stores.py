@@ -101,13 +101,13 @@ def reports(settings: Settings, address: Address | None) -> Reports:
     )
 
 
-def is_report(reports: Address, uploads: Address | None, reference: ObjectReference) -> bool:
+def is_report(reports: Address | None, uploads: Address | None, reference: ObjectReference) -> bool:
     """Return whether an object in S3 is in our own store of reports.
 
     Raises:
         SettingError: Reports and uploads have the same address, so they cannot be distinguished.
     """
-    if (reports.scheme, reports.place) != ("s3", reference.bucket):
+    if reports is None or (reports.scheme, reports.place) != ("s3", reference.bucket):
         return False
     inside = uploads and uploads.place == reports.place and uploads.prefix.startswith(reports.prefix)
     if inside or not reports.prefix:
