@@ -1,0 +1,1 @@
+"""The Web API behind HTTP on this machine: the local twin of API Gateway."""
