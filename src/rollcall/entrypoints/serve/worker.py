@@ -1,0 +1,101 @@
+"""The twin of the queues: one thread that does what was asked for, one job after another."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import attrs
+
+_TRIES = 3
+_RETRY_SECONDS = 2.0
+_END_SECONDS = 10.0
+
+
+class StoppingError(BaseException):
+    """The worker ends.
+
+    It is no `Exception`: a job would take that for a failure of its own.
+    """
+
+
+# A job does a piece of work. It calls its argument often; that raises `StoppingError` when the worker ends. A job
+# may be done more than once.
+Job = Callable[[Callable[[], None]], object]
+
+
+@attrs.frozen
+class _Asked:
+    """A job, and how often it failed."""
+
+    job: Job
+    failures: int = 0
+
+
+@attrs.define(eq=False)
+class Worker:
+    """Does jobs in a thread of its own.
+
+    Attributes:
+        complain: Called with each failure. The job is tried again, at most three times in all; after that, it is
+            done when the program starts again.
+        retry_seconds: The time before the first further try; it doubles with each.
+    """
+
+    complain: Callable[[Exception], object]
+    retry_seconds: float = _RETRY_SECONDS
+    _asked: "queue.SimpleQueue[_Asked | None]" = attrs.field(factory=queue.SimpleQueue, init=False)
+    _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
+
+    def put(self, job: Job) -> None:
+        """Ask for a job. This returns at once."""
+        self._asked.put(_Asked(job))
+
+    @contextmanager
+    def running(self, left: Callable[[], Iterable[Job]]) -> Iterator[None]:
+        """Do jobs until the context ends; then the current job is interrupted.
+
+        Args:
+            left: Returns the jobs that a program left which was killed; called in the worker's thread.
+        """
+
+        def look(go_on: Callable[[], None]) -> None:
+            for job in left():
+                go_on()
+                self.put(job)
+
+        self.put(look)
+        # A daemon, so that a job that hangs does not keep the process from ending. The database undoes its work.
+        thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            self._asked.put(None)
+            thread.join(_END_SECONDS)
+
+    def _work(self) -> None:
+        with suppress(StoppingError):
+            while asked := self._asked.get():
+                self._go_on()
+                try:
+                    asked.job(self._go_on)
+                except Exception as error:  # noqa: BLE001 - the next job may succeed
+                    self._go_on()
+                    self.complain(error)
+                    self._try_again(attrs.evolve(asked, failures=asked.failures + 1))
+
+    def _try_again(self, asked: _Asked) -> None:
+        if asked.failures < _TRIES:
+            self._stopping.wait(self.retry_seconds * 2 ** (asked.failures - 1))
+            self._asked.put(asked)
+
+    def _go_on(self) -> None:
+        """Return, unless the worker ends.
+
+        Raises:
+            StoppingError: The worker ends.
+        """
+        if self._stopping.is_set():
+            raise StoppingError
