@@ -7,15 +7,16 @@ and roles; the roles of docs/roles.sql stay there.
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
 from hypothesis import settings
-from moto.s3.exceptions import S3ClientError
+from moto.s3.exceptions import PreconditionFailed, S3ClientError
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 from psycopg import sql
@@ -159,15 +160,27 @@ def _no_real_account() -> Iterator[None]:
 def s3_endpoint() -> Iterator[str]:
     """URL of a server that speaks S3, used by every S3 client of this session."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    answer = S3Response._key_response  # noqa: SLF001 - moto limits no key, and has no other place to
+    answer = S3Response._key_response  # noqa: SLF001 - moto lacks these checks, and has no other place to
 
-    def answer_if_short(self: S3Response, *request: Any) -> Any:  # noqa: ANN401 - as it was
-        if len(self.parse_key_name().encode()) > MAX_KEY_BYTES:
+    copying = threading.Lock()
+
+    def answer_as_s3(self: S3Response, *request: Any) -> Any:  # noqa: ANN401 - as it was
+        key = self.parse_key_name()
+        if len(key.encode()) > MAX_KEY_BYTES:
             raise S3ClientError("KeyTooLongError", "Your key is too long")
-        return answer(self, *request)
+        if "x-amz-copy-source" not in self.headers or self.headers.get("If-None-Match") != "*":
+            return answer(self, *request)
+        with copying:  # moto ignores the conditions of a copy
+            if self.backend.get_object(self.bucket_name, key):
+                raise PreconditionFailed("If-None-Match")
+            bucket, _, source = unquote(self.headers["x-amz-copy-source"].partition("?")[0]).partition("/")
+            found = self.backend.get_object(bucket, source)
+            if found and self.headers.get("x-amz-copy-source-if-match", found.etag) != found.etag:
+                raise PreconditionFailed("x-amz-copy-source-If-Match")
+            return answer(self, *request)
 
     with ExitStack() as started, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(S3Response, "_key_response", answer_if_short)
+        patch.setattr(S3Response, "_key_response", answer_as_s3)
         server.start()
         started.callback(server.stop)
         _, port = server.get_host_and_port()

@@ -7,8 +7,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -17,9 +17,14 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
+from rollcall.application.forms import Forms, form_used, pieces
+from rollcall.application.ports import ObjectReader
 from rollcall.application.reports import is_folder_beside
-from rollcall.application.values import ListedObject
+from rollcall.application.values import ListedObject, SignedForm
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, owner_in, path_text
+
+# Where `rollcall serve` takes the forms.
+FORM_PATH = "/inbox"
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
 _NO_FILE = "it is not a regular file; save the list in one and name that"
@@ -68,10 +73,20 @@ class LocalObjectStore:
         root: The folder. Nothing outside it is read or written, with any key.
         skip: Called for each entry that a listing leaves out because it cannot be read. Without it, the listing
             fails.
+        now: Returns the current time, for the end of signed forms.
     """
 
-    def __init__(self, root: Path, *, skip: Callable[[StoreUnavailableError], object] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        skip: Callable[[StoreUnavailableError], object] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._skip = skip
+        self._now = now
+        # A form ends with the process that signed it.
+        self._forms = Forms(FORM_PATH, secrets.token_bytes(32))
         self._root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
 
     @contextmanager
@@ -118,22 +133,98 @@ class LocalObjectStore:
     def put(self, key: str, content: BinaryIO) -> str:
         """Write a temporary file beside the file and rename it, so that the file exists whole or not at all."""
         path = self._path(key)
-        address = printable(path)
-        with _translated_errors(address):
+        self._write(path, lambda file: shutil.copyfileobj(content, file, CHUNK_BYTES), Path.replace)
+        return printable(path)
+
+    def place(self, key: str) -> ObjectReference:
+        return ObjectReference(bucket=LOCAL_BUCKET, key=printable(self._root / _name(key)))
+
+    def create(self, key: str, content: BinaryIO) -> None:
+        """Write a temporary file and link it to its name, which fails if there is a file of that name."""
+        self._write(
+            self._path(key), lambda file: shutil.copyfileobj(content, file, CHUNK_BYTES), _link_unless_existing
+        )
+
+    def copy(self, source: ObjectReader, version: ListedObject, key: str) -> None:
+        """Copy a file that has the size and the time of the listing, before and after it was read."""
+
+        def fill(file: BinaryIO) -> None:
+            with source.open(version.reference) as stored:
+                if stored.upload != version.upload:
+                    raise ObjectChangedError(version.upload.key)
+                stored.fetch(lambda data: file.writelines([data]))
+                stored.verify()
+
+        self._write(self._path(key), fill, _link_unless_existing)
+
+    def sign(self, key: str, *, max_bytes: int, expires: datetime) -> SignedForm:
+        """Sign a form that `receive` takes."""
+        return self._forms.sign(key, max_bytes, expires)
+
+    def receive(self, fields: Mapping[str, str], content: BinaryIO) -> str:
+        """Store the file of a form, in constant memory, whole or not at all.
+
+        Args:
+            fields: The fields of the form.
+            content: The file, read to its end. If it raises an error, nothing is stored.
+
+        Returns:
+            The object key.
+
+        Raises:
+            FormRefusedError: The form or the file is not what was signed, or the form was used before.
+            StoreUnavailableError: The file could not be stored.
+        """
+        key, max_bytes = self._forms.read(fields, self._now())
+        path = self._path(key)
+        if os.path.lexists(path):
+            raise form_used()
+
+        def fill(file: BinaryIO) -> None:
+            file.writelines(pieces(content, max_bytes))
+
+        def link(unfinished: Path, path: Path) -> None:
+            try:
+                os.link(unfinished, path)
+            except FileExistsError:
+                raise form_used() from None
+
+        self._write(path, fill, link)
+        return key
+
+    def link(self, key: str, *, seconds: int) -> str:  # noqa: ARG002 - a file's address does not expire
+        """Return the file: address."""
+        return self._path(key).as_uri()
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        with self.open(ObjectReference(key=key)) as stored, _translated_errors(printable(self._root / _name(key))):
+            stored.file.seek(start)
+            data = b""
+            while more := stored.file.read(length - len(data)):
+                data += more
+            return data
+
+    def _write(self, path: Path, fill: Callable[[BinaryIO], object], name: Callable[[Path, Path], object]) -> None:
+        """Write a file under a temporary name in its folder, and give it its own name when it is on the disk.
+
+        Args:
+            path: The path of the file.
+            fill: Writes the content.
+            name: Gives the file its name; its arguments are the temporary path and the path.
+        """
+        with _translated_errors(printable(path)):
             self._stay_inside(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = _unfinished(path)
             try:
                 with unfinished.open("xb") as file:
-                    shutil.copyfileobj(content, file, CHUNK_BYTES)
+                    fill(file)
                     file.flush()
                     os.fsync(file.fileno())
-                unfinished.replace(path)
-            except BaseException:
+                name(unfinished, path)
+            finally:
                 unfinished.unlink(missing_ok=True)
-                raise
             _sync_folder(path.parent)
-        return address
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         """Yield the files below the root, except hidden files, reports and links.
@@ -296,6 +387,11 @@ def _is_legal(key: str) -> bool:
 def _unfinished(path: Path) -> Path:
     """Return the path of the temporary file that is renamed to a file when it is complete."""
     return path.with_name(f".{secrets.token_hex(8)}.unfinished")
+
+
+def _link_unless_existing(unfinished: Path, path: Path) -> None:
+    with suppress(FileExistsError):
+        os.link(unfinished, path)
 
 
 def _sync_folder(folder: Path) -> None:

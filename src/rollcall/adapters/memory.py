@@ -5,7 +5,7 @@ import io
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import dropwhile, islice
@@ -22,6 +22,8 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
+from rollcall.application.forms import Forms, form_used, pieces
+from rollcall.application.ports import ObjectReader
 from rollcall.application.values import (
     Block,
     ImportRequest,
@@ -29,6 +31,7 @@ from rollcall.application.values import (
     LostUploads,
     MergeResult,
     RegisteredUser,
+    SignedForm,
 )
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
@@ -83,6 +86,7 @@ class MemoryObjectStore:
         self._version_suffix = f"-{secrets.token_hex(8)}" if version_suffix is None else version_suffix
         self._lock = threading.Lock()
         self._objects: dict[str, list[_Version]] = {}
+        self._forms = Forms("memory:", secrets.token_bytes(32))
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[_MemoryObject]:
@@ -112,17 +116,68 @@ class MemoryObjectStore:
     def put(self, key: str, content: BinaryIO) -> str:
         data = content.read()
         with self._lock:
-            versions = self._objects.setdefault(key, [])
-            upload = Upload(
-                bucket=self._bucket,
-                key=key,
-                version=f"{len(versions) + 1}{self._version_suffix}",
-                size=len(data),
-                last_modified=self._now(),
-                owned_by=owner_in(self._bucket, key),
-            )
-            versions.append(_Version(upload, data))
+            self._add(key, data)
         return f"memory:{key}"
+
+    def place(self, key: str) -> ObjectReference:
+        return ObjectReference(bucket=self._bucket, key=key)
+
+    def create(self, key: str, content: BinaryIO) -> None:
+        self._add_new(key, content.read())
+
+    def copy(self, source: ObjectReader, version: ListedObject, key: str) -> None:
+        with source.open(version.reference) as stored:
+            if stored.upload != version.upload:
+                raise ObjectChangedError(version.upload.key)
+            self._add_new(key, stored.fetch(lambda _: None).read())
+
+    def sign(self, key: str, *, max_bytes: int, expires: datetime) -> SignedForm:
+        return self._forms.sign(key, max_bytes, expires)
+
+    def receive(self, fields: Mapping[str, str], content: BinaryIO) -> str:
+        """Store the file of a form.
+
+        Args:
+            fields: The fields of the form.
+            content: The file, read to its end.
+
+        Returns:
+            The object key.
+
+        Raises:
+            FormRefusedError: The form or the file is not what was signed, or the form was used before.
+        """
+        key, max_bytes = self._forms.read(fields, self._now())
+        if not self._add_new(key, b"".join(pieces(content, max_bytes))):
+            raise form_used()
+        return key
+
+    def link(self, key: str, *, seconds: int) -> str:  # noqa: ARG002 - it ends with the process
+        return f"memory:{key}"
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        with self.open(ObjectReference(key=key)) as stored:
+            return stored.data[start : start + length]
+
+    def _add_new(self, key: str, data: bytes) -> bool:
+        """Store an object unless the key has one, and return whether it was stored."""
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._add(key, data)
+            return True
+
+    def _add(self, key: str, data: bytes) -> None:
+        versions = self._objects.setdefault(key, [])
+        upload = Upload(
+            bucket=self._bucket,
+            key=key,
+            version=f"{len(versions) + 1}{self._version_suffix}",
+            size=len(data),
+            last_modified=self._now(),
+            owned_by=owner_in(self._bucket, key),
+        )
+        versions.append(_Version(upload, data))
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         with self._lock:

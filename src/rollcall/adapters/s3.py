@@ -6,10 +6,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, Never, NoReturn
+from urllib.parse import quote
 
 import attrs
 from boto3.exceptions import Boto3Error
@@ -26,8 +27,9 @@ from rollcall.application.errors import (
     StoreUnavailableError,
     raise_without_context,
 )
-from rollcall.application.ports import StoredObject
-from rollcall.application.values import ListedObject
+from rollcall.application.forms import CONTENT_TYPE, LEAST_BYTES, SUCCESS_STATUS
+from rollcall.application.ports import ObjectReader, StoredObject
+from rollcall.application.values import ListedObject, SignedForm
 from rollcall.domain.upload import ObjectReference, Upload, owner_in
 
 if TYPE_CHECKING:
@@ -57,10 +59,12 @@ _ALWAYS_ANSWERED = {
     "CreateMultipartUpload": "UploadId",
     "UploadPart": "ETag",
     "CompleteMultipartUpload": "ETag",
+    "CopyObject": "CopyObjectResult",
 }
 _OBJECT_HEADERS = {"ETag", "Last-Modified", "Content-Length"}
-_USED_HEADERS = {name.lower() for name in _OBJECT_HEADERS} | {"x-amz-version-id"}
-_OK, _FIRST_ERROR = 200, 300
+_USED_HEADERS = {name.lower() for name in _OBJECT_HEADERS} | {"x-amz-version-id", "content-range"}
+_OK, _PART, _FIRST_ERROR = 200, 206, 300
+_BEYOND_THE_END = "InvalidRange"
 
 # Amazon S3 user guide, "Working with version IDs": at most 1,024 bytes, fit for a URL.
 _VERSION_ID = re.compile("[!-~]{1,1024}")
@@ -129,7 +133,7 @@ class _S3Object:
     def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
         """Copy the body to the spool, and check its length against the size that S3 announced."""
         received = 0
-        for data in self._pieces():
+        for data in _pieces(self.answer, self.address, self.clock):
             watch(data)
             self.spool.write(data)
             received += len(data)
@@ -140,23 +144,28 @@ class _S3Object:
         self.spool.seek(0)
         return self.spool
 
-    def _pieces(self) -> Iterator[bytes]:
-        pace = Pace()
-        while True:
-            asked = self.clock()
-            with _translated_errors(self.address):
-                data = self.answer["Body"].read(_READ_BYTES)
-            if not data:
-                return
-            if pace.is_too_slow(self.clock() - asked, len(data)):
-                raise StoreUnavailableError(
-                    self.address,
-                    f"less than {_MIN_BYTES_PER_SECOND // 1000} kB/s came over {_SLOW_SECONDS} s; try again",
-                )
-            yield data
-
     def verify(self) -> None:
         """Do nothing: no other program can change the copy."""
+
+
+def _pieces(answer: "GetObjectOutputTypeDef", address: str, clock: Callable[[], float]) -> Iterator[bytes]:
+    """Read the body of an answer in pieces.
+
+    Raises:
+        StoreUnavailableError: The server failed, or is too slow.
+    """
+    pace = Pace()
+    while True:
+        asked = clock()
+        with _translated_errors(address):
+            data = answer["Body"].read(_READ_BYTES)
+        if not data:
+            return
+        if pace.is_too_slow(clock() - asked, len(data)):
+            raise StoreUnavailableError(
+                address, f"less than {_MIN_BYTES_PER_SECOND // 1000} kB/s came over {_SLOW_SECONDS} s; try again"
+            )
+        yield data
 
 
 @attrs.frozen
@@ -235,6 +244,7 @@ class S3ObjectStore:
             response.read = response.read1  # type: ignore[attr-defined, method-assign]  # of urllib3
             version, etag = answer.get("VersionId") or _NO_VERSION, answer["ETag"]
             with _translated_errors(address):
+                _require_whole(answer)
                 upload = _upload(bucket, key, version, etag, answer["ContentLength"], answer["LastModified"])
             # Some stores ignore the requested version and give the newest. Without versioning, the version is
             # missing or "null".
@@ -269,6 +279,134 @@ class S3ObjectStore:
                 Config=_WHOLE_IF_POSSIBLE,
             )
         return address
+
+    def place(self, key: str) -> ObjectReference:
+        return ObjectReference(bucket=self._bucket, key=self._prefix + key)
+
+    def create(self, key: str, content: BinaryIO) -> None:
+        """Upload an object with `If-None-Match: *`, in one piece."""
+        with self._unless_existing(key):
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + key, Body=content.read(), IfNoneMatch="*"
+            )
+
+    def copy(self, _source: ObjectReader, version: ListedObject, key: str) -> None:
+        """Let S3 copy the version with `If-None-Match: *`. It copies at most 5 GiB in one request."""
+        reference = version.reference
+        address = f"s3://{reference.bucket}/{reference.key}"
+        source: Any = {"Bucket": reference.bucket, "Key": reference.key}
+        state: Any = {}
+        if reference.version is not None:
+            source["VersionId"] = reference.version
+        if reference.etag is not None:
+            state["CopySourceIfMatch"] = reference.etag
+        refusal = None
+        with self._unless_existing(key):
+            try:
+                self._client.copy_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + key,
+                    CopySource=source,
+                    IfNoneMatch="*",
+                    # The original's own metadata says nothing about the copy.
+                    MetadataDirective="REPLACE",
+                    ContentType=CONTENT_TYPE,
+                    **state,
+                )
+            except ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                refusal = error
+        if refusal:
+            raise ObjectNotFoundError(address) from refusal
+
+    @contextmanager
+    def _unless_existing(self, key: str) -> Iterator[None]:
+        """Translate errors of a conditional write, and do nothing if the object exists.
+
+        Raises:
+            ObjectChangedError: A precondition failed, and not because the object exists.
+            StoreUnavailableError: S3 failed, or another write of the key is not finished.
+        """
+        address = f"s3://{self._bucket}/{self._prefix}{key}"
+        refusal = None
+        with _translated_errors(address):
+            try:
+                yield
+            except ClientError as error:
+                if _code(error) not in _NOT_AS_ANNOUNCED:
+                    raise
+                refusal = error
+        if refusal and not self._exists(key):
+            raise ObjectChangedError(address) from refusal
+
+    def _exists(self, key: str) -> bool:
+        with _translated_errors(f"s3://{self._bucket}/{self._prefix}{key}"):
+            try:
+                self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+            except ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                return False
+            return True
+
+    def sign(self, key: str, *, max_bytes: int, expires: datetime) -> SignedForm:
+        """Sign a POST policy. It has no ACL, so S3 refuses a form with one."""
+        fixed = {"Content-Type": CONTENT_TYPE, "success_action_status": SUCCESS_STATUS}
+        with _translated_errors(f"s3://{self._bucket}/{self._prefix}"):
+            signed = self._client.generate_presigned_post(
+                self._bucket,
+                self._prefix + key,
+                Fields=dict(fixed),
+                Conditions=[
+                    *({name: value} for name, value in fixed.items()),
+                    ["content-length-range", LEAST_BYTES, max_bytes],
+                ],
+                ExpiresIn=max(1, int((expires - datetime.now(UTC)).total_seconds())),
+            )
+        return SignedForm(url=signed["url"], fields=signed["fields"])
+
+    def link(self, key: str, *, seconds: int) -> str:
+        """Sign a GET whose answer a browser stores as a file."""
+        name = quote(key.rpartition("/")[2], safe="")
+        with _translated_errors(f"s3://{self._bucket}/{self._prefix}{key}"):
+            return self._client.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": self._prefix + key,
+                    "ResponseContentDisposition": f"attachment; filename*=UTF-8''{name}",
+                    "ResponseContentType": CONTENT_TYPE,
+                },
+                ExpiresIn=seconds,
+            )
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Request a range of an object."""
+        address = f"s3://{self._bucket}/{self._prefix}{key}"
+        answer, refusal = None, None
+        with _translated_errors(address):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self._bucket, Key=self._prefix + key, Range=f"bytes={start}-{start + length - 1}"
+                )
+            except ClientError as error:
+                if _code(error) == _BEYOND_THE_END:
+                    return b""
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                refusal = error
+        if not answer:
+            raise ObjectNotFoundError(address) from refusal
+        with answer["Body"] as response:
+            response.read = response.read1  # type: ignore[attr-defined, method-assign]  # as in `open`
+            with _translated_errors(address):
+                if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
+                    raise _UnlikeS3Error(what="it did not give the part of the object that was asked for")
+            data = b"".join(_pieces(answer, address, self._clock))
+        if len(data) != answer["ContentLength"]:
+            raise StoreUnavailableError(address, "only a part came of what was asked for; try again")
+        return data
 
     def list(self, prefix: str = "", *, after: ObjectReference | None = None) -> Iterator[ListedObject]:
         """Page through the versions of the bucket; without versioning S3 lists each object as version "null"."""
@@ -352,12 +490,25 @@ def client(owner: str | None = None) -> "S3Client":
     """
     made = Session().client(
         "s3",
-        config=Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4}),
+        config=Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            signature_version="s3v4",  # otherwise boto3 signs forms and addresses as before 2014
+        ),
     )
+
+    def require_owner(
+        params: dict[str, Any], model: "OperationModel", context: Mapping[str, Any], **_: object
+    ) -> None:
+        # A browser would not send the header that this adds to an address.
+        if not context.get("is_presign_request"):
+            params["ExpectedBucketOwner"] = owner
+            if model.name == "CopyObject":
+                params["ExpectedSourceBucketOwner"] = owner
+
     if owner:
-        made.meta.events.register(
-            "before-parameter-build.s3", lambda params, **_: params.update(ExpectedBucketOwner=owner)
-        )
+        made.meta.events.register("before-parameter-build.s3", require_owner)
     return made
 
 
@@ -428,6 +579,16 @@ def _upload(bucket: str, key: str, version_id: str, etag: str, size: int, last_m
     )
 
 
+def _require_whole(answer: "GetObjectOutputTypeDef") -> None:
+    """Check that an answer has a whole object.
+
+    Raises:
+        _UnlikeS3Error: It has a part.
+    """
+    if "ContentRange" in answer:
+        raise _UnlikeS3Error(what="it gave a part of the object where the whole was asked for")
+
+
 def _is_etag(wanted: str | None, given: str) -> bool:
     return wanted is None or _bare(wanted) == _bare(given)
 
@@ -438,21 +599,19 @@ def _bare(etag: str) -> str:
 
 
 def _check_object(response_dict: dict[str, Any], **_: object) -> None:
-    """Check that S3 answers with a whole object, before botocore parses the headers.
+    """Check that S3 answers with an object or a part of it, before botocore parses the headers.
 
     If botocore cannot parse the headers, it does not close the body. Unused headers are removed, so that malformed
     ones do no harm.
 
     Raises:
-        _UnlikeS3Error: The answer is partial, or lacks a header, or has a malformed one.
+        _UnlikeS3Error: The answer lacks a header, or has a malformed one.
     """
     status, headers = response_dict["status_code"], response_dict["headers"]
     if status >= _FIRST_ERROR:
         return
     fault = None
-    if "Content-Range" in headers:
-        fault = "it gave a part of the object where the whole was asked for"
-    elif status != _OK:
+    if status != _OK and (status != _PART or "Content-Range" not in headers):
         fault = f"it answered with status {status}, not {_OK}"
     elif missing := sorted(name for name in _OBJECT_HEADERS if name not in headers):
         fault = f"its answer has no {' and no '.join(missing)}"

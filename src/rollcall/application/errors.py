@@ -5,6 +5,7 @@ RollcallError
 │   ├── ObjectNotFoundError
 │   ├── ObjectChangedError
 │   ├── ObjectUnreadableError
+│   ├── FormRefusedError
 │   ├── StoreUnavailableError        retryable
 │   │   └── ReportNotStoredError
 │   └── ImportInProgressError        retryable
@@ -56,6 +57,21 @@ class ObjectUnreadableError(UploadError):
     Args:
         reason: The reason, as a sentence without the object's address.
     """
+
+
+class FormRefusedError(UploadError):
+    """A form was not signed, does not fit what was signed, or was used before; nothing was stored.
+
+    Args:
+        reason: The reason, as a sentence that shows no field.
+
+    Attributes:
+        too_long: Whether the file has more bytes than were signed.
+    """
+
+    def __init__(self, reason: str, *, too_long: bool = False) -> None:
+        super().__init__(reason)
+        self.too_long = too_long
 
 
 class StoreUnavailableError(UploadError, RetryableError):

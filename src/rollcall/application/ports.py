@@ -17,6 +17,7 @@ from rollcall.application.values import (
     LostUploads,
     MergeResult,
     RegisteredUser,
+    SignedForm,
 )
 from rollcall.domain.correction import Verdict
 from rollcall.domain.ledger import History, LedgerEntry
@@ -125,6 +126,118 @@ class ReportStore(ObjectReader, Protocol):
 
 
 class ObjectStore(ReportStore, ObjectListing, Protocol):
+    """A store to read, to list and to write."""
+
+
+class UploadForms(Protocol):
+    """A store into which a browser uploads a file by itself, with a form that was signed for it."""
+
+    def fits(self, key: str, /) -> bool:
+        """Return whether the store takes this key, by its length and its characters."""
+        ...
+
+    def sign(self, key: str, /, *, max_bytes: int, expires: datetime) -> SignedForm:
+        """Sign a form that stores one object.
+
+        With any other key, type or field, with no byte or more than `max_bytes`, or after it expires, the store
+        refuses the form.
+
+        Args:
+            key: The object key.
+            max_bytes: The largest size of the object, in bytes.
+            expires: The time from which the form is refused, at most an hour from now.
+
+        Raises:
+            StoreUnavailableError: There are no credentials to sign with.
+        """
+        ...
+
+
+class NewObjects(Protocol):
+    """A store that creates objects. An existing object is left as it is."""
+
+    def place(self, key: str, /) -> ObjectReference:
+        """Return bucket and key as the upload of an object has them, which need not exist."""
+        ...
+
+    def create(self, key: str, content: BinaryIO, /) -> None:
+        """Store an object, whole or not at all, unless the key has one.
+
+        Args:
+            key: The object key. MUST NOT lead out of the store.
+            content: A small stream, read from its position to its end and not closed.
+
+        Raises:
+            StoreUnavailableError: The object could not be stored; nothing was stored.
+        """
+        ...
+
+    def copy(self, source: ObjectReader, version: ListedObject, key: str, /) -> None:
+        """Store a copy of exactly one version, whole or not at all, unless the key has an object.
+
+        Args:
+            source: A store of the same kind.
+            version: The version, as `source` lists it.
+            key: The object key. MUST NOT lead out of the store.
+
+        Raises:
+            ObjectNotFoundError: The version does not exist.
+            ObjectChangedError: The object is not in the listed state.
+            StoreUnavailableError: A store failed; nothing was stored.
+        """
+        ...
+
+
+class RangeReader(Protocol):
+    """A store of which a part of an object can be read."""
+
+    def read(self, key: str, start: int, length: int, /) -> bytes:
+        """Return a part of an object, with one request.
+
+        Args:
+            key: The object key.
+            start: The position of the first byte; 0 for the beginning.
+            length: The number of bytes; at least 1. At the end of the object, there may be fewer.
+
+        Raises:
+            ObjectNotFoundError: The object does not exist.
+            StoreUnavailableError: The store could not be reached.
+        """
+        ...
+
+
+class DownloadLinks(Protocol):
+    """A store from which a browser downloads an object by itself."""
+
+    def link(self, key: str, /, *, seconds: int) -> str:
+        """Return an address from which the object can be downloaded for some time, as a file under its own name.
+
+        Args:
+            key: The object key; the object need not exist.
+            seconds: How long the address is valid.
+
+        Returns:
+            An https: address; or a file: address, which only a program on the same machine can serve.
+
+        Raises:
+            StoreUnavailableError: There are no credentials to sign with.
+        """
+        ...
+
+
+class Inbox(ObjectReader, ObjectListing, UploadForms, Protocol):
+    """The store of uploads that are not registered yet."""
+
+
+class WebUploads(ObjectReader, ObjectListing, NewObjects, Protocol):
+    """The store of uploads, to which the Web API adds."""
+
+
+class WebReports(ObjectListing, RangeReader, DownloadLinks, Protocol):
+    """The store of reports, from which the Web API reads."""
+
+
+class WholeStore(ObjectStore, UploadForms, NewObjects, RangeReader, DownloadLinks, Protocol):
     """A whole store, as the adapters implement it."""
 
 

@@ -1,6 +1,6 @@
 """The values that the use cases exchange with the two ports."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import attrs
@@ -24,6 +24,19 @@ class ListedObject:
 
     reference: ObjectReference
     upload: Upload
+
+
+@attrs.frozen(kw_only=True)
+class SignedForm:
+    """A form with which a browser uploads one file (multipart/form-data); see `UploadForms`.
+
+    Attributes:
+        url: Where to send the form.
+        fields: The fields to send before the file. They are a secret of the uploader.
+    """
+
+    url: str
+    fields: Mapping[str, str] = attrs.field(repr=False)
 
 
 @attrs.frozen

@@ -12,13 +12,13 @@ import attrs
 
 from rollcall.adapters.local import LocalObjectStore, key_of, path_of
 from rollcall.application.errors import StoreUnavailableError
-from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject
+from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject, WholeStore
 from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.upload import ObjectReference
 from rollcall.settings import PREFIX, Address, SettingError, Settings
 
 
-def object_store(address: Address, *, owner: str | None = None) -> ObjectStore:
+def object_store(address: Address, *, owner: str | None = None) -> WholeStore:
     """Return the store at an address.
 
     Args:
@@ -28,24 +28,24 @@ def object_store(address: Address, *, owner: str | None = None) -> ObjectStore:
     return STORES[address.scheme](address, owner)
 
 
-def _s3(address: Address, owner: str | None) -> ObjectStore:
+def _s3(address: Address, owner: str | None) -> WholeStore:
     from rollcall.adapters.s3 import S3ObjectStore, client  # noqa: PLC0415 - see above
 
     return S3ObjectStore(address.place, address.prefix, client(owner))
 
 
-def _folder(address: Address, _owner: str | None) -> ObjectStore:
+def _folder(address: Address, _owner: str | None) -> WholeStore:
     return LocalObjectStore(Path(address.place))
 
 
-def _memory(_address: Address, _owner: str | None) -> ObjectStore:
+def _memory(_address: Address, _owner: str | None) -> WholeStore:
     from rollcall.adapters.memory import MemoryObjectStore  # noqa: PLC0415 - see above
 
     return MemoryObjectStore()
 
 
 # A test keeps these equal to the schemes that the settings allow.
-STORES: dict[str, Callable[[Address, str | None], ObjectStore]] = {"s3": _s3, "file": _folder, "memory": _memory}
+STORES: dict[str, Callable[[Address, str | None], WholeStore]] = {"s3": _s3, "file": _folder, "memory": _memory}
 
 
 @attrs.frozen
