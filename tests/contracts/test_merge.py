@@ -401,6 +401,21 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
             undo.result()
 
 
+def test_corrected_rows_are_known_until_an_undo(opening: Opening) -> None:
+    desk = Desk(opening(Policy()), Policy())
+    first = desk.drop("a.csv", b"name,country,age\nA,X,old\nB,X,old\nC,X,3\n")
+    asked = [_origin(desk, first, line) for line in (2, 3, 4)]
+    before = desk.repository.corrected(asked)
+    second = desk.drop("b.csv", desk.rejected_rows(first).replace(b"A,X,old", b"A,X,1"))
+    during = desk.repository.corrected(asked)
+    assert second.import_id is not None
+    desk.repository.undo(second.import_id, NOON)
+
+    assert (before, during) == (set(), {asked[0]})
+    assert desk.repository.corrected(asked) == set()
+    assert desk.repository.corrected([]) == set()
+
+
 def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     """Of two rows with the same origin, the first counts."""
     desk = Desk(opening(Policy()), Policy())

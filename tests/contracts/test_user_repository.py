@@ -39,6 +39,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.ports import Importing, UserRepository
 from rollcall.application.values import Block, ImportRequest, LostUploads, RegisteredUser
+from rollcall.domain.correction import Origin
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import OnNewVersion, Policy
@@ -1463,6 +1464,7 @@ def everything_one_can_ask(repository: UserRepository) -> list[Callable[[], obje
         lambda: repository.undo(1, NOON),
         lambda: repository.record_lost(["identity"], NOON, at_most=2, patience=timedelta()),
         lambda: repository.get_import(1),
+        lambda: repository.corrected([Origin(1, 2)]),
         lambda: list(repository.entries()),
         lambda: list(repository.users()),
         lambda: list(repository.users(1)),

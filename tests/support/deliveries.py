@@ -21,6 +21,7 @@ from rollcall.application.values import (
     RegisteredUser,
 )
 from rollcall.domain import correction
+from rollcall.domain.correction import Origin
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
@@ -225,6 +226,9 @@ class WatchedUsers:
 
     def find_import(self, identity: str) -> LedgerEntry | None:
         return self.inner.find_import(identity)
+
+    def corrected(self, origins: Collection[Origin]) -> set[Origin]:
+        return self.inner.corrected(origins)
 
     def entries(self, **which: Any) -> Generator[LedgerEntry, None, None]:  # noqa: ANN401 - the port's
         return self.inner.entries(**which)

@@ -181,6 +181,10 @@ class DryRunUserRepository:
     def find_import(self, identity: str) -> None:
         """Return None, because there is no import."""
 
+    def corrected(self, origins: Collection[Origin]) -> set[Origin]:  # noqa: ARG002 - the port's
+        """Return none, because there is no import."""
+        return set()
+
     def entries(
         self,
         *,

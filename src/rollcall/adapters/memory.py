@@ -534,6 +534,10 @@ class MemoryUserRepository:
         with self._changing:
             return self._tables.ledger.get(identity)
 
+    def corrected(self, origins: Collection[Origin]) -> set[Origin]:
+        with self._changing:
+            return set(origins) & self._tables.corrections.keys()
+
     def entries(
         self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
     ) -> Generator[LedgerEntry, None, None]:

@@ -19,7 +19,7 @@ from rollcall.application.values import (
     RegisteredUser,
     SignedForm,
 )
-from rollcall.domain.correction import Verdict
+from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, Upload
@@ -399,6 +399,15 @@ class UserRepository(Protocol):
 
         Returns:
             The entry; None if the upload has none.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
+
+    def corrected(self, origins: Collection[Origin], /) -> set[Origin]:
+        """Return those of some rejected rows that an import in force corrected.
 
         Raises:
             RepositoryUnavailableError: The database could not be reached.

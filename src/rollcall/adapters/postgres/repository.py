@@ -30,7 +30,7 @@ from rollcall.application.errors import (
 )
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult, RegisteredUser
-from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Verdict
+from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.user import COLUMNS, User
@@ -70,6 +70,16 @@ where id {eq} {replaced} and identity {eq} %(identity)s and not in_force
 _WITHOUT_ENTRY = """
 select asked.identity from pg_catalog.unnest(%s::pg_catalog.text[]) as asked (identity)
 where not exists (select from {imports} as imports where imports.identity {eq} asked.identity)
+"""
+
+_CORRECTED = """
+select asked.place
+from rows from (pg_catalog.unnest(%s::pg_catalog.int8[]), pg_catalog.unnest(%s::pg_catalog.int8[]))
+    with ordinality as asked (import_id, line, place)
+where exists (
+    select from {corrections} as corrections
+    where corrections.import_id {eq} asked.import_id and corrections.line {eq} asked.line
+)
 """
 
 _NOTE_LOST = """
@@ -212,6 +222,13 @@ class PostgresUserRepository:
         """Return the entry of one upload, by its identity."""
         with self._transaction() as connection, translated_errors(connection):
             return _entry(connection.run(_ENTRY + "where identity {eq} %s", [identity]))
+
+    def corrected(self, origins: Collection[Origin]) -> set[Origin]:
+        """Look up the rows in one query."""
+        asked = list(origins)
+        parameters = [[origin.import_id for origin in asked], [origin.line for origin in asked]]
+        with self._transaction() as connection, translated_errors(connection):
+            return {asked[place - 1] for (place,) in connection.run(_CORRECTED, parameters)}
 
     def entries(
         self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
