@@ -34,9 +34,9 @@ from rollcall.entrypoints.lambda_runtime import (
     missing,
     reserve_seconds,
     seconds_left,
-    tracer,
 )
 from rollcall.entrypoints.s3_events import created_objects
+from rollcall.entrypoints.tracing import tracer
 from rollcall.settings import Address, Settings, read_settings
 
 if TYPE_CHECKING:

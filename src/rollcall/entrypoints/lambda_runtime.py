@@ -1,4 +1,4 @@
-"""Shared code of the Lambdas: the log, the tracer, the deadline, and the description of failures without cells."""
+"""Shared code of the Lambdas: the log, the deadline, and the description of failures without cells."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
-from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools import Logger
 
 from rollcall.application.errors import (
     NotMigratedError,
@@ -52,8 +52,6 @@ ERRORS = (
 
 # Powertools' own serializer writes line separators and direction marks unescaped; this one writes ASCII only.
 logger = Logger(service=SERVICE, json_serializer=partial(json.dumps, default=str))
-# Only calls of AWS are traced. By default, the X-Ray SDK would also wrap the connection to the database.
-tracer = Tracer(service=SERVICE, patch_modules=["botocore"])
 
 
 def seconds_left(context: "LambdaContext") -> float:

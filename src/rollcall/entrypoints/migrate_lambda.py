@@ -22,8 +22,8 @@ from rollcall.entrypoints.lambda_runtime import (
     missing,
     reserve_seconds,
     seconds_left,
-    tracer,
 )
+from rollcall.entrypoints.tracing import tracer
 from rollcall.settings import read_settings
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from rollcall.entrypoints.lambda_runtime import (
     missing,
     reserve_seconds,
     seconds_left,
-    tracer,
 )
 from rollcall.entrypoints.s3_events import announcement
+from rollcall.entrypoints.tracing import tracer
 from rollcall.settings import PREFIX, Address, SettingError, Settings, read_settings
 
 if TYPE_CHECKING:
