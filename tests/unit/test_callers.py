@@ -32,6 +32,17 @@ def test_a_role_is_one_caller_in_every_session() -> None:
     assert _caller(signed("AROA1:monday")) != _caller(signed("AROA2:monday"))
 
 
+def test_iam_permits_a_request_and_nothing_else() -> None:
+    """IAM permits routes, and knows no scopes. A token's scopes are the same at every route."""
+    program, person = _caller(signed("AIDA")), _caller(token("ann", "rollcall/upload"))
+
+    assert program
+    assert person
+    assert program.scopes == set()
+    assert [program.at(scope).scopes for scope in Scope] == [{scope} for scope in Scope]
+    assert [person.at(scope).scopes for scope in Scope] == [{Scope.UPLOAD}] * len(Scope)
+
+
 @pytest.mark.parametrize("authorizer", [{}, {"jwt": None}, {"jwt": {"claims": {"sub": "ann"}}}, {"iam": {}}])
 def test_without_an_identity_there_is_no_caller(authorizer: dict[str, Any]) -> None:
     assert _caller(authorizer) is None

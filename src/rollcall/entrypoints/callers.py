@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import attrs
@@ -22,10 +22,17 @@ class Caller:
     Attributes:
         id: Identifies the caller. No two callers have the same, whoever issued their identity.
         scopes: What the caller may do.
+        signed: Whether IAM permitted this one request, and so the scope of its route. IAM knows no scopes, so the
+            caller may do no more: of the imports, for example, it sees its own.
     """
 
     id: str
     scopes: frozenset[Scope]
+    signed: bool = False
+
+    def at(self, scope: Scope) -> Self:
+        """Return the caller as a route of this scope has to see it."""
+        return attrs.evolve(self, scopes=frozenset({scope})) if self.signed else self
 
 
 # The caller of a route that needs no scope; who it is does not matter.
@@ -47,8 +54,7 @@ def caller_of(event: Mapping[str, Any]) -> Caller | None:
     # "AROAEXAMPLE:session" for a role; only the first part identifies the principal.
     principal, _, _ = ((authorizer.get("iam") or {}).get("userId") or "").partition(":")
     if principal:
-        # The policy of the principal allows or denies each route; IAM has no scopes.
-        return Caller(_joined("iam", principal), frozenset(Scope))
+        return Caller(_joined("iam", principal), frozenset(), signed=True)
     return None
 
 

@@ -16,7 +16,7 @@ from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameter
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
 from rollcall.entrypoints.api.routes import JSON, Request, Route
 from rollcall.entrypoints.api.services import Services
-from rollcall.entrypoints.callers import NOBODY, Caller, caller_of
+from rollcall.entrypoints.callers import NOBODY, Caller, Scope, caller_of
 from rollcall.entrypoints.lambda_runtime import logger
 from rollcall.settings import Settings
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROUTES: tuple[Route, ...] = (*policy.ROUTES, *rows.ROUTES, *openapi.ROUTES)
 
 # Answers may show cells, and are never a page.
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -78,22 +78,22 @@ class Api:
 
     def _answer(self, route: Route, path: Mapping[str, str]) -> Response[str]:
         event = self._resolver.current_event.raw_event
-        caller = self._permitted(route, event) if route.scope else NOBODY
+        caller = self._permitted(event, route.scope) if route.scope else NOBODY
         parameters = read_parameters(route, event, path)
         body = read_body(route, event) if route.body is not None else None
         answer = route.answer(
             self, Request(caller=caller, parameters=parameters, body=body, request_id=self._request_id)
         )
         text = "" if answer.body is None else json.dumps(answer.body)
-        headers = {**_HEADERS, **answer.headers}
+        headers = {**HEADERS, **answer.headers}
         if route.revalidates:
             headers |= {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(text.encode()).hexdigest()}"'}
             if _has_etag(self._resolver.current_event.headers.get("if-none-match"), headers["ETag"]):
                 return Response(HTTPStatus.NOT_MODIFIED.value, headers=headers, body="")
         return Response(answer.status.value, JSON if text else None, text, headers)
 
-    def _permitted(self, route: Route, event: Mapping[str, Any]) -> Caller:
-        """Return the caller, who has the scope of the route.
+    def _permitted(self, event: Mapping[str, Any], scope: Scope) -> Caller:
+        """Return the caller, who has this scope.
 
         Raises:
             Problem: There is no caller, or the caller lacks the scope.
@@ -106,8 +106,9 @@ class Api:
                 "sign in first",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if route.scope not in caller.scopes:
-            raise Problem(HTTPStatus.FORBIDDEN, RequestCode.MISSING_SCOPE, f"this needs the scope {route.scope}")
+        caller = caller.at(scope)
+        if scope not in caller.scopes:
+            raise Problem(HTTPStatus.FORBIDDEN, RequestCode.MISSING_SCOPE, f"this needs the scope {scope}")
         return caller
 
     def _answer_unknown(self, _error: NotFoundError) -> Response[str]:
@@ -133,7 +134,7 @@ class Api:
             problem.status.value,
             MEDIA_TYPE,
             json.dumps(problem.as_dict(self._request_id)),
-            {**_HEADERS, **problem.headers},
+            {**HEADERS, **problem.headers},
         )
 
     @property
