@@ -78,6 +78,11 @@ def csv_of(*rows: User | Mapping[str, object], labels: Sequence[str] = COLUMNS) 
     return text.getvalue().encode()
 
 
+def completed_text(text: str) -> str:
+    """Do as `completed`, for text."""
+    return completed(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+
 def completed(data: bytes, more: Mapping[str, str] = MORE) -> bytes:
     """Add columns to a file that has the columns that tests write out; return any other file unchanged.
 

@@ -19,6 +19,7 @@ from rollcall.application.screening import screen
 from rollcall.domain.correction import Origin
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Text, User
+from support.builders import USUAL, completed_text
 from support.fast_path import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_fast_path
 
 Forms = Callable[[Header], Sequence[CleanRecords]]
@@ -107,7 +108,7 @@ def one_trap_each() -> Iterable[str]:
         yield f"name,country,age,note\n a ,X,1,\n{row} b ,Y,2,\n"
 
 
-@pytest.mark.parametrize("text", list(one_trap_each()))
+@pytest.mark.parametrize("text", list(map(completed_text, one_trap_each())))
 def test_a_single_trap_is_not_taken_for_clean(text: str) -> None:
     """In a row that is otherwise clean."""
     assert_sound(text)
@@ -295,7 +296,7 @@ def assert_found_out(forms: Forms, reader_of: type[RecordReader] = RecordReader)
             return True
         return False
 
-    assert any(map(unsound, one_trap_each()))
+    assert any(map(unsound, map(completed_text, one_trap_each())))
 
 
 @given(text=cells | ages)
@@ -312,7 +313,7 @@ def test_clean_text_is_its_own_value(text: str) -> None:
 @pytest.mark.parametrize("label_line", ["name,country,age", "age;country;name", "id\tname\tcountry\tage"])
 def test_ordinary_rows_are_clean(label_line: str) -> None:
     """A screen that accepts nothing would be sound, but slow."""
-    reader = RecordReader(iter([label_line + "\n"]))
+    reader = RecordReader(iter([completed_text(label_line + "\n")]))
     header = read_header(reader)
     assert isinstance(header, Header)
     kinds = clean_records(header)
@@ -323,7 +324,7 @@ def test_ordinary_rows_are_clean(label_line: str) -> None:
         return records.take(reader)[1].count("\n") == 7 and reader.take(header.delimiter) is None
 
     for name in ("Taro", "Søren Ørsted", "O'Brien", "山田太郎", "Jean-Luc B. d'Arc (jr.)"):
-        cells = {"name": name, "country": "Côte d'Ivoire", "age": "150", "id": ""}
+        cells = {**USUAL, "name": name, "country": "Côte d'Ivoire", "age": "150", "id": ""}
         line = header.delimiter.join(cells[label] for label in header.labels)
 
         assert all(takes_all(records, line + "\n") for records in kinds)
