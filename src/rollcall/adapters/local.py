@@ -23,7 +23,7 @@ from rollcall.application.reports import is_folder_beside
 from rollcall.application.values import ListedObject, SignedForm
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, owner_in, path_text
 
-# Where `rollcall serve` takes the forms.
+# Where the local server takes the forms.
 FORM_PATH = "/inbox"
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
