@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -11,13 +11,16 @@ from typing import Any, NoReturn
 import attrs
 from jsonschema import Draft202012Validator
 
+from rollcall.bootstrap import Services
 from rollcall.entrypoints.api import ROUTES, Api
+from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.problems import SCHEMA
 from rollcall.entrypoints.api.routes import Route
 from rollcall.entrypoints.callers import Scope
 from rollcall.entrypoints.lambda_runtime import logger
 from rollcall.settings import read_settings
 
+DOCUMENT = document(ROUTES)
 ISSUER = "https://issuer.example"
 BOTH = " ".join(Scope)
 
@@ -135,14 +138,35 @@ def _unopened() -> NoReturn:
     raise AssertionError("no route of these tests needs a database")
 
 
-def an_api(*routes: Route, environment: Mapping[str, str] | None = None) -> Api:
-    """Return a Web API with further routes, without database and stores."""
+def an_api(
+    *routes: Route,
+    environment: Mapping[str, str] | None = None,
+    services: Callable[[], Services] = _unopened,
+) -> Api:
+    """Return a Web API with further routes; if no services are given, without database and stores."""
     return Api(
         settings=read_settings(environment or {}),
-        services=_unopened,
+        services=services,
         now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         routes=(*ROUTES, *routes),
     )
+
+
+def as_documented(answered: Answered, method: str, path: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return the body of an answer after comparing status, headers and body with the OpenAPI document.
+
+    Args:
+        answered: The answer.
+        method: The method of its request.
+        path: The path of its route, with parameters in braces.
+    """
+    described = DOCUMENT["paths"][path][method.lower()]["responses"][str(answered.status)]
+    [(media_type, content)] = described["content"].items()
+    schema = {**content["schema"], "components": DOCUMENT["components"]}
+    assert answered.headers["Content-Type"] == media_type
+    Draft202012Validator(schema).validate(answered.json)
+    assert {"Location", "Link", "ETag"} & answered.headers.keys() <= described.get("headers", {}).keys()
+    return answered.json
 
 
 def is_problem(answered: Answered, status: int, code: str) -> bool:

@@ -18,6 +18,7 @@ from rollcall.application.errors import (
     StoreUnavailableError,
     TableConstraintError,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
 )
 from rollcall.entrypoints.api import ROUTES
@@ -227,7 +228,7 @@ def test_an_unknown_method_is_not_allowed(method: str) -> None:
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.scope], ids=lambda route: route.name)
 def test_every_route_needs_its_scope(route: Route) -> None:
     """Also when API Gateway lets a request through."""
-    others = " ".join(scope for scope in Scope if scope is not route.scope)
+    others = " ".join(scope for scope in Scope if scope not in route.scopes)
     for authorizer, status, code in (
         ({}, 401, "not-signed-in"),
         ({"jwt": {"claims": {}}}, 401, "not-signed-in"),
@@ -235,7 +236,7 @@ def test_every_route_needs_its_scope(route: Route) -> None:
         (token(scope=others), 403, "missing-scope"),
     ):
         assert is_problem(ask(API, route.method, route.path, authorizer=authorizer), status, code)
-    for authorizer in token(scope=BOTH), token(scope=str(route.scope)), signed("AROA:x"):
+    for authorizer in token(scope=BOTH), *(token(scope=scope) for scope in route.scopes), signed("AROA:x"):
         assert ask(API, route.method, route.path, authorizer=authorizer).status not in {401, 403}
 
 
@@ -262,6 +263,7 @@ def test_another_entry_point_names_the_caller() -> None:
     [
         (UnknownImportError(3), 404, "not-found"),
         (UndoRefusedError(3, "it is undone"), 409, "undo-refused"),
+        (UndoUnconfirmedError(3, 2, 1), 409, "undo-unconfirmed"),
         (ImportInProgressError(), 409, "in-progress"),
         (TableConstraintError("the constraint x"), 422, "table-constraint"),
         (RepositoryUnavailableError(CANARY), 503, "unavailable"),

@@ -37,7 +37,7 @@ def test_every_route_is_documented_with_its_scope(route: Any) -> None:  # noqa: 
     operation = DOCUMENT["paths"][route.path][route.method.lower()]
 
     assert operation["operationId"] == route.name
-    assert operation.get("security") == ([{"caller": [route.scope]}] if route.scope else None)
+    assert operation.get("security", []) == [{"caller": [scope]} for scope in route.scopes]
 
 
 def test_no_two_routes_are_the_same() -> None:

@@ -5,7 +5,7 @@ Each entry point opens what it needs by one context manager, which closes it aga
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
+from rollcall.bootstrap.services import Services
 from rollcall.bootstrap.stores import AnyUpload, file_reference, folder, is_report, object_store, reports
 from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rollcall.adapters.sqs import SqsQueues
 
 __all__ = [
+    "Services",
+    "api_services",
     "checker",
     "file_reference",
     "folder",
@@ -79,6 +82,23 @@ def checker(settings: Settings) -> ImportUsers:
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see `stores`
 
     return import_users(settings, DryRunUserRepository(), into=Reports(store=NoReports()))
+
+
+@contextmanager
+def api_services(settings: Settings, data: Path = Path(), *, on_aws: bool = False) -> Iterator[Services]:
+    """Yield the use cases of the Web API. Each is opened when it is first used, and closed at the end.
+
+    Args:
+        settings: The settings.
+        data: The folder of the embedded PostgreSQL, used if the settings name no database.
+        on_aws: Whether this runs on AWS, where the database connection is always verified by TLS.
+    """
+    with ExitStack() as opened:
+        yield Services(
+            open_users=lambda: opened.enter_context(repository(settings, data, on_aws=on_aws)),
+            policy=settings.policy,
+            now=now,
+        )
 
 
 @contextmanager

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollcall import bootstrap
 from rollcall.entrypoints.api import HEADERS, Api
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem, RequestCode
-from rollcall.entrypoints.api.services import Services
 from rollcall.entrypoints.lambda_runtime import (
     OutOfTimeError,
     interrupted_after,
@@ -90,11 +88,8 @@ def wire(settings: Settings, held: ExitStack) -> Api:
     if not settings.names_database:
         raise missing("database_url")
 
-    @cache
-    def services() -> Services:
-        return Services(users=held.enter_context(bootstrap.repository(settings, Path(), on_aws=True)))
-
-    return Api(settings=settings, services=services, now=bootstrap.now)
+    services = held.enter_context(bootstrap.api_services(settings, on_aws=True))
+    return Api(settings=settings, services=lambda: services, now=bootstrap.now)
 
 
 # Never closed: AWS freezes the process between invocations, and ends it without notice.

@@ -102,14 +102,17 @@ def errors_in(value: Any, schema: Schema, pointer: str = "") -> Iterator[Detail]
 
     Args:
         value: A value that JSON has.
-        schema: A JSON Schema with these keywords: type (one), properties, required, additionalProperties (false),
-            items, maxItems, minItems, minLength, maxLength, pattern, minimum, maximum, enum.
+        schema: A JSON Schema with these keywords: type (one, or several simple ones), properties, required,
+            additionalProperties (false), items, maxItems, minItems, minLength, maxLength, pattern, minimum,
+            maximum, enum.
         pointer: The JSON Pointer of the value.
 
     Yields:
         The errors.
     """
-    types, noun = _types[schema["type"]]
+    named = schema["type"]
+    accepted = [_types[name] for name in ([named] if isinstance(named, str) else named)]
+    types, noun = sum((types for types, _ in accepted), ()), " or ".join(noun for _, noun in accepted)
     what = pointer.rpartition("/")[2] or "the body"
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         yield Detail(pointer, RequestCode.WRONG_TYPE, f"{what} is not {noun}")

@@ -76,16 +76,19 @@ def receipt_schema() -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     shown: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
-    if route.scope:
-        shown["security"] = [{"caller": [route.scope.value]}]
+    if route.scopes:
+        shown["security"] = [{"caller": [scope.value]} for scope in route.scopes]
     if route.parameters:
         shown["parameters"] = [_parameter(parameter) for parameter in route.parameters]
     if route.body is not None:
         shown["requestBody"] = {"required": True, "content": {JSON: {"schema": route.body}}}
-    answers = {
-        status: _answer(status, JSON, schema, _ETAG if route.revalidates else {})
-        for status, schema in route.answers.items()
+    headers = {
+        name: {"schema": {"type": "string"}, "description": description}
+        for name, description in route.headers.items()
     }
+    if route.revalidates:
+        headers |= _ETAG
+    answers = {status: _answer(status, JSON, schema, headers) for status, schema in route.answers.items()}
     if route.revalidates:
         answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, JSON, None, _ETAG)
     answers |= {status: _answer(status, problems.MEDIA_TYPE, {"$ref": _PROBLEM}) for status in route.all_problems}

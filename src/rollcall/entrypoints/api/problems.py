@@ -12,6 +12,7 @@ from rollcall.application.errors import (
     RetryableError,
     TableConstraintError,
     UndoRefusedError,
+    UndoUnconfirmedError,
     UnknownImportError,
     UploadError,
 )
@@ -35,6 +36,7 @@ class RequestCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     IN_PROGRESS = "in-progress"
     UNDO_REFUSED = "undo-refused"
+    UNDO_UNCONFIRMED = "undo-unconfirmed"
     INTERNAL_ERROR = "internal-error"
     UNAVAILABLE = "unavailable"
     # a part of a request
@@ -138,6 +140,7 @@ SCHEMA: Mapping[str, Any] = {
 # The first class that fits decides. The texts of these errors show no cell.
 _EXPECTED: tuple[tuple[type[RollcallError], HTTPStatus, RequestCode | Code], ...] = (
     (UnknownImportError, HTTPStatus.NOT_FOUND, RequestCode.NOT_FOUND),
+    (UndoUnconfirmedError, HTTPStatus.CONFLICT, RequestCode.UNDO_UNCONFIRMED),
     (UndoRefusedError, HTTPStatus.CONFLICT, RequestCode.UNDO_REFUSED),
     (ImportInProgressError, HTTPStatus.CONFLICT, RequestCode.IN_PROGRESS),
     (TableConstraintError, HTTPStatus.UNPROCESSABLE_ENTITY, Code.TABLE_CONSTRAINT),

@@ -28,7 +28,7 @@ class Request:
     """A request that has the declared form.
 
     Attributes:
-        caller: The caller, who has the route's scope; `NOBODY` if the route has none.
+        caller: The caller, who has a scope of the route; `NOBODY` if the route has none.
         parameters: The parameters that were sent, by name; integers as numbers.
         body: The body, read from JSON; None if the route has none.
         request_id: Identifies the request in the log.
@@ -82,6 +82,7 @@ class Route:
         method: The HTTP method.
         path: The path, with each parameter in braces: /api/imports/{id}.
         scope: What a caller needs; None if the route answers anybody.
+        other_scope: Another scope that is enough; None if there is none.
         name: Identifies the route in the OpenAPI document.
         summary: What the route does.
         answer: Answers a request; raises `Problem` or a `RollcallError`.
@@ -89,6 +90,7 @@ class Route:
         body: The JSON Schema of the body; None if the route has none. See `bodies.errors_in` for its keywords.
         max_body_bytes: The largest size of the body.
         answers: The JSON Schema of the body of each answer that is no problem; None for no body.
+        headers: Further headers that such an answer may have, and what each means.
         problems: The statuses of the route's own problems.
         revalidates: Whether the answer has an ETag, by which a client asks whether it changed.
     """
@@ -96,6 +98,7 @@ class Route:
     method: str
     path: str
     scope: Scope | None
+    other_scope: Scope | None = None
     name: str
     summary: str
     answer: "Callable[[Api, Request], Answer]"
@@ -103,8 +106,14 @@ class Route:
     body: Schema | None = None
     max_body_bytes: int = MAX_BODY_BYTES
     answers: Mapping[HTTPStatus, Schema | None]
+    headers: Mapping[str, str] = attrs.Factory(dict)
     problems: frozenset[HTTPStatus] = frozenset()
     revalidates: bool = False
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes, each of which is enough."""
+        return tuple(scope for scope in (self.scope, self.other_scope) if scope)
 
     @property
     def rule(self) -> str:

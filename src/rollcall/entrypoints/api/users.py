@@ -1,0 +1,136 @@
+"""Users: one is registered by a request, and all are listed."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import attrs
+
+from rollcall.application.receipts import to_dict
+from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.rejection import Code, Fault
+from rollcall.domain.upload import owner
+from rollcall.domain.user import COLUMNS, RULES
+from rollcall.entrypoints.api import imports
+from rollcall.entrypoints.api.pages import HEADERS, LARGEST_ID, LIMIT, after, limit_of, page_of, page_schema
+from rollcall.entrypoints.api.problems import Problem, of_fault
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
+from rollcall.entrypoints.callers import Scope
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.api import Api
+
+PATH = "/api/users"
+MAX_KEY_LENGTH = 255
+
+_ID = {"type": "integer", "minimum": 1}
+
+
+def _register_user(api: "Api", request: Request) -> Answer:
+    cells = {column: str(value) for column, value in request.body.items()}
+    answered = api.services().register(owner(request.caller.id), request.parameters["Idempotency-Key"], cells)
+    if not isinstance(answered, Receipt):
+        raise _rejected(answered)
+    if answered.status.registers:
+        return Answer(
+            status=HTTPStatus.CREATED,
+            body={**to_dict(answered), "undone": False},
+            headers={"Location": f"{imports.PATH}/{answered.import_id}"},
+        )
+    if answered.rejections:
+        raise _rejected(answered.rejections[0].faults)
+    assert answered.code is not None  # noqa: S101 - for mypy
+    status = HTTPStatus.CONFLICT if answered.status is Status.SKIPPED else HTTPStatus.UNPROCESSABLE_ENTITY
+    raise Problem(status, answered.code, answered.message or "")
+
+
+def _rejected(faults: Iterable[Fault]) -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        Code.ROWS_REJECTED,
+        "the user was rejected, and nothing is stored",
+        [of_fault(fault) for fault in faults],
+    )
+
+
+def _list_users(api: "Api", request: Request) -> Answer:
+    found = api.services().users.users_after(
+        request.parameters.get("after", 0),
+        limit=limit_of(request) + 1,
+        import_id=request.parameters.get("import"),
+    )
+    return page_of(request, PATH, "users", ((registered.id, attrs.asdict(registered)) for registered in found))
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=PATH,
+        scope=Scope.UPLOAD,
+        name="register_user",
+        summary="Register one user, once for each idempotency key",
+        answer=_register_user,
+        parameters=(
+            Parameter(
+                name="Idempotency-Key",
+                place="header",
+                schema={"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[!-~]*$"},
+                description=(
+                    "The client's own name of this user, in visible ASCII. A request that is repeated with its "
+                    "key is answered the same, and registers nobody again; a key never expires. Another user "
+                    "under the key of a registered user is a problem (422), of which nothing is stored. After an "
+                    "undo, a repeated request is a problem (409), and the key is free for another user."
+                ),
+                required=True,
+            ),
+        ),
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(COLUMNS),
+            # Text is judged as a cell of a file, so the faults are those of a receipt.
+            "properties": {
+                column: {"type": "string" if rule.schema()["type"] == "string" else ["string", "integer"]}
+                for column, rule in zip(COLUMNS, RULES, strict=True)
+            },
+        },
+        answers={HTTPStatus.CREATED: imports.IMPORT},
+        headers={"Location": "The import of the user"},
+        problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, imports.UNAVAILABLE}),
+    ),
+    Route(
+        method="GET",
+        path=PATH,
+        scope=Scope.OPERATE,
+        name="list_users",
+        summary="Users, in the order of their registration",
+        answer=_list_users,
+        parameters=(
+            Parameter(
+                name="import",
+                place="query",
+                schema={"type": "integer", "minimum": 1, "maximum": LARGEST_ID},
+                description="Only the users of this import",
+            ),
+            after("The id of the last user of the page before"),
+            LIMIT,
+        ),
+        answers={
+            HTTPStatus.OK: page_schema(
+                "users",
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["id", "import_id", "user"],
+                    "properties": {
+                        "id": _ID,
+                        "import_id": {**_ID, "type": ["integer", "null"], "description": "null if no import did"},
+                        "user": {"$ref": "#/components/schemas/User"},
+                    },
+                },
+            )
+        },
+        headers=HEADERS,
+        problems=frozenset({imports.UNAVAILABLE}),
+    ),
+)
