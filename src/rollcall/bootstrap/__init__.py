@@ -11,8 +11,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ObjectReader, UserRepository
+from rollcall.application.ports import ObjectReader, ObjectStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rollcall.adapters.sqs import SqsQueues
 
 __all__ = [
+    "Local",
     "Services",
     "api_services",
     "checker",
@@ -33,6 +36,7 @@ __all__ = [
     "folder",
     "import_users",
     "importer",
+    "local",
     "migrate",
     "now",
     "object_store",
@@ -82,6 +86,44 @@ def checker(settings: Settings) -> ImportUsers:
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see `stores`
 
     return import_users(settings, DryRunUserRepository(), into=Reports(store=NoReports()))
+
+
+@attrs.frozen(kw_only=True)
+class Local:
+    """What `rollcall serve` needs, on this machine.
+
+    Attributes:
+        users: Users and ledger; safe for threads.
+        uploads: The store of uploads.
+        import_users: The use case that imports them.
+    """
+
+    users: UserRepository
+    uploads: ObjectStore
+    import_users: ImportUsers
+
+
+@contextmanager
+def local(settings: Settings, data: Path) -> Iterator[Local]:
+    """Open what `rollcall serve` needs. Stores that the settings do not name are folders below `data`.
+
+    Args:
+        settings: The settings.
+        data: The folder.
+
+    Raises:
+        RepositoryUnavailableError: The embedded PostgreSQL does not start.
+        SettingError: The settings do not lead to a database.
+    """
+    addresses = [settings.uploads or Address("file", f"{data}/uploads")]
+    addresses.append(settings.reports or Address("file", f"{data}/reports"))
+    for address in addresses:
+        if address.scheme == "file":
+            Path(address.place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    uploads = object_store(addresses[0], owner=settings.bucket_owner)
+    with repository(settings, data) as users:
+        importer = import_users(settings, users, uploads=uploads, into=reports(settings, addresses[1]))
+        yield Local(users=users, uploads=uploads, import_users=importer)
 
 
 @contextmanager

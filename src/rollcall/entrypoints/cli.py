@@ -3,18 +3,20 @@
 import errno
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import cache, partial, wraps
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
@@ -42,6 +44,9 @@ from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
 from rollcall.entrypoints.watch import watch
 from rollcall.settings import Address, SettingError, Settings, read_settings
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.serve import Served
 
 FAILED, USAGE = 1, 2
 EXIT_CODES = {
@@ -403,10 +408,96 @@ def migrate(settings: Settings) -> None:
 )
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of the Web API."""
-    from rollcall.entrypoints.api import ROUTES  # noqa: PLC0415 - no other command needs Powertools
-    from rollcall.entrypoints.api.openapi import as_text  # noqa: PLC0415 - see above
+    with _packages_of("serve"):
+        from rollcall.entrypoints.api import ROUTES  # noqa: PLC0415 - few commands need Powertools
+        from rollcall.entrypoints.api.openapi import as_text  # noqa: PLC0415 - see above
 
     click.echo(as_text(ROUTES))
+
+
+@cli.command(
+    "serve",
+    short_help="Run the Web API on this machine.",
+    epilog=_examples("rollcall serve", "rollcall serve --port 0 --no-open"),
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="An address of this machine alone."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="The port; 0 for any that is free.",
+)
+@click.option("--no-open", is_flag=True, help="Do not open the browser.")
+@pass_settings
+def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
+    """Run the Web API on this machine, until interrupted.
+
+    Only programs of this machine reach it, and only with the token that is printed. Uploads and reports are in
+    folders beside the embedded database, unless ROLLCALL_UPLOADS and ROLLCALL_REPORTS name others.
+    """
+    with _packages_of("serve"):
+        from rollcall.entrypoints import serve  # noqa: PLC0415 - no other command needs a web server
+        from rollcall.entrypoints.api import Api  # noqa: PLC0415 - few commands need Powertools
+
+    if not serve.is_loopback(host):
+        raise click.UsageError(
+            f"{host} is no address of this machine alone, such as 127.0.0.1; to serve others, deploy template.yaml"
+        )
+    with (
+        serve.listening(host, port) as server,
+        _opened(settings, bootstrap.local(settings, _data_folder(settings))) as local,
+    ):
+        services = bootstrap.Services(open_users=lambda: local.users, policy=settings.policy, now=bootstrap.now)
+        api = Api(
+            settings=settings,
+            services=lambda: services,
+            now=bootstrap.now,
+            caller_of=serve.local_caller,
+        )
+        served = serve.Served(
+            api=api,
+            token=secrets.token_urlsafe(32),
+            host=host,
+            port=server.bind_addr[1],
+            max_upload_bytes=settings.max_upload_bytes,
+            log=_log,
+        )
+        worker = serve.Worker(lambda error: terminal().complain(f"{serve.reason(error)}; it is tried again"))
+        with worker.running(lambda: serve.left_imports(local)), suppress(KeyboardInterrupt):  # the normal end
+            _introduce(served, open_page=not no_open and sys.stdout.isatty())
+            serve.serve(server, served)
+
+
+def _introduce(served: "Served", *, open_page: bool) -> None:
+    """Print how to ask the Web API, and open its page if it has one."""
+    if served.has_page:
+        click.echo(f"serving {served.address}/#token={served.token}; end with Ctrl-C")
+        if open_page:
+            webbrowser.open(f"{served.address}/#token={served.token}")
+        return
+    click.echo(f"serving {served.address}/api/openapi.json; end with Ctrl-C")
+    click.echo(f"try: curl -H 'Authorization: Bearer {served.token}' {served.address}/api/policy")
+
+
+def _log(line: str) -> None:
+    with suppress(OSError):  # the terminal may be closed; requests are answered nevertheless
+        sys.stderr.write(f"{line}\n")
+
+
+@contextmanager
+def _packages_of(extra: str) -> Iterator[None]:
+    """Load modules that need the packages of an extra; if one is missing, leave with what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "rollcall").startswith("rollcall"):
+            raise
+        _leave(
+            f"this command needs the package {error.name}: pip install 'rollcall[cli,embedded,{extra}]'", FAILED
+        )
 
 
 def _for_each(

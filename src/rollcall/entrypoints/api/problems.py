@@ -37,6 +37,9 @@ class RequestCode(StrEnum):
     IN_PROGRESS = "in-progress"
     UNDO_REFUSED = "undo-refused"
     UNDO_UNCONFIRMED = "undo-unconfirmed"
+    WRONG_HOST = "wrong-host"
+    FOREIGN_ORIGIN = "foreign-origin"
+    LENGTH_REQUIRED = "length-required"
     INTERNAL_ERROR = "internal-error"
     UNAVAILABLE = "unavailable"
     # a part of a request
