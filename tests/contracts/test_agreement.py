@@ -39,18 +39,18 @@ from rollcall.application.values import ListedObject
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from support.builders import NOON, asked
+from support.builders import NOON, asked, completed
 from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
 
 KEYS = ("list.csv", "folder/é list.csv")
 SMALL = (
-    b"name,country,age\nAnn,Norway,41\n",
-    b"name,country,age\nBen,Japan,0\nCem,T\xc3\xbcrkiye,150\n",
-    b"name,country,age\nAnn,Norway,41\nBen,Japan,x\n",
-    b"name,country,age\n",
-    b"name,country,age,\0\r\nAnn,Norway,41,\0\r\n",
-    b"name,country,age\nAnn,Norway,41\nDee,Japan,x\nEli,Japan,x\n",
+    completed(b"name,country,age\nAnn,Norway,41\n"),
+    completed(b"name,country,age\nBen,Japan,0\nCem,T\xc3\xbcrkiye,150\n"),
+    completed(b"name,country,age\nAnn,Norway,41\nBen,Japan,x\n"),
+    completed(b"name,country,age\n"),
+    completed(b"name,country,age,\0\r\nAnn,Norway,41,\0\r\n"),
+    completed(b"name,country,age\nAnn,Norway,41\nDee,Japan,x\nEli,Japan,x\n"),
 )
 # Changes to rejected rows: none, correct all or one of them, save them without the last cell, or change
 # the line, import or proof of a row.

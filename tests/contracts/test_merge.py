@@ -30,9 +30,8 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import User
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
-from support.builders import an_upload, asked, eventually
+from support.builders import a_user, an_upload, asked, completed, eventually
 from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
 from support.receipts import CheckedImport, a_receipt
 
@@ -121,7 +120,7 @@ def test_an_upload_with_any_key_has_a_verdict(opening: Opening, key: str, shown:
     """PostgreSQL stores neither NUL nor a lone surrogate; the receipt shows them as escapes."""
     desk = Desk(opening(Policy()), Policy())
 
-    first = desk.drop(key, b"name,country,age\nA,X,1\n")
+    first = desk.drop(key, completed(b"name,country,age\nA,X,1\n"))
     again = desk.importer()(ObjectReference(key=key))
 
     assert (first.status, first.source.key) == (Status.LOADED, shown)
@@ -134,8 +133,8 @@ def test_an_older_version_that_arrives_later_is_superseded(opening: Opening) -> 
     """The order of the versions counts, not that of their deliveries."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     desk = Desk(opening(policy), policy)
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\n"))
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,2\nB,X,3\n"))
+    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,1\n")))
+    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,2\nB,X,3\n")))
 
     newer = desk.importer()(ObjectReference(key="a.csv", version="2"))
     older = desk.importer()(ObjectReference(key="a.csv", version="1"))
@@ -151,7 +150,7 @@ def test_sequencers_decide_the_order_of_versions(opening: Opening, first: str, s
     at_once = MemoryObjectStore("uploads", now=lambda: NOON, version_suffix="")
     desk = Desk(opening(policy), policy, uploads=at_once)
     for age in (1, 2, 3):
-        at_once.put("a.csv", io.BytesIO(f"name,country,age\nA,X,{age}\n".encode()))
+        at_once.put("a.csv", io.BytesIO(completed(f"name,country,age\nA,X,{age}\n".encode())))
 
     def deliver(version: str, sequencer: str | None) -> Status:
         return desk.importer()(ObjectReference(key="a.csv", version=version, sequencer=sequencer)).status
@@ -168,7 +167,7 @@ def test_a_newer_version_judged_again_stays_newer(opening: Opening) -> None:
     strict = attrs.evolve(policy, max_rejected=Tolerance("0"))
     desk = Desk(opening(policy), policy)
     for row in ("A,X,1", "A,X,2", "A,X,3\nB,X,b"):
-        desk.uploads.put("a.csv", io.BytesIO(f"name,country,age\n{row}\n".encode()))
+        desk.uploads.put("a.csv", io.BytesIO(completed(f"name,country,age\n{row}\n".encode())))
 
     def deliver(version: str, policy: Policy) -> Status:
         return desk.importer(policy)(ObjectReference(key="a.csv", version=version)).status
@@ -185,7 +184,7 @@ def test_the_sequencer_is_kept_when_a_person_names_the_key(opening: Opening) -> 
     """An upload that is judged again keeps the sequencer of its first event."""
     strict = Policy(max_rejected=Tolerance("0"))
     desk = Desk(opening(strict), strict)
-    desk.uploads.put("a.csv", io.BytesIO(b"name,country,age\nA,X,1\nB,X,b\n"))
+    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,1\nB,X,b\n")))
 
     announced = desk.importer()(ObjectReference(key="a.csv", version="1", sequencer="0A"))
     named = desk.importer(Policy())(ObjectReference(key="a.csv"))
@@ -198,8 +197,8 @@ def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None
     """The previous fields are not stored."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     desk = Desk(opening(policy), policy)
-    desk.drop("a.csv", b"name,country,age\nA,X,1\n")
-    second = desk.drop("b.csv", b"name,country,age\nA,X,2\n")
+    desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
+    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,2\n"))
 
     with pytest.raises(UndoRefusedError, match="it changed 1 user, and"):
         desk.repository.undo(second.import_id or 0, NOON)
@@ -210,8 +209,8 @@ def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None
 def test_only_the_newest_import_can_be_undone_with_unique_by(opening: Opening) -> None:
     """A later import may have left out rows because of it."""
     desk = Desk(opening(BY_NAME), BY_NAME)
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
-    second = desk.drop("b.csv", b"name,country,age\nA,X,2\nB,X,3\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
+    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,2\nB,X,3\n"))
 
     with pytest.raises(UndoRefusedError, match="came after it"):
         desk.repository.undo(first.import_id or 0, NOON)
@@ -225,9 +224,9 @@ def test_only_the_newest_import_can_be_undone_with_unique_by(opening: Opening) -
 def test_the_newest_import_is_the_one_merged_last(opening: Opening) -> None:
     """An import that is undone and repeated counts from its last merge."""
     desk = Desk(opening(BY_NAME), BY_NAME)
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
     desk.repository.undo(first.import_id or 0, NOON)
-    second = desk.drop("b.csv", b"name,country,age\nA,X,1\nB,X,3\n")
+    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,1\nB,X,3\n"))
     again = desk.importer()(ObjectReference(key="a.csv"), again=True)
 
     assert (again.import_id, again.counts.unchanged) == (3, 1)
@@ -243,7 +242,7 @@ def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> No
     """The time of the merge counts, not that of the opening."""
     desk = Desk(opening(BY_NAME), BY_NAME)
     with desk.repository.importing(ImportRequest(an_upload("slow.csv"), "sha", BY_NAME)) as slow:
-        quick = desk.drop("quick.csv", b"name,country,age\nA,X,1\n")
+        quick = desk.drop("quick.csv", completed(b"name,country,age\nA,X,1\n"))
         slow.register(Block(b"A,X,1\n", [range(2, 3)]))
         slow.merge()
         receipt = a_receipt(an_upload("slow.csv"), slow.verdict.import_id, Counts(read=1, unchanged=1))
@@ -338,7 +337,7 @@ def test_two_versions_of_a_key_at_once_are_not_both_first(
 def test_a_correction_of_an_unknown_import_is_rejected(opening: Opening) -> None:
     """Also if the first row of the file corrects another import, or if rows share an origin."""
     desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
     mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
     second = desk.drop("b.csv", mended + b"C,X,3,9,,,77\r\nD,X,4,9,,,77\r\n")
@@ -385,7 +384,7 @@ def test_a_refused_upload_does_not_wait_for_the_merge_lock(opening: Opening) -> 
 def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
     """The undo is then refused; otherwise the correction of an undone import would stay in force."""
     desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
     import_id = first.import_id or 0
     with (
         ThreadPoolExecutor(1) as pool,
@@ -419,7 +418,7 @@ def test_corrected_rows_are_known_until_an_undo(opening: Opening) -> None:
 def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     """Of two rows with the same origin, the first counts."""
     desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
     origin = _origin(desk, first, 3)
 
     with desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=origin.import_id)) as importing:
@@ -433,7 +432,7 @@ def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening)
     """Existing users do not decide which row corrects a line."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
     desk = Desk(opening(policy), policy)
-    first = desk.drop("a.csv", b"name,country,age\nA,X,1\nB,X,b\n")
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
     origin = _origin(desk, first, 3)
 
     with desk.repository.importing(
@@ -462,7 +461,7 @@ def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[
 def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], str]) -> None:
     url = emptied()
     with closing(PostgresUserRepository(url)) as repository:
-        Desk(repository, Policy()).drop("a.csv", b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n")
+        Desk(repository, Policy()).drop("a.csv", completed(b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n"))
 
     with pytest.raises(SchemaError, match="1 group of users with the same name") as caught:
         migrate(url, BY_NAME)
@@ -477,7 +476,7 @@ rows = st.tuples(names, st.sampled_from(["X", "Y", ""]), ages)
 
 def _csv(lines: list[tuple[str, ...]]) -> bytes:
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines]
-    return "\n".join(["name,country,age", *quoted, ""]).encode()
+    return completed("\n".join(["name,country,age", *quoted, ""]).encode())
 
 
 @given(data=st.data())
@@ -526,10 +525,10 @@ def test_names_are_compared_exactly(opening: Opening) -> None:
     """Without case folding or normalisation, in the database as in Python."""
     desk = Desk(opening(BY_NAME), BY_NAME)
 
-    receipt = desk.drop("a.csv", "name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode())
+    receipt = desk.drop("a.csv", completed("name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode()))
 
     assert receipt.counts.registered == 3
-    assert [User(name="é", country="X", age=1)] == list(desk.repository.users())[:1]
+    assert [a_user("é", "X", 1)] == list(desk.repository.users())[:1]
 
 
 def merge_for_a_second(repository: UserRepository) -> None:

@@ -44,7 +44,7 @@ from rollcall.application.reports import Reports, folders_beside, folders_of
 from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from support.builders import serving
+from support.builders import completed, serving
 from support.privacy import require_quiet
 from support.receipts import CheckedImport
 
@@ -738,7 +738,7 @@ def key_of_length(length: int) -> str:
     return parts + "x" * (length - len(parts.encode()))
 
 
-PARTLY_GOOD = b"name,country,age\nAnn,Chile,30\nBen,Chile,x\n"
+PARTLY_GOOD = completed(b"name,country,age\nAnn,Chile,30\nBen,Chile,x\n")
 
 
 class TestReports:
@@ -1044,7 +1044,7 @@ class TestFolder:
     def test_nothing_is_registered_without_room_for_reports(self, reports: str) -> None:
         """The import checks before the commit that the reports folder exists or can be made, and is writable."""
         uploads, users = MemoryObjectStore(), MemoryUserRepository()
-        put(uploads, "a.csv", b"name,country,age\nAnn,Chile,30\n")
+        put(uploads, "a.csv", completed(b"name,country,age\nAnn,Chile,30\n"))
         with closed_to_others() as root, nobodys_rights():
             case = importing(uploads, LocalObjectStore(root), lambda _: iter([reports]), users)
             with pytest.raises(ReportNotStoredError, match=r"nothing is registered, .*(denied|not a directory)"):

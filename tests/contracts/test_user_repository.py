@@ -46,7 +46,20 @@ from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload, owner
 from rollcall.domain.user import COLUMNS, User
-from support.builders import ANN, ANYTHING, BEN, CEM, NOON, a_block, an_upload, asked, eventually, load, serving
+from support.builders import (
+    ANN,
+    ANYTHING,
+    BEN,
+    CEM,
+    NOON,
+    a_block,
+    a_user,
+    an_upload,
+    asked,
+    eventually,
+    load,
+    serving,
+)
 from support.campaigns import Campaign
 from support.database_roles import EachJobAsItsRole
 from support.receipts import a_receipt, require_ledger_as_published
@@ -244,7 +257,7 @@ class TestRegistering:
 
     def test_users_in_several_batches_are_read_in_order(self, stored: Stored) -> None:
         """Nothing is lost or duplicated between two batches."""
-        many = [User(name=f"User {number}", country="Norway", age=number % 151) for number in range(12_345)]
+        many = [a_user(f"User {number}", "Norway", number % 151) for number in range(12_345)]
         with stored() as harness:
             import_id = load(harness.repository, many)
 
@@ -314,7 +327,7 @@ class TestRegistering:
 
     def test_users_are_those_at_the_time_of_the_first_read(self, stored: Stored) -> None:
         """An undo or an import after the first read changes nothing."""
-        many = [User(name=f"User {number}", country="Norway", age=1) for number in range(6000)]
+        many = [a_user(f"User {number}", "Norway", 1) for number in range(6000)]
         with stored() as harness:
             rival = harness.rival()
             import_id = load(rival, many, an_upload("1"))
@@ -858,7 +871,7 @@ class TestRivals:
     @pytest.mark.parametrize("same", ["upload", "content"])
     def test_one_of_many_simultaneous_imports_registers(self, stored: Stored, same: str) -> None:
         """A queue delivers twice, and people upload a file twice."""
-        batch = [User(name=f"User {number}", country="Norway", age=1) for number in range(300)]
+        batch = [a_user(f"User {number}", "Norway", 1) for number in range(300)]
         failures: list[BaseException] = []
 
         def deliver(repository: UserRepository, upload: Upload) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from support.builders import asked
+from support.builders import asked, completed
 from support.chain import GOOD
 from support.database_secret import PASSWORD, USER, Secret, made_secret
 from support.emulator import Function
@@ -186,7 +186,7 @@ def test_a_rotated_password_is_fetched(deployed: Deployed, function: Function) -
 
 def test_an_overwritten_object_is_imported_in_its_new_state(deployed: Deployed, function: Function) -> None:
     """The receipt of the announced state says that it is gone."""
-    deployed.put(b"name,country,age\nWrong,Nowhere,1\n")
+    deployed.put(completed(b"name,country,age\nWrong,Nowhere,1\n"))
     deployed.put(GOOD)
 
     assert deployed.stack.deliver(function) == []
@@ -196,7 +196,7 @@ def test_an_overwritten_object_is_imported_in_its_new_state(deployed: Deployed, 
 
 def test_redelivered_and_reordered_events_register_nobody_twice(deployed: Deployed, function: Function) -> None:
     """The newer version, then the older one, then the newer one again."""
-    older, newer = deployed.put(b"name,country,age\nOld,Nowhere,1\n"), deployed.put(GOOD)
+    older, newer = deployed.put(completed(b"name,country,age\nOld,Nowhere,1\n")), deployed.put(GOOD)
     deployed.announce(newer, older, newer)
     while (
         deployed.stack.chain.sqs.get_queue_attributes(

@@ -21,7 +21,7 @@ from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
-from support.builders import asked
+from support.builders import add_user, asked
 from support.campaigns import Campaign
 from support.oracle import Oracle, foreign_users
 from support.privacy import require_quiet
@@ -113,7 +113,7 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
     campaign: Campaign, database_url: str, tmp_path: Path, change: str
 ) -> None:
     """It changes between any two blocks while it is checked or imported. Unchanged again, it is imported whole."""
-    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(database_url)
     upload = made_upload("list.csv", rows=25_000, seed=campaign.seed)
     file = tmp_path / upload.key
     reference = ObjectReference(key=str(file).lstrip("/"))

@@ -23,7 +23,7 @@ from rollcall.application.errors import ImportInProgressError
 from rollcall.domain.receipt import Receipt
 from rollcall.settings import read_settings
 from support import worker
-from support.builders import asked
+from support.builders import add_user, asked
 from support.campaigns import Campaign
 from support.command_line import wait_until
 from support.oracle import Oracle, foreign_users
@@ -190,7 +190,7 @@ def test_a_frozen_worker_holds_up_nobody_and_changes_nothing(
         bytes_tried = set()
         for number in range(campaign.choose(1, 20)):
             url = emptied()
-            asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+            add_user(url)
             shop = Shop(tmp_path, url, foreign_users(url))
             upload = made_upload(f"{number}.csv", rows=5000, seed=chance.randrange(10**9))
             # Most bytes that the worker sends are its COPY, which begins within the first thousands.

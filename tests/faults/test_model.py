@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from psycopg import sql
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.adapters.postgres.migration import migrate
@@ -47,7 +48,8 @@ from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from support.builders import NOON, asked, eventually
+from rollcall.domain.user import COLUMNS
+from support.builders import NOON, a_user, asked, completed, eventually
 from support.campaigns import Campaign, Line
 from support.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
 from support.privacy import require_quiet
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from rollcall.application.values import ListedObject
 
 KEYS = ("list.csv", "folder/é list.csv")
-HEADER = ("name", "country", "age")
+HEADER = COLUMNS
 OPEN_AT_ONCE = 3
 TOLERANCES = ("all", "all", "0", "1", "50%")
 
@@ -218,14 +220,14 @@ class Promises(RuleBasedStateMachine):
             )
             self._put(key, before.content, anew, before.fault, later)
             return
-        lines, read = [",".join(HEADER)], []
+        lines, read = ["name,country,age"], []
         for line, (who, country, age) in enumerate(what, 2):
             name = f"{CANARY} {self.steps} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
             written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
             lines.append(f"{name},{country},x" if who == "bad" else written)
-            user = None if who == "bad" else (name, country, age)
+            user = None if who == "bad" else a_user(name, country, age).values()
             read.append(Row(line, user, first=(self.steps, line, name, country)))
-        self._put(key, "\n".join([*lines, ""]).encode(), tuple(read), None, later)
+        self._put(key, completed("\n".join([*lines, ""]).encode()), tuple(read), None, later)
         if delivered:
             self._deliver(self.dropped[-1], again=False, point=None, how="")
 
@@ -347,7 +349,7 @@ class Promises(RuleBasedStateMachine):
             if whole and not origins:
                 origins = {(int(token), int(row["rollcall_line"]), "")}
             good = whole and row["age"].isdigit()
-            user = (row["name"], row["country"].strip(), int(row["age"])) if good else None
+            user = a_user(row["name"], row["country"].strip(), int(row["age"])).values() if good else None
             read.append(Row(number + 2, user, origins.pop() if len(origins) == 1 else None, first))
         self._put(key, content, tuple(read), None, 1)
         if delivered:
@@ -587,7 +589,8 @@ class OnPostgres(Promises):
     def table(self) -> dict[int, list[User]]:
         """Query on a connection of the test's own."""
         found: dict[int, list[User]] = {}
-        for import_id, *user in self.behind.execute("select import_id, name, country, age from users order by id"):
+        columns = sql.SQL(", ").join(map(sql.Identifier, ("import_id", *COLUMNS)))
+        for import_id, *user in self.behind.execute(sql.SQL("select {} from users order by id").format(columns)):
             found.setdefault(import_id, []).append(tuple(user))
         return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.builders import asked
+from support.builders import add_user, asked
 from support.command_line import CommandLine
 from support.oracle import Found, Oracle, foreign_users
 from support.uploads import FaultyUpload, made_upload
@@ -15,7 +15,7 @@ Broken = Callable[[str, Path], object]
 
 def _imported(folder: Path, database_url: str) -> tuple[Oracle, FaultyUpload]:
     upload = made_upload("list.csv", rows=50, seed=1)
-    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(database_url)
     file = folder / upload.key
     file.write_bytes(upload.content)
     assert CommandLine(folder, {"ROLLCALL_DATABASE_URL": database_url})("import", file).code == 3

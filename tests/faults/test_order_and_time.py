@@ -21,7 +21,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
 from rollcall.entrypoints.import_lambda import ImportLambda
 from support.aws_events import Context, Event, in_sqs, s3_record
-from support.builders import NOON, asked, eventually
+from support.builders import NOON, add_user, asked, completed, eventually
 from support.campaigns import Campaign
 from support.oracle import Oracle, foreign_users
 from support.privacy import lambda_log
@@ -110,7 +110,7 @@ def _under_way() -> bool:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, database_url: str) -> None:
     """In Rollcall or a library: the message is delivered again, and completes the import."""
-    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(database_url)
     upload = made_upload("list.csv", rows=12, seed=campaign.seed)
     with ExitStack() as held:
         s3 = held.enter_context(s3_server())
@@ -208,7 +208,7 @@ def test_any_order_and_number_of_deliveries_ends_the_same(
                 for version in versions:
                     rows = "".join(f"{CANARY} {key} {person},Japan,{version}\n" for person in range(people))
                     with tempfile.TemporaryFile() as file:
-                        file.write(f"name,country,age\n{rows}".encode())
+                        file.write(completed(f"name,country,age\n{rows}".encode()))
                         file.seek(0)
                         uploads.put(key, file)
                     time[0] += timedelta(seconds=1)

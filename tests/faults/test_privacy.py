@@ -17,7 +17,7 @@ from rollcall.application.reports import Reports
 from rollcall.bootstrap import now
 from rollcall.entrypoints.import_lambda import ImportLambda
 from support.aws_events import Context, in_sqs, s3_record
-from support.builders import asked
+from support.builders import asked, completed
 from support.campaigns import Campaign
 from support.command_line import CommandLine
 from support.privacy import HOSTILE, lambda_log, require_log, require_quiet
@@ -40,7 +40,9 @@ KEYS = (
 # Rows that PostgreSQL, boto3 or Python would quote in an error.
 ROWS = [f"{CANARY} {mark}{number},{mark},{number}" for number, mark in enumerate(HOSTILE)]
 BAD = [f'{CANARY},{mark},old{mark}\n"{CANARY}"x,{mark},1' for mark in HOSTILE]
-UPLOAD = "\n".join(["name,country,age", *(f"{CANARY} {n},Japan,{n}" for n in range(99)), *ROWS, *BAD, ""]).encode()
+UPLOAD = completed(
+    "\n".join(["name,country,age", *(f"{CANARY} {n},Japan,{n}" for n in range(99)), *ROWS, *BAD, ""]).encode()
+)
 
 
 @pytest.mark.parametrize(

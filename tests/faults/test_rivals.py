@@ -17,6 +17,7 @@ from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from support.builders import completed
 from support.campaigns import Campaign
 from support.fakes import DatabaseDesk
 from support.uploads import FaultyUpload, made_upload
@@ -232,4 +233,4 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
 
 def _drop(desk: DatabaseDesk, key: str, lines: list[str]) -> ObjectReference:
     numbered = [line.replace("{n}", f"n{number}") for number, line in enumerate(lines)]
-    return desk.drop(FaultyUpload(key, "\n".join(numbered).encode(), {}, frozenset()))
+    return desk.drop(FaultyUpload(key, completed("\n".join(numbered).encode()), {}, frozenset()))

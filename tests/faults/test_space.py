@@ -21,7 +21,7 @@ from psycopg import sql
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
-from support.builders import asked
+from support.builders import add_user, asked, completed
 from support.command_line import CommandLine, Outcome
 from support.oracle import Oracle, foreign_users
 from support.scenarios import beside
@@ -209,7 +209,7 @@ def own_disk(tmp_path: Path) -> Iterator[tuple[CommandLine, Disk, str]]:
     """The embedded database, running on a small disk of its own, and the command line that uses it."""
     with small_disk(160) as disk, running(disk.folder) as url:
         migrate(url)
-        asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+        add_user(url)
         yield CommandLine(tmp_path, {"ROLLCALL_DATA": str(disk.folder)}), disk, url
         (disk.folder / "ballast").unlink(missing_ok=True)
 
@@ -350,9 +350,9 @@ def test_reports_without_room_are_stored_once_there_is_room(
 
 # Every written row takes a number of the sequence, also if it is rolled back.
 _WRITTEN = "select last_value, is_called, pg_relation_size('users') from users_id_seq"
-LOADED = b"name,country,age\nHanako,Japan,28\n"
-GOOD = b"name,country,age\nTaro,Japan,30\n"
-OF_IMPORT_99 = b"name,country,age,rollcall_line,rollcall_import\nTaro,Japan,30,2,99\n"
+LOADED = completed(b"name,country,age\nHanako,Japan,28\n")
+GOOD = completed(b"name,country,age\nTaro,Japan,30\n")
+OF_IMPORT_99 = completed(b"name,country,age,rollcall_line,rollcall_import\nTaro,Japan,30,2,99\n")
 BAD = b"Jiro,Japan,old\n"
 
 

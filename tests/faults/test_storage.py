@@ -15,7 +15,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
-from support.builders import asked
+from support.builders import add_user, asked
 from support.campaigns import Campaign, Line
 from support.oracle import Oracle, foreign_users
 from support.privacy import require_quiet
@@ -79,7 +79,7 @@ class Desk:
 @pytest.fixture
 def desk(database_url: str) -> Iterator[Desk]:
     """The database contains a user of no import, who must not change."""
-    asked(database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(database_url)
     with ExitStack() as held:
         s3 = held.enter_context(s3_server())
         users = PostgresUserRepository(database_url)

@@ -14,6 +14,7 @@ import pytest
 
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
+from support.builders import completed_text
 from support.command_line import (
     LARGE,
     CommandLine,
@@ -162,7 +163,7 @@ def test_an_error_of_the_database_is_shown_without_a_row(
 ) -> None:
     """PostgreSQL's own messages quote the rows that failed."""
     url, rollcall = database_of_ones_own
-    (tmp_path / "users.csv").write_text("name,country,age\nCanary,Canary,30\n")
+    (tmp_path / "users.csv").write_text(completed_text("name,country,age\nCanary,Canary,30\n"))
     with psycopg.connect(url) as connection:
         connection.execute(change.encode())
 
@@ -179,7 +180,7 @@ def test_a_report_without_disk_space_stops_the_import(
 ) -> None:
     """Rejected rows must not be lost, so the good rows are not registered without them."""
     rows = "".join(f"Canary {number},Chile,{'x' if number % 2 else 1}\n" for number in range(10_000))
-    (tmp_path / "users.csv").write_text(f"name,country,age\n{rows}")
+    (tmp_path / "users.csv").write_text(completed_text(f"name,country,age\n{rows}"))
     no_room = attrs.evolve(rollcall, before=["/bin/sh", "-c", 'ulimit -f 64; exec "$@"', "sh"])
 
     outcome = no_room("import", "users.csv")

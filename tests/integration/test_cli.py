@@ -19,7 +19,7 @@ from rollcall.application.receipts import from_dict
 from rollcall.application.rejected_rows import token_of
 from rollcall.domain.correction import Verdict
 from rollcall.entrypoints.cli import cli
-from support.builders import asked
+from support.builders import asked, completed, completed_text
 from support.case_files import CASES, EXPECTED, path_of, require_as_expected
 from support.command_line import (
     LARGE,
@@ -129,7 +129,7 @@ def test_corrected_rows_are_registered(rollcall: CommandLine, messy: Path, datab
 def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
     """Only the first rows are listed; the totals are exact."""
     rows = "".join(f"Ann,Chile,{'x' if number < 30 else 999}\n" for number in range(1000))
-    (rollcall.folder / "users.csv").write_text(f"name,country,age\nAnn,Chile,1\n{rows}")
+    (rollcall.folder / "users.csv").write_text(completed_text(f"name,country,age\nAnn,Chile,1\n{rows}"))
 
     outcome = rollcall("check", "users.csv")
 
@@ -231,7 +231,7 @@ def test_an_undone_file_is_skipped_without_again(rollcall: CommandLine, sample: 
     assert users(database_url) == SAMPLE
 
     one = rollcall.folder / "one.csv"
-    one.write_text("name,country,age\nZoë,France,41\n", encoding="utf-8")
+    one.write_text(completed_text("name,country,age\nZoë,France,41\n"), encoding="utf-8")
     rollcall("import", one)
 
     assert rollcall("undo", "3").out == "import 3 is undone: 1 user removed\n"
@@ -274,7 +274,9 @@ def test_a_message_that_nothing_was_found_names_the_database(
 
 def test_an_unknown_correction_names_the_database(rollcall: CommandLine) -> None:
     """The row may have been rejected in another database."""
-    (rollcall.folder / "a.csv").write_text("name,country,age,rollcall_line,rollcall_import\nAnn,Chile,1,2,7\n")
+    (rollcall.folder / "a.csv").write_text(
+        completed_text("name,country,age,rollcall_line,rollcall_import\nAnn,Chile,1,2,7\n")
+    )
 
     outcome = rollcall("import", "a.csv", ROLLCALL_DATABASE_URL="memory:")
 
@@ -400,7 +402,7 @@ def test_a_check_says_what_it_did_not_check(rollcall: CommandLine, sample: Path)
 
 def test_a_check_names_unchecked_users_and_corrections(rollcall: CommandLine) -> None:
     """A check finds duplicates within the file; only the database knows earlier users and corrections."""
-    (rollcall.folder / "users.csv").write_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n")
+    (rollcall.folder / "users.csv").write_text(completed_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n"))
     two, three = (token_of(Verdict(1, b"secret").origin(line)) for line in (2, 3))
     mended = (
         "name,country,age,rollcall_line,rollcall_import\n"
@@ -594,7 +596,7 @@ def test_an_interrupt_leaves_the_terminal_clean(rollcall: CommandLine, large: Pa
 def test_a_closed_pipe_causes_no_complaint(rollcall: CommandLine) -> None:
     """As after `head`, which reads only the first lines."""
     many = "".join(f"Somebody {number},Somewhere,1\n" for number in range(5_000))
-    (rollcall.folder / "users.csv").write_text(f"name,country,age\n{many}")
+    (rollcall.folder / "users.csv").write_text(completed_text(f"name,country,age\n{many}"))
     rollcall("import", "users.csv")
     for command in ("users", "--json"), ("users", "--limit", "5000"):
         process = rollcall.start(*command)
@@ -718,7 +720,9 @@ def test_duplicates_are_rejected_by_the_setting(
     rollcall: CommandLine, new_database: "Callable[[], AbstractContextManager[str]]"
 ) -> None:
     """After `migrate` made the index; before that, an import names the command."""
-    (rollcall.folder / "twice.csv").write_bytes(b"name,country,age\nAnn,Chile,30\nBob,UK,20\nAnn,Chile,31\n")
+    (rollcall.folder / "twice.csv").write_bytes(
+        completed(b"name,country,age\nAnn,Chile,30\nBob,UK,20\nAnn,Chile,31\n")
+    )
     with new_database() as url:
         environment = {"ROLLCALL_DATABASE_URL": url, "ROLLCALL_UNIQUE_BY": "country,name"}
         environment["ROLLCALL_ON_DUPLICATE"] = "reject"

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from support.builders import completed_text
 from support.command_line import CommandLine, imports, users
 from support.database_roles import GRANTS, IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
 
@@ -160,7 +161,7 @@ def test_the_importer_updates_duplicates(url: str, tmp_path: Path) -> None:
         )
         importer = CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": acting_as(IMPORTER, url), **by_name})
         for age in 41, 42:
-            file.write_text(f"name,country,age\nAnn,Norway,{age}\n", encoding="ascii")
+            file.write_text(completed_text(f"name,country,age\nAnn,Norway,{age}\n"), encoding="ascii")
             assert importer("import", file).code == 0
         assert users(url) == [("Ann", "Norway", 42)]
     finally:
@@ -179,7 +180,7 @@ def test_the_wrong_role_gets_one_sentence(
     """The command fails before it changes anything, and names the missing right."""
     assert CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": acting_as(IMPORTER, url)})("import", sample).code == 0
     another = tmp_path / "another.csv"
-    another.write_text("name,country,age\nAnn,Norway,41\n", encoding="ascii")
+    another.write_text(completed_text("name,country,age\nAnn,Norway,41\n"), encoding="ascii")
 
     outcome = CommandLine(tmp_path, {"ROLLCALL_DATABASE_URL": acting_as(role, url)})(*command)
 

@@ -56,6 +56,13 @@ BEN = a_user("Ben", "日本", 0)
 CEM = a_user('Cem "C", Öz', "Türkiye", 150)
 
 
+def add_user(url: str, user: User = ANN) -> None:
+    """Add a user of no import to a database."""
+    values = sql.SQL(", ").join(sql.Placeholder() * len(COLUMNS))
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    asked(url, sql.SQL("insert into users ({}) values ({})").format(columns, values), *user.values())
+
+
 def written(user: User) -> tuple[Any, ...]:
     """Return the values of a user in the columns that tests write out."""
     return tuple(getattr(user, column) for column in WRITTEN)

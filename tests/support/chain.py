@@ -19,6 +19,7 @@ from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
 from rollcall.settings import read_settings
 from support.aws_events import Context, Event
+from support.builders import completed
 from support.database_roles import IMPORTER, acting_as
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-GOOD = b"name,country,age\nTaro,Japan,30\n"
+GOOD = completed(b"name,country,age\nTaro,Japan,30\n")
 KEY = "in coming/Søren + 100%.csv"
 
 Wire = Callable[[Mapping[str, str]], ImportLambda]

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from moto.server import ThreadedMotoServer
 
 from rollcall.adapters.embedded_postgres import running
-from support.builders import asked
+from support.builders import asked, completed
 from support.emulator import Function
 from support.stack import Stack, built, stacked
 from support.template import ROOT
@@ -70,7 +70,7 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
     say("a notification gets lost; the sweep finds the upload")
     # The sweep ignores uploads younger than the queue's visibility timeout.
     stack.chain.sqs.set_queue_attributes(QueueUrl=stack.chain.url, Attributes={"VisibilityTimeout": "0"})
-    upload(stack, "lost.csv", b"name,country,age\nLost,Nowhere,1\n")
+    upload(stack, "lost.csv", completed(b"name,country,age\nLost,Nowhere,1\n"))
     stack.chain.lose()
     with stack.running("SweepFunction") as sweep:
         tell(f"the sweep function: {json.dumps(sweep({}))}")

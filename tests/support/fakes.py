@@ -18,7 +18,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from support.builders import asked, completed, written
+from support.builders import add_user, completed, written
 from support.oracle import Oracle, foreign_users
 from support.receipts import CheckedImport
 from support.uploads import FaultyUpload
@@ -144,7 +144,7 @@ class DatabaseDesk:
 
     @foreign.default
     def _somebody_before(self) -> list[tuple[Any, ...]]:
-        asked(self.database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+        add_user(self.database_url)
         return foreign_users(self.database_url)
 
     @property

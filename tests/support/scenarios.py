@@ -17,7 +17,7 @@ from psycopg import sql
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
 from support.aws_events import in_sqs, s3_record
-from support.builders import asked, eventually
+from support.builders import add_user, eventually
 from support.oracle import Found, Oracle, foreign_users
 from support.uploads import FaultyUpload, made_upload
 from support.workers import Delivery, End, Workers
@@ -153,7 +153,7 @@ def beside(receipt: Mapping[str, Any]) -> str:
 
 
 def _in_a_folder(stage: _Stage, *, upload: FaultyUpload | None = None, **environment: str) -> Scene:
-    asked(stage.database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(stage.database_url)
     return Scene(
         workers=stage.workers,
         deliveries=partial(
@@ -241,7 +241,7 @@ def _corrected(stage: _Stage) -> Scene:
 
 
 def _in_s3(stage: _Stage, client: "S3Client", bucket: str, *, by_event: bool) -> Scene:
-    asked(stage.database_url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
+    add_user(stage.database_url)
     upload = made_upload("list.csv", rows=ROWS, bad_share=0.2)
     environment = {"ROLLCALL_DATABASE_URL": stage.database_url, "ROLLCALL_REPORTS": f"s3://{bucket}/reports"}
 

@@ -4,6 +4,8 @@ import random
 
 import attrs
 
+from support.builders import completed
+
 CANARY = "Canary"  # no log, traceback or message may contain it
 
 _COUNTRIES = ("Japan", "Türkiye", "日本", '"Korea, Republic of"')
@@ -47,4 +49,6 @@ def made_upload(key: str, *, rows: int, bad_share: float = 0.1, seed: int = 0) -
             good[line] = (name, country.strip('"'), age)
             # Some rows leave the fast path, so that faults hit both paths.
             lines.append(f"{name},{country},{age}" if chance.random() < 0.9 else f'"{name}",{country},  {age} ')
-    return FaultyUpload(key, "\n".join([*lines, ""]).encode(), good, frozenset(range(2, rows + 2)) - set(good))
+    return FaultyUpload(
+        key, completed("\n".join([*lines, ""]).encode()), good, frozenset(range(2, rows + 2)) - set(good)
+    )
