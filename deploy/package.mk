@@ -1,4 +1,4 @@
-# The package of the three functions, as `sam build` asks for it. docs/adr/0012 says why it is made here.
+# The package of all functions, as `sam build` asks for it. docs/adr/0012 says why it is made here.
 #
 # SAM runs the Makefile of package/RUNTIME-ARCHITECTURE, in the root of the project, and passes the target folder.
 # Nothing is compiled but Python, so any machine with make, pip and cyclonedx-bom can build for any Lambda.
@@ -23,8 +23,10 @@ services := rds s3 secretsmanager sqs sts xray
 not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/terminal.py entrypoints/watch.py
 
 .SILENT:
-.PHONY: build-ImportFunction build-SweepFunction build-MigrateFunction
-build-ImportFunction build-SweepFunction build-MigrateFunction:
+functions := Import Sweep Migrate Api Undo Check Token
+targets := $(functions:%=build-%Function)
+.PHONY: $(targets)
+$(targets):
 	rm -rf "$(package)"
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --no-input --no-compile --target "$(package)" \
 	    --require-hashes --no-deps --only-binary :all: --implementation cp --python-version $(version) \

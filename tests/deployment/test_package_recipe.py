@@ -25,6 +25,14 @@ def test_each_excluded_part_of_the_package_exists() -> None:
     assert all((ROOT / "src/rollcall" / path).exists() for path in left_out)
 
 
+def test_each_function_of_the_template_is_built() -> None:
+    """`sam build` asks for each of them by its name."""
+    template = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    functions = re.findall(r"^  (\w+)Function:.*\n    Type: AWS::Serverless::Function$", template, re.MULTILINE)
+
+    assert set(functions) == listed("functions")
+
+
 def test_the_package_pins_the_tested_versions() -> None:
     package, tested = (pinned(f"requirements/{name}.txt") for name in ("lambda", "dev"))
 

@@ -12,17 +12,64 @@ import pytest
 
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat
 from rollcall.domain.receipt import Status
+from rollcall.entrypoints.api import ROUTES
+from rollcall.entrypoints.callers import Scope
+from rollcall.entrypoints.token_lambda import OPERATORS
 from rollcall.settings import PREFIX, DatabaseAuth, Settings, read_settings
-from support.template import ROOT, Template, translated
+from support.template import ROOT, Template, deployed, refusals, translated
 
 Check = Callable[[Template], None]
 
 GIB = 1024**3
 FORTNIGHT = 14 * 24 * 3600
 
-FUNCTIONS = ("ImportFunction", "SweepFunction", "MigrateFunction")
-BUCKETS = ("UploadsBucket", "ReportsBucket")
-QUEUES = ("Queue", "DeadLetterQueue")
+# Each function with its module in `rollcall.entrypoints`.
+FUNCTIONS = {
+    "ImportFunction": "import_lambda",
+    "SweepFunction": "sweep_lambda",
+    "MigrateFunction": "migrate_lambda",
+    "ApiFunction": "api_lambda",
+    "UndoFunction": "api_lambda",
+    "CheckFunction": "check_lambda",
+    "TokenFunction": "token_lambda",
+}
+OF_THE_API = ("ApiFunction", "UndoFunction", "CheckFunction", "TokenFunction")
+KEPT_BUCKETS = ("UploadsBucket", "ReportsBucket")
+BUCKETS = (*KEPT_BUCKETS, "InboxBucket")
+# Each queue with the bucket that notifies it, its function, the function's concurrency, and its dead-letter queue.
+QUEUES = {
+    "Queue": ("UploadsBucket", "ImportFunction", "ImportsAtOnce", "DeadLetterQueue"),
+    "InboxQueue": ("InboxBucket", "CheckFunction", "ChecksAtOnce", "InboxDeadLetterQueue"),
+}
+ALL_QUEUES = [*QUEUES, *(dead for _, _, _, dead in QUEUES.values())]
+
+JWT = {
+    "ApiAuth": "jwt",
+    "JwtIssuer": "https://issuer.example",
+    "JwtAudience": "rollcall",
+    "DatabaseSecretArn": "arn:importer",
+    "OperatorSecretArn": "arn:operator",
+}
+POOL = {**JWT, "JwtIssuer": "", "JwtAudience": "", "UserPool": "create"}
+SIGNED = {
+    "ApiAuth": "iam",
+    "DatabaseAuth": "iam",
+    "DatabaseUrl": "postgresql://importer@host/d",
+    "DatabaseUserArn": "arn:importer",
+    "OperatorUrl": "postgresql://operator@host/d",
+    "OperatorUserArn": "arn:operator",
+}
+
+# Routes that the Web API does not declare yet.
+AWAITED = {
+    "POST /api/uploads": [Scope.UPLOAD],
+    "GET /api/uploads/{id}": [Scope.UPLOAD],
+    "GET /api/uploads/{id}/rejections": [Scope.UPLOAD],
+    "PUT /api/uploads/{id}/registration": [Scope.UPLOAD],
+    "GET /api/imports/{id}/rejected": [Scope.UPLOAD, Scope.OPERATE],
+    "GET /api/imports/{id}/rejections": [Scope.UPLOAD, Scope.OPERATE],
+    "POST /api/imports/{id}/corrections": [Scope.UPLOAD],
+}
 
 # These actions take no resource; see https://docs.aws.amazon.com/service-authorization/.
 NAMELESS = {
@@ -38,7 +85,7 @@ NAMELESS = {
 }
 
 # Settings that the template sets itself, and settings without use on Lambda.
-GIVEN = {"uploads", "reports", "bucket_owner", "queue"}
+GIVEN = {"uploads", "reports", "inbox", "bucket_owner", "queue"}
 ABSENT = {"data"}
 # Lambda has less disk than a machine, and the package contains certificates.
 OTHER_DEFAULTS = {"max_upload_bytes": str(GIB), "max_csv_bytes": str(4 * GIB), "database_ca": "/opt/ca-bundle.pem"}
@@ -95,7 +142,8 @@ def statements(part: object, effect: str) -> list[dict[str, Any]]:
 def rights(template: Template, role: str) -> list[dict[str, Any]]:
     """Return every right of a role."""
     policies = [properties(template, role)["Policies"]]
-    policies += [properties(template, policy["Ref"]) for policy in properties(template, role)["ManagedPolicyArns"]]
+    managed = properties(template, role).get("ManagedPolicyArns", [])
+    policies += [properties(template, policy["Ref"]) for policy in managed]
     policies += [
         policy for policy in of_type(template, "IAM::Policy").values() if {"Ref": role} in policy["Roles"]
     ]
@@ -125,6 +173,16 @@ def comes_after(template: Template, later: str, earlier: str) -> bool:
     return earlier in needed or any(comes_after(template, name, earlier) for name in needed)
 
 
+def dashboard(template: Template) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the dashboard of a stack with every resource, and what it has only if they exist."""
+    text, parts = properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"]
+    for name, part in parts.items():
+        with_them = part["Fn::If"][1]
+        text = text.replace(f"${{{name}}}", with_them["Fn::Sub"])
+    body: dict[str, Any] = json.loads(text)
+    return body, parts
+
+
 def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
     """Return Rollcall's metrics on alarms and dashboard, each with its service."""
     alarms = of_type(template, "CloudWatch::Alarm").values()
@@ -133,7 +191,7 @@ def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
         for alarm in alarms
         if alarm["Namespace"] == "Rollcall"
     }
-    body = json.loads(properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"])
+    body, _ = dashboard(template)
     for widget in body["widgets"]:
         rows = widget["properties"].get("metrics", [])
         if rows and rows[0][0] == "Rollcall":
@@ -146,81 +204,94 @@ def metrics_of_our_own(template: Template) -> set[tuple[str, str]]:
 
 
 def one_source_of_events(template: Template) -> None:
-    """The queue is the only source: with two, two functions would import the same upload at once."""
-    source = only(of_type(template, "Lambda::EventSourceMapping").values())
-    assert source["EventSourceArn"] == {"Fn::GetAtt": ["Queue", "Arn"]}
-    assert source["FunctionName"] == {"Ref": "ImportFunction"}
+    """Each queue is its function's only source: with two, two functions would import the same upload at once."""
+    sources = of_type(template, "Lambda::EventSourceMapping")
+    assert len(sources) == len(QUEUES)
+    for queue, (_, function, _, _) in QUEUES.items():
+        source = sources[f"{function}Uploads"]
+        assert source["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}
+        assert source["FunctionName"] == {"Ref": function}
 
 
 def only_failed_messages_are_delivered_again(template: Template) -> None:
     """The other messages of the batch are deleted."""
-    source = only(of_type(template, "Lambda::EventSourceMapping").values())
-    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    for source in of_type(template, "Lambda::EventSourceMapping").values():
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
-def reserved_imports_equal_the_polling_limit(template: Template) -> None:
+def reserved_functions_equal_the_polling_limit(template: Template) -> None:
     """Reserved concurrency equals the polling limit; otherwise throttling would use up the messages' tries."""
-    source = only(of_type(template, "Lambda::EventSourceMapping").values())
-    most = {"Ref": "ImportsAtOnce"}
-    assert source["ScalingConfig"] == {"MaximumConcurrency": most}
-    reserved = properties(template, "ImportFunction")["ReservedConcurrentExecutions"]
-    assert reserved == {"Fn::If": ["Reserves", most, {"Ref": "AWS::NoValue"}]}
+    for _, function, at_once, _ in QUEUES.values():
+        most = {"Ref": at_once}
+        assert properties(template, f"{function}Uploads")["ScalingConfig"] == {"MaximumConcurrency": most}
+        reserved = properties(template, function)["ReservedConcurrentExecutions"]
+        assert reserved == {"Fn::If": ["Reserves", most, {"Ref": "AWS::NoValue"}]}
 
 
 def no_function_takes_longer_than_lambda_lets_it(template: Template) -> None:
-    """15 minutes."""
+    """15 minutes. An HTTP API waits for 30 seconds, and Amazon Cognito for 5."""
     for name in FUNCTIONS:
         assert 0 < properties(template, name)["Timeout"] <= 900
+    for integration in of_type(template, "ApiGatewayV2::Integration").values():
+        function = only(names_in(integration["IntegrationUri"]))
+        assert properties(template, function)["Timeout"] * 1000 < integration["TimeoutInMillis"] <= 30_000
+    assert properties(template, "TokenFunction")["Timeout"] <= 5
 
 
 def messages_stay_hidden_for_six_timeouts(template: Template) -> None:
     """AWS Lambda's developer guide requires it, so that a message in work is not delivered again."""
-    timeout = properties(template, "ImportFunction")["Timeout"]
-    assert properties(template, "Queue")["VisibilityTimeout"] >= 6 * timeout
+    for queue, (_, function, _, _) in QUEUES.items():
+        timeout = properties(template, function)["Timeout"]
+        assert properties(template, queue)["VisibilityTimeout"] >= 6 * timeout
 
 
 def three_tries_and_then_the_dead_letter_queue(template: Template) -> None:
     """The dead-letter queue keeps messages as long as SQS allows."""
-    assert properties(template, "Queue")["RedrivePolicy"] == {
-        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-        "maxReceiveCount": {"Ref": "Tries"},  # in its last try, the import refuses an upload that takes too long
-    }
-    assert properties(template, "DeadLetterQueue")["MessageRetentionPeriod"] == FORTNIGHT
-    assert "RedrivePolicy" not in properties(template, "DeadLetterQueue")
+    for queue, (_, _, _, dead) in QUEUES.items():
+        assert properties(template, queue)["RedrivePolicy"] == {
+            "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
+            # In its last try, the import refuses an upload that takes too long.
+            "maxReceiveCount": {"Ref": "Tries"},
+        }
+        assert properties(template, dead)["MessageRetentionPeriod"] == FORTNIGHT
+        assert "RedrivePolicy" not in properties(template, dead)
 
 
 def only_our_queue_uses_the_dead_letter_queue(template: Template) -> None:
     """Its name is built from parameters, because each queue would have to wait for the other."""
-    allowed = properties(template, "DeadLetterQueue")["RedriveAllowPolicy"]
-    name = properties(template, "Queue")["QueueName"]["Fn::Sub"]
-    assert allowed["redrivePermission"] == "byQueue"
-    assert allowed["sourceQueueArns"] == [
-        {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:" + name}
-    ]
+    for queue, (_, _, _, dead) in QUEUES.items():
+        allowed = properties(template, dead)["RedriveAllowPolicy"]
+        name = properties(template, queue)["QueueName"]["Fn::Sub"]
+        assert allowed["redrivePermission"] == "byQueue"
+        assert allowed["sourceQueueArns"] == [
+            {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:" + name}
+        ]
 
 
 def only_our_bucket_notifies_the_queue(template: Template) -> None:
     """The policy names this account, because anybody may take the name of a deleted bucket."""
-    allowed = only(statements(properties(template, "QueuePolicy"), "Allow"))
-    bucket = properties(template, "UploadsBucket")["BucketName"]["Fn::Sub"]
-    assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
-    assert allowed["Action"] == "sqs:SendMessage"
-    assert allowed["Condition"] == {
-        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
-        "ArnEquals": {"aws:SourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{bucket}"}},
-    }
-    assert template["Resources"]["UploadsBucket"]["DependsOn"] == "QueuePolicy"
+    for queue, (bucket, _, _, _) in QUEUES.items():
+        allowed = only(statements(properties(template, f"{queue}Policy"), "Allow"))
+        name = properties(template, bucket)["BucketName"]["Fn::Sub"]
+        assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
+        assert allowed["Action"] == "sqs:SendMessage"
+        assert allowed["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnEquals": {"aws:SourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{name}"}},
+        }
+        assert template["Resources"][bucket]["DependsOn"] == f"{queue}Policy"
 
 
 def each_new_upload_notifies_the_queue(template: Template) -> None:
     """One notification for each object, to the queue only."""
-    assert properties(template, "UploadsBucket")["NotificationConfiguration"] == {
-        "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": ["Queue", "Arn"]}}]
-    }
+    for queue, (bucket, _, _, _) in QUEUES.items():
+        assert properties(template, bucket)["NotificationConfiguration"] == {
+            "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": [queue, "Arn"]}}]
+        }
 
 
 def no_report_is_taken_for_an_upload(template: Template) -> None:
-    """Reports have their own bucket without notifications, and no function may write to the uploads bucket."""
+    """Reports have their own bucket without notifications. Only the Web API writes to the uploads bucket."""
     assert "NotificationConfiguration" not in properties(template, "ReportsBucket")
     names = [properties(template, bucket)["BucketName"]["Fn::Sub"] for bucket in BUCKETS]
     assert len(set(names)) == len(BUCKETS)
@@ -229,14 +300,15 @@ def no_report_is_taken_for_an_upload(template: Template) -> None:
         assert variables["ROLLCALL_UPLOADS"]["Fn::Sub"] == f"s3://{names[0]}"
         assert variables["ROLLCALL_REPORTS"]["Fn::Sub"] == f"s3://{names[1]}"
     for role in of_type(template, "IAM::Role"):
+        written = {"InboxBucket", "UploadsBucket"} if role == "ApiRole" else {"ReportsBucket"}
         for allowed in rights(template, role):
             if any(re.match("s3:(Put|Delete|Restore|Replicate)", action) for action in listed(allowed["Action"])):
-                assert names_in(allowed["Resource"]) == {"ReportsBucket"}
+                assert names_in(allowed["Resource"]) == written
 
 
 def buckets_are_kept(template: Template) -> None:
     """Old versions are kept for a time, and the buckets even after the stack is deleted."""
-    for name in BUCKETS:
+    for name in KEPT_BUCKETS:
         bucket = template["Resources"][name]
         assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
         assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -267,7 +339,7 @@ def storage_is_encrypted(template: Template) -> None:
     for name in BUCKETS:
         rule = only(properties(template, name)["BucketEncryption"]["ServerSideEncryptionConfiguration"])
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
-    for name in QUEUES:
+    for name in ALL_QUEUES:
         assert properties(template, name)["SqsManagedSseEnabled"] is True
 
 
@@ -278,6 +350,9 @@ def only_encrypted_connections(template: Template) -> None:
         "ReportsBucketPolicy": ("ReportsBucket", "s3:*"),
         "QueuePolicy": ("Queue", "sqs:*"),
         "DeadLetterQueuePolicy": ("DeadLetterQueue", "sqs:*"),
+        "InboxBucketPolicy": ("InboxBucket", "s3:*"),
+        "InboxQueuePolicy": ("InboxQueue", "sqs:*"),
+        "InboxDeadLetterQueuePolicy": ("InboxDeadLetterQueue", "sqs:*"),
         "AlarmTopicPolicy": ("AlarmTopic", "sns:Publish"),
     }
     for policy, (resource, action) in guarded.items():
@@ -341,8 +416,8 @@ def every_right_is_named(template: Template) -> None:
         assert not any("*" in action for action in actions)
         for target in listed(allowed.get("Resource", [])):
             text = target if isinstance(target, str) else target.get("Fn::Sub", "")
-            # In a bucket, all objects or all receipts; otherwise the resource itself.
-            named = text.removesuffix("/receipt.json").removesuffix("Bucket.Arn}/*")
+            # In a bucket, all objects, all below a folder or all receipts; otherwise the resource itself.
+            named = re.sub(r"Bucket\.Arn\}/((web|checks)/)?\*(/receipt\.json)?$", "", text)
             assert "*" not in named or (text == "*" and actions <= NAMELESS)
 
 
@@ -351,7 +426,7 @@ def roles_are_ours(template: Template) -> None:
     roles = [properties(template, name)["Role"]["Fn::GetAtt"][0] for name in FUNCTIONS]
     assert len(set(roles)) == len(FUNCTIONS)
     for role in of_type(template, "IAM::Role").values():
-        assert role["ManagedPolicyArns"] == [{"Ref": "EveryFunctionPolicy"}]
+        assert role.get("ManagedPolicyArns", []) in ([], [{"Ref": "DatabasePolicy"}])
 
 
 def each_role_has_exactly_its_rights(template: Template) -> None:
@@ -363,7 +438,7 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
             for action in listed(statement["Action"])
             if action not in NAMELESS
         }
-        for role in ("ImportRole", "SweepRole", "MigrateRole")
+        for role in of_type(template, "IAM::Role")
     }
     database = {
         ("secretsmanager:GetSecretValue", "DatabaseSecretArn"),
@@ -398,6 +473,40 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
         ("logs:PutLogEvents", "MigrateLogs"),
         ("secretsmanager:GetSecretValue", "OwnerSecretArn"),
     }
+    # No queue, and so no dead letter.
+    assert allowed["ApiRole"] == database | {
+        ("s3:PutObject", "InboxBucket", "UploadsBucket"),
+        ("s3:GetObject", "InboxBucket"),
+        ("s3:GetObjectVersion", "InboxBucket"),
+        ("s3:GetObject", "UploadsBucket"),
+        ("s3:GetObject", "ReportsBucket"),
+        ("s3:ListBucket", "InboxBucket", "ReportsBucket", "UploadsBucket"),
+        ("s3:ListBucketVersions", "InboxBucket", "ReportsBucket", "UploadsBucket"),
+        ("logs:CreateLogStream", "ApiLogs"),
+        ("logs:PutLogEvents", "ApiLogs"),
+    }
+    assert allowed["UndoRole"] == {
+        ("secretsmanager:GetSecretValue", "OperatorSecretArn"),
+        ("kms:Decrypt", "DatabaseSecretKeyArn"),
+        ("rds-db:connect", "OperatorUserArn"),
+        ("logs:CreateLogStream", "UndoLogs"),
+        ("logs:PutLogEvents", "UndoLogs"),
+    }
+    # Neither uploads nor database.
+    assert allowed["CheckRole"] == {
+        ("s3:GetObject", "InboxBucket"),
+        ("s3:GetObjectVersion", "InboxBucket"),
+        ("s3:GetObject", "ReportsBucket"),
+        ("s3:PutObject", "ReportsBucket"),
+        ("s3:AbortMultipartUpload", "ReportsBucket"),
+        ("s3:ListBucket", "InboxBucket", "ReportsBucket"),
+        ("s3:ListBucketVersions", "InboxBucket", "ReportsBucket"),
+        *((f"sqs:{action}", "InboxQueue") for action in ("ReceiveMessage", "DeleteMessage")),
+        *((f"sqs:{action}", "InboxQueue") for action in ("ChangeMessageVisibility", "GetQueueAttributes")),
+        ("logs:CreateLogStream", "CheckLogs"),
+        ("logs:PutLogEvents", "CheckLogs"),
+    }
+    assert allowed["TokenRole"] == {("logs:CreateLogStream", "TokenLogs"), ("logs:PutLogEvents", "TokenLogs")}
 
 
 def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
@@ -408,7 +517,11 @@ def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
             for allowed in rights(template, role)
             if any(action.startswith("ec2:") for action in listed(allowed["Action"]))
         ]
-        assert only(on_networks)["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
+        if role in {"CheckRole", "TokenRole"}:
+            assert not on_networks
+            assert properties(template, role.replace("Role", "Function"))["VpcConfig"] == {"Ref": "AWS::NoValue"}
+        else:
+            assert only(on_networks)["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
 
 
 def the_import_reads_no_rejected_rows(template: Template) -> None:
@@ -467,11 +580,13 @@ def the_migration_runs_first(template: Template) -> None:
     assert migration["Properties"]["ServiceTimeout"] > properties(template, "MigrateFunction")["Timeout"]
     assert comes_after(template, "ImportFunction", "MigrateAtThisDeployment")
     assert comes_after(template, "SweepFunction", "MigrateAtThisDeployment")
+    assert comes_after(template, "ApiFunction", "MigrateAtThisDeployment")
+    assert comes_after(template, "UndoFunction", "MigrateAtThisDeployment")
 
 
 def one_package_for_all_functions(template: Template) -> None:
     """It is built for their runtime and architecture."""
-    for name in FUNCTIONS:
+    for name, its_module in FUNCTIONS.items():
         function = template["Resources"][name]
         assert function["Metadata"] == {
             "BuildMethod": "makefile",
@@ -481,7 +596,7 @@ def one_package_for_all_functions(template: Template) -> None:
         assert function["Properties"]["Runtime"] == {"Ref": "Runtime"}
         assert function["Properties"]["Architectures"] == [{"Ref": "Architecture"}]
         module, _, attribute = function["Properties"]["Handler"].rpartition(".")
-        assert module == f"rollcall.entrypoints.{name.removesuffix('Function').lower()}_lambda"
+        assert module == f"rollcall.entrypoints.{its_module}"
         assert attribute == "handler"
     made = {path.parent.name for path in (ROOT / "deploy/package").glob("*/Makefile")}
     parameters = template["Parameters"]
@@ -518,7 +633,10 @@ def alarms_notify_the_topic(template: Template) -> None:
     assert watched == {
         ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue"),
         ("ApproximateAgeOfOldestMessage", "Queue"),
-        *(("Errors", function) for function in FUNCTIONS),
+        # A failure of the functions behind the HTTP API is a status of 500 or more.
+        *(("Errors", function) for function in FUNCTIONS if function not in {"ApiFunction", "UndoFunction"}),
+        ("5xx", "HttpApi"),
+        ("ApproximateNumberOfMessagesVisible", "InboxDeadLetterQueue"),
         ("Throttles", "ImportFunction"),
         ("ImportsFailed", "AWS::StackName"),
         ("ImportsPutOff", "AWS::StackName"),
@@ -543,9 +661,14 @@ def every_watched_metric_is_emitted(template: Template) -> None:
 
 def the_dashboard_shows_every_alarm(template: Template) -> None:
     """In one row, at the top."""
-    body = json.loads(properties(template, "Dashboard")["DashboardBody"]["Fn::Sub"])
+    body, parts = dashboard(template)
     shown = only([widget["properties"]["alarms"] for widget in body["widgets"] if widget["type"] == "alarm"])
     assert sorted(shown) == sorted(f"${{{name}.Arn}}" for name in of_type(template, "CloudWatch::Alarm"))
+    # What does not exist cannot be shown.
+    for part in parts.values():
+        condition, with_them, without_them = part["Fn::If"]
+        assert without_them == ""
+        assert {template["Resources"][name]["Condition"] for name in names_in(with_them)} == {condition}
 
 
 def every_setting_is_a_parameter(template: Template) -> None:
@@ -554,7 +677,7 @@ def every_setting_is_a_parameter(template: Template) -> None:
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
         ours = {name for name in variables if name.startswith(PREFIX)}
-        assert ours == {PREFIX + name.upper() for name in known}
+        assert ours | {"ROLLCALL_INBOX"} == {PREFIX + name.upper() for name in known} | {"ROLLCALL_INBOX"}
     for name, field in known.items():
         if name in GIVEN:
             continue
@@ -570,6 +693,21 @@ def only_the_migration_connects_as_the_owner(template: Template) -> None:
     for function in FUNCTIONS:
         secret = properties(template, function)["Environment"]["Variables"]["ROLLCALL_DATABASE_SECRET_ARN"]
         assert ("OwnerSecretArn" in names_in(secret)) == (function == "MigrateFunction")
+
+
+def only_the_undo_connects_as_the_operator(template: Template) -> None:
+    """Only the operator's role may delete users. Checks and tokens do not even know where the database is."""
+    for parameters, url, secret in (JWT, "DatabaseUrl", "OperatorSecretArn"), (SIGNED, "OperatorUrl", ""):
+        resources = deployed(template, parameters)
+        for function in FUNCTIONS.keys() & resources.keys():
+            variables = resources[function]["Properties"]["Environment"]["Variables"]
+            connects = names_in([variables[f"ROLLCALL_DATABASE_{part}"] for part in ("URL", "SECRET_ARN")])
+            if function == "UndoFunction":
+                assert connects == {url, secret or "OperatorSecretArn"}
+            elif function in {"CheckFunction", "TokenFunction"}:
+                assert not connects
+            else:
+                assert not connects & {"OperatorUrl", "OperatorSecretArn"}
 
 
 def settings_of_the_template_are_valid(template: Template) -> None:
@@ -634,6 +772,278 @@ def no_weaker_tls_is_a_parameter(template: Template) -> None:
         assert not takes(f"postgresql://u@[a?b=c],host/d?{parameters}")
 
 
+# The Web API ---------------------------------------------------------------------------------------
+
+
+def routes_of(template: Template, parameters: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return every route of a deployment, by its key."""
+    routes = of_type({"Resources": deployed(template, parameters)}, "ApiGatewayV2::Route").values()
+    assert len({route["RouteKey"] for route in routes}) == len(routes)
+    return {route["RouteKey"]: route for route in routes}
+
+
+def every_declared_route_exists(template: Template) -> None:
+    """And no other. Only the undo has a function of its own."""
+    routes = routes_of(template, JWT)
+    declared = {f"{route.method} {route.path}": list(route.scopes) for route in ROUTES} | AWAITED
+    assert {key: route.get("AuthorizationScopes", []) for key, route in routes.items()} == declared
+    for key, route in routes.items():
+        integration = properties(template, only(names_in(route["Target"])))
+        function = "UndoFunction" if key.endswith("/undo") else "ApiFunction"
+        assert integration["IntegrationUri"] == {"Fn::GetAtt": [function, "Arn"]}
+        assert integration["IntegrationType"] == "AWS_PROXY"
+        assert integration["PayloadFormatVersion"] == "2.0"
+
+
+def every_route_asks_who_calls(template: Template) -> None:
+    """Except for the static ones. Without a scope, an ID token would do."""
+    static = {f"{route.method} {route.path}" for route in ROUTES if route.scope is None}
+    for parameters in JWT, POOL:
+        for key, route in routes_of(template, parameters).items():
+            if key in static:
+                assert route["AuthorizationType"] == "NONE"
+            else:
+                assert route["AuthorizationType"] == "JWT"
+                assert route.get("AuthorizerId") == {"Ref": "Authorizer"}
+                scopes = set(route.get("AuthorizationScopes", []))
+                assert scopes
+                assert scopes <= set(Scope)
+    for key, route in routes_of(template, SIGNED).items():
+        assert route["AuthorizationType"] == ("NONE" if key in static else "AWS_IAM")
+        assert not {"AuthorizerId", "AuthorizationScopes"} & route.keys()
+
+
+def tokens_are_those_of_the_issuer(template: Template) -> None:
+    """With the audience. A pool of our own is the issuer, and its client the audience."""
+    for parameters, issuer, audience in (
+        (JWT, {"Ref": "JwtIssuer"}, {"Ref": "JwtAudience"}),
+        (
+            POOL,
+            {"Fn::Sub": "https://cognito-idp.${AWS::Region}.${AWS::URLSuffix}/${SignInPool}"},
+            {"Ref": "SignInClient"},
+        ),
+    ):
+        authorizer = deployed(template, parameters)["Authorizer"]["Properties"]
+        assert authorizer["AuthorizerType"] == "JWT"
+        assert authorizer["IdentitySource"] == ["$request.header.Authorization"]
+        assert authorizer["JwtConfiguration"] == {"Issuer": issuer, "Audience": [audience]}
+
+
+def nothing_leads_past_the_routes(template: Template) -> None:
+    """No function has a URL, no route takes every request, and the HTTP API has one stage."""
+    assert not of_type(template, "Lambda::Url")
+    assert not of_type(template, "ApiGateway::RestApi")
+    api = only(of_type(template, "ApiGatewayV2::Api").values())
+    assert api == {"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"}
+    for route in of_type(template, "ApiGatewayV2::Route").values():
+        assert re.fullmatch(r"(GET|POST|PUT) /api/[a-z./{}]+", route["RouteKey"])
+        assert "+" not in route["RouteKey"]
+    stage = only(of_type(template, "ApiGatewayV2::Stage").values())
+    assert stage["StageName"] == "$default"
+
+
+def only_the_http_api_invokes_its_functions(template: Template) -> None:
+    """The function that undoes, for undos only; the function for tokens is Cognito's."""
+    asked = {
+        only(names_in(allowed["FunctionName"])): (
+            allowed["Action"],
+            allowed["Principal"],
+            only(allowed["SourceArn"].values()),
+        )
+        for allowed in of_type(template, "Lambda::Permission").values()
+        if names_in(allowed["FunctionName"]) & set(OF_THE_API)
+    }
+    assert len(of_type(template, "Lambda::Permission")) == len(asked) + 1  # and the schedule of the sweep
+    arn = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${HttpApi}/*/"
+    gateway = "apigateway.amazonaws.com"
+    assert asked == {
+        "ApiFunction": ("lambda:InvokeFunction", gateway, f"{arn}*/api/*"),
+        "UndoFunction": ("lambda:InvokeFunction", gateway, f"{arn}POST/api/imports/*/undo"),
+        "TokenFunction": ("lambda:InvokeFunction", "cognito-idp.amazonaws.com", ["SignInPool", "Arn"]),
+    }
+
+
+def off_makes_nothing_of_the_api(template: Template) -> None:
+    """Which is the default."""
+    resources = {"Resources": deployed(template, {})}
+    assert not [name for name, part in resources["Resources"].items() if "ApiGateway" in part["Type"]]
+    assert not [name for name, part in resources["Resources"].items() if "Cognito" in part["Type"]]
+    assert of_type(resources, "Lambda::Function").keys() == FUNCTIONS.keys() - set(OF_THE_API)
+    assert of_type(resources, "S3::Bucket").keys() == set(KEPT_BUCKETS)
+    assert of_type(resources, "SQS::Queue").keys() == {"Queue", "DeadLetterQueue"}
+    assert of_type(resources, "IAM::Role").keys() == {"ImportRole", "SweepRole", "MigrateRole"}
+
+
+def every_resource_refers_to_what_exists(template: Template) -> None:
+    """In each kind of deployment."""
+    for parameters in {}, JWT, POOL, SIGNED:
+        resources = deployed(template, parameters)
+        parts = dashboard(template)[1].keys()
+        names = {name for name in names_in(resources) if "::" not in name}
+        assert names <= resources.keys() | template["Parameters"].keys() | parts
+        assert {
+            name for part in resources.values() for name in listed(part.get("DependsOn", []))
+        } <= resources.keys()
+
+
+def an_open_api_does_not_deploy(template: Template) -> None:
+    """Tokens need an issuer and an audience, or a pool that is both."""
+    database = {"DatabaseSecretArn": "arn:importer"}
+    for parameters in database, JWT, POOL, SIGNED:
+        assert refusals(template, parameters) == []
+    for wrong in (
+        {**JWT, "JwtIssuer": ""},
+        {**JWT, "JwtAudience": ""},
+        {**JWT, "JwtIssuer": "", "JwtAudience": ""},
+        {**JWT, "UserPool": "create"},
+        {**POOL, "JwtIssuer": "https://issuer.example"},
+        {**SIGNED, "JwtIssuer": "https://issuer.example"},
+        {**SIGNED, "UserPool": "create"},
+        {**database, "UserPool": "create"},
+    ):
+        assert len(refusals(template, wrong)) == 1
+    takes = re.compile(template["Parameters"]["JwtIssuer"]["AllowedPattern"]).fullmatch
+    assert takes("https://issuer.example/tenant/v2.0")
+    assert not takes("http://issuer.example")
+    assert template["Parameters"]["ApiAuth"]["AllowedValues"] == ["off", "jwt", "iam"]
+    assert template["Parameters"]["ApiAuth"]["Default"] == "off"
+
+
+def an_api_without_the_operators_role_does_not_deploy(template: Template) -> None:
+    """Or the function that answers strangers would have the right to delete users."""
+    for wrong in (
+        {**JWT, "OperatorSecretArn": ""},
+        {**JWT, "OperatorSecretArn": JWT["DatabaseSecretArn"]},
+        {**SIGNED, "OperatorUrl": ""},
+        {**SIGNED, "OperatorUrl": SIGNED["DatabaseUrl"]},
+        {**SIGNED, "OperatorUserArn": ""},
+        {**SIGNED, "OperatorUrl": "", "OperatorSecretArn": "arn:operator"},
+    ):
+        assert len(refusals(template, wrong)) == 1
+    pattern = template["Parameters"]["DatabaseUrl"]["AllowedPattern"]
+    assert template["Parameters"]["OperatorUrl"]["AllowedPattern"] == pattern
+
+
+def the_inbox_is_for_a_day(template: Template) -> None:
+    """It keeps versions, so that exactly the checked one can be registered, but none for long."""
+    bucket = properties(template, "InboxBucket")
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert all(rule["Status"] == "Enabled" and not {"Prefix", "Filter"} & rule.keys() for rule in rules)
+    told = {key: value for rule in rules for key, value in rule.items()}
+    assert told["ExpirationInDays"] == 1
+    assert told["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert told["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert told["ExpiredObjectDeleteMarker"] is True
+
+
+def only_the_page_sends_to_the_inbox(template: Template) -> None:
+    """No other bucket answers a page of another origin."""
+    rule = only(properties(template, "InboxBucket")["CorsConfiguration"]["CorsRules"])
+    assert rule == {
+        "AllowedMethods": ["POST"],
+        "AllowedOrigins": [{"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}"}],
+    }
+    for bucket in KEPT_BUCKETS:
+        assert "CorsConfiguration" not in properties(template, bucket)
+
+
+def only_the_api_names_uploaders(template: Template) -> None:
+    """A key below web/ proves whose upload it is. Without the Web API, nobody may write there."""
+    role = {"Fn::GetAtt": ["ApiRole", "Arn"]}
+    for policy, objects, off in (
+        ("InboxBucketPolicy", "${InboxBucket.Arn}/*", None),
+        ("UploadsBucketPolicy", "${UploadsBucket.Arn}/web/*", "nobody"),
+    ):
+        for parameters, writer in (JWT, role), (SIGNED, role), ({}, off):
+            if writer is None:
+                continue
+            document = deployed(template, parameters)[policy]
+            denied = only(
+                denied for denied in statements(document, "Deny") if "StringNotEquals" in denied["Condition"]
+            )
+            assert denied["Principal"] == "*"
+            assert set(denied["Action"]) == {"s3:PutObject", "s3:ReplicateObject"}
+            assert denied["Resource"] == {"Fn::Sub": objects}
+            assert denied["Condition"] == {"StringNotEquals": {"aws:PrincipalArn": writer}}
+
+
+def the_api_reaches_only_its_own_folders(template: Template) -> None:
+    """It writes below web/, where each key names an uploader; a check writes below checks/."""
+    web = [{"Fn::Sub": f"${{{bucket}.Arn}}/web/*"} for bucket in ("InboxBucket", "UploadsBucket")]
+    for role, action, objects in (
+        ("ApiRole", "s3:PutObject", web),
+        ("ApiRole", "s3:GetObject", [*web, {"Fn::Sub": "${ReportsBucket.Arn}/*"}]),
+        ("ApiRole", "s3:GetObjectVersion", web[:1]),
+        ("CheckRole", "s3:GetObject", [web[0], {"Fn::Sub": "${ReportsBucket.Arn}/checks/*"}]),
+        ("CheckRole", "s3:GetObjectVersion", web[:1]),
+        ("CheckRole", "s3:PutObject", [{"Fn::Sub": "${ReportsBucket.Arn}/checks/*"}]),
+    ):
+        found = [
+            place
+            for allowed in rights(template, role)
+            if action in listed(allowed["Action"])
+            for place in listed(allowed["Resource"])
+        ]
+        assert found == objects
+
+
+def access_logs_show_no_request(template: Template) -> None:
+    """A route's key has names in place of ids."""
+    logged = properties(template, "HttpApiStage")["AccessLogSettings"]
+    assert logged["DestinationArn"] == {"Fn::GetAtt": ["AccessLogs", "Arn"]}
+    assert properties(template, "AccessLogs")["RetentionInDays"] == {"Ref": "KeepLogsDays"}
+    assert json.loads(logged["Format"]) == {
+        "time": "$context.requestTime",
+        "request_id": "$context.requestId",
+        "route": "$context.routeKey",
+        "status": "$context.status",
+        "milliseconds": "$context.responseLatency",
+        "bytes": "$context.responseLength",
+    }
+
+
+def requests_are_throttled(template: Template) -> None:
+    """At the HTTP API, and by the number of functions that connect to the database."""
+    limits = properties(template, "HttpApiStage")["DefaultRouteSettings"]
+    most = {"Ref": "ApiRequestsPerSecond"}
+    assert limits == {"ThrottlingRateLimit": most, "ThrottlingBurstLimit": most}
+    for function, reserved in ("ApiFunction", {"Ref": "ApiRequestsAtOnce"}), ("UndoFunction", 2):
+        assert properties(template, function)["ReservedConcurrentExecutions"] == {
+            "Fn::If": ["Reserves", reserved, {"Ref": "AWS::NoValue"}]
+        }
+
+
+def only_operators_of_the_pool_operate(template: Template) -> None:
+    """Nobody signs up. A client's scopes are everybody's who signs in there, so a function takes one away."""
+    pool = properties(template, "SignInPool")
+    assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+    assert pool["UserPoolTier"] != "LITE"  # which invokes no function of this version
+    assert pool["LambdaConfig"] == {
+        "PreTokenGenerationConfig": {
+            "LambdaArn": {"Fn::GetAtt": ["TokenFunction", "Arn"]},
+            "LambdaVersion": "V2_0",
+        }
+    }
+    assert properties(template, "Operators")["GroupName"] == OPERATORS
+    server = properties(template, "SignInScopes")
+    assert {f"{server['Identifier']}/{scope['ScopeName']}" for scope in server["Scopes"]} == set(Scope)
+    for name in "SignInPool", "InboxBucket":
+        assert "Condition" in template["Resources"][name]
+
+
+def a_sign_in_returns_to_the_page(template: Template) -> None:
+    """By a code, to the Web API's own address; no password passes through a program."""
+    client = properties(template, "SignInClient")
+    page = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/"}
+    assert client["CallbackURLs"] == client["LogoutURLs"] == [page]
+    assert client["AllowedOAuthFlows"] == ["code"]
+    assert set(client["AllowedOAuthScopes"]) == {"openid", *Scope}
+    assert client["GenerateSecret"] is False
+    assert client["ExplicitAuthFlows"] == ["ALLOW_REFRESH_TOKEN_AUTH"]
+    assert client["PreventUserExistenceErrors"] == "ENABLED"
+
+
 # Each check with changes that break it: a place in the template, and its new value (or GONE).
 GONE = object()
 CHECKS: dict[Check, list[tuple[str, object]]] = {
@@ -644,34 +1054,45 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     only_failed_messages_are_delivered_again: [
         ("Resources/ImportFunctionUploads/Properties/FunctionResponseTypes", []),
     ],
-    reserved_imports_equal_the_polling_limit: [
+    reserved_functions_equal_the_polling_limit: [
         ("Resources/ImportFunctionUploads/Properties/ScalingConfig/MaximumConcurrency", 100),
+        ("Resources/CheckFunction/Properties/ReservedConcurrentExecutions", {"Ref": "ImportsAtOnce"}),
         ("Resources/ImportFunction/Properties/ReservedConcurrentExecutions", 1),
     ],
     no_function_takes_longer_than_lambda_lets_it: [
         ("Resources/ImportFunction/Properties/Timeout", 1200),
+        ("Resources/UndoFunction/Properties/Timeout", 30),
+        ("Resources/TokenFunction/Properties/Timeout", 6),
     ],
     messages_stay_hidden_for_six_timeouts: [
         ("Resources/Queue/Properties/VisibilityTimeout", 5399),
+        ("Resources/InboxQueue/Properties/VisibilityTimeout", 5399),
     ],
     three_tries_and_then_the_dead_letter_queue: [
         ("Resources/Queue/Properties/RedrivePolicy/maxReceiveCount", 1),
         ("Resources/DeadLetterQueue/Properties/MessageRetentionPeriod", 345600),
+        ("Resources/InboxQueue/Properties/RedrivePolicy", {}),
     ],
     only_our_queue_uses_the_dead_letter_queue: [
         ("Resources/DeadLetterQueue/Properties/RedriveAllowPolicy/redrivePermission", "allowAll"),
         ("Resources/Queue/Properties/QueueName", {"Fn::Sub": "another"}),
+        ("Resources/InboxDeadLetterQueue/Properties/RedriveAllowPolicy/redrivePermission", "allowAll"),
     ],
     only_our_bucket_notifies_the_queue: [
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/StringEquals", {}),
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/ArnEquals", {}),
         ("Resources/UploadsBucket/Properties/BucketName", {"Fn::Sub": "another"}),
         ("Resources/UploadsBucket/DependsOn", "Queue"),
+        ("Resources/InboxQueuePolicy/Properties/PolicyDocument/Statement/0/Condition/StringEquals", {}),
     ],
     each_new_upload_notifies_the_queue: [
         (
             "Resources/UploadsBucket/Properties/NotificationConfiguration/QueueConfigurations/0/Event",
             "s3:ObjectCreated:Put",
+        ),
+        (
+            "Resources/InboxBucket/Properties/NotificationConfiguration/QueueConfigurations/0/Queue",
+            {"Fn::GetAtt": ["Queue", "Arn"]},
         ),
     ],
     no_report_is_taken_for_an_upload: [
@@ -688,6 +1109,10 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             "Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Action",
             ["s3:GetObject", "s3:PutObject"],
         ),
+        (
+            "Resources/CheckRole/Properties/Policies/0/PolicyDocument/Statement/2/Resource",
+            {"Fn::Sub": "${UploadsBucket.Arn}/checks/*"},
+        ),
     ],
     buckets_are_kept: [
         ("Resources/UploadsBucket/DeletionPolicy", "Delete"),
@@ -700,6 +1125,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     buckets_are_private: [
         ("Resources/UploadsBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
         ("Resources/ReportsBucket/Properties/OwnershipControls/Rules/0/ObjectOwnership", "ObjectWriter"),
+        ("Resources/InboxBucket/Properties/PublicAccessBlockConfiguration", {}),
     ],
     storage_is_encrypted: [
         (
@@ -707,6 +1133,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "none"}},
         ),
         ("Resources/DeadLetterQueue/Properties/SqsManagedSseEnabled", False),
+        ("Resources/InboxQueue/Properties/SqsManagedSseEnabled", False),
     ],
     only_encrypted_connections: [
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
@@ -716,6 +1143,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/DeadLetterQueuePolicy/Properties/Queues", [{"Ref": "Queue"}]),
         ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
+        ("Resources/InboxBucketPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
     ],
     buckets_are_of_this_account: [
         ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_BUCKET_OWNER", ""),
@@ -724,6 +1152,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             "Resources/SweepRole/Properties/Policies/0/PolicyDocument/Statement/1/Condition/StringEquals",
             {"aws:ResourceAccount": "444455556666"},
         ),
+        ("Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition", {}),
     ],
     uploads_can_be_read: [
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/1", GONE),
@@ -747,8 +1176,9 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Action", "s3:Get*"),
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource", "*"),
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource", "arn:aws:s3:::*/*"),
-        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/1/Fn::If/1/Resource", "*"),
-        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/0/NotAction", "iam:*"),
+        ("Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource/0", "arn:aws:s3:::*/web/*"),
+        ("Resources/DatabasePolicy/Properties/PolicyDocument/Statement/1/Fn::If/1/Resource", "*"),
+        ("Resources/DatabasePolicy/Properties/PolicyDocument/Statement/0/NotAction", "iam:*"),
     ],
     roles_are_ours: [
         ("Resources/SweepFunction/Properties/Role", {"Fn::GetAtt": ["ImportRole", "Arn"]}),
@@ -760,9 +1190,17 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             {"Effect": "Allow", "Action": "s3:GetObject", "Resource": {"Ref": "UploadsBucket"}},
         ),
         ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/2", GONE),
+        (
+            "Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/5",
+            {"Effect": "Allow", "Action": "sqs:ReceiveMessage", "Resource": {"Ref": "DeadLetterQueue"}},
+        ),
+        ("Resources/CheckRole/Properties/ManagedPolicyArns", [{"Ref": "DatabasePolicy"}]),
+        ("Resources/UndoRole/Properties/ManagedPolicyArns", [{"Ref": "DatabasePolicy"}]),
     ],
     only_lambda_itself_makes_network_interfaces: [
-        ("Resources/EveryFunctionPolicy/Properties/PolicyDocument/Statement/4/Fn::If/1/Condition", {}),
+        ("Resources/DatabasePolicy/Properties/PolicyDocument/Statement/4/Fn::If/1/Condition", {}),
+        ("Resources/UndoRole/Properties/Policies/0/PolicyDocument/Statement/5/Fn::If/1/Condition", {}),
+        ("Resources/CheckFunction/Properties/VpcConfig", {"SubnetIds": {"Ref": "SubnetIds"}}),
     ],
     the_import_reads_no_rejected_rows: [
         (
@@ -791,6 +1229,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/MigrateAtThisDeployment/Properties/ServiceTimeout", 900),
         ("Resources/SweepFunction/Properties/Environment/Variables/AFTER", ""),
         ("Resources/ImportFunction/Properties/Environment/Variables/AFTER", ""),
+        ("Resources/UndoFunction/Properties/Environment/Variables/AFTER", ""),
     ],
     one_package_for_all_functions: [
         ("Resources/SweepFunction/Metadata/ContextPath", "deploy/package/python3.13-arm64"),
@@ -816,6 +1255,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     ],
     the_dashboard_shows_every_alarm: [
         ("Resources/Another", {"Type": "AWS::CloudWatch::Alarm", "Properties": {}}),
+        ("Resources/ApiErrorsAlarm/Condition", "MakesUserPool"),
     ],
     every_setting_is_a_parameter: [
         ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_ENCODINGS", GONE),
@@ -832,6 +1272,21 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             "Resources/MigrateFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
             {"Ref": "DatabaseSecretArn"},
         ),
+    ],
+    only_the_undo_connects_as_the_operator: [
+        (
+            "Resources/ApiFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
+            {"Ref": "OperatorSecretArn"},
+        ),
+        (
+            "Resources/UndoFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_SECRET_ARN",
+            {"Ref": "DatabaseSecretArn"},
+        ),
+        (
+            "Resources/UndoFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_URL",
+            {"Ref": "DatabaseUrl"},
+        ),
+        ("Resources/CheckFunction/Properties/Environment/Variables/ROLLCALL_DATABASE_URL", {"Ref": "DatabaseUrl"}),
     ],
     settings_of_the_template_are_valid: [
         ("Parameters/MaxCsvBytes/Default", GIB),
@@ -854,6 +1309,128 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             "Parameters/DatabaseUrl/AllowedPattern",
             "^$|^postgres(ql)?://(?!.*sslmode=(?!verify-full))[^@]*@?[^@]*$",
         ),
+    ],
+    every_declared_route_exists: [
+        ("Resources/PolicyRoute", GONE),
+        ("Resources/PolicyRoute/Properties/RouteKey", "GET /api/policies"),
+        ("Resources/UsersRoute/Properties/AuthorizationScopes/Fn::If/1/0", "rollcall/upload"),
+        ("Resources/UndoRoute/Properties/Target", {"Fn::Sub": "integrations/${ApiIntegration}"}),
+        ("Resources/UsersRoute/Properties/Target", {"Fn::Sub": "integrations/${UndoIntegration}"}),
+        ("Resources/ApiIntegration/Properties/PayloadFormatVersion", "1.0"),
+    ],
+    every_route_asks_who_calls: [
+        ("Resources/PolicyRoute/Properties/AuthorizationType", "NONE"),
+        ("Resources/PolicyRoute/Properties/AuthorizationType/Fn::If/2", "NONE"),
+        ("Resources/UsersRoute/Properties/AuthorizationScopes", GONE),
+        ("Resources/UsersRoute/Properties/AuthorizationScopes/Fn::If/1", []),
+        ("Resources/UsersRoute/Properties/AuthorizationScopes/Fn::If/1/0", "openid"),
+        ("Resources/UsersRoute/Properties/AuthorizerId/Fn::If/0", "MakesUserPool"),
+    ],
+    tokens_are_those_of_the_issuer: [
+        ("Resources/Authorizer/Properties/JwtConfiguration/Audience", []),
+        ("Resources/Authorizer/Properties/JwtConfiguration/Issuer", {"Ref": "JwtIssuer"}),
+        ("Resources/Authorizer/Properties/IdentitySource", ["$request.querystring.token"]),
+    ],
+    nothing_leads_past_the_routes: [
+        ("Resources/Another", {"Type": "AWS::Lambda::Url", "Properties": {"AuthType": "AWS_IAM"}}),
+        ("Resources/PolicyRoute/Properties/RouteKey", "$default"),
+        ("Resources/PolicyRoute/Properties/RouteKey", "ANY /api/policy"),
+        ("Resources/PolicyRoute/Properties/RouteKey", "GET /api/{proxy+}"),
+        ("Resources/HttpApi/Properties/Target", {"Fn::GetAtt": ["ApiFunction", "Arn"]}),
+        ("Resources/HttpApi/Properties/CorsConfiguration", {"AllowOrigins": ["*"]}),
+    ],
+    only_the_http_api_invokes_its_functions: [
+        ("Resources/ApiMayBeAsked/Properties/SourceArn", {"Fn::Sub": "arn:aws:execute-api:*"}),
+        ("Resources/UndoMayBeAsked/Properties/Principal", "*"),
+        (
+            "Resources/Another",
+            {"Type": "AWS::Lambda::Permission", "Properties": {"FunctionName": {"Ref": "ImportFunction"}}},
+        ),
+    ],
+    off_makes_nothing_of_the_api: [
+        ("Parameters/ApiAuth/Default", "iam"),
+        ("Resources/HttpApi/Condition", GONE),
+        ("Resources/SignInPool/Condition", GONE),
+        ("Resources/InboxBucket/Condition", "Reserves"),
+        ("Resources/UndoRole/Condition", GONE),
+        ("Conditions/HasApi/Fn::Not/0/Fn::Equals/1", "no"),
+    ],
+    every_resource_refers_to_what_exists: [
+        ("Resources/ApiLogs/Condition", "MakesUserPool"),
+        ("Resources/ApiErrorsAlarm/Condition", GONE),
+        ("Resources/InboxQueuePolicy/Condition", "WithJwt"),
+    ],
+    an_open_api_does_not_deploy: [
+        ("Rules/JwtNeedsAnIssuer", GONE),
+        ("Rules/JwtNeedsAnIssuer/RuleCondition/Fn::Equals/1", "iam"),
+        ("Rules/JwtNeedsAnIssuer/Assertions/1", GONE),
+        ("Rules/OnlyJwtHasAnIssuer", GONE),
+        ("Parameters/JwtIssuer/AllowedPattern", ".*"),
+        ("Parameters/ApiAuth/AllowedValues/3", "none"),
+    ],
+    an_api_without_the_operators_role_does_not_deploy: [
+        ("Rules/ApiNeedsTheOperator", GONE),
+        ("Rules/ApiNeedsTheOperator/RuleCondition", {"Fn::Equals": [{"Ref": "ApiAuth"}, "jwt"]}),
+        ("Rules/ApiNeedsTheOperator/Assertions/0/Assert/Fn::Or/0/Fn::And/2", GONE),
+        ("Parameters/OperatorUrl/AllowedPattern", ".*"),
+    ],
+    the_inbox_is_for_a_day: [
+        ("Resources/InboxBucket/Properties/LifecycleConfiguration/Rules/0/ExpirationInDays", 30),
+        ("Resources/InboxBucket/Properties/LifecycleConfiguration/Rules/0/Prefix", "web/"),
+        ("Resources/InboxBucket/Properties/VersioningConfiguration/Status", "Suspended"),
+    ],
+    only_the_page_sends_to_the_inbox: [
+        ("Resources/InboxBucket/Properties/CorsConfiguration/CorsRules/0/AllowedOrigins/0", "*"),
+        ("Resources/InboxBucket/Properties/CorsConfiguration/CorsRules/0/AllowedMethods/1", "GET"),
+        ("Resources/ReportsBucket/Properties/CorsConfiguration", {"CorsRules": []}),
+    ],
+    only_the_api_names_uploaders: [
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/3", GONE),
+        ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/3/Effect", "Allow"),
+        (
+            "Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/3/Condition",
+            {"StringNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["ImportRole", "Arn"]}}},
+        ),
+        ("Resources/InboxBucketPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
+        (
+            "Resources/InboxBucketPolicy/Properties/PolicyDocument/Statement/1/Resource",
+            {"Fn::Sub": "${InboxBucket.Arn}/web/x"},
+        ),
+    ],
+    the_api_reaches_only_its_own_folders: [
+        (
+            "Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource/1",
+            {"Fn::Sub": "${UploadsBucket.Arn}/*"},
+        ),
+        (
+            "Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/2/Resource",
+            {"Fn::Sub": "${UploadsBucket.Arn}/*"},
+        ),
+        (
+            "Resources/CheckRole/Properties/Policies/0/PolicyDocument/Statement/2/Resource",
+            {"Fn::Sub": "${ReportsBucket.Arn}/*"},
+        ),
+    ],
+    access_logs_show_no_request: [
+        ("Resources/HttpApiStage/Properties/AccessLogSettings/Format", '{"path": "$context.path"}'),
+        ("Resources/AccessLogs/Properties/RetentionInDays", 3653),
+    ],
+    requests_are_throttled: [
+        ("Resources/HttpApiStage/Properties/DefaultRouteSettings", {}),
+        ("Resources/ApiFunction/Properties/ReservedConcurrentExecutions", 1000),
+    ],
+    only_operators_of_the_pool_operate: [
+        ("Resources/SignInPool/Properties/AdminCreateUserConfig/AllowAdminCreateUserOnly", False),
+        ("Resources/SignInPool/Properties/LambdaConfig", {}),
+        ("Resources/SignInPool/Properties/LambdaConfig/PreTokenGenerationConfig/LambdaVersion", "V1_0"),
+        ("Resources/SignInPool/Properties/UserPoolTier", "LITE"),
+        ("Resources/Operators/Properties/GroupName", "everybody"),
+        ("Resources/SignInScopes/Properties/Identifier", "another"),
+    ],
+    a_sign_in_returns_to_the_page: [
+        ("Resources/SignInClient/Properties/CallbackURLs/0", "http://localhost"),
+        ("Resources/SignInClient/Properties/AllowedOAuthFlows/1", "implicit"),
+        ("Resources/SignInClient/Properties/ExplicitAuthFlows/1", "ALLOW_USER_PASSWORD_AUTH"),
     ],
 }
 

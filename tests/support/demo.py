@@ -39,7 +39,7 @@ def main() -> None:
         say("sam build")
         package = built(Path(folder, "package"))
         size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
-        tell(f"the package of all three functions: {size / 1e6:.0f} MB unpacked")
+        tell(f"the package of all functions: {size / 1e6:.0f} MB unpacked")
 
         stack = stacked(package, endpoint, "demo", DatabaseUrl=database_url, DatabaseCa="")
         say("sam deploy")

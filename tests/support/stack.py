@@ -44,7 +44,7 @@ def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") ->
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "RUNTIME_PYTHON": runtime}
     if runtime == HERE:
         environment["RUNTIME_PYTHON"] = sys.executable
-    # The three functions share one package.
+    # The functions share one package.
     subprocess.run(  # noqa: S603 - our own words
         [
             *(AWS_TOOLS / "bin/sam", "build", "ImportFunction", "--build-dir", folder),

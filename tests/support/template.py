@@ -54,3 +54,74 @@ def _worked_out(value: object, known: Mapping[str, str]) -> str:
         case {"Fn::Sub": str(text)}:
             return re.sub(r"\$\{([\w.:]+)\}", lambda found: known[found[1]], text)
     return str(value)
+
+
+def refusals(template: Template, parameters: Mapping[str, str]) -> list[str]:
+    """Return what CloudFormation says against a deployment with these parameters, by the template's rules."""
+    known = _parameters(template, parameters)
+    return [
+        assertion["AssertDescription"]
+        for rule in template["Rules"].values()
+        if _holds(rule.get("RuleCondition", {"Fn::Equals": ["", ""]}), known, {})
+        for assertion in rule["Assertions"]
+        if not _holds(assertion["Assert"], known, {})
+    ]
+
+
+def deployed(template: Template, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the resources that CloudFormation makes with these parameters; each condition is applied."""
+    known = _parameters(template, parameters)
+    conditions = template["Conditions"]
+
+    def chosen(part: Any) -> Any:  # noqa: ANN401 - a template may contain any YAML
+        match part:
+            case {"Fn::If": [str(name), if_true, otherwise]}:
+                return chosen(if_true if _holds({"Condition": name}, known, conditions) else otherwise)
+            case dict():
+                inner = {key: chosen(value) for key, value in part.items()}
+                return {key: value for key, value in inner.items() if value != _NO_VALUE}
+            case list():
+                return [value for value in map(chosen, part) if value != _NO_VALUE]
+        return part
+
+    return {
+        name: chosen(resource)
+        for name, resource in template["Resources"].items()
+        if "Condition" not in resource or _holds({"Condition": resource["Condition"]}, known, conditions)
+    }
+
+
+_NO_VALUE = {"Ref": "AWS::NoValue"}
+
+
+def _parameters(template: Template, given: Mapping[str, str]) -> dict[str, str]:
+    assert given.keys() <= template["Parameters"].keys()
+    return {name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()} | {
+        **given
+    }
+
+
+def _holds(condition: object, known: Mapping[str, str], conditions: Mapping[str, object]) -> bool:
+    match condition:
+        case {"Condition": str(name)}:
+            return _holds(conditions[name], known, conditions)
+        case {"Fn::Not": [inner]}:
+            return not _holds(inner, known, conditions)
+        case {"Fn::And": [*inner]}:
+            return all(_holds(one, known, conditions) for one in inner)
+        case {"Fn::Or": [*inner]}:
+            return any(_holds(one, known, conditions) for one in inner)
+        case {"Fn::Equals": [one, other]}:
+            return _text(one, known) == _text(other, known)
+    raise ValueError(condition)
+
+
+def _text(part: object, known: Mapping[str, str]) -> str:
+    match part:
+        case {"Ref": str(name)}:
+            return known[name]
+        case {"Fn::Join": ["", {"Ref": str(name)}]}:
+            return known[name].replace(",", "")
+        case str():
+            return part
+    raise ValueError(part)
