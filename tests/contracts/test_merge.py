@@ -24,18 +24,20 @@ from rollcall.application.errors import (
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
 from rollcall.application.reports import Reports
-from rollcall.application.values import Block, ImportRequest
+from rollcall.application.values import ImportRequest
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
-from support.builders import a_user, an_upload, asked, completed, eventually
+from support.builders import MORE, a_block, a_user, an_upload, asked, completed, eventually
 from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
 from support.receipts import CheckedImport, a_receipt
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+# The cells that `completed` puts before a row.
+MORE_CELLS = "".join(f"{cell}," for cell in MORE.values())
 BY_NAME = Policy(unique_by=("name",))
 
 Opening = Callable[[Policy], "UserRepository"]
@@ -243,7 +245,7 @@ def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> No
     desk = Desk(opening(BY_NAME), BY_NAME)
     with desk.repository.importing(ImportRequest(an_upload("slow.csv"), "sha", BY_NAME)) as slow:
         quick = desk.drop("quick.csv", completed(b"name,country,age\nA,X,1\n"))
-        slow.register(Block(b"A,X,1\n", [range(2, 3)]))
+        slow.register(a_block([a_user("A", "X", 1)]))
         slow.merge()
         receipt = a_receipt(an_upload("slow.csv"), slow.verdict.import_id, Counts(read=1, unchanged=1))
         slow.commit(attrs.evolve(receipt, policy=BY_NAME.as_dict()))
@@ -263,7 +265,7 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
         with repository.importing(
             ImportRequest(an_upload(name), name, BY_NAME, seconds_left=seconds_left)
         ) as importing:
-            importing.register(Block(b"A,X,1\n", [range(2, 3)]))
+            importing.register(a_block([a_user("A", "X", 1)]))
             merge_result = importing.merge()
             counts = Counts(read=1, registered=merge_result.registered, unchanged=merge_result.unchanged)
             importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, counts))
@@ -274,8 +276,8 @@ def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest
         repository.importing(ImportRequest(an_upload("reading"), "reading", BY_NAME)) as reading,
         repository.importing(ImportRequest(an_upload("first"), "first", BY_NAME)) as first,
     ):
-        reading.register(Block(b"R,X,1\n", [range(2, 3)]))
-        first.register(Block(b"A,X,1\n", [range(2, 3)]))
+        reading.register(a_block([a_user("R", "X", 1)]))
+        first.register(a_block([a_user("A", "X", 1)]))
         first.merge()
         waiting = [pool.submit(merge, name) for name in ("second", "third")]
         with pytest.raises(ImportInProgressError):
@@ -300,7 +302,7 @@ def test_an_overdue_import_frozen_after_its_merge_yields(
         with repository.importing(
             ImportRequest(an_upload(name), name, BY_NAME, seconds_left=seconds_left)
         ) as importing:
-            importing.register(Block(f"{name},X,1\n".encode(), [range(2, 3)]))
+            importing.register(a_block([a_user(name, "X", 1)]))
             importing.merge()
             meanwhile()
             importing.commit(a_receipt(an_upload(name), importing.verdict.import_id, Counts(read=1, registered=1)))
@@ -340,7 +342,9 @@ def test_a_correction_of_an_unknown_import_is_rejected(opening: Opening) -> None
     first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
     mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
-    second = desk.drop("b.csv", mended + b"C,X,3,9,,,77\r\nD,X,4,9,,,77\r\n")
+    second = desk.drop(
+        "b.csv", mended + "".join(f"{MORE_CELLS}{row},9,,,77\r\n" for row in ("C,X,3", "D,X,4")).encode()
+    )
 
     assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 2, 3)]
     assert [user.age for user in desk.repository.users()] == [1, 2]
@@ -351,8 +355,8 @@ def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> 
     repository = opening(policy)
 
     with repository.importing(ImportRequest(an_upload(), "a", policy, corrects=None)) as importing:
-        importing.register(Block(b"A,X,1\nB,X,2\nA,X,3\n", [range(2, 5)]))
-        importing.register(Block(b"B,X,4\nC,X,5\n", [range(7, 8), range(9, 10)]))
+        importing.register(a_block([a_user("A", "X", 1), a_user("B", "X", 2), a_user("A", "X", 3)]))
+        importing.register(a_block([a_user("B", "X", 4), a_user("C", "X", 5)], lines=[range(7, 8), range(9, 10)]))
         merge_result = importing.merge()
         rejected_on_merge = list(merge_result.rows_rejected_on_merge)
 
@@ -372,7 +376,7 @@ def test_a_refused_upload_does_not_wait_for_the_merge_lock(opening: Opening) -> 
     if isinstance(repository, MemoryUserRepository):
         repository = MemoryUserRepository(patience=1)
     with repository.importing(ImportRequest(an_upload("1"), "1", BY_NAME)) as merging:
-        merging.register(Block(b"A,X,1\n", [range(2, 3)]))
+        merging.register(a_block([a_user("A", "X", 1)]))
         merging.merge()
         with repository.importing(ImportRequest(an_upload("2"), "2", BY_NAME, seconds_left=1)) as refused:
             receipt = a_receipt(an_upload("2"), refused.verdict.import_id, Counts(), Status.REFUSED)
@@ -390,7 +394,7 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
         ThreadPoolExecutor(1) as pool,
         desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=import_id)) as importing,
     ):
-        importing.register(Block(b"B,X,2\n", [range(2, 3)], [_origin(desk, first, 3)]))
+        importing.register(a_block([a_user("B", "X", 2)], origins=[_origin(desk, first, 3)]))
         importing.merge()
         undo = pool.submit(desk.repository.undo, import_id, NOON)
         with pytest.raises(TimeoutError):
@@ -422,7 +426,7 @@ def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     origin = _origin(desk, first, 3)
 
     with desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=origin.import_id)) as importing:
-        importing.register(Block(b"B,X,2\nB,X,3\n", [range(2, 4)], [origin, origin]))
+        importing.register(a_block([a_user("B", "X", 2), a_user("B", "X", 3)], origins=[origin, origin]))
         merge_result = importing.merge()
 
         assert list(merge_result.rows_rejected_on_merge) == [(3, Code.ALREADY_CORRECTED)]
@@ -438,7 +442,7 @@ def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening)
     with desk.repository.importing(
         ImportRequest(an_upload("b"), "b", policy, corrects=origin.import_id)
     ) as importing:
-        importing.register(Block(b"A,X,2\nC,X,3\n", [range(2, 4)], [origin, origin]))
+        importing.register(a_block([a_user("A", "X", 2), a_user("C", "X", 3)], origins=[origin, origin]))
         merge_result = importing.merge()
 
         assert list(merge_result.rows_rejected_on_merge) == [(2, Code.DUPLICATE_ROW), (3, Code.ALREADY_CORRECTED)]
@@ -534,7 +538,7 @@ def test_names_are_compared_exactly(opening: Opening) -> None:
 def merge_for_a_second(repository: UserRepository) -> None:
     """Begin a merge, and be interrupted as the Lambda is."""
     with interrupted_after(1), repository.importing(ImportRequest(an_upload(), "sha", BY_NAME)) as importing:
-        importing.register(Block(b"A,X,1\n", [range(2, 3)]))
+        importing.register(a_block([a_user("A", "X", 1)]))
         importing.merge()
 
 

@@ -19,7 +19,7 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.application.errors import RepositoryUnavailableError
-from support.builders import ANN, BEN, add_user, asked, eventually, load
+from support.builders import ANN, BEN, asked, eventually, load
 
 MIGRATIONS = Path(connection.__file__).parent / "migrations"
 
@@ -224,7 +224,7 @@ MIGRATE = "import sys; from rollcall.adapters.postgres.migration import migrate;
 def test_a_killed_migration_does_not_block_the_next(url: str, how: signal.Signals) -> None:
     """It leaves neither half a schema nor a lock."""
     migrate(url, up_to=migration_ids()[0])
-    add_user(url)
+    asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     command = [sys.executable, "-c", MIGRATE, url]
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with psycopg.connect(url) as somebody:
@@ -282,7 +282,7 @@ GUIDES = {
 def test_an_existing_users_table_is_kept_with_its_rows(url: str, shape: str) -> None:
     """The operator may have created it from another guide."""
     asked(url, f"create table users ({GUIDES[shape]})")
-    add_user(url)
+    asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     migrate(url)
     repository = PostgresUserRepository(url)
     import_id = load(repository, [BEN])

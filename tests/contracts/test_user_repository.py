@@ -58,6 +58,7 @@ from support.builders import (
     asked,
     eventually,
     load,
+    row_of,
     serving,
 )
 from support.campaigns import Campaign
@@ -351,7 +352,7 @@ BAD_BLOCKS = {
     "a surrogate": b"Canary \xed\xa0\x80,Norway,3\n",
     "NUL": b"Canary \x00,Norway,3\n",
     "too few cells": b"Canary,3\n",
-    "too many cells": b"Canary,Norway,3,4\n",
+    "too many cells": f"{','.join(row_of('Canary', 'Norway', '3'))},4\n".encode(),
     "no number": b"Canary,Norway,Canary\n",
     "a number beyond all bounds": b"Canary,Norway,99999999999999999999\n",
     "nothing": b"Canary,Norway,\n",

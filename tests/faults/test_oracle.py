@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from rollcall.domain.user import COLUMNS
 from support.builders import add_user, asked
 from support.command_line import CommandLine
 from support.oracle import Found, Oracle, foreign_users
 from support.uploads import FaultyUpload, made_upload
 
 Broken = Callable[[str, Path], object]
+
+IMPORTED = ", ".join((*COLUMNS, "import_id"))
 
 
 def _imported(folder: Path, database_url: str) -> tuple[Oracle, FaultyUpload]:
@@ -43,8 +46,8 @@ def test_an_undisturbed_import_has_no_findings(tmp_path: Path, database_url: str
     [
         ("delete from users where id = (select max(id) from users)", Found(lost=1)),
         (
-            "insert into users (name, country, age, import_id) "  # noqa: ISC004 - one statement
-            "select name, country, age, import_id from users where id = (select max(id) from users)",
+            f"insert into users ({IMPORTED}) select {IMPORTED} from users "  # noqa: ISC004, S608 - one statement, ours
+            "where id = (select max(id) from users)",
             Found(duplicated=1),
         ),
         ("update users set import_id = 99 where id = (select max(id) from users)", Found(1, 1)),

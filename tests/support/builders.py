@@ -17,6 +17,7 @@ from psycopg import sql
 
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import Block, ImportRequest
+from rollcall.domain.correction import Origin
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
 from rollcall.domain.rejection import Fault
@@ -143,13 +144,15 @@ def an_upload(key: str = "list.csv", version: str = "1", bucket: str = "bucket")
     return Upload(bucket=bucket, key=key, version=version, size=100, last_modified=NOON)
 
 
-def a_block(registered: Sequence[User]) -> Block:
-    """Return a block of users, every cell quoted."""
+def a_block(
+    registered: Sequence[User], lines: Sequence[range] | None = None, origins: Sequence[Origin] | None = None
+) -> Block:
+    """Return a block of users, every cell quoted; without `lines`, they start on line 2."""
     rows = [
         ",".join('"' + str(value).replace('"', '""') + '"' for value in user.values()) + "\n"
         for user in registered
     ]
-    return Block("".join(rows).encode(), [range(2, 2 + len(rows))])
+    return Block("".join(rows).encode(), lines or [range(2, 2 + len(rows))], origins)
 
 
 def load(
