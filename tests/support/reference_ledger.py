@@ -220,14 +220,14 @@ class Model:
             for other in others:
                 if other.upload.content == upload.content:
                     return Verdict(status="skipped", code="repeat", because_of=other.import_id)
-        if upload.corrects is not None:
-            if self._was_rejected(upload.corrects):
-                return None
-            return Verdict(status="refused", code="nothing-to-correct")
         before = [other for other in others if other.upload.key == upload.key]
         last = max(before, key=lambda other: other.turn, default=None)
         if last and self._updates and upload.modified < last.upload.modified:
             return Verdict(status="skipped", code="superseded", because_of=last.import_id)
+        if upload.corrects is not None:
+            if self._was_rejected(upload.corrects):
+                return None
+            return Verdict(status="refused", code="nothing-to-correct")
         if before and not self.policy.unique_by and self.policy.on_new_version is OnNewVersion.REFUSE:
             return Verdict(status="refused", code="key-already-loaded")
         return Verdict(status="refused", code=upload.fault) if upload.fault else None
