@@ -211,6 +211,32 @@ def test_a_port_in_use_is_one_sentence(served: Server, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("package", ["cheroot", "multipart", "aws_lambda_powertools"])
+def test_a_missing_package_is_one_sentence(tmp_path: Path, package: str) -> None:
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from rollcall.entrypoints.__main__ import main; main()"
+    )
+
+    outcome = ended(_in_memory(tmp_path).start("serve", program=(sys.executable, "-c", program)))
+
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.sentence == (
+        f"this command needs the package {package}: pip install 'rollcall[cli,embedded,serve]'"
+    )
+
+
+@pytest.mark.parametrize("length", ["-5", "many"])
+def test_a_wrong_length_is_survived(served: Server, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(
+            f"POST /api/rows/check HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
+            f"Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert connection.recv(MIB).startswith(b"HTTP/1.1 ")
+
+    assert served.ask("GET", "/api/policy").status == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.embedded
 def test_an_interrupt_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:

@@ -465,7 +465,7 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
             max_upload_bytes=settings.max_upload_bytes,
             log=_log,
         )
-        worker = serve.Worker(lambda error: terminal().complain(f"{serve.reason(error)}; it is tried again"))
+        worker = serve.Worker(_complain_of_job)
         with worker.running(lambda: serve.left_imports(local)), suppress(KeyboardInterrupt):  # the normal end
             _introduce(served, open_page=not no_open and sys.stdout.isatty())
             serve.serve(server, served)
@@ -482,6 +482,12 @@ def _introduce(served: "Served", *, open_page: bool) -> None:
     click.echo(f"try: curl -H 'Authorization: Bearer {served.token}' {served.address}/api/policy")
 
 
+def _complain_of_job(error: Exception, again: bool) -> None:  # noqa: FBT001 - as the worker calls it
+    from rollcall.entrypoints.serve import reason  # noqa: PLC0415 - see `serve_`
+
+    terminal().complain(f"{reason(error)}; {'trying again' if again else ONCE_MORE}")
+
+
 def _log(line: str) -> None:
     with suppress(OSError):  # the terminal may be closed; requests are answered nevertheless
         sys.stderr.write(f"{line}\n")
@@ -493,11 +499,10 @@ def _packages_of(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "rollcall").startswith("rollcall"):
+        package, _, _ = (error.name or "rollcall").partition(".")
+        if package == "rollcall":
             raise
-        _leave(
-            f"this command needs the package {error.name}: pip install 'rollcall[cli,embedded,{extra}]'", FAILED
-        )
+        _leave(f"this command needs the package {package}: pip install 'rollcall[cli,embedded,{extra}]'", FAILED)
 
 
 def _for_each(

@@ -125,7 +125,9 @@ class Served:
         body = _Body.of(environ)
         try:
             answer = self._answer(environ, body, request_id)
-        except Exception as error:  # noqa: BLE001 - every failure is an answer
+        except (TimeoutError, ConnectionError):
+            raise  # the client stopped sending; the server disconnects it
+        except Exception as error:  # noqa: BLE001 - every other failure is an answer
             answer = _answer_error(error, request_id)
         # A client that is still sending does not read the answer, and takes a closed connection for a failure.
         body.discard()
@@ -217,7 +219,7 @@ class _Body:
 
     @classmethod
     def of(cls, environ: Environ) -> "_Body":
-        length = int(environ.get("CONTENT_LENGTH") or 0)
+        length = max(0, int(environ.get("CONTENT_LENGTH") or 0))
         # Without a length, the end is where the stream says.
         return cls(length, environ["wsgi.input"], float("inf") if "HTTP_TRANSFER_ENCODING" in environ else length)
 
@@ -241,7 +243,8 @@ class _Body:
             TimeoutError: The client sends nothing, or all of the body takes too long.
         """
         if size >= 0:
-            data = self._stream.read(int(min(size, self._left)))
+            # cheroot's stream takes a size of 0 for all that is left.
+            data = self._stream.read(int(min(size, self._left))) if self._left else b""
             self._left = self._left - len(data) if data else 0
             return data
         parts = []

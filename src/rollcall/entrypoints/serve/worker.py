@@ -37,12 +37,12 @@ class Worker:
     """Does jobs in a thread of its own.
 
     Attributes:
-        complain: Called with each failure. The job is tried again, at most three times in all; after that, it is
-            done when the program starts again.
+        complain: Called with each failure, and whether the job is tried again. It is tried three times in all;
+            after that, it is done when the program starts again.
         retry_seconds: The time before the first further try; it doubles with each.
     """
 
-    complain: Callable[[Exception], object]
+    complain: Callable[[Exception, bool], object]
     retry_seconds: float = _RETRY_SECONDS
     _asked: "queue.SimpleQueue[_Asked | None]" = attrs.field(factory=queue.SimpleQueue, init=False)
     _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
@@ -83,13 +83,11 @@ class Worker:
                     asked.job(self._go_on)
                 except Exception as error:  # noqa: BLE001 - the next job may succeed
                     self._go_on()
-                    self.complain(error)
-                    self._try_again(attrs.evolve(asked, failures=asked.failures + 1))
-
-    def _try_again(self, asked: _Asked) -> None:
-        if asked.failures < _TRIES:
-            self._stopping.wait(self.retry_seconds * 2 ** (asked.failures - 1))
-            self._asked.put(asked)
+                    again = asked.failures + 1 < _TRIES
+                    self.complain(error, again)
+                    if again:
+                        self._stopping.wait(self.retry_seconds * 2**asked.failures)
+                        self._asked.put(attrs.evolve(asked, failures=asked.failures + 1))
 
     def _go_on(self) -> None:
         """Return, unless the worker ends.
