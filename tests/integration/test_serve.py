@@ -161,6 +161,15 @@ def test_an_upload_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
         assert [path for path in inbox.rglob("*") if path.is_file()] == []
 
 
+def test_a_form_that_was_not_signed_is_refused(tmp_path: Path) -> None:
+    """No token is asked for, as in S3: the signature shows who asked for the form."""
+    with serving(_in_memory(tmp_path)) as server:
+        reply = server.upload("web/users.csv", [b"name,country,age\n"], 17)
+
+    assert reply.problem == (403, "form-refused")
+    assert not [path for path in (tmp_path / "data/inbox").rglob("*") if path.is_file()]
+
+
 def test_uploads_that_a_killed_process_left_are_imported(
     rollcall: CommandLine, tmp_path: Path, sample: Path, database_url: str
 ) -> None:

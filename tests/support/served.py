@@ -24,13 +24,13 @@ WITH_INBOX = (
     *("-W", "error", "-c"),
     """
 import sys
-from functools import partial
 from pathlib import Path
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.entrypoints import serve
 from rollcall.entrypoints.__main__ import main
 store = LocalObjectStore(Path(sys.argv.pop(1)))
-serve.Served = partial(serve.Served, receive=lambda fields, file: store.put(fields["key"], file))
+served = serve.Served
+serve.Served = lambda **given: served(**{**given, "receive": lambda fields, file: store.put(fields["key"], file)})
 main()
 """,
 )

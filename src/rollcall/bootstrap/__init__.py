@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from rollcall.adapters.local import LocalObjectStore
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import ObjectReader, ObjectStore, UserRepository
 from rollcall.application.reports import Reports
@@ -94,11 +95,13 @@ class Local:
 
     Attributes:
         users: Users and ledger; safe for threads.
+        inbox: The folder of the files that were not registered yet; it takes the forms that it signed.
         uploads: The store of uploads.
         import_users: The use case that imports them.
     """
 
     users: UserRepository
+    inbox: LocalObjectStore
     uploads: ObjectStore
     import_users: ImportUsers
 
@@ -120,10 +123,11 @@ def local(settings: Settings, data: Path) -> Iterator[Local]:
     for address in addresses:
         if address.scheme == "file":
             Path(address.place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    inbox = LocalObjectStore(data / "inbox")
     uploads = object_store(addresses[0], owner=settings.bucket_owner)
     with repository(settings, data) as users:
         importer = import_users(settings, users, uploads=uploads, into=reports(settings, addresses[1]))
-        yield Local(users=users, uploads=uploads, import_users=importer)
+        yield Local(users=users, inbox=inbox, uploads=uploads, import_users=importer)
 
 
 @contextmanager

@@ -435,8 +435,8 @@ def openapi() -> None:
 def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
     """Run the Web API on this machine, until interrupted.
 
-    Only programs of this machine reach it, and only with the token that is printed. Uploads and reports are in
-    folders beside the embedded database, unless ROLLCALL_UPLOADS and ROLLCALL_REPORTS name others.
+    Only programs of this machine reach it, and only with the token that is printed. Inbox, uploads and
+    reports are folders beside the embedded database, unless ROLLCALL_UPLOADS and ROLLCALL_REPORTS name others.
     """
     with _packages_of("serve"):
         from rollcall.entrypoints import serve  # noqa: PLC0415 - no other command needs a web server
@@ -462,6 +462,7 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
             token=secrets.token_urlsafe(32),
             host=host,
             port=server.bind_addr[1],
+            receive=local.inbox.receive,
             max_upload_bytes=settings.max_upload_bytes,
             log=_log,
         )

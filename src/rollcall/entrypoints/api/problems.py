@@ -40,6 +40,7 @@ class RequestCode(StrEnum):
     WRONG_HOST = "wrong-host"
     FOREIGN_ORIGIN = "foreign-origin"
     LENGTH_REQUIRED = "length-required"
+    FORM_REFUSED = "form-refused"
     INTERNAL_ERROR = "internal-error"
     UNAVAILABLE = "unavailable"
     # a part of a request

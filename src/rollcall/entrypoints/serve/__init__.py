@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import attrs
 from cheroot import wsgi
 
+from rollcall.application.errors import FormRefusedError
 from rollcall.bootstrap import Local
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code
@@ -181,7 +182,12 @@ class Served:
     def _take(self, receive: Receive, headers: Mapping[str, str], body: "_Body") -> dict[str, Any]:
         """Take an upload, outside of the turn. Its form is signed, so it needs no token, as in S3."""
         body.require_at_most(self.max_upload_bytes + MAX_FORM_BYTES)
-        fields = receive_form(headers.get("content-type", ""), body.length, body.read, receive)
+        try:
+            fields = receive_form(headers.get("content-type", ""), body.length, body.read, receive)
+        except FormRefusedError as error:
+            if error.too_long:
+                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, str(error)) from None
+            raise Problem(HTTPStatus.FORBIDDEN, RequestCode.FORM_REFUSED, str(error)) from None
         status = fields.get("success_action_status", "")
         return {
             "statusCode": int(status) if status in _FORM_STATUSES else HTTPStatus.NO_CONTENT,
