@@ -1,16 +1,20 @@
 """The identity of an upload."""
 
+import re
 from datetime import UTC, datetime
 from fractions import Fraction
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.domain.upload import (
     API_BUCKET,
+    WEB_UPLOAD_ID,
     ObjectReference,
     Upload,
+    WebUpload,
     is_earlier,
     owner,
     owner_in,
@@ -126,3 +130,15 @@ def test_files_of_one_name_of_one_uploader_are_versions(one: str, other: str, ro
     assert identity(one) != identity(one, name="other.csv")
     assert identity(one) != identity(one, caller="ben")
     assert (identity(one, as_new=True) == identity(other, as_new=True)) == (one == other)
+
+
+@pytest.mark.parametrize("prefix", ["", "in/", "/folder/with é/"])
+@pytest.mark.parametrize("as_new", [False, True])
+def test_an_upload_of_the_page_is_known_by_its_key(prefix: str, as_new: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    upload = WebUpload(owner("ann"), "0" * 32)
+    key = upload.key("list.csv", as_new=as_new)
+
+    assert WebUpload.of_key(prefix + key) == upload == WebUpload.parse(upload.id)
+    assert re.fullmatch(WEB_UPLOAD_ID, upload.id)
+    assert key.startswith(upload.prefix)
+    assert [WebUpload.of_key(other) for other in (f"x{key}", f"{key}/", "list.csv", f"{key}/list")] == [None] * 4

@@ -14,6 +14,8 @@ API_BUCKET = "api:"
 
 # The keys of the page's uploads, see `web_key`. Only the Web API can write below this folder.
 _web_key = re.compile(r"web/(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{32})(?P<as_new>-new)?/(?P<name>[^/]+)")
+_web_key_below = re.compile(rf"(?:\A|/){_web_key.pattern}\Z")
+WEB_UPLOAD_ID = "[0-9a-f]{64}-[0-9a-f]{32}"
 _request_key = re.compile(r"(?P<owner>[0-9a-f]{64})/.+", re.DOTALL)
 
 # In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
@@ -151,6 +153,44 @@ def owner_in(bucket: str, key: str) -> str | None:
     """
     found = (_request_key if bucket == API_BUCKET else _web_key).fullmatch(key)
     return found["owner"] if found else None
+
+
+@attrs.frozen
+class WebUpload:
+    """An upload of the page, before and after it is registered.
+
+    Attributes:
+        owner: See `owner`.
+        token: 128 random bits as 32 hexadecimal digits.
+    """
+
+    owner: str
+    token: str
+
+    @classmethod
+    def parse(cls, upload_id: str) -> "WebUpload":
+        """Return the upload with an id that matches `WEB_UPLOAD_ID`."""
+        return cls(*upload_id.split("-"))
+
+    @classmethod
+    def of_key(cls, key: str) -> "WebUpload | None":
+        """Return the upload whose key a key is, also below a prefix; None for other keys."""
+        found = _web_key_below.search(key)
+        return cls(found["owner"], found["upload"]) if found else None
+
+    @property
+    def id(self) -> str:
+        """Its id in the Web API."""
+        return f"{self.owner}-{self.token}"
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of its keys, in the inbox and in the store of uploads."""
+        return f"web/{self.owner}/{self.token}"
+
+    def key(self, name: str, *, as_new: bool = False) -> str:
+        """Return the key; see `web_key`."""
+        return web_key(self.owner, self.token, name, as_new=as_new)
 
 
 def path_text(path: bytes) -> str:
