@@ -16,17 +16,22 @@ RollcallError
 │   └── NotMigratedError
 ├── TableConstraintError
 ├── UnreadableCellError
+├── UploadNotAcceptedError
+├── WrongPositionError
 ├── UnknownImportError
 ├── UndoRefusedError
 │   └── UndoUnconfirmedError
 ├── ConservationError                in the domain: the counts of a receipt do not add up
 ├── SettingError                     in the settings
+├── RegistrationRefusedError         in the use case: a checked upload is not registered
+├── CorrectionsRefusedError          in the use case: corrected rows are not imported
 └── UnknownEventError                in the entry points
 """
 
 from typing import NoReturn
 
 from rollcall.domain.errors import RollcallError
+from rollcall.domain.rejection import Fault
 
 
 class UploadError(RollcallError):
@@ -164,6 +169,25 @@ class UnreadableCellError(RollcallError):
         )
         self.row = row
         self.column = column
+
+
+class WrongPositionError(RollcallError):
+    """No rejected row begins at a position of the rejected-rows file."""
+
+    def __init__(self) -> None:
+        super().__init__("no rejected row begins at this position; begin again without a position")
+
+
+class UploadNotAcceptedError(RollcallError):
+    """A file need not be sent, because it would be refused.
+
+    Args:
+        fault: The reason; its message shows no cell and no name.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
 
 
 class UnknownImportError(RollcallError, LookupError):

@@ -39,7 +39,7 @@ _number = re.compile(r"0*([0-9]{1,18})")
 # It begins with a letter, so that no spreadsheet takes it for a number or a date.
 _token = re.compile(r"\bi([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})\b")
 
-_MARKS = {
+BYTE_ORDER_MARKS = {
     "utf-8": codecs.BOM_UTF8,  # always, because Excel reads UTF-8 without it in another encoding
     "utf-16-le": codecs.BOM_UTF16_LE,
     "utf-16-be": codecs.BOM_UTF16_BE,
@@ -145,7 +145,7 @@ class RejectedRowsFile:
         unsafe = header.delimiter in UNSAFE_DELIMITERS
         self._delimiter = "," if unsafe else header.delimiter
         self._encoding = encoding
-        self._tried_before = () if encoding in _MARKS else tried_before
+        self._tried_before = () if encoding in BYTE_ORDER_MARKS else tried_before
         self._mistakable = False
         # A store may write a copy. If the file is written again in UTF-8, each byte becomes at most three, and the
         # store copies these too.
@@ -158,7 +158,7 @@ class RejectedRowsFile:
         self._hash = hashlib.sha256()
         self._pending = io.StringIO(newline="")
         self._writer = csv.writer(self._pending, delimiter=self._delimiter, lineterminator="\r\n")
-        self._write(_MARKS.get(encoding, b""))
+        self._write(BYTE_ORDER_MARKS.get(encoding, b""))
         if header.separator_line and not unsafe:
             self._pending.write(f"sep={self._delimiter}\r\n")
         columns = _written_columns(header, self._delimiter)

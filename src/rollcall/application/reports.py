@@ -16,7 +16,7 @@ from rollcall.application.errors import (
     StoreUnavailableError,
 )
 from rollcall.application.ports import ReportStore
-from rollcall.application.receipts import to_json
+from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.receipt import Receipt, Source
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, local_key
 
@@ -93,6 +93,23 @@ class Reports:
                 return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
         except (ObjectNotFoundError, ObjectChangedError, ValueError):
             return False
+
+    def read_receipt(self, source: Source) -> Receipt | None:
+        """Return the stored receipt of an upload; None if there is none.
+
+        Raises:
+            StoreUnavailableError: The store could not be reached.
+        """
+        try:
+            with self.store.open(self._receipt(source)) as found:
+                return from_dict(json.loads(found.fetch(lambda _: None).read()))
+        except ObjectNotFoundError:
+            return None
+
+    def rejected_rows_key(self, receipt: Receipt) -> str | None:
+        """Return the key of the file of rejected rows in the store; None if no row was rejected."""
+        address = receipt.rejected_rows
+        return f"{self.folder(receipt.source)}/{address.rpartition('/')[2]}" if address else None
 
     def store_receipt(self, receipt: Receipt) -> None:
         """Store a receipt, in place of an existing one of the same upload.
