@@ -233,6 +233,12 @@ class Settings:
         allowed=STORE_ADDRESSES,
         what="Upload store for `watch` and the sweep; other entry points get an address.",
     )
+    inbox: Address | None = _setting(
+        Address.parse,
+        default=None,
+        allowed=STORE_ADDRESSES,
+        what="Store for the page's uploads until they are registered; of the same kind as the upload store.",
+    )
     reports: Address | None = _setting(
         Address.parse,
         default=None,
