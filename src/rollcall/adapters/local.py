@@ -23,7 +23,6 @@ from rollcall.application.reports import is_folder_beside
 from rollcall.application.values import ListedObject, SignedForm
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, owner_in, path_text
 
-# Where the local server takes the forms.
 FORM_PATH = "/inbox"
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
@@ -162,19 +161,7 @@ class LocalObjectStore:
         return self._forms.sign(key, max_bytes, expires)
 
     def receive(self, fields: Mapping[str, str], content: BinaryIO) -> str:
-        """Store the file of a form, in constant memory, whole or not at all.
-
-        Args:
-            fields: The fields of the form.
-            content: The file, read to its end. If it raises an error, nothing is stored.
-
-        Returns:
-            The object key.
-
-        Raises:
-            FormRefusedError: The form or the file is not what was signed, or the form was used before.
-            StoreUnavailableError: The file could not be stored.
-        """
+        """Write the file like a new object. A form of another process is refused."""
         key, max_bytes = self._forms.read(fields, self._now())
         path = self._path(key)
         if os.path.lexists(path):

@@ -135,18 +135,6 @@ class MemoryObjectStore:
         return self._forms.sign(key, max_bytes, expires)
 
     def receive(self, fields: Mapping[str, str], content: BinaryIO) -> str:
-        """Store the file of a form.
-
-        Args:
-            fields: The fields of the form.
-            content: The file, read to its end.
-
-        Returns:
-            The object key.
-
-        Raises:
-            FormRefusedError: The form or the file is not what was signed, or the form was used before.
-        """
         key, max_bytes = self._forms.read(fields, self._now())
         if not self._add_new(key, b"".join(pieces(content, max_bytes))):
             raise form_used()

@@ -24,34 +24,34 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_EXPORT = "export it as CSV (in Excel: Save As, CSV UTF-8) and upload that"
-_UNPACK = "unpack it and upload the CSV inside, plain or as gzip"
+EXPORT = "export it as CSV (in Excel: Save As, CSV UTF-8) and upload that"
+UNPACK = "unpack it and upload the CSV inside, plain or as gzip"
 # Other formats: the signature that the format's specification gives, the format's name, and the advice.
 _OTHER_FORMATS = (
-    (rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/)", "an Excel workbook (.xlsx)", _EXPORT),
-    (rb"PK\x03\x04.*opendocument\.spreadsheet", "an OpenDocument spreadsheet (.ods)", _EXPORT),
-    (rb"PK(?:\x03\x04|\x05\x06|\x07\x08|00PK)", "a zip archive", _EXPORT),
+    (rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|xl/)", "an Excel workbook (.xlsx)", EXPORT),
+    (rb"PK\x03\x04.*opendocument\.spreadsheet", "an OpenDocument spreadsheet (.ods)", EXPORT),
+    (rb"PK(?:\x03\x04|\x05\x06|\x07\x08|00PK)", "a zip archive", EXPORT),
     (
         rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "an OLE container (an .xls workbook, or a workbook with a password)",
-        _EXPORT,
+        EXPORT,
     ),
-    (rb"%PDF-", "a PDF document", _EXPORT),
-    (rb"\x89PNG\r\n\x1a\n", "a PNG image", _EXPORT),
-    (rb"\xff\xd8\xff", "a JPEG image", _EXPORT),
-    (rb"GIF8[79]a", "a GIF image", _EXPORT),
-    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet file", _EXPORT),  # PAR1 alone may be a label
-    (rb"SQLite format 3\0", "a SQLite database", _EXPORT),
-    (rb"\x1f\x8b", "gzip that contains gzip", _UNPACK),
-    (rb"\x1f[\x9d\xa0]", "compressed by compress (.Z)", _UNPACK),
-    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "compressed by bzip2", _UNPACK),
-    (rb"\xfd7zXZ\0", "compressed by xz", _UNPACK),
-    (rb"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
-    (rb"(?:\x04\x22\x4d|\x02\x21\x4c)\x18", "compressed by lz4", _UNPACK),
-    (rb"LZIP[\0\x01]", "compressed by lzip", _UNPACK),
-    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
-    (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-    (rb"(?=[^\0]{1,100}\0).{257}ustar", "a tar archive", _UNPACK),
+    (rb"%PDF-", "a PDF document", EXPORT),
+    (rb"\x89PNG\r\n\x1a\n", "a PNG image", EXPORT),
+    (rb"\xff\xd8\xff", "a JPEG image", EXPORT),
+    (rb"GIF8[79]a", "a GIF image", EXPORT),
+    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet file", EXPORT),  # PAR1 alone may be a label
+    (rb"SQLite format 3\0", "a SQLite database", EXPORT),
+    (rb"\x1f\x8b", "gzip that contains gzip", UNPACK),
+    (rb"\x1f[\x9d\xa0]", "compressed by compress (.Z)", UNPACK),
+    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "compressed by bzip2", UNPACK),
+    (rb"\xfd7zXZ\0", "compressed by xz", UNPACK),
+    (rb"\x28\xb5\x2f\xfd", "compressed by zstd", UNPACK),
+    (rb"(?:\x04\x22\x4d|\x02\x21\x4c)\x18", "compressed by lz4", UNPACK),
+    (rb"LZIP[\0\x01]", "compressed by lzip", UNPACK),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (rb"Rar!\x1a\x07", "a RAR archive", UNPACK),
+    (rb"(?=[^\0]{1,100}\0).{257}ustar", "a tar archive", UNPACK),
 )
 _NOT_READ = (
     *(

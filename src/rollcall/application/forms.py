@@ -22,7 +22,7 @@ LEAST_BYTES = 1
 
 @attrs.frozen
 class Forms:
-    """Signs forms, and checks those that come back.
+    """Signs forms, and checks those that are sent.
 
     Attributes:
         url: Where browsers send the forms.

@@ -5,7 +5,7 @@ The suites in `tests/contracts` check every adapter against these contracts. An 
 of its driver, and no exception shows a cell.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
@@ -149,6 +149,26 @@ class UploadForms(Protocol):
 
         Raises:
             StoreUnavailableError: There are no credentials to sign with.
+        """
+        ...
+
+
+class FormReceiver(Protocol):
+    """A store that takes its signed forms by itself, because it is no bucket."""
+
+    def receive(self, fields: Mapping[str, str], content: BinaryIO, /) -> str:
+        """Store the file of a form, in constant memory, whole or not at all.
+
+        Args:
+            fields: The fields of the form.
+            content: The file, read to its end. If it raises an error, nothing is stored.
+
+        Returns:
+            The object key.
+
+        Raises:
+            FormRefusedError: The form or the file is not what was signed, or the form was used before.
+            StoreUnavailableError: The file could not be stored.
         """
         ...
 
