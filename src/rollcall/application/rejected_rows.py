@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO
@@ -37,7 +37,9 @@ _CERTAINLY_FITTING = MAX_QUOTED_BYTES // 8
 
 _number = re.compile(r"0*([0-9]{1,18})")
 # It begins with a letter, so that no spreadsheet takes it for a number or a date.
-_token = re.compile(r"\bi([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})\b")
+_ORIGIN = r"i([0-9]{1,18})-([0-9]{1,18})-([0-9a-f]{24})"
+_token = re.compile(rf"\b{_ORIGIN}\b")
+TOKEN_CHARACTERS = 100  # no token is longer, with what is around it
 
 BYTE_ORDER_MARKS = {
     "utf-8": codecs.BOM_UTF8,  # always, because Excel reads UTF-8 without it in another encoding
@@ -97,6 +99,11 @@ def read_origin(record: Record, header: Header) -> tuple[Origin | None, Fault | 
 
 def _as_origin(token: re.Match[str]) -> Origin:
     return Origin(int(token[1]), int(token[2]), token[3])
+
+
+def last_cells(text: str, delimiter: str) -> Iterator[Origin]:
+    """Yield each origin that is the last cell of a line, in the text of a rejected-rows file."""
+    return map(_as_origin, re.finditer(rf"{re.escape(delimiter)}{_ORIGIN}\r\n", text))
 
 
 def token_of(origin: Origin) -> str:

@@ -1,9 +1,9 @@
-"""Pages of rejected rows, read from a part of the rejected-rows file, whatever its size and encoding."""
+"""Pages of rejected rows, read from a part of the rejected-rows file of any size and encoding."""
 
 import codecs
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from rollcall.application.errors import WrongPositionError, raise_without_contex
 from rollcall.application.header import LINE, OWN_LABELS, REASON, RECORD, Header, read_header
 from rollcall.application.ports import RangeReader
 from rollcall.application.records import Record, RecordReader
-from rollcall.application.rejected_rows import BYTE_ORDER_MARKS, read_origin, restored
+from rollcall.application.rejected_rows import BYTE_ORDER_MARKS, TOKEN_CHARACTERS, last_cells, restored
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import Origin
 from rollcall.domain.receipt import Receipt
@@ -27,7 +27,7 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 4 * 1024 * 1024 + 1024
 _LEAST_BYTES = 128 * 1024
 _BYTES_A_ROW = 512
-_SCANNED_BYTES = 1024 * 1024
+_SCANNED_BYTES = 4 * 1024 * 1024
 _DECODED_BYTES = 64 * 1024
 
 # This encoding names its character set once, before the first Korean letter of the file.
@@ -113,42 +113,42 @@ class Rejections:
         """
         length = max(_LEAST_BYTES, limit * _BYTES_A_ROW)
         head = self._read(0, length)
-        part = head.rows if after <= head.rows.start else self._read_rows(after, length)
+        part = head.rows if after <= head.rows.start else self._read_rows(head, after, length)
         page = self._page(head, part, limit)
         if not page.rows and page.next is not None:
-            part = self._read_rows(part.start, _MOST_BYTES)
+            part = self._read_rows(head, part.start, _MOST_BYTES)
             page = self._page(head, part, limit)
         if not page.rows and page.next is not None:
             raise WrongPositionError
         return page
 
     def origins(self, lines: set[int]) -> dict[int, set[Origin]]:
-        """Return the origins of rejected rows by their lines. The file is read from its beginning, in parts.
+        """Return the origins of rejected rows by their lines. The whole file is read, in parts.
+
+        An uploader's cell may look like an origin, but cannot have its proof.
 
         Args:
             lines: The lines; others are left out.
 
         Raises:
-            WrongPositionError: The file was changed.
+            WrongPositionError: It is no file of rejected rows.
             ObjectNotFoundError: The file does not exist.
             StoreUnavailableError: The store could not be reached.
         """
+        head = self._read(0, _LEAST_BYTES)
         found: dict[int, set[Origin]] = {}
-        head = self._read(0, _SCANNED_BYTES)
-        part = head.rows
-        while True:
-            position = part.start
-            for record, size in head.records(part):
-                position += size
-                origin, _ = read_origin(restored(record, head.header.delimiter), head.header)
-                if origin and origin.line in lines:
+        text = ""
+        for more in _texts(self._parts(head.rows.start), head.encoding):
+            text = text[-TOKEN_CHARACTERS:] + more
+            for origin in last_cells(text, head.header.delimiter):
+                if origin.line in lines:
                     found.setdefault(origin.line, set()).add(origin)
-            if part.last:
-                return found
-            length = _SCANNED_BYTES if position > part.start else _MOST_BYTES
-            if position == part.start and len(part.data) >= _MOST_BYTES:
-                raise WrongPositionError
-            part = self._read_rows(position, length)
+        return found
+
+    def _parts(self, start: int) -> Iterator[bytes]:
+        while data := self.store.read(self.key, start, _SCANNED_BYTES):
+            yield data
+            start += len(data)
 
     def _read(self, start: int, length: int) -> "_Head":
         data = self.store.read(self.key, start, length)
@@ -159,9 +159,12 @@ class Rejections:
             raise WrongPositionError
         return head
 
-    def _read_rows(self, start: int, length: int) -> "_Part":
-        data = self.store.read(self.key, start, length)
-        return _Part(start, data, last=len(data) < length)
+    def _read_rows(self, head: "_Head", start: int, length: int) -> "_Part":
+        before = _LINE_END.encode(head.encoding)
+        data = self.store.read(self.key, start - len(before), len(before) + length)
+        if data and not data.startswith(before):
+            raise WrongPositionError
+        return _Part(start, data[len(before) :], last=len(data) < len(before) + length)
 
     def _page(self, head: "_Head", part: "_Part", limit: int) -> Page:
         rows: list[PageRow] = []
@@ -227,7 +230,7 @@ class _Head:
             (encoding, b""),
         )
         data = data[len(mark) :]
-        header = read_header(RecordReader(_texts(data, encoding)))
+        header = read_header(RecordReader(_texts(_pieces(data), encoding)))
         if not isinstance(header, Header) or not set(OWN_LABELS) <= header.own_positions.keys():
             return None
         lines = 1 + header.separator_line
@@ -260,7 +263,7 @@ class _Head:
 
 
 def _faults(cells: Sequence[str], reason: str) -> tuple[Fault, ...]:
-    """Return the faults that a reason tells.
+    """Return the faults in a reason.
 
     Raises:
         WrongPositionError: The text is no reason.
@@ -268,13 +271,13 @@ def _faults(cells: Sequence[str], reason: str) -> tuple[Fault, ...]:
     codes = list(_code.finditer(reason))
     ends = [*(found.start() - 1 for found in codes[1:]), len(reason)]
     try:
-        told = [_fault(Code(found[1]), reason[found.end() : end]) for found, end in zip(codes, ends, strict=True)]
+        shown = [_fault(Code(found[1]), reason[found.end() : end]) for found, end in zip(codes, ends, strict=True)]
     except ValueError:
         raise_without_context(WrongPositionError())
     # The reason has only ASCII and no column, so the cells are judged again.
     user = User.parse(cells)
     judged = () if isinstance(user, User) else user
-    return judged if [fault.code for fault in judged] == [fault.code for fault in told] else tuple(told)
+    return judged if [fault.code for fault in judged] == [fault.code for fault in shown] else tuple(shown)
 
 
 def _fault(code: Code, message: str) -> Fault:
@@ -287,7 +290,7 @@ def _records(data: bytes, encoding: str, delimiter: str) -> Iterator[tuple[Recor
 
     A record that is cut off has an open quote or no line end, and no record of the file has a fault.
     """
-    reader = RecordReader(_texts(data, encoding))
+    reader = RecordReader(_texts(_pieces(data), encoding))
     position = 0
     while (record := reader.take(delimiter)) and record.ended and not record.fault:
         if encoding == _KOREAN:
@@ -301,8 +304,13 @@ def _records(data: bytes, encoding: str, delimiter: str) -> Iterator[tuple[Recor
         yield record, size
 
 
-def _texts(data: bytes, encoding: str) -> Iterator[str]:
-    """Decode a part of the file in pieces, without a character cut off at its end.
+def _pieces(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), _DECODED_BYTES):
+        yield data[start : start + _DECODED_BYTES]
+
+
+def _texts(pieces: Iterable[bytes], encoding: str) -> Iterator[str]:
+    """Decode a part of the file, without a character cut off at its end.
 
     Raises:
         WrongPositionError: The part does not begin with a row.
@@ -310,9 +318,9 @@ def _texts(data: bytes, encoding: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     if encoding == _KOREAN:
         decoder.decode(_KOREAN_BEGINS)
-    for start in range(0, len(data), _DECODED_BYTES):
+    for piece in pieces:
         try:
-            text = decoder.decode(data[start : start + _DECODED_BYTES])
+            text = decoder.decode(piece)
         except UnicodeError:
             raise_without_context(WrongPositionError())
         if text:
