@@ -16,7 +16,7 @@ from rollcall.entrypoints.api import ROUTES
 from rollcall.entrypoints.callers import Scope
 from rollcall.entrypoints.token_lambda import OPERATORS
 from rollcall.settings import PREFIX, DatabaseAuth, Settings, read_settings
-from support.template import ROOT, Template, deployed, refusals, translated
+from support.template import ROOT, Template, deployed, functions_of_routes, refusals, translated
 
 Check = Callable[[Template], None]
 
@@ -787,10 +787,9 @@ def every_declared_route_exists(template: Template) -> None:
     routes = routes_of(template, JWT)
     declared = {f"{route.method} {route.path}": list(route.scopes) for route in ROUTES} | AWAITED
     assert {key: route.get("AuthorizationScopes", []) for key, route in routes.items()} == declared
-    for key, route in routes.items():
-        integration = properties(template, only(names_in(route["Target"])))
-        function = "UndoFunction" if key.endswith("/undo") else "ApiFunction"
-        assert integration["IntegrationUri"] == {"Fn::GetAtt": [function, "Arn"]}
+    for key, function in functions_of_routes(template).items():
+        assert function == ("UndoFunction" if key.endswith("/undo") else "ApiFunction")
+    for integration in of_type(template, "ApiGatewayV2::Integration").values():
         assert integration["IntegrationType"] == "AWS_PROXY"
         assert integration["PayloadFormatVersion"] == "2.0"
 

@@ -15,7 +15,7 @@ from rollcall.bootstrap import Services
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.problems import SCHEMA
-from rollcall.entrypoints.api.routes import Route
+from rollcall.entrypoints.api.routes import Route, Schema
 from rollcall.entrypoints.callers import Scope
 from rollcall.entrypoints.lambda_runtime import logger
 from rollcall.settings import read_settings
@@ -56,6 +56,36 @@ def http_event(
         **({} if body is None else {"body": body}),
         "isBase64Encoded": False,
     }
+
+
+def example_of(route: Route) -> dict[str, Any]:
+    """Return the event of a request of the form that a route declares, as an HTTP API passes it on."""
+    path, headers = route.path, {}
+    for parameter in route.parameters:
+        if parameter.place == "path":
+            path = path.replace(f"{{{parameter.name}}}", str(_example(parameter.schema)))
+        elif parameter.required:
+            headers[parameter.name.lower()] = str(_example(parameter.schema))
+    body = None if route.body is None else json.dumps(_example(route.body))
+    event = http_event(route.method, path, body=body, headers=headers)
+    event["routeKey"] = event["requestContext"]["routeKey"] = f"{route.method} {route.path}"
+    return event
+
+
+def _example(schema: Schema) -> Any:  # noqa: ANN401 - any JSON
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema["type"]:
+        case "object":
+            properties = schema["properties"]
+            return {name: _example(properties[name]) for name in schema.get("required", ())}
+        case "array":
+            return [_example(schema["items"])]
+        case "integer":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+    return "1" * max(1, schema.get("minLength", 1))
 
 
 def token(subject: str = "ann", scope: str = BOTH, issuer: str = ISSUER) -> dict[str, Any]:

@@ -56,6 +56,22 @@ def _worked_out(value: object, known: Mapping[str, str]) -> str:
     return str(value)
 
 
+def functions_of_routes(template: Template) -> dict[str, str]:
+    """Return the function that answers each route of the Web API, by the route's key."""
+    resources = template["Resources"]
+
+    def function_of(target: str) -> str:
+        integration = target.removeprefix("integrations/${").removesuffix("}")
+        name: str = resources[integration]["Properties"]["IntegrationUri"]["Fn::GetAtt"][0]
+        return name
+
+    return {
+        resource["Properties"]["RouteKey"]: function_of(resource["Properties"]["Target"]["Fn::Sub"])
+        for resource in resources.values()
+        if resource["Type"] == "AWS::ApiGatewayV2::Route"
+    }
+
+
 def refusals(template: Template, parameters: Mapping[str, str]) -> list[str]:
     """Return what CloudFormation says against a deployment with these parameters, by the template's rules."""
     known = _parameters(template, parameters)
