@@ -291,6 +291,7 @@ def test_the_package_contains_only_what_lambda_needs(package: Path) -> None:
     handlers = {f"{handler.split('.')[2]}.py" for handler in _handlers()}
     assert {"import_lambda.py", "api_lambda.py"} <= handlers <= {*modules, *AWAITED}
     assert not {"cli.py", "terminal.py", "watch.py"} & set(modules)
+    assert not (package / "rollcall/entrypoints/serve").exists()
     assert list((package / "rollcall/domain/__pycache__").glob("user.*.pyc"))
 
 
