@@ -209,6 +209,24 @@ class TestPolicy:
         assert answer.status == 201
         assert fetched(store, KEY) == b"data"
 
+    def test_a_signed_address_names_the_region(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S3 would redirect a request to a new bucket from its address of all regions."""
+        for name, value in {
+            "DEFAULT_REGION": "eu-central-1",
+            "ACCESS_KEY_ID": "x",
+            "SECRET_ACCESS_KEY": "x",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+        monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+        s3 = client()
+        store = S3ObjectStore("bucket", "", s3)
+        host = "https://bucket.s3.eu-central-1.amazonaws.com/"
+
+        assert store.sign(KEY, max_bytes=1000, expires=datetime.now(UTC) + TEN_MINUTES).url == host
+        assert store.link(KEY, seconds=60).startswith(host)
+        s3.close()
+
 
 class Now:
     """A clock that stands still until it is set."""

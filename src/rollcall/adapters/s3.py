@@ -507,6 +507,12 @@ def client(owner: str | None = None) -> "S3Client":
             if model.name == "CopyObject":
                 params["ExpectedSourceBucketOwner"] = owner
 
+    def sign_for_region(context: dict[str, Any], **_: object) -> None:
+        # boto3 would sign for an address of all regions. A new bucket redirects from there, which a page may not
+        # follow, and the signature of a download does not fit where that leads.
+        context["use_global_endpoint"] = False
+
+    made.meta.events.register_first("before-endpoint-resolution.s3", sign_for_region)
     if owner:
         made.meta.events.register("before-parameter-build.s3", require_owner)
     return made
