@@ -677,7 +677,7 @@ def every_setting_is_a_parameter(template: Template) -> None:
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
         ours = {name for name in variables if name.startswith(PREFIX)}
-        assert ours | {"ROLLCALL_INBOX"} == {PREFIX + name.upper() for name in known} | {"ROLLCALL_INBOX"}
+        assert ours == {PREFIX + name.upper() for name in known}
     for name, field in known.items():
         if name in GIVEN:
             continue
@@ -722,13 +722,15 @@ def settings_of_the_template_are_valid(template: Template) -> None:
                 given[name] = stack["AWS::AccountId"]
             case {"Ref": parameter}:
                 given[name] = str(template["Parameters"][parameter]["Default"])
-            case {"Fn::Sub": text}:
+            case {"Fn::Sub": text} | {"Fn::If": ["HasApi", {"Fn::Sub": text}, ""]}:
                 given[name] = re.sub(r"\$\{([\w:]+)\}", lambda found: stack[found[1]], text)
             case {"Fn::GetAtt": ["Queue", "Arn"]}:
                 given[name] = "arn:aws:sqs:eu-central-1:111122223333:rollcall-uploads"
     settings = read_settings(given)
     assert settings.uploads
     assert settings.uploads.place == "rollcall-uploads-111122223333-eu-central-1"
+    assert settings.inbox
+    assert settings.inbox.place == "rollcall-inbox-111122223333-eu-central-1"
     assert settings.max_upload_bytes < settings.max_csv_bytes
 
 
@@ -1290,6 +1292,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
     settings_of_the_template_are_valid: [
         ("Parameters/MaxCsvBytes/Default", GIB),
         ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_UPLOADS", {"Fn::Sub": "s3://other"}),
+        ("Resources/ImportFunction/Properties/Environment/Variables/ROLLCALL_INBOX", {"Fn::Sub": "s3://other"}),
     ],
     choices_equal_those_of_rollcall: [
         ("Parameters/OnDuplicate/AllowedValues/1", GONE),
