@@ -1,6 +1,7 @@
 """A check gives the verdict of an import into an empty table, and stores nothing."""
 
 import io
+import json
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.application.errors import RepositoryUnavailableError
+from rollcall.application.receipts import to_json
 from rollcall.application.rejected_rows import token_of
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import NO_VERDICT, Verdict
@@ -102,6 +104,18 @@ def test_corrected_rows_are_checked_as_if_they_can_be_corrected(
     reference = desk.drop("\n".join([labels, *rows, ""]).encode(), "mended.csv")
 
     assert _verdict(_checked(desk, reference, policy)) == _verdict(desk.load(reference, policy))
+
+
+@pytest.mark.parametrize("data", [b"name,country,age\nA,X,1\nB,X,x\n", b"name\nA\n"])
+def test_a_check_has_its_reports_stored_if_there_is_a_store(data: bytes) -> None:
+    """Its receipt has no import id."""
+    desk = Desk(users=DryRunUserRepository())
+
+    receipt = desk.load(desk.drop(data))
+
+    [stored] = [json.loads(text) for key, text in desk.stored().items() if key.endswith("/receipt.json")]
+    assert stored == json.loads(to_json(receipt))
+    assert stored["import_id"] is None
 
 
 def test_a_check_rejects_rows_that_no_import_could_correct() -> None:

@@ -255,7 +255,8 @@ class _Import:
         # The import has returned its connection, so a query to the ledger can use it.
         if not isinstance(answer, Receipt):
             return self._answer_again(*answer)
-        if answer.import_id is not None:
+        # A check has no ledger, and yet a receipt.
+        if answer.status is not Status.REFUSED or self._case.keeps_refusals:
             self._case.store_committed(answer, self._upload.identity)
         return answer
 
