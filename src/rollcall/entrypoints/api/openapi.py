@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_RECEIPT = "#/components/schemas/Receipt"
-_PROBLEM = "#/components/schemas/Problem"
-_FAULT = f"{_RECEIPT}/properties/rejections/items/properties/faults/items"
+_SCHEMAS = "#/components/schemas/"
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the body"}}
 
 
@@ -40,8 +38,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": {
                 "User": User.schema(),
-                "Receipt": receipt_schema(),
-                "Fault": {"$ref": _FAULT},
+                **receipt_schemas(),
                 "Problem": problems.SCHEMA,
             },
             "securitySchemes": {
@@ -60,18 +57,27 @@ def as_text(routes: Iterable[Route]) -> str:
     return json.dumps(document(routes), indent=2)
 
 
-def receipt_schema() -> dict[str, Any]:
-    """Return the published JSON Schema of a receipt, with its references as they are inside the document."""
+def receipt_schemas() -> dict[str, Any]:
+    """Return the published JSON Schema of a receipt, and those that it defines, by their names in the document.
+
+    Each definition is a schema of the document, because generators of clients follow references to these alone.
+    """
     published = Path(__file__).with_name("receipt.schema.json").read_text(encoding="utf-8")
 
     def moved(members: dict[str, Any]) -> dict[str, Any]:
         if isinstance(members.get("$ref"), str):
-            members["$ref"] = _RECEIPT + members["$ref"].removeprefix("#")
+            members["$ref"] = _SCHEMAS + _name_of(members["$ref"])
         return members
 
     schema: dict[str, Any] = json.loads(published, object_hook=moved)
     del schema["$schema"]  # the document's own dialect
-    return schema
+    defined = schema.pop("$defs")
+    return {"Receipt": schema, **{_name_of(name): definition for name, definition in defined.items()}}
+
+
+def _name_of(reference: str) -> str:
+    """Return the name in the document: Receipt for "#", RowCode for "#/$defs/row_code" and for "row_code"."""
+    return "Receipt" if reference == "#" else "".join(map(str.capitalize, reference.rpartition("/")[2].split("_")))
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -91,7 +97,10 @@ def _operation(route: Route) -> dict[str, Any]:
     answers = {status: _answer(status, JSON, schema, headers) for status, schema in route.answers.items()}
     if route.revalidates:
         answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, JSON, None, _ETAG)
-    answers |= {status: _answer(status, problems.MEDIA_TYPE, {"$ref": _PROBLEM}) for status in route.all_problems}
+    answers |= {
+        status: _answer(status, problems.MEDIA_TYPE, {"$ref": f"{_SCHEMAS}Problem"})
+        for status in route.all_problems
+    }
     shown["responses"] = {str(status.value): answers[status] for status in sorted(answers)}
     return shown
 

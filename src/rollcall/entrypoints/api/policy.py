@@ -60,7 +60,7 @@ ROUTES = (
                 },
                 encodings={"type": "array", "items": {"type": "string"}},
                 limits=_object(max_upload_bytes=_POSITIVE, max_csv_bytes=_POSITIVE, max_checked_rows=_POSITIVE),
-                policy={"$ref": "#/components/schemas/Receipt/properties/policy"},
+                policy={"$ref": "#/components/schemas/Policy"},
             )
         },
         revalidates=True,
