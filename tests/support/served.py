@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from typing import IO, Any, cast
 
 import attrs
@@ -127,16 +127,19 @@ class Server:
 
 
 @contextmanager
-def serving(rollcall: CommandLine, *, inbox: Path | None = None, **environment: str) -> Iterator[Server]:
+def serving(
+    rollcall: CommandLine, *, inbox: Path | None = None, err: int = PIPE, **environment: str
+) -> Iterator[Server]:
     """Run `rollcall serve` at a free port.
 
     Args:
         rollcall: Where it is started.
         inbox: The folder for uploads; None for no inbox.
+        err: Where its log goes. A pipe that nobody reads has room for about a thousand requests.
         environment: Further variables.
     """
     program = {} if inbox is None else {"program": (*WITH_INBOX, str(inbox))}
-    process = rollcall.start("serve", "--port", "0", environment=environment, **cast("Any", program))
+    process = rollcall.start("serve", "--port", "0", environment=environment, err=err, **cast("Any", program))
     try:
         yield _started(process)
     finally:
