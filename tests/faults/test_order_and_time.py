@@ -23,7 +23,7 @@ from rollcall.entrypoints.import_lambda import ImportLambda
 from support.aws_events import Context, Event, in_sqs, s3_record
 from support.builders import NOON, add_user, asked, completed, eventually
 from support.campaigns import Campaign
-from support.oracle import Oracle, foreign_users
+from support.oracle import Oracle, foreign_users, in_s3
 from support.privacy import lambda_log
 from support.receipts import CheckedImport
 from support.s3_server import s3_server
@@ -120,9 +120,7 @@ def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, da
         oracle = Oracle(
             database_url=database_url,
             read_report=s3.read,
-            receipt_address=lambda receipt: "s3://reports/{key}/{version}/receipt.json".format(
-                **receipt["source"]
-            ),
+            receipt_address=in_s3,
             foreign=foreign_users(database_url),
         )
         stored = s3.put(f"inbox/{upload.key}", upload.content)

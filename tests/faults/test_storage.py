@@ -17,7 +17,7 @@ from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from support.builders import add_user, asked
 from support.campaigns import Campaign, Line
-from support.oracle import Oracle, foreign_users
+from support.oracle import Oracle, foreign_users, in_s3
 from support.privacy import require_quiet
 from support.receipts import CheckedImport
 from support.s3_server import Request, S3Server, s3_server
@@ -87,9 +87,7 @@ def desk(database_url: str) -> Iterator[Desk]:
         oracle = Oracle(
             database_url=database_url,
             read_report=s3.read,
-            receipt_address=lambda receipt: "s3://reports/{key}/{version}/receipt.json".format(
-                **receipt["source"]
-            ),
+            receipt_address=in_s3,
             foreign=foreign_users(database_url),
         )
         yield Desk(s3, oracle, users)

@@ -109,3 +109,8 @@ def foreign_users(database_url: str) -> list[tuple[Any, ...]]:
 def _upload_of(key: str, by_key: Mapping[str, FaultyUpload]) -> FaultyUpload:
     """Find an upload by the key in the ledger; for a local file, that key is the absolute path."""
     return next(upload for name, upload in by_key.items() if key == name or key.endswith(f"/{name}"))
+
+
+def in_s3(receipt: Mapping[str, Any]) -> str:
+    """Return the address of a receipt in the bucket of reports."""
+    return "s3://reports/{key}/{version}/receipt.json".format(**receipt["source"])

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostile_cost import Disk
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.errors import (
     ObjectChangedError,
@@ -428,22 +429,6 @@ def test_an_upload_over_the_tolerance_registers_nobody(upload: CsvUpload, text: 
     assert bool(receipt.rejected_rows) == bool(bad)
 
 
-class _Disk(io.BytesIO):
-    """A spool that knows its largest size."""
-
-    largest = 0
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """Begin again."""
-        self.largest = max(self.largest, self.getbuffer().nbytes)
-        return super().truncate(size)
-
-    def close(self) -> None:
-        """End."""
-        self.truncate()
-        super().close()
-
-
 @pytest.mark.parametrize("encodings", [("utf-8",), ("utf-8", "cp932")])
 @pytest.mark.parametrize(
     ("row", "policy"),
@@ -460,7 +445,7 @@ def test_rejected_rows_take_no_more_disk_than_allowed(
     row: str, policy: Policy, encodings: tuple[str, ...]
 ) -> None:
     """The upload is refused with exact totals and the first rows, so that the original can be corrected."""
-    desk, disk = Desk(), _Disk()
+    desk, disk = Desk(), Disk()
     importer = desk.importer(policy, max_rejected_bytes=1_000_000, encodings=encodings)
     receipt = attrs.evolve(importer, spool=lambda: disk)(
         desk.drop(f"name,country,age\nAnn,日本,1\n{row * 20_000}".encode(encodings[-1]))
