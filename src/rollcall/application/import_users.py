@@ -255,8 +255,7 @@ class _Import:
         # The import has returned its connection, so a query to the ledger can use it.
         if not isinstance(answer, Receipt):
             return self._answer_again(*answer)
-        # A check has no ledger, and yet a receipt.
-        if answer.status is not Status.REFUSED or self._case.keeps_refusals:
+        if self._keeps(answer):
             self._case.store_committed(answer, self._upload.identity)
         return answer
 
@@ -298,11 +297,14 @@ class _Import:
                 receipt = self._receipt(decision, importing.verdict.import_id)
             else:
                 receipt = self._load(stream, importing, refusal)
-            if receipt.status is Status.REFUSED and not self._case.keeps_refusals:
+            if not self._keeps(receipt):
                 return attrs.evolve(receipt, import_id=None)
             self._stored.verify()
             importing.commit(receipt)
         return receipt
+
+    def _keeps(self, receipt: Receipt) -> bool:
+        return receipt.status is not Status.REFUSED or self._case.keeps_refusals
 
     def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
         """Use the sequencer of an earlier delivery if this delivery has none."""

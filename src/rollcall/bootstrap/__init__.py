@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rollcall.adapters.local import LocalObjectStore
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ObjectReader, ObjectStore, UserRepository
+from rollcall.application.ports import ObjectReader, ReportStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
 from rollcall.bootstrap.services import Services
 from rollcall.bootstrap.stores import AnyUpload, file_reference, folder, is_report, object_store, reports
+from rollcall.bootstrap.uploading import Uploading, WebStores, checks, uploading, web_stores
 from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Local",
     "Services",
+    "Uploading",
+    "WebStores",
     "api_services",
     "checker",
     "file_reference",
@@ -45,6 +47,9 @@ __all__ = [
     "reports",
     "repository",
     "sweeper",
+    "upload_checker",
+    "uploading",
+    "web_stores",
 ]
 
 
@@ -89,20 +94,31 @@ def checker(settings: Settings) -> ImportUsers:
     return import_users(settings, DryRunUserRepository(), into=Reports(store=NoReports()))
 
 
+def upload_checker(settings: Settings, inbox: ObjectReader, reports: ReportStore) -> ImportUsers:
+    """Return the use case that judges uploads in the inbox and stores only the reports on that.
+
+    Args:
+        settings: The settings.
+        inbox: The uploads that are not registered.
+        reports: The store of reports.
+    """
+    from rollcall.adapters.dry_run import DryRunUserRepository  # noqa: PLC0415 - see `stores`
+
+    return import_users(settings, DryRunUserRepository(), uploads=inbox, into=checks(reports))
+
+
 @attrs.frozen(kw_only=True)
 class Local:
     """What `rollcall serve` needs, on this machine.
 
     Attributes:
         users: Users and ledger; safe for threads.
-        inbox: The folder of the files that were not registered yet; it takes the forms that it signed.
-        uploads: The store of uploads.
-        import_users: The use case that imports them.
+        stores: Inbox, uploads and reports.
+        import_users: The use case that imports the uploads.
     """
 
     users: UserRepository
-    inbox: LocalObjectStore
-    uploads: ObjectStore
+    stores: WebStores
     import_users: ImportUsers
 
 
@@ -118,16 +134,10 @@ def local(settings: Settings, data: Path) -> Iterator[Local]:
         RepositoryUnavailableError: The embedded PostgreSQL does not start.
         SettingError: The settings do not lead to a database.
     """
-    addresses = [settings.uploads or Address("file", f"{data}/uploads")]
-    addresses.append(settings.reports or Address("file", f"{data}/reports"))
-    for address in addresses:
-        if address.scheme == "file":
-            Path(address.place).mkdir(mode=0o700, parents=True, exist_ok=True)
-    inbox = LocalObjectStore(data / "inbox")
-    uploads = object_store(addresses[0], owner=settings.bucket_owner)
+    stores = web_stores(settings, data)
     with repository(settings, data) as users:
-        importer = import_users(settings, users, uploads=uploads, into=reports(settings, addresses[1]))
-        yield Local(users=users, inbox=inbox, uploads=uploads, import_users=importer)
+        importer = import_users(settings, users, uploads=stores.uploads, into=Reports(store=stores.reports))
+        yield Local(users=users, stores=stores, import_users=importer)
 
 
 @contextmanager
@@ -142,6 +152,7 @@ def api_services(settings: Settings, data: Path = Path(), *, on_aws: bool = Fals
     with ExitStack() as opened:
         yield Services(
             open_users=lambda: opened.enter_context(repository(settings, data, on_aws=on_aws)),
+            open_uploading=lambda users: uploading(settings, web_stores(settings), users, now),
             policy=settings.policy,
             now=now,
         )

@@ -10,6 +10,7 @@ from rollcall.application.ports import UserRepository
 from rollcall.application.register_user import RegisterUser
 from rollcall.application.reports import Reports
 from rollcall.application.undo_import import UndoImport
+from rollcall.bootstrap.uploading import Uploading
 from rollcall.domain.policy import Policy
 
 
@@ -19,11 +20,13 @@ class Services:
 
     Attributes:
         open_users: Opens users and ledger.
+        open_uploading: Opens the use cases of the page's uploads.
         policy: The operator's settings for imports.
         now: The clock.
     """
 
     open_users: Callable[[], UserRepository]
+    open_uploading: Callable[[UserRepository], Uploading]
     policy: Policy
     now: Callable[[], datetime]
 
@@ -31,6 +34,11 @@ class Services:
     def users(self) -> UserRepository:
         """Users and ledger."""
         return self.open_users()
+
+    @cached_property
+    def uploading(self) -> Uploading:
+        """The use cases of the page's uploads."""
+        return self.open_uploading(self.users)
 
     @cached_property
     def register(self) -> RegisterUser:

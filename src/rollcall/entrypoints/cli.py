@@ -450,19 +450,25 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
         serve.listening(host, port) as server,
         _opened(settings, bootstrap.local(settings, _data_folder(settings))) as local,
     ):
-        services = bootstrap.Services(open_users=lambda: local.users, policy=settings.policy, now=bootstrap.now)
+        services = bootstrap.Services(
+            open_users=lambda: local.users,
+            open_uploading=lambda users: bootstrap.uploading(settings, local.stores, users, bootstrap.now),
+            policy=settings.policy,
+            now=bootstrap.now,
+        )
         api = Api(
             settings=settings,
             services=lambda: services,
             now=bootstrap.now,
             caller_of=serve.local_caller,
         )
+        receiver = local.stores.receiver
         served = serve.Served(
             api=api,
             token=secrets.token_urlsafe(32),
             host=host,
             port=server.bind_addr[1],
-            receive=local.inbox.receive,
+            receive=receiver.receive if receiver else None,
             max_upload_bytes=settings.max_upload_bytes,
             log=_log,
         )

@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from rollcall.bootstrap import Services
-from rollcall.entrypoints.api import imports, openapi, policy, rows, users
+from rollcall.entrypoints.api import corrections, imports, openapi, policy, rows, uploads, users
 from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
 from rollcall.entrypoints.api.routes import JSON, Request, Route
@@ -28,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
     *rows.ROUTES,
     *users.ROUTES,
     *imports.ROUTES,
+    *uploads.ROUTES,
+    *corrections.ROUTES,
     *openapi.ROUTES,
 )
 

@@ -41,6 +41,10 @@ class RequestCode(StrEnum):
     FOREIGN_ORIGIN = "foreign-origin"
     LENGTH_REQUIRED = "length-required"
     FORM_REFUSED = "form-refused"
+    NOT_CHECKED = "not-checked"
+    REFUSED = "refused"
+    CHANGED_SINCE_CHECK = "changed-since-check"
+    EXPIRED = "expired"
     INTERNAL_ERROR = "internal-error"
     UNAVAILABLE = "unavailable"
     # a part of a request

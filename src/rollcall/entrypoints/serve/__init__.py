@@ -357,7 +357,7 @@ def left_imports(local: Local) -> Iterator[Job]:
     Args:
         local: The use cases.
     """
-    for listed in local.uploads.list(WEB_FOLDER):
+    for listed in local.stores.uploads.list(WEB_FOLDER):
         yield import_job(local, listed.reference)
 
 

@@ -1,0 +1,152 @@
+"""The rejected rows of imports, and their corrections."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from rollcall.application.correct_rows import MAX_ROWS, CorrectedRow, CorrectionsRefusedError
+from rollcall.application.errors import (
+    ObjectNotFoundError,
+    UnreadableCellError,
+    WrongPositionError,
+)
+from rollcall.domain.rejection import Code
+from rollcall.domain.upload import owner
+from rollcall.domain.user import COLUMNS
+from rollcall.entrypoints.api import rejections, uploads
+from rollcall.entrypoints.api.bodies import not_found
+from rollcall.entrypoints.api.imports import IMPORT_ID, visible_import
+from rollcall.entrypoints.api.pages import HEADERS
+from rollcall.entrypoints.api.problems import Detail, Problem
+from rollcall.entrypoints.api.routes import Answer, Request, Route
+from rollcall.entrypoints.api.rows import CELLS
+from rollcall.entrypoints.callers import Scope
+
+if TYPE_CHECKING:
+    from rollcall.entrypoints.api import Api
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+LINK_SECONDS = 300
+
+_MAX_LINE = 10**15
+_POST_HEADERS = {**uploads.HEADERS, "Location": "The upload of the corrections"}
+
+
+def _get_rejected(api: "Api", request: Request) -> Answer:
+    uploading = api.services().uploading
+    key = uploading.reports.rejected_rows_key(visible_import(api, request).receipt)
+    if key is None:
+        raise not_found()
+    link = uploading.store.link(key, seconds=LINK_SECONDS)
+    return Answer(status=HTTPStatus.SEE_OTHER, headers={"Location": link})
+
+
+def _get_rejections(api: "Api", request: Request) -> Answer:
+    services = api.services()
+    entry = visible_import(api, request)
+    return rejections.page(
+        services,
+        request,
+        entry.receipt,
+        services.uploading.reports,
+        f"/api/imports/{entry.import_id}/rejections",
+    )
+
+
+def _correct(api: "Api", request: Request) -> Answer:
+    services = api.services()
+    entry = visible_import(api, request)
+    rows = [
+        CorrectedRow(row["line"], [row["cells"][column] for column in COLUMNS]) for row in request.body["rows"]
+    ]
+    try:
+        upload = services.uploading.correct(entry, rows, owner(request.caller.id))
+    except UnreadableCellError as error:
+        detail = Detail(f"/rows/{error.row}/cells/{error.column}", Code.MALFORMED_QUOTING, str(error))
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, Code.MALFORMED_QUOTING, "no file can contain a cell", [detail]
+        ) from None
+    except CorrectionsRefusedError as error:
+        wrong = error.code is Code.NOTHING_TO_CORRECT
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.CONFLICT,
+            error.code,
+            str(error),
+            [Detail(f"/rows/{row}/line", error.code, f"the row {error.code.says}") for row in error.rows],
+        ) from None
+    except WrongPositionError:
+        raise Problem(
+            HTTPStatus.CONFLICT, Code.SOURCE_CHANGED, "the file of rejected rows was changed by hand"
+        ) from None
+    except ObjectNotFoundError:
+        raise Problem(
+            HTTPStatus.CONFLICT, Code.SOURCE_GONE, "the file of rejected rows no longer exists"
+        ) from None
+    state = uploads.state_answer(services.uploading.find(upload), HTTPStatus.ACCEPTED)
+    return Answer(
+        status=state.status, body=state.body, headers={**state.headers, "Location": uploads.path_of(upload)}
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/api/imports/{id}/rejected",
+        scope=Scope.UPLOAD,
+        other_scope=Scope.OPERATE,
+        name="download_rejected_rows",
+        summary="The file of all rejected rows of an import",
+        answer=_get_rejected,
+        parameters=(IMPORT_ID,),
+        answers={HTTPStatus.SEE_OTHER: None},
+        headers={"Location": "The file, for some minutes"},
+        problems=frozenset({HTTPStatus.SERVICE_UNAVAILABLE}),
+    ),
+    Route(
+        method="GET",
+        path="/api/imports/{id}/rejections",
+        scope=Scope.UPLOAD,
+        other_scope=Scope.OPERATE,
+        name="get_import_rejections",
+        summary="A page of the rows that an import rejected",
+        answer=_get_rejections,
+        parameters=(IMPORT_ID, *rejections.PARAMETERS),
+        answers={HTTPStatus.OK: rejections.PAGE},
+        headers=HEADERS,
+        problems=frozenset({HTTPStatus.SERVICE_UNAVAILABLE}),
+    ),
+    Route(
+        method="POST",
+        path="/api/imports/{id}/corrections",
+        scope=Scope.UPLOAD,
+        other_scope=Scope.OPERATE,
+        name="correct_rows",
+        summary="Correct rejected rows of an import; they are imported as an upload of their own",
+        answer=_correct,
+        parameters=(IMPORT_ID,),
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["rows"],
+            "properties": {
+                "rows": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MAX_ROWS,
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["line", "cells"],
+                        "properties": {
+                            "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
+                            "cells": CELLS,
+                        },
+                    },
+                }
+            },
+        },
+        max_body_bytes=MAX_BODY_BYTES,
+        answers={HTTPStatus.ACCEPTED: uploads.STATE},
+        headers=_POST_HEADERS,
+        problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE}),
+    ),
+)

@@ -1,0 +1,62 @@
+"""Pages of rejected rows, of checks and of imports."""
+
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from rollcall.application.errors import ObjectNotFoundError, WrongPositionError
+from rollcall.application.rejections import Page, Rejections
+from rollcall.application.reports import Reports
+from rollcall.bootstrap import Services
+from rollcall.domain.receipt import Receipt
+from rollcall.entrypoints.api.bodies import not_found
+from rollcall.entrypoints.api.pages import LIMIT, after, limit_of, page_schema
+from rollcall.entrypoints.api.problems import Detail, Problem, RequestCode
+from rollcall.entrypoints.api.routes import Answer, Request
+from rollcall.entrypoints.api.rows import CELLS
+
+PARAMETERS = (after("The position in the file, from the address of the next page"), LIMIT)
+
+PAGE = page_schema(
+    "rows",
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["line", "cells", "record", "faults"],
+        "properties": {
+            "line": {"type": "integer", "minimum": 0, "description": "The line, by which it is corrected"},
+            "cells": CELLS,
+            "record": {
+                "type": ["string", "null"],
+                "description": "The raw text, if the row could not be split into cells",
+            },
+            "faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
+        },
+    },
+)
+
+
+def page(services: Services, request: Request, receipt: Receipt, reports: Reports, path: str) -> Answer:
+    """Answer a page of rejected rows.
+
+    Args:
+        services: Has the store of the reports.
+        request: The request, with `PARAMETERS`.
+        receipt: The receipt of the check or the import.
+        reports: The reports to which it belongs.
+        path: The path of the resource.
+
+    Raises:
+        Problem: The position is wrong, or the file is gone.
+    """
+    rejections = Rejections.of(receipt, reports, services.uploading.store)
+    limit = limit_of(request)
+    try:
+        found = rejections.page(request.parameters.get("after", 0), limit) if rejections else Page((), None)
+    except WrongPositionError as error:
+        detail = Detail("/after", RequestCode.OUT_OF_RANGE, str(error))
+        raise Problem(HTTPStatus.BAD_REQUEST, RequestCode.INVALID_REQUEST, str(error), [detail]) from None
+    except ObjectNotFoundError:
+        raise not_found() from None
+    following = None if found.next is None else f"{path}?{urlencode({'limit': limit, 'after': found.next})}"
+    headers = {"Link": f'<{following}>; rel="next"'} if following else {}
+    return Answer(body={"rows": [row.as_dict() for row in found.rows], "next": following}, headers=headers)
