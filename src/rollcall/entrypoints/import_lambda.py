@@ -22,11 +22,11 @@ from rollcall import bootstrap
 from rollcall.application.errors import ImportInProgressError, TableLockedError
 from rollcall.application.import_users import ImportUsers
 from rollcall.domain.receipt import Receipt
-from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import (
     METRICS_NAMESPACE,
     SERVICE,
+    TAKES_TOO_LONG,
     OutOfTimeError,
     error_fields,
     interrupted_after,
@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 RETURNS_AFTER_SECONDS = 20
 RETURNS_WITHIN = timedelta(hours=6)
 FIRST_SENT = "RollcallFirstSent"
-
-_TAKES_TOO_LONG = Fault(
-    Code.SIZE_LIMIT, "the file could not be judged in the time that one file has here; split it into files"
-)
 
 metrics = Metrics(namespace=METRICS_NAMESPACE, service=SERVICE)
 
@@ -211,7 +207,7 @@ class ImportLambda:
             if not last_try or invocation.begun > 1:
                 raise
         with invocation.ending():
-            return self.import_users.refuse(reference, _TAKES_TOO_LONG, invocation.seconds_left)
+            return self.import_users.refuse(reference, TAKES_TOO_LONG, invocation.seconds_left)
 
     def _put_back(self, record: SQSRecord) -> _Outcome:
         """Send a copy of a message with a delay: a redelivery of the message itself would count as a try."""

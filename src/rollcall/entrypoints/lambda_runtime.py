@@ -22,6 +22,7 @@ from rollcall.application.errors import (
 )
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.receipt import ConservationError
+from rollcall.domain.rejection import Code, Fault
 from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import PREFIX, SettingError, Settings
 
@@ -37,6 +38,10 @@ SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "rollcall")
 RESERVE_SECONDS = 20
 RESERVE_SHARE = 0.1
 INTERRUPTED_AGAIN_SECONDS = 5
+
+TAKES_TOO_LONG = Fault(
+    Code.SIZE_LIMIT, "the file could not be judged in the time that one file has here; split it into files"
+)
 
 # The texts of these errors show no cell; those of others might.
 ERRORS = (
