@@ -3,20 +3,26 @@
 import io
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import attrs
+from jsonschema import Draft202012Validator
 
 from rollcall import bootstrap
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
+from rollcall.application.ports import UserRepository
 from rollcall.bootstrap import Services, Uploading, WebStores
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.entrypoints.api import Api
+from rollcall.entrypoints.api import ROUTES, Api
+from rollcall.entrypoints.api.openapi import document
 from rollcall.settings import Settings, read_settings
 from support.api_events import Answered, ask, token
+
+_COMPONENTS = document(ROUTES)["components"]
 
 LIST = b"name,country,age\nAnn,Norway,41\nBen,X,old\nCem,Y,3\n"
 
@@ -42,14 +48,15 @@ class Site:
     Attributes:
         now: Its clock.
         stores: Inbox, uploads and reports.
+        receive: Takes the fields of a form, and the file.
         users: Users and ledger.
         settings: The settings.
     """
 
     now: SetClock
     stores: WebStores
-    receive: Callable[[Mapping[str, str], io.BytesIO], str]
-    users: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
+    receive: Callable[[Mapping[str, str], io.BytesIO], object]
+    users: UserRepository = attrs.Factory(MemoryUserRepository)
     settings: Settings = attrs.field(factory=lambda: read_settings({"ROLLCALL_ENCODINGS": "utf-8,cp932"}))
 
     @classmethod
@@ -96,8 +103,14 @@ class Site:
         return Api(settings=self.settings, services=lambda: services, now=self.now)
 
     def ask(self, method: str, path: str, *, by: str = "ann", **sent: Any) -> Answered:  # noqa: ANN401 - as `ask`
-        """Send a request as some uploader."""
-        return ask(self.api, method, path, **{"authorizer": token(by, "rollcall/upload"), **sent})
+        """Send a request as some uploader, and check that its answer is as documented."""
+        answered = ask(self.api, method, path, **{"authorizer": token(by, "rollcall/upload"), **sent})
+        [route] = [route for route in ROUTES if route.method == method and route.has_path(path)]
+        if answered.status >= HTTPStatus.BAD_REQUEST:
+            assert answered.status in route.all_problems
+        elif schema := route.answers[HTTPStatus(answered.status)]:
+            Draft202012Validator({**schema, "components": _COMPONENTS}).validate(answered.json)
+        return answered
 
     def send(self, data: bytes = LIST, name: str = "list.csv", by: str = "ann") -> str:
         """Upload a file to the inbox, and return the id of the upload."""

@@ -12,9 +12,10 @@ import pytest
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application.find_upload import State
+from rollcall.bootstrap import web_stores
 from rollcall.domain.receipt import Status
 from rollcall.domain.upload import WebUpload
-from rollcall.settings import read_settings
+from rollcall.settings import SettingError, read_settings
 from support.api_events import is_problem
 from support.site import LIST, Site
 
@@ -332,3 +333,57 @@ def test_another_uploader_may_use_the_same_name(site: Site) -> None:
     site.loaded(b"name,country,age\nEve,Z,9\n", by="ben")
 
     assert site.names() == ["Ann", "Cem", "Eve"]
+
+
+def test_the_stores_of_the_page_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings = read_settings(
+        {f"ROLLCALL_{name}": (tmp_path / name).as_uri() for name in ("INBOX", "UPLOADS", "REPORTS")}
+    )
+    in_memory = read_settings({f"ROLLCALL_{name}": "memory:" for name in ("INBOX", "UPLOADS", "REPORTS")})
+
+    stores = web_stores(settings)
+
+    assert list(stores.inbox.list()) == list(stores.uploads.list()) == []
+    assert stores.receiver
+    assert not web_stores(in_memory).receiver
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"INBOX": ""}, "INBOX"),
+        ({"UPLOADS": ""}, "UPLOADS"),
+        ({"REPORTS": ""}, "REPORTS"),
+        ({"UPLOADS": "memory:"}, "INBOX"),
+        ({"INBOX": "file:///dev/null/inbox"}, "INBOX"),
+    ],
+    ids=str,
+)
+def test_unfit_stores_of_the_page_are_refused(tmp_path: Path, changed: dict[str, str], named: str) -> None:
+    environment = {name: (tmp_path / name).as_uri() for name in ("INBOX", "UPLOADS", "REPORTS")} | changed
+
+    with pytest.raises(SettingError, match=f"ROLLCALL_{named} "):
+        web_stores(read_settings({f"ROLLCALL_{name}": value for name, value in environment.items()}))
+
+
+@pytest.mark.parametrize(
+    ("inbox", "uploads"),
+    [
+        ("file:///a", "file:///a"),
+        ("file:///a/b", "file:///a"),
+        ("file:///a", "file:///a/b"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/a/b", "s3://bucket/a"),
+        ("s3://bucket", "s3://bucket/a"),
+    ],
+)
+def test_inbox_and_uploads_are_two_stores(tmp_path: Path, inbox: str, uploads: str) -> None:
+    """Otherwise every file would be registered without its check."""
+    environment = {
+        "ROLLCALL_INBOX": inbox.replace("file://", tmp_path.as_uri()),
+        "ROLLCALL_UPLOADS": uploads.replace("file://", tmp_path.as_uri()),
+        "ROLLCALL_REPORTS": "memory:",
+    }
+
+    with pytest.raises(SettingError, match="ROLLCALL_INBOX"):
+        web_stores(read_settings(environment))

@@ -72,13 +72,15 @@ def web_stores(settings: Settings, data: Path | None = None) -> WebStores:
         data: The folder in which stores lie that the settings do not name; None if they must name all.
 
     Raises:
-        SettingError: A store is not set, or inbox and uploads are not of the same kind or the same store.
+        SettingError: A store is not set, or its folder cannot be created. Or inbox and uploads are of two kinds,
+            or one is in the other.
     """
     inbox = _address(settings, "inbox", data)
     uploads = _address(settings, "uploads", data)
     reports = _address(settings, "reports", data)
-    if inbox.scheme != uploads.scheme or (inbox == uploads and inbox.scheme != "memory"):
-        raise SettingError(f"{PREFIX}INBOX", inbox.scheme, f"another store of the same kind as {PREFIX}UPLOADS")
+    if inbox.scheme != uploads.scheme or _is_inside(inbox, uploads) or _is_inside(uploads, inbox):
+        allowed = f"a store of the same kind as {PREFIX}UPLOADS, and outside it"
+        raise SettingError(f"{PREFIX}INBOX", f"{inbox.place}/{inbox.prefix}", allowed)
     owner = settings.bucket_owner
     return WebStores(
         inbox=object_store(inbox, owner=owner),
@@ -133,6 +135,12 @@ def uploading(
         reports=reports,
         store=stores.reports,
     )
+
+
+def _is_inside(one: Address, other: Address) -> bool:
+    if one.scheme == "file":
+        return Path(one.place).is_relative_to(other.place)
+    return one.scheme == "s3" and one.place == other.place and one.prefix.startswith(other.prefix)
 
 
 def _address(settings: Settings, name: str, data: Path | None) -> Address:
