@@ -200,6 +200,24 @@ class TestPolicy:
         }
         assert "a-token" not in repr(form)
 
+    def test_a_copy_names_both_owners_and_a_link_none(self, new_bucket: Callable[[bool], str]) -> None:
+        """A browser would not send the header of a signed owner."""
+        sent: list[Mapping[str, Any]] = []
+        s3 = client("123456789012")
+        s3.meta.events.register(
+            "before-sign.s3.CopyObject", lambda request, **_: sent.append(dict(request.headers))
+        )
+        store = S3ObjectStore(new_bucket(True), "", s3)  # noqa: FBT003 - the only argument
+        store.put("a", io.BytesIO(b"data"))
+        store.copy(store, next(store.list()), "b")
+        link = store.link("b", seconds=60)
+        s3.close()
+
+        owners = [{name: value for name, value in headers.items() if "owner" in name.lower()} for headers in sent]
+        assert [set(map(str, named.values())) for named in owners] == [{"123456789012"}]
+        assert len(owners[0]) == 2
+        assert "owner" not in link
+
     def test_a_signed_form_stores_the_file(self, new_bucket: Callable[[bool], str], s3_client: "S3Client") -> None:
         store = S3ObjectStore(new_bucket(True), "in/", s3_client)  # noqa: FBT003 - the only argument
         form = store.sign(KEY, max_bytes=1000, expires=datetime.now(UTC) + TEN_MINUTES)
