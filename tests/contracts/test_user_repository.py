@@ -538,8 +538,9 @@ class TestLedger:
     def test_entries_are_paged_while_others_arrive(self, stored: Stored, campaign: Campaign) -> None:
         """Each of the first entries appears once, in order."""
         with stored() as harness:
+            rival = harness.rival()
             first = [
-                load(harness.repository, [], an_upload(f"{number}"))
+                refuse(harness.repository, an_upload(f"{number}"))
                 for number in range(campaign.choose(300, 10_000))
             ]
             arriving = iter(range(50))
@@ -548,7 +549,7 @@ class TestLedger:
             while page:
                 seen += [entry.import_id for entry in page]
                 for number in islice(arriving, 10):
-                    load(harness.rival(), [], an_upload(f"late {number}"))
+                    refuse(rival, an_upload(f"late {number}"))
                 page = list(harness.repository.entries(before=seen[-1], limit=100))
 
             assert seen == first[::-1]
