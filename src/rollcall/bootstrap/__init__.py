@@ -114,11 +114,13 @@ class Local:
     Attributes:
         users: Users and ledger; safe for threads.
         stores: Inbox, uploads and reports.
+        check: The use case that judges what lies in the inbox.
         import_users: The use case that imports the uploads.
     """
 
     users: UserRepository
     stores: WebStores
+    check: ImportUsers
     import_users: ImportUsers
 
 
@@ -137,7 +139,8 @@ def local(settings: Settings, data: Path) -> Iterator[Local]:
     stores = web_stores(settings, data)
     with repository(settings, data) as users:
         importer = import_users(settings, users, uploads=stores.uploads, into=Reports(store=stores.reports))
-        yield Local(users=users, stores=stores, import_users=importer)
+        check = upload_checker(settings, stores.inbox, stores.reports)
+        yield Local(users=users, stores=stores, check=check, import_users=importer)
 
 
 @contextmanager

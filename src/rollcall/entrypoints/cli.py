@@ -463,17 +463,19 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
             caller_of=serve.local_caller,
         )
         receiver = local.stores.receiver
-        served = serve.Served(
-            api=api,
-            token=secrets.token_urlsafe(32),
-            host=host,
-            port=server.bind_addr[1],
-            receive=receiver.receive if receiver else None,
-            max_upload_bytes=settings.max_upload_bytes,
-            log=_log,
-        )
-        worker = serve.Worker(_complain_of_job)
-        with worker.running(lambda: serve.left_imports(local)), suppress(KeyboardInterrupt):  # the normal end
+        waiting = serve.Waiting(local)
+        # A KeyboardInterrupt is the normal end.
+        with serve.Worker(_complain_of_job).running(waiting.jobs) as look, suppress(KeyboardInterrupt):
+            served = serve.Served(
+                api=api,
+                token=secrets.token_urlsafe(32),
+                host=host,
+                port=server.bind_addr[1],
+                receive=receiver.receive if receiver else None,
+                max_upload_bytes=settings.max_upload_bytes,
+                log=_log,
+                changed=look,
+            )
             _introduce(served, open_page=not no_open and sys.stdout.isatty())
             serve.serve(server, served)
 

@@ -23,6 +23,8 @@ import attrs
 from cheroot import wsgi
 
 from rollcall.application.errors import FormRefusedError
+from rollcall.application.import_users import ImportUsers
+from rollcall.application.values import ListedObject
 from rollcall.bootstrap import Local
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code
@@ -97,6 +99,7 @@ class Served:
         receive: Takes the fields and the file of an upload; None if there is no inbox.
         max_upload_bytes: The largest size of a file.
         log: Takes a line about each request, which shows no key, no query and no body.
+        changed: Called after a request that may have left something to do.
     """
 
     api: Api
@@ -106,6 +109,7 @@ class Served:
     receive: Receive | None = None
     max_upload_bytes: int
     log: Callable[[str], object]
+    changed: Callable[[], object] = lambda: None
     # Powertools keeps the current event in a class, see `Api`.
     _turn: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
@@ -130,6 +134,8 @@ class Served:
             raise  # the client stopped sending; the server disconnects it
         except Exception as error:  # noqa: BLE001 - every other failure is an answer
             answer = _answer_error(error, request_id)
+        if environ["REQUEST_METHOD"] not in _METHODS_THAT_READ:
+            self.changed()
         # A client that is still sending does not read the answer, and takes a closed connection for a failure.
         body.discard()
         method = environ["REQUEST_METHOD"]
@@ -351,21 +357,26 @@ def reason(error: Exception) -> str:
     return fields["reason"] or f"a job failed: {fields['error']}"
 
 
-def left_imports(local: Local) -> Iterator[Job]:
-    """Yield the imports of the uploads of the Web API. The ledger skips those that are done.
+@attrs.frozen(eq=False)
+class Waiting:
+    """Finds the files that wait for a check or an import, as the queues of AWS announce them.
 
-    Args:
-        local: The use cases.
+    Every file is found once. One that was left by an earlier program is found again; its check is stored again,
+    and the ledger skips its import.
     """
-    for listed in local.stores.uploads.list(WEB_FOLDER):
-        yield import_job(local, listed.reference)
+
+    _local: Local
+    _found: set[ListedObject] = attrs.field(factory=set, init=False)
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield a job for each file that was not found before."""
+        stores, local = self._local.stores, self._local
+        for store, use_case in ((stores.inbox, local.check), (stores.uploads, local.import_users)):
+            for listed in store.list(WEB_FOLDER):
+                if listed not in self._found:
+                    self._found.add(listed)
+                    yield _job(use_case, listed.reference)
 
 
-def import_job(local: Local, reference: ObjectReference) -> Job:
-    """Return the job that imports an upload.
-
-    Args:
-        local: The use cases.
-        reference: The upload.
-    """
-    return lambda go_on: local.import_users(reference, progress=lambda _: go_on())
+def _job(use_case: ImportUsers, reference: ObjectReference) -> Job:
+    return lambda go_on: use_case(reference, progress=lambda _: go_on())

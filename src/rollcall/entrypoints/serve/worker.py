@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import attrs
 
@@ -52,15 +53,18 @@ class Worker:
         self._asked.put(_Asked(job))
 
     @contextmanager
-    def running(self, left: Callable[[], Iterable[Job]]) -> Iterator[None]:
+    def running(self, waiting: Callable[[], Iterable[Job]]) -> Iterator[Callable[[], None]]:
         """Do jobs until the context ends; then the current job is interrupted.
 
         Args:
-            left: Returns the jobs that a program left which was killed; called in the worker's thread.
+            waiting: Returns the jobs that wait; called in the worker's thread, first at the beginning.
+
+        Yields:
+            A function to call when jobs may be waiting. It returns at once.
         """
 
         def look(go_on: Callable[[], None]) -> None:
-            for job in left():
+            for job in waiting():
                 go_on()
                 self.put(job)
 
@@ -69,7 +73,7 @@ class Worker:
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
         thread.start()
         try:
-            yield
+            yield partial(self.put, look)
         finally:
             self._stopping.set()
             self._asked.put(None)
