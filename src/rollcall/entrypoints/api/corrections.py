@@ -97,7 +97,8 @@ ROUTES = (
         summary="The file of all rejected rows of an import",
         answer=_get_rejected,
         parameters=(IMPORT_ID,),
-        answers={HTTPStatus.SEE_OTHER: None},
+        # `rollcall serve` answers with the file itself.
+        answers={HTTPStatus.SEE_OTHER: None, HTTPStatus.OK: None},
         headers={"Location": "The file, for some minutes"},
         problems=frozenset({HTTPStatus.SERVICE_UNAVAILABLE}),
     ),

@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -17,7 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTP_PORT
+from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import attrs
 from cheroot import wsgi
@@ -33,16 +37,23 @@ from rollcall.entrypoints.api import HEADERS, Api
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
 from rollcall.entrypoints.callers import LOCAL_CALLER, Caller
 from rollcall.entrypoints.lambda_runtime import logger
-from rollcall.entrypoints.serve.events import Environ, StartResponse, event_of, headers_of, path_of, send
+from rollcall.entrypoints.serve.events import (
+    Environ,
+    StartResponse,
+    event_of,
+    headers_of,
+    path_of,
+    send,
+    send_file,
+)
 from rollcall.entrypoints.serve.forms import MAX_FORM_BYTES, Receive, receive_form
 from rollcall.entrypoints.serve.worker import Job, Worker
 
 __all__ = [
     "Served",
+    "Waiting",
     "Worker",
-    "import_job",
     "is_loopback",
-    "left_imports",
     "listening",
     "local_caller",
     "reason",
@@ -143,7 +154,7 @@ class Served:
             f"{method if method in _METHODS else '-'} {self._route(path_of(environ))} {answer['statusCode']}"
             f" {(time.monotonic() - began) * 1000:.0f} ms"
         )
-        return send(answer, method, start_response)
+        return send_file(answer, start_response) if "file" in answer else send(answer, method, start_response)
 
     def _answer(self, environ: Environ, body: "_Body", request_id: str) -> dict[str, Any]:
         headers = headers_of(environ)
@@ -181,9 +192,11 @@ class Served:
                 HTTPStatus.SERVICE_UNAVAILABLE, RequestCode.UNAVAILABLE, "other requests take too long; try again"
             )
         try:
-            return self.api(event, None)
+            answer = self.api(event, None)
         finally:
             self._turn.release()
+        location = answer.get("headers", {}).get("Location", "")
+        return _with_file(answer, location) if location.startswith("file:") else answer
 
     def _take(self, receive: Receive, headers: Mapping[str, str], body: "_Body") -> dict[str, Any]:
         """Take an upload, outside of the turn. Its form is signed, so it needs no token, as in S3."""
@@ -355,6 +368,27 @@ def reason(error: Exception) -> str:
     """Return why a job failed, without the name of a file or a cell."""
     fields = log_fields(error)
     return fields["reason"] or f"a job failed: {fields['error']}"
+
+
+def _with_file(answer: Mapping[str, Any], location: str) -> dict[str, Any]:
+    """Return an answer with the open file that it names. On AWS it names one in S3; a browser follows no file:.
+
+    Raises:
+        Problem: The file is gone.
+    """
+    path = Path(url2pathname(urlsplit(location).path))
+    try:
+        file = path.open("rb")
+    except OSError:
+        raise Problem(HTTPStatus.NOT_FOUND, RequestCode.NOT_FOUND, "the file was removed") from None
+    headers = {
+        **answer["headers"],
+        "Content-Type": "text/csv",
+        "Content-Disposition": f'attachment; filename="{path.name}"',
+        "Content-Length": str(os.fstat(file.fileno()).st_size),
+    }
+    del headers["Location"]
+    return {"statusCode": HTTPStatus.OK, "headers": headers, "file": file}
 
 
 @attrs.frozen(eq=False)

@@ -10,10 +10,12 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
+from wsgiref.util import FileWrapper
 
 # The bodies of these types are text in an event; all others are base64.
 _text_type = re.compile(r"text/.*|application/(json|javascript|xml|.+\+json|.+\+xml)", re.IGNORECASE)
 
+_PIECE_BYTES = 64 * 1024
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 Environ = Mapping[str, Any]
@@ -114,6 +116,20 @@ def send(answer: Mapping[str, Any], method: str, start_response: StartResponse) 
         headers.append(("Content-Length", str(len(body))))
     start_response(f"{status} {_phrase(status)}", headers)
     return [] if method == "HEAD" or status in _WITHOUT_BODY else [body]
+
+
+def send_file(answer: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Send an answer whose body is the open `file` in it; the server closes the file.
+
+    Args:
+        answer: The status, the headers and the file.
+        start_response: As WSGI has it.
+
+    Returns:
+        The pieces of the file.
+    """
+    start_response(f"{answer['statusCode']} {_phrase(answer['statusCode'])}", list(answer["headers"].items()))
+    return FileWrapper(answer["file"], _PIECE_BYTES)
 
 
 def _body(body: bytes, content_type: str) -> dict[str, Any]:
