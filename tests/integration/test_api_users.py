@@ -240,3 +240,18 @@ def test_no_log_shows_a_row_that_the_database_refuses(make: MakeApi, database_ur
     assert "no_canary" in refused.json["detail"]
     assert CANARY not in refused.text + failed.text + log.getvalue()
     assert imports(database_url) == []
+
+
+def test_a_page_with_a_next_page_keeps_the_connection(make: MakeApi, database_url: str) -> None:
+    """The reader of the ledger stops early; a new connection for each page would cost more than the page."""
+    api = make()
+    for key in "a", "b":
+        register(api, key)
+    connections = "select pid from pg_stat_activity where datname = current_database() and usename = %s"
+    before = asked(database_url, connections, IMPORTER)
+
+    page = ask(api, "GET", "/api/imports", query={"limit": "1"})
+
+    assert page.json["next"]
+    assert len(before) == 1
+    assert asked(database_url, connections, IMPORTER) == before

@@ -270,6 +270,8 @@ class PostgresUserRepository:
             self._transaction() as connection,
             translated_errors(connection),
             connection.cursor("stream") as cursor,
+            # A reader that needs no more leaves the connection as good as it was.
+            contextlib.suppress(GeneratorExit),
         ):
             cursor.itersize = fetched_at_once
             cursor.execute(connection.composed(query, columns=_COLUMNS), parameters)
