@@ -40,6 +40,7 @@ HERE = Path(__file__).parent
 CALLS, STARTS, ROUNDS, LEDGER = 1000, 10, 3, 200_000
 WARM_UP = 20  # calls that do not count: they connect to the database, and load modules
 LIMIT = 100
+LOADED, PARTIALLY_LOADED = 0, 3  # exit codes
 ROWS = 100
 PROCESSOR = {0}
 TEST_EVENT = {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectRemoved:Delete", "s3": {}}]}
@@ -100,7 +101,8 @@ def fill_ledger(folder: Path, database_url: str, imports: int) -> None:
     """Fill the ledger with copies of two receipts: of a clean file, and of one with rejected rows."""
     rollcall = CommandLine(folder, {"ROLLCALL_DATABASE_URL": database_url})
     for name in "sample_users.csv", "messy_users.csv":
-        rollcall("import", EXAMPLES / name)
+        if (outcome := rollcall("import", EXAMPLES / name)).code not in {LOADED, PARTIALLY_LOADED}:
+            sys.exit(outcome.err)
     columns = [
         name
         for (name,) in asked(
