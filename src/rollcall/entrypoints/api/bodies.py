@@ -172,7 +172,7 @@ def _bytes(event: Mapping[str, Any]) -> bytes:
 def _read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     # The problem is raised outside, because the context of an exception of `json` holds the whole body.
     with suppress(ValueError, RecursionError):
-        body = json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+        body = json.loads(data.decode(), parse_float=_number, parse_constant=_refuse, object_pairs_hook=_object)
         json.dumps(body, ensure_ascii=False).encode()  # an escape may hide a lone surrogate
         return body
     raise _invalid("the body is not JSON in UTF-8", [])
@@ -187,6 +187,12 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(members):
         raise ValueError("a member occurs twice")
     return found
+
+
+def _number(text: str) -> float:
+    """Return a number; 1.0 is a whole number, as in JSON Schema."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _refuse(_constant: str) -> NoReturn:
