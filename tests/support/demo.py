@@ -1,6 +1,7 @@
 """A demonstration of AWS on this machine: the built package in its runtime.
 
-moto simulates S3, SQS and the schedule over HTTP. PostgreSQL and the functions are real.
+moto simulates S3, SQS and the schedule over HTTP, and this program the HTTP API. PostgreSQL and the functions are
+real.
 """
 
 import csv
@@ -9,18 +10,21 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import urllib3
 from moto.server import ThreadedMotoServer
 
 from rollcall.adapters.embedded_postgres import running
+from support.api_events import http_event
 from support.builders import asked, completed
 from support.emulator import Function
 from support.stack import Stack, built, stacked
-from support.template import ROOT
+from support.template import ROOT, functions_of_routes, translated
 
 EXAMPLES = ROOT / "examples"
 # A person's corrections of the messy example's rejected rows, by line.
@@ -30,11 +34,14 @@ CORRECTED = {
     "7": {"Age": "51"},
     "8": {"Name": "Late Arrival", "Country": "Kenya", "Age": "44"},
 }
+# A list for the Web API, and the correction of its bad row.
+LIST = b"name,country,age\nMio,Japan,31\nLea,France,forty\n"
+CORRECTION = {"age": "40"}
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
 
 
 def main() -> None:
-    """Run the demonstration, from the first deployment to the dead-letter queue."""
+    """Run the demonstration: the first deployment, files in the bucket, and the Web API."""
     with TemporaryDirectory() as folder, aws() as endpoint, running(Path(folder, "postgres")) as database_url:
         say("sam build")
         package = built(Path(folder, "package"))
@@ -47,6 +54,10 @@ def main() -> None:
             tell(f"the migrate function: {json.dumps(migrate({}))}")
         with stack.running("ImportFunction") as function:
             play(stack, function, database_url)
+            play_api(stack, function)
+        show(
+            database_url, "select id, status, registered, rejected, undone_at is not null from imports order by id"
+        )
 
 
 def play(stack: Stack, function: Function, database_url: str) -> None:
@@ -83,12 +94,66 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
     stack.chain.receive()  # SQS moves it at the fourth receive
     dead = stack.chain.receive(stack.chain.dead)["Records"]
     tell(f"dead letters: {[record['body'] for record in dead]}")
+    show(database_url, "select id, status, registered, rejected, object_key from imports order by id")
+    show(database_url, "select name, country, age from users order by id")
 
-    say("select id, status, registered, rejected, object_key from imports order by id")
-    for row in asked(database_url, "select id, status, registered, rejected, object_key from imports order by id"):
-        tell("  ".join(map(str, row)))
-    say("select name, country, age from users order by id")
-    for row in asked(database_url, "select name, country, age from users order by id"):
+
+def play_api(stack: Stack, importing: Function) -> None:
+    """Upload a file through the Web API, register it, correct its bad row, and undo both imports."""
+    with (
+        stack.running("ApiFunction") as api,
+        stack.running("UndoFunction") as undo,
+        stack.running("CheckFunction") as check,
+    ):
+        ask = http_api({"ApiFunction": api, "UndoFunction": undo})
+        started = ask("POST /api/uploads", send={"filename": "volunteers.csv", "size": len(LIST)})
+        say("the form, with the file, goes to the inbox")
+        form = {**started["fields"], "file": ("volunteers.csv", LIST)}
+        tell(f"S3: {urllib3.request('POST', started['url'], fields=form, timeout=10).status}")
+        stack.deliver(check, stack.inbox)
+        checked = ask("GET /api/uploads/{id}", started["id"])
+        tell(f"the verdict: {checked['check']['receipt']['counts']}")
+
+        etag = checked["check"]["etag"]
+        ask("PUT /api/uploads/{id}/registration", started["id"], send={}, headers={"if-match": etag})
+        deliver(stack, importing)
+        registered = ask("GET /api/uploads/{id}", started["id"])["import"]["id"]
+        [row] = ask("GET /api/imports/{id}/rejections", registered)["rows"]
+        corrections = {"rows": [{"line": row["line"], "cells": {**row["cells"], **CORRECTION}}]}
+        correction = ask("POST /api/imports/{id}/corrections", registered, send=corrections)["id"]
+        deliver(stack, importing)
+        corrected = ask("GET /api/uploads/{id}", correction)["import"]["id"]
+        for number in corrected, registered:
+            ask("POST /api/imports/{id}/undo", number, send={})
+
+
+def http_api(functions: dict[str, Function]) -> Callable[..., Any]:
+    """Return a function that asks the Web API, and shows the answer.
+
+    Args:
+        functions: The running functions, by their names in the template.
+    """
+    answering = functions_of_routes(translated())
+
+    def ask(route: str, of: str | int = "", *, send: object = None, headers: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - any JSON
+        method, path = route.replace("{id}", str(of)).split()
+        body = None if send is None else json.dumps(send)
+        shown = str(of) if isinstance(of, int) else f"{of[:6]}..."
+        say(route.replace("{id}", shown) + (f"  {body}" if body else ""))
+        event = {**http_event(method, path, body=body, headers=headers), "routeKey": route}
+        answer = functions[answering[route]](event)
+        found = json.loads(answer["body"])
+        told = {name: found[name] for name in ("state", "rows", "undone", "detail") if name in found}
+        tell(f"{answer['statusCode']}  {json.dumps(told, ensure_ascii=False) if told else ''}")
+        return found
+
+    return ask
+
+
+def show(database_url: str, query: str) -> None:
+    """Show the rows of a query."""
+    say(query)
+    for row in asked(database_url, query):
         tell("  ".join(map(str, row)))
 
 

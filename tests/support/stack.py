@@ -67,6 +67,7 @@ class Stack:
 
     Attributes:
         chain: The uploads bucket, and the queue that it notifies.
+        inbox: The inbox of the Web API, and the queue that it notifies.
         reports_bucket: The name of the reports bucket.
         package: The package of the functions.
         values: The values of the template's parameters and attributes.
@@ -74,6 +75,7 @@ class Stack:
     """
 
     chain: Chain
+    inbox: Chain
     reports_bucket: str
     package: Path
     values: Mapping[str, str]
@@ -106,8 +108,12 @@ class Stack:
         ):
             yield started
 
-    def deliver(self, function: Function) -> list[str]:
-        """Invoke the import function with the queued messages, as AWS does.
+    def deliver(self, function: Function, chain: Chain | None = None) -> list[str]:
+        """Invoke a function with the queued messages, as AWS does.
+
+        Args:
+            function: The function.
+            chain: Has the queue; None for the queue of the uploads.
 
         Returns:
             The bodies of the messages to deliver again.
@@ -123,7 +129,7 @@ class Stack:
                 }
             return answer
 
-        return self.chain.hand_over(invoke)
+        return (chain or self.chain).hand_over(invoke)
 
     def reports(self) -> dict[str, bytes]:
         """Return every object of the reports bucket, by key."""
@@ -149,8 +155,8 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
         parameters: Other parameters, for example `DatabaseUrl`.
     """
     s3: S3Client = Session().client("s3", region_name=REGION, endpoint_url=endpoint)
-    uploads, reports = (f"{prefix}-{kind}-{ACCOUNT}-{REGION}" for kind in ("uploads", "reports"))
-    for bucket in (uploads, reports):
+    uploads, inbox, reports = (f"{prefix}-{kind}-{ACCOUNT}-{REGION}" for kind in ("uploads", "inbox", "reports"))
+    for bucket in (uploads, inbox, reports):
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     chain = chained(s3, uploads)
@@ -161,4 +167,4 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
         "BucketPrefix": prefix,
         **parameters,
     }
-    return Stack(chain, reports, package, values, endpoint)
+    return Stack(chain, chained(s3, inbox), reports, package, values, endpoint)
