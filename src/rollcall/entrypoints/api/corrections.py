@@ -119,7 +119,6 @@ ROUTES = (
         method="POST",
         path="/api/imports/{id}/corrections",
         scope=Scope.UPLOAD,
-        other_scope=Scope.OPERATE,
         name="correct_rows",
         summary="Correct rejected rows of an import; they are imported as an upload of their own",
         answer=_correct,
