@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollcall.domain.user import User
-from rollcall.entrypoints.api import problems
+from rollcall.entrypoints.api import problems, rejections, uploads
 from rollcall.entrypoints.api.routes import JSON, Answer, Parameter, Request, Route, Schema
 from rollcall.entrypoints.callers import Scope
 
@@ -39,6 +39,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "schemas": {
                 "User": User.schema(),
                 **receipt_schemas(),
+                "Upload": uploads.UPLOAD_SCHEMA,
+                "Rejections": rejections.REJECTIONS_SCHEMA,
                 "Problem": problems.SCHEMA,
             },
             "securitySchemes": {

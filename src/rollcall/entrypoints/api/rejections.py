@@ -11,12 +11,13 @@ from rollcall.domain.receipt import Receipt
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.pages import LIMIT, after, limit_of, page_schema
 from rollcall.entrypoints.api.problems import Detail, Problem, RequestCode
-from rollcall.entrypoints.api.routes import Answer, Request
+from rollcall.entrypoints.api.routes import Answer, Request, Schema
 from rollcall.entrypoints.api.rows import CELLS
 
 PARAMETERS = (after("The position in the file, from the address of the next page"), LIMIT)
 
-PAGE = page_schema(
+REJECTIONS: Schema = {"$ref": "#/components/schemas/Rejections"}
+REJECTIONS_SCHEMA = page_schema(
     "rows",
     {
         "type": "object",

@@ -36,7 +36,8 @@ _UPLOAD_ID = Parameter(
 )
 
 _LINK: Schema = {"type": ["string", "null"]}
-STATE: Schema = {
+UPLOAD: Schema = {"$ref": "#/components/schemas/Upload"}
+UPLOAD_SCHEMA: Schema = {
     "type": "object",
     "additionalProperties": False,
     "required": ["id", "state", "check", "import", "links"],
@@ -219,7 +220,7 @@ ROUTES = (
         summary="The state of an upload, with the receipts of its check and its import",
         answer=_get,
         parameters=(_UPLOAD_ID,),
-        answers={HTTPStatus.OK: STATE},
+        answers={HTTPStatus.OK: UPLOAD},
         headers=HEADERS,
         problems=frozenset({HTTPStatus.SERVICE_UNAVAILABLE}),
     ),
@@ -231,7 +232,7 @@ ROUTES = (
         summary="A page of the rows that the check of an upload rejected",
         answer=_get_rejections,
         parameters=(_UPLOAD_ID, *rejections.PARAMETERS),
-        answers={HTTPStatus.OK: rejections.PAGE},
+        answers={HTTPStatus.OK: rejections.REJECTIONS},
         headers=pages.HEADERS,
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}),
     ),
@@ -262,7 +263,7 @@ ROUTES = (
                 }
             },
         },
-        answers={HTTPStatus.ACCEPTED: STATE},
+        answers={HTTPStatus.ACCEPTED: UPLOAD},
         headers=HEADERS,
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE}),
     ),
