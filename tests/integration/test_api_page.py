@@ -1,10 +1,14 @@
 """`rollcall serve` gives the answers that docs/api.md and README.md record."""
 
+import json
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
+import httpx
 import pytest
 
 from support.command_line import CommandLine
@@ -12,8 +16,10 @@ from support.receipts import ROOT
 from support.served import Server, serving
 
 PAGES = ("docs/api.md", "README.md")
+SECONDS = 30
 
-_block = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_block = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_member = re.compile(r"# the `([a-z.]+)` of the answer")
 _variable = re.compile(r"\$(\w+)")
 _ours = re.compile(r"^http://127\.0\.0\.1:8765")
 
@@ -27,33 +33,56 @@ def served(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_serve_gives_the_recorded_answers(served: Server, page: str) -> None:
+def test_serve_gives_the_recorded_answers(served: Server, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every character is equal, except white space between lines and what an ellipsis stands for."""
+    monkeypatch.chdir(ROOT)
     variables = {"TOKEN": served.token}
+    answer = ""
     played = 0
-    for command, recorded in _recorded((ROOT / page).read_text(encoding="utf-8")):
-        if command.startswith("export "):
-            for name, value in _exported(command).items():
-                variables.setdefault(name, _filled_in(value, variables))
-        if command.startswith("curl "):
-            answer = _sent(served, command, variables)
-            assert re.fullmatch(_pattern(recorded), _squeezed(answer)), f"{command}\n{answer}"
-            played += 1
+    for kind, block in _block.findall((ROOT / page).read_text(encoding="utf-8")):
+        if kind == "python":
+            api = f"http://127.0.0.1:{served.port}/api"
+            known = {"API": api, "started": json.loads(answer), "Path": Path, "httpx": httpx, "urljoin": urljoin}
+            exec(block, known)  # noqa: S102 - what the page says
+            continue
+        for command, recorded in _recorded(block):
+            if command.startswith("export "):
+                _export(command, answer, variables)
+            if command.startswith("curl "):
+                answer = _answered(served, command, recorded, variables)
+                played += 1
 
     assert played > 2
 
 
-def _recorded(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each command of a page with its recorded output."""
-    for block in _block.findall(text):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.replace("\\\n", " ").partition("\n")
-            yield command, output
+def _recorded(block: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a block with its recorded output."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, output = part.replace("\\\n", " ").partition("\n")
+        yield command, output
 
 
-def _exported(command: str) -> dict[str, str]:
-    """Return the variables that a command exports."""
-    return dict(word.split("=", 1) for word in shlex.split(command, comments=True)[1:])
+def _export(command: str, answer: str, variables: dict[str, str]) -> None:
+    """Set the variables that a command exports; an ellipsis is the member of the answer that the comment names."""
+    for word in shlex.split(command, comments=True)[1:]:
+        name, _, value = word.partition("=")
+        if value != "…":
+            variables[name] = _filled_in(value, variables)
+        elif member := _member.search(command):
+            found = json.loads(answer)
+            for part in member[1].split("."):
+                found = found[part]
+            variables[name] = str(found)
+
+
+def _answered(served: Server, command: str, recorded: str, variables: dict[str, str]) -> str:
+    """Send a request until its answer is the recorded one; an upload is judged and imported meanwhile."""
+    deadline = time.monotonic() + SECONDS
+    while not re.fullmatch(_pattern(recorded), _squeezed(answer := _sent(served, command, variables))):
+        reads = "--json" not in command
+        assert reads and time.monotonic() < deadline, f"{command}\n{answer}"  # noqa: PT018 - one message for both
+        time.sleep(0.05)
+    return answer
 
 
 def _filled_in(text: str, variables: dict[str, str]) -> str:
@@ -76,7 +105,7 @@ def _sent(served: Server, command: str, variables: dict[str, str]) -> str:
             case "-X":
                 method = words.pop(0)
             case "--json":
-                method, body = "POST", words.pop(0).encode()
+                method, body = method if "-X" in command else "POST", words.pop(0).encode()
                 headers["Content_Type"] = "application/json"
             case address:
                 addresses.append(address)
