@@ -8,9 +8,11 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
-from http import HTTPStatus
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import attrs
 import httpx
@@ -35,35 +37,69 @@ def register_users(address: str, token: str) -> None:
         address: The beginning of every address.
         token: A token with both scopes.
     """
-    for number in range(3):
-        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"user-{number}"}
-        answer = httpx.post(
-            f"{address}/api/users", json=attrs.asdict(ANN), headers=headers, timeout=_REQUEST_SECONDS
-        )
-        assert answer.status_code == HTTPStatus.CREATED
+    with _client(address, token) as client:
+        for number in range(3):
+            headers = {"Idempotency-Key": f"user-{number}"}
+            assert client.post("/api/users", json=attrs.asdict(ANN), headers=headers).is_success
 
 
-def send_generated(address: str, token: str, folder: Path) -> None:
+def register_file(address: str, token: str) -> str:
+    """Upload a file with rejected rows, register it, and return the id of the upload.
+
+    Args:
+        address: The beginning of every address.
+        token: A token with both scopes.
+    """
+    data = (ROOT / "examples/messy_users.csv").read_bytes()
+    with _client(address, token) as client:
+        started = client.post("/api/uploads", json={"filename": "users.csv", "size": len(data)}).json()
+        assert client.post(started["url"], data=started["fields"], files={"file": data}).is_success
+        path = f"/api/uploads/{started['id']}"
+        check = _until(client, path, "check")
+        answer = client.put(f"{path}/registration", json={}, headers={"If-Match": check["etag"]})
+        assert answer.is_success
+        _until(client, path, "import")
+    return str(started["id"])
+
+
+def _client(address: str, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=address, headers=headers, timeout=_REQUEST_SECONDS)
+
+
+def _until(client: httpx.Client, path: str, member: str) -> Any:  # noqa: ANN401 - any JSON
+    """Ask for an upload until it has a member, and return that."""
+    deadline = time.monotonic() + _REQUEST_SECONDS
+    while not (found := client.get(path).json()[member]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def send_generated(address: str, token: str, folder: Path, upload: str = "none") -> None:
     """Ask the Web API with generated requests, good and bad, alone and in a row.
 
     Args:
         address: The beginning of every address.
         token: A token with both scopes.
         folder: An empty folder.
+        upload: The id of an upload.
 
     Raises:
         AssertionError: An answer is not as documented.
     """
     default = random.randrange(2**32) if LONG else 1  # noqa: S311 - no secret
     seed = int(os.environ.get("FUZZ_API_SEED", default))
+    configuration = folder / _CONFIGURATION.name
+    filled_in = Template(_CONFIGURATION.read_text(encoding="utf-8")).substitute(TOKEN=token, UPLOAD=upload)
+    configuration.write_text(filled_in, encoding="utf-8")
     done = subprocess.run(  # noqa: S603 - our own words
         [
-            *(Path(sys.executable).with_name("schemathesis"), "--config-file", _CONFIGURATION, "--no-color"),
+            *(Path(sys.executable).with_name("schemathesis"), "--config-file", configuration, "--no-color"),
             *("run", ROOT / "docs/openapi.json", "--url", address, "--checks", "all"),
             *("--max-examples", str(_EXAMPLES), "--seed", str(seed), "--request-timeout", str(_REQUEST_SECONDS)),
         ],
         cwd=folder,
-        env={**os.environ, "TOKEN": token},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -75,11 +111,11 @@ def send_generated(address: str, token: str, folder: Path) -> None:
     assert done.returncode == 0, f"FUZZ_API_SEED={seed}\n{done.stdout}"
 
 
-def unreached(log: Iterable[str]) -> set[str]:
-    """Return the routes that never answered a generated request with a success.
+def reached(log: Iterable[str]) -> set[str]:
+    """Return the names of the routes that answered with a success.
 
     Args:
         log: The lines of `rollcall serve` about its requests.
     """
-    reached = {found[1] for line in log if (found := _line.fullmatch(line.strip())) and found[2] < "400"}
-    return {f"{route.method} {route.path}" for route in ROUTES} - reached
+    found = {line[1] for line in map(_line.fullmatch, map(str.strip, log)) if line and line[2] < "400"}
+    return {route.name for route in ROUTES if f"{route.method} {route.path}" in found}
