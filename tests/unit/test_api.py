@@ -207,7 +207,19 @@ def test_an_id_of_another_form_is_not_found(sent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/", "/policy", "/api/policy/", "/api/policy\n", "/api/openapiXjson", "/api/<x>", ""]
+    "path",
+    [
+        "/index.html",
+        "/assets/",
+        "/api",
+        "/api/",
+        "/policy",
+        "/api/policy/",
+        "/api/policy\n",
+        "/api/openapiXjson",
+        "/api/<x>",
+        "",
+    ],
 )
 def test_an_unknown_path_is_not_found(path: str) -> None:
     assert is_problem(ask(API, "GET", path), 404, "not-found")

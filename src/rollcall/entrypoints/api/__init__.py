@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from rollcall.bootstrap import Services
-from rollcall.entrypoints.api import corrections, imports, openapi, policy, rows, uploads, users
+from rollcall.entrypoints.api import corrections, imports, openapi, page, policy, rows, uploads, users
 from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
 from rollcall.entrypoints.api.routes import JSON, Request, Route
@@ -31,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     *uploads.ROUTES,
     *corrections.ROUTES,
     *openapi.ROUTES,
+    *page.ROUTES,
 )
 
 # Answers may show cells, and are never a page.
@@ -92,14 +93,13 @@ class Api:
         answer = route.answer(
             self, Request(caller=caller, parameters=parameters, body=body, request_id=self._request_id)
         )
-        # The ledger may return the members of a receipt in another order.
-        text = "" if answer.body is None else json.dumps(answer.body, sort_keys=True)
+        text = answer.body or "" if answer.media_type != JSON else _as_json(answer.body)
         headers = {**HEADERS, **answer.headers}
         if route.revalidates:
             headers |= {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(text.encode()).hexdigest()}"'}
             if _has_etag(self._resolver.current_event.headers.get("if-none-match"), headers["ETag"]):
                 return Response(HTTPStatus.NOT_MODIFIED.value, headers=headers, body="")
-        return Response(answer.status.value, JSON if text else None, text, headers)
+        return Response(answer.status.value, answer.media_type if text else None, text, headers)
 
     def _permitted(self, event: Mapping[str, Any], scopes: Sequence[Scope]) -> Caller:
         """Return the caller, who has one of these scopes.
@@ -150,6 +150,11 @@ class Api:
     @property
     def _request_id(self) -> str:
         return self._resolver.current_event.request_context.request_id
+
+
+def _as_json(body: Any) -> str:  # noqa: ANN401 - any JSON
+    # The ledger may return the members of a receipt in another order.
+    return "" if body is None else json.dumps(body, sort_keys=True)
 
 
 def _has_etag(if_none_match: str | None, etag: str) -> bool:

@@ -96,7 +96,9 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.revalidates:
         headers |= _ETAG
-    answers = {status: _answer(status, JSON, schema, headers) for status, schema in route.answers.items()}
+    answers = {
+        status: _answer(status, route.media_type, schema, headers) for status, schema in route.answers.items()
+    }
     if route.revalidates:
         answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, JSON, None, _ETAG)
     answers |= {
