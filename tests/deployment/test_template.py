@@ -826,7 +826,7 @@ def nothing_leads_past_the_routes(template: Template) -> None:
     api = only(of_type(template, "ApiGatewayV2::Api").values())
     assert api == {"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"}
     for route in of_type(template, "ApiGatewayV2::Route").values():
-        assert re.fullmatch(r"(GET|POST|PUT) /api/[a-z./{}]+", route["RouteKey"])
+        assert re.fullmatch(r"(GET|POST|PUT) /(|(api|assets)/[a-z./{}]+)", route["RouteKey"])
         assert "+" not in route["RouteKey"]
     stage = only(of_type(template, "ApiGatewayV2::Stage").values())
     assert stage["StageName"] == "$default"
@@ -834,23 +834,26 @@ def nothing_leads_past_the_routes(template: Template) -> None:
 
 def only_the_http_api_invokes_its_functions(template: Template) -> None:
     """The function that undoes, for undos only; the function for tokens is Cognito's."""
-    asked = {
-        only(names_in(allowed["FunctionName"])): (
+    asked = [
+        (
+            only(names_in(allowed["FunctionName"])),
             allowed["Action"],
             allowed["Principal"],
             only(allowed["SourceArn"].values()),
         )
         for allowed in of_type(template, "Lambda::Permission").values()
         if names_in(allowed["FunctionName"]) & set(OF_THE_API)
-    }
+    ]
     assert len(of_type(template, "Lambda::Permission")) == len(asked) + 1  # and the schedule of the sweep
     arn = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${HttpApi}/*/"
-    gateway = "apigateway.amazonaws.com"
-    assert asked == {
-        "ApiFunction": ("lambda:InvokeFunction", gateway, f"{arn}*/api/*"),
-        "UndoFunction": ("lambda:InvokeFunction", gateway, f"{arn}POST/api/imports/*/undo"),
-        "TokenFunction": ("lambda:InvokeFunction", "cognito-idp.amazonaws.com", ["SignInPool", "Arn"]),
-    }
+    invokes, gateway = "lambda:InvokeFunction", "apigateway.amazonaws.com"
+    assert sorted(asked, key=str) == [
+        ("ApiFunction", invokes, gateway, f"{arn}*/api/*"),
+        ("ApiFunction", invokes, gateway, f"{arn}GET/"),
+        ("ApiFunction", invokes, gateway, f"{arn}GET/assets/*"),
+        ("TokenFunction", invokes, "cognito-idp.amazonaws.com", ["SignInPool", "Arn"]),
+        ("UndoFunction", invokes, gateway, f"{arn}POST/api/imports/*/undo"),
+    ]
 
 
 def off_makes_nothing_of_the_api(template: Template) -> None:
