@@ -6,6 +6,7 @@ import { candidates } from './suggest.js';
 const PAGE = 1000;
 const BATCH = 200;
 const DELAY = 250;
+const MOST_ROWS = 100_000; // that a person corrects one by one
 
 /** @typedef {import('./grid.js').Row} Row */
 
@@ -45,19 +46,25 @@ export class Correcting extends EventTarget {
     this.judgingSince = 0;
   }
 
+  get tooMany() {
+    return this.total > MOST_ROWS;
+  }
+
   /** Load the rows, page by page; "rows" is dispatched at each page. */
   async load() {
+    if (this.tooMany) return;
     try {
       this.draft = { ...this.draft, ...(await store.find(this.id)), rejected: this.total };
       for (const edit of await store.editsOf(this.id)) this.edits.set(edit.line, edit);
     } catch {
       this.kept = false;
     }
-    let after = 0;
-    while (!this.complete) {
+    /** @type {string | null} */
+    let next = `/api/${this.id}/rejections?limit=${PAGE}`;
+    while (next !== null) {
       let answer;
       try {
-        answer = await call('GET', `/api/${this.id}/rejections?after=${after}&limit=${PAGE}`, { signal: this.signal });
+        answer = await call('GET', next, { signal: this.signal });
       } catch (error) {
         if (!(error instanceof Problem) || !error.passes) throw error;
         this.setTrouble(error.code);
@@ -65,8 +72,8 @@ export class Correcting extends EventTarget {
         continue;
       }
       for (const found of answer.body.rows) this.add(found);
-      this.complete = answer.body.next === null;
-      after = answer.body.next;
+      next = answer.body.next;
+      this.complete = next === null;
       this.dispatchEvent(new Event('rows'));
     }
     this.judgeSoon();

@@ -68,7 +68,6 @@ export class Grid {
         tabindex: -1,
         onscroll: () => this.render(),
         onkeydown: (/** @type {KeyboardEvent} */ event) => this.press(event),
-        onfocus: () => this.focus(),
       },
       this.table,
     );
@@ -340,15 +339,26 @@ export class Grid {
       const index = (this.active.row + step) % this.total;
       const row = this.rows[index];
       if (!row || row.sent) continue;
-      const wrong = (row.now ?? row.faults)
-        .map(({ column }) => Math.max(0, this.columns.indexOf(column)))
-        .filter((at) => row.now || row.cells[this.columns[at]] === row.original[this.columns[at]])
-        .filter((at) => step > 0 || at + 1 > this.active.column);
+      const wrong = this.wrongCells(row).filter((at) => step > 0 || at + 1 > this.active.column);
       if (!wrong.length) continue;
       this.go(index, Math.min(...wrong) + 1);
       return true;
     }
     return false;
+  }
+
+  /**
+   * Return the columns that are wrong; in a row that is wrong as a whole, those that are empty.
+   * @param {Row} row
+   * @returns {number[]}
+   */
+  wrongCells(row) {
+    const names = (row.now ?? row.faults).flatMap(({ column }) =>
+      column === null ? this.columns.filter((name) => !row.cells[name]) : [column],
+    );
+    // While the server judges a row, a cell that was changed counts as right.
+    const wrong = names.filter((name) => row.now || row.cells[name] === row.original[name]);
+    return wrong.map((name) => this.columns.indexOf(name));
   }
 
   /** @param {MouseEvent} event */

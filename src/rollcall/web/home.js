@@ -13,12 +13,11 @@ import { dateAndTime, list, percent, size, t } from './text.js';
 export async function home(main, page) {
   const { policy } = page;
   const input = /** @type {HTMLInputElement} */ (
-    h('input.hidden', {
+    h('input', {
       type: 'file',
       id: 'file',
       accept: '.csv,.tsv,.txt,.gz,text/csv',
-      tabindex: -1,
-      'aria-label': t('home.choose'),
+      hidden: true,
       onchange: () => input.files?.[0] && take(input.files[0]),
     })
   );

@@ -21,12 +21,12 @@ const registered = (receipt) => receipt.counts.registered + receipt.counts.updat
  */
 async function correctionsOf(id, signal) {
   const found = [];
-  let path = `/api/imports?limit=200`;
-  for (let pages = 0; pages < LOOK_BACK; pages += 1) {
-    const { body } = await call('GET', path, { signal });
+  /** @type {string | null} */
+  let next = '/api/imports?limit=200';
+  for (let pages = 0; next !== null && pages < LOOK_BACK; pages += 1) {
+    const { body } = await call('GET', next, { signal });
     found.push(...body.imports.filter((/** @type {any} */ one) => one.corrects === id));
-    if (!body.next || body.imports.at(-1).import_id <= id) break;
-    path = `/api/imports?limit=200&after=${body.next}`;
+    next = body.imports.at(-1)?.import_id > id ? body.next : null;
   }
   return found.reverse();
 }
@@ -219,8 +219,8 @@ export async function historyView(main, page) {
   fill(main, waiting(t('app.loading')));
   /** @type {any[]} */
   const entries = [];
-  /** @type {number | null} */
-  let next = null;
+  /** @type {string | null} */
+  let next = `/api/imports?limit=${PAGE}`;
   const listed = h('div.days');
   const search = /** @type {HTMLInputElement} */ (
     h('input.search', { type: 'search', placeholder: t('history.search'), 'aria-label': t('history.search'), oninput: () => show() })
@@ -243,7 +243,8 @@ export async function historyView(main, page) {
     more.hidden = next === null;
   };
   const load = async () => {
-    const { body } = await call('GET', `/api/imports?limit=${PAGE}${next === null ? '' : `&after=${next}`}`, { signal: page.signal });
+    if (next === null) return;
+    const { body } = await call('GET', next, { signal: page.signal });
     entries.push(...body.imports);
     next = body.next;
     show();

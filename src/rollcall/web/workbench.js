@@ -4,8 +4,6 @@ import { announce, fill, h, icon } from './dom.js';
 import { Grid } from './grid.js';
 import { advice, t, wrong } from './text.js';
 
-const MOST_ROWS = 100_000;
-
 /** @typedef {import('./grid.js').Row} Row */
 /** @typedef {import('./correcting.js').Correcting} Correcting */
 
@@ -54,9 +52,7 @@ export class Workbench {
       ),
       h('div.tools', {}, this.filters, editable ? this.next : null),
       this.trouble,
-      this.correcting.total > MOST_ROWS ? h('p.soft', {}, t('grid.too_many', { n: MOST_ROWS })) : null,
-      this.grid.element,
-      this.reason,
+      ...(this.correcting.tooMany ? [h('p', {}, t('grid.too_many'))] : [this.grid.element, this.reason]),
     );
     correcting.addEventListener('rows', () => this.arrived());
     correcting.addEventListener('change', (event) => this.changed(/** @type {CustomEvent} */ (event).detail));
