@@ -1,0 +1,178 @@
+"""From a list to its receipt, and back."""
+
+import pytest
+from playwright.sync_api import expect
+
+from support.browsing import BUTTON_NAMES, MESSY, NewUploader, Uploader, table
+from support.page_server import PageServer
+
+GOOD = table("Ann,Norway,41", "Ben,Kenya,30")
+# Line and column of the wrong cells of the messy list, and what is right.
+CORRECTIONS = [
+    (5, 3, "30"),
+    (6, 1, "Cem"),
+    (7, 3, "51"),
+    *((8, column, text) for column, text in enumerate(["Late Arrival", "Kenya", "38"], 1)),
+]
+DROP = """([data, name]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([data], name));
+    for (const type of ['dragenter', 'dragover', 'drop']) {
+        const event = new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer: transfer });
+        document.querySelector('.drop').dispatchEvent(event);
+    }
+}"""
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("way", ["drop", "button", "keyboard"])
+def test_a_list_is_judged_before_it_is_registered(
+    new_uploader: NewUploader, server: PageServer, language: str, way: str
+) -> None:
+    uploader = new_uploader(locale=language)
+    page = uploader.page
+    if way == "drop":
+        page.evaluate(DROP, [MESSY.read_text(encoding="utf-8"), MESSY.name])
+    else:
+        with page.expect_file_chooser() as chooser:
+            if way == "button":
+                page.get_by_role("button", name=BUTTON_NAMES[language]).click()
+            else:
+                for _ in range(6):  # skip link, brand, two links, language, the button
+                    page.keyboard.press("Tab")
+                page.keyboard.press("Enter")
+        chooser.value.set_files(MESSY)
+
+    expect(uploader.heading).to_have_text(
+        {"en": "4 of 8 users would be registered.", "ja": "8人のうち4人を登録できます。"}[language]
+    )
+    expect(page.locator(".equation dd")).to_have_text(["8", "4", "4"])
+    expect(page.locator(".unchecked")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    assert (server.names, server.imports, uploader.changes()) == ([], [], [])
+
+
+def test_a_list_is_corrected_by_keyboard_alone(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(MESSY.read_bytes(), MESSY.name)
+    page = uploader.page
+    page.locator("tbody tr").first.wait_for()
+    for _ in range(40):
+        if page.locator(":focus").evaluate_all("found => found.some(one => one.closest('tbody'))"):
+            break
+        page.keyboard.press("Tab")
+    for number, (line, column, text) in enumerate(CORRECTIONS):
+        if number == 0:
+            for key in "Home", *["ArrowRight"] * column:
+                page.keyboard.press(key)
+        expect(uploader.cell(line, column)).to_be_focused()
+        page.keyboard.type(text)
+        page.keyboard.press("Enter")  # which leads to the next wrong cell
+    expect(uploader.left).to_have_text("All rows are corrected")
+    expect(uploader.heading).to_have_text("All 8 users would be registered.")
+    uploader.register_button.focus()
+    page.keyboard.press("Enter")
+
+    expect(uploader.heading).to_have_text("8 users are registered")
+    expect(page.locator(".equation dd")).to_have_text(["8", "4", "4"])
+    first, second = server.imports
+    assert second.receipt.corrects == first.import_id
+    assert len(server.names) == 8
+
+
+def test_an_undo_says_how_many_and_removes_them(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(MESSY.read_bytes(), MESSY.name)
+    for line, column, text in CORRECTIONS:
+        uploader.correct(line, column, text)
+    uploader.register()
+    uploader.page.get_by_role("button", name="Undo").click()
+    expect(uploader.page.get_by_role("dialog")).to_contain_text("Remove 8 users?")
+    assert len(server.names) == 8
+    uploader.page.get_by_role("button", name="Remove 8 users").click()
+
+    expect(uploader.heading).to_have_text("Undone")
+    assert server.names == []
+
+
+def test_an_undo_that_is_not_confirmed_does_nothing(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(GOOD)
+    uploader.register()
+    uploader.page.get_by_role("button", name="Undo").click()
+    uploader.page.get_by_role("button", name="Cancel").click()
+
+    expect(uploader.page.get_by_role("dialog")).to_have_count(0)
+    assert len(server.names) == 2
+
+
+def test_rows_that_were_left_out_are_corrected_later(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(MESSY.read_bytes(), MESSY.name)
+    uploader.register()
+    expect(uploader.page.locator(".equation dd")).to_have_text(["8", "4", "4"])
+    uploader.page.get_by_role("link", name="Correct them here").click()
+    uploader.page.locator("tbody tr").first.wait_for()
+    uploader.correct(5, 3, "30")
+    uploader.register()
+
+    expect(uploader.heading).to_have_text("5 users are registered")
+    expect(uploader.page.locator(".equation dd")).to_have_text(["8", "4", "1", "3"])
+    assert len(server.names) == 5
+
+
+def test_a_list_of_the_same_name_is_asked_about(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(GOOD)
+    uploader.register()
+    uploader.check(table("Dana,Chile,30"))
+    uploader.register_button.click()
+    expect(uploader.heading).to_have_text("A list of this name is registered already")
+    assert len(server.names) == 2
+    uploader.page.get_by_role("button", name="A new list with other users").click()
+
+    expect(uploader.heading).to_have_text("1 user is registered")
+    assert len(server.names) == 3
+
+
+def test_a_receipt_has_an_address_and_is_in_the_history(uploader: Uploader) -> None:
+    uploader.check(GOOD, "autumn.csv")
+    uploader.register()
+    assert uploader.page.url.endswith("#/imports/1")
+    uploader.check(table("Dana,Chile,30"), "winter.csv")
+    uploader.register()
+    uploader.page.get_by_role("link", name="History").click()
+    uploader.page.get_by_role("searchbox").fill("autumn")
+    expect(uploader.page.locator(".rows li")).to_have_count(1)
+    uploader.page.locator(".rows a").click()
+
+    expect(uploader.heading).to_have_text("2 users are registered")
+    expect(uploader.page.locator(".receipt")).to_contain_text("autumn.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"PK\x03\x04" + bytes(100), "The file is not a CSV"),
+        (table(",X,1", ",Y,2"), "Too many rows are wrong"),
+        (b"name,age\nAnn,41\n", "A column is missing"),
+    ],
+)
+def test_a_refused_list_says_why_and_what_to_do(uploader: Uploader, data: bytes, says: str) -> None:
+    uploader.check(data)
+
+    expect(uploader.heading).to_have_text("Nothing of this list would be registered.")
+    expect(uploader.page.locator(".reason-card h2")).to_have_text(says)
+    expect(uploader.register_button).to_have_count(0)
+
+
+@pytest.mark.parametrize("environment", [{"ROLLCALL_MAX_CSV_BYTES": "1000", "ROLLCALL_MAX_UPLOAD_BYTES": "500"}])
+def test_a_file_over_the_limit_is_not_sent(uploader: Uploader) -> None:
+    uploader.choose(table(*["Ann,Norway,41"] * 100))
+
+    expect(uploader.page.get_by_role("alert").filter(has_text="limit")).to_contain_text("The limit is 1,000 bytes")
+    assert ("POST", "/api/uploads") not in uploader.requests
+
+
+def test_the_language_is_switched_and_kept(uploader: Uploader) -> None:
+    uploader.page.get_by_role("button", name="日本語").click()
+    expect(uploader.heading).to_have_text("ユーザーの名簿を登録")
+    uploader.page.reload()
+
+    expect(uploader.heading).to_have_text("ユーザーの名簿を登録")
+    expect(uploader.page.locator("html")).to_have_attribute("lang", "ja")
