@@ -150,9 +150,9 @@ def serving(
 
 def _started(process: Popen[bytes]) -> Server:
     out = cast("IO[bytes]", process.stdout)
-    lines = out.readline().decode() + out.readline().decode()
-    found = re.search(r"serving http://127\.0\.0\.1:(\d+)/.*Bearer ([\w-]+)'", lines, re.DOTALL)
+    line = out.readline().decode()
+    found = re.search(r"serving http://127\.0\.0\.1:(\d+)/#token=([\w-]+);", line)
     if not found:
         process.kill()
-        raise AssertionError(lines + cast("IO[bytes]", process.stderr).read().decode())
+        raise AssertionError(line + cast("IO[bytes]", process.stderr).read().decode())
     return Server(process, int(found[1]), found[2])
