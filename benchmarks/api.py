@@ -101,7 +101,8 @@ def fill_ledger(folder: Path, database_url: str, imports: int) -> None:
     """Fill the ledger with copies of two receipts: of a clean file, and of one with rejected rows."""
     rollcall = CommandLine(folder, {"ROLLCALL_DATABASE_URL": database_url})
     for name in "sample_users.csv", "messy_users.csv":
-        if (outcome := rollcall("import", EXAMPLES / name)).code not in {LOADED, PARTIALLY_LOADED}:
+        outcome = rollcall("import", EXAMPLES / name, "--reports", folder / "reports")
+        if outcome.code not in {LOADED, PARTIALLY_LOADED}:
             sys.exit(outcome.err)
     columns = [
         name
