@@ -468,6 +468,7 @@ export class Grid {
     input.addEventListener('blur', () => end(true));
     this.editor = { input, row, column, end };
     fill(cell, input);
+    cell.removeAttribute('tabindex'); // only the field takes the focus
     input.focus({ preventScroll: true });
     if (typed === undefined) input.select();
   }

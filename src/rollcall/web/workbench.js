@@ -172,7 +172,7 @@ export class Workbench {
         h('p', {}, h('strong', {}, wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
       ),
       row.record !== null && h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
-      column && row.cells[column] !== row.original[column] &&
+      row.record === null && column && row.cells[column] !== row.original[column] &&
         h('p.soft', {}, t('grid.before'), ' ', h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing'))),
       !about.length && !row.record && h('p.soft', {}, t(this.editable ? 'grid.keys' : 'grid.read_only')),
     );
