@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SUITES = {"unit", "contracts", "integration", "deployment", "faults", "fuzz", "hygiene"}
+SUITES = {"browser", "unit", "contracts", "integration", "deployment", "faults", "fuzz", "hygiene"}
 
 
 def test_every_folder_of_python_is_a_suite_or_support() -> None:
