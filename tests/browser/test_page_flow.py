@@ -117,6 +117,15 @@ def test_rows_that_were_left_out_are_corrected_later(uploader: Uploader, server:
     assert len(server.names) == 5
 
 
+def test_rows_that_were_left_out_are_downloaded(uploader: Uploader) -> None:
+    uploader.check(MESSY.read_bytes(), MESSY.name)
+    uploader.register()
+    with uploader.page.expect_download() as download:
+        uploader.page.get_by_role("button", name="Download them").click()
+
+    assert "[type-error] age is 'thirty'" in download.value.path().read_text("utf-8")
+
+
 def test_a_list_of_the_same_name_is_asked_about(uploader: Uploader, server: PageServer) -> None:
     uploader.check(GOOD)
     uploader.register()

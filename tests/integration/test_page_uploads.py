@@ -61,6 +61,8 @@ def test_a_file_is_uploaded_checked_registered_and_corrected(site: Site) -> None
 
     [row] = site.ask("GET", f"{path}/rejections").json["rows"]
     link = site.ask("GET", f"{path}/rejected").headers["Location"]
+    for_page = site.ask("GET", f"{path}/rejected", query={"as": "link"}).json["url"]
+    assert for_page.partition("?")[0] == link.partition("?")[0]
     file = urllib3.request("GET", link, timeout=10)
     corrected = site.ask("POST", f"{path}/corrections", send={"rows": [{"line": row["line"], "cells": GOOD}]})
     site.import_all()

@@ -117,8 +117,8 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
       cache: 'no-store',
       redirect: 'error',
     });
-    const text = await answer.text();
-    read = text && (answer.headers.get('content-type') ?? '').includes('json') ? JSON.parse(text) : null;
+    const type = answer.headers.get('content-type') ?? '';
+    read = type.includes('json') ? await answer.json() : type.startsWith('text/csv') ? await answer.blob() : null;
   } catch (error) {
     signal?.throwIfAborted();
     events.dispatchEvent(new Event('offline'));

@@ -156,8 +156,12 @@ function leftOver(receipt, left, page) {
  */
 async function download(button, id, page) {
   try {
-    const { body, headers } = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
-    location.assign(body?.url ?? headers.get('location'));
+    const { body } = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
+    if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
+    const link = /** @type {HTMLAnchorElement} */ (h('a', { download: `rejected-${id}.csv` }));
+    link.href = URL.createObjectURL(body);
+    link.click();
+    URL.revokeObjectURL(link.href);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     button.after(h('p.soft', { role: 'alert' }, error.sentence));

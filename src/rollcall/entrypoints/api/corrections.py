@@ -17,7 +17,7 @@ from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.imports import IMPORT_ID, visible_import
 from rollcall.entrypoints.api.pages import HEADERS
 from rollcall.entrypoints.api.problems import Detail, Problem
-from rollcall.entrypoints.api.routes import Answer, Request, Route
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
 from rollcall.entrypoints.api.rows import CELLS
 from rollcall.entrypoints.callers import Scope
 
@@ -37,6 +37,9 @@ def _get_rejected(api: "Api", request: Request) -> Answer:
     if key is None:
         raise not_found()
     link = uploading.store.link(key, seconds=LINK_SECONDS)
+    # A page cannot see where a redirection leads, and the store answers no page of another origin.
+    if "as" in request.parameters and link.startswith("http"):
+        return Answer(body={"url": link})
     return Answer(status=HTTPStatus.SEE_OTHER, headers={"Location": link})
 
 
@@ -96,7 +99,15 @@ ROUTES = (
         name="download_rejected_rows",
         summary="The file of all rejected rows of an import",
         answer=_get_rejected,
-        parameters=(IMPORT_ID,),
+        parameters=(
+            IMPORT_ID,
+            Parameter(
+                name="as",
+                place="query",
+                schema={"type": "string", "enum": ["link"]},
+                description="link: answer with the address as the member url, and do not redirect",
+            ),
+        ),
         # `rollcall serve` answers with the file itself.
         answers={HTTPStatus.SEE_OTHER: None, HTTPStatus.OK: None},
         headers={"Location": "The file, for some minutes"},
