@@ -12,34 +12,34 @@ export const events = new EventTarget(); // "signedout", "offline" and "online"
 
 /** A request that failed. */
 export class Problem extends Error {
-  /**
-   * @param {number} status 0 if there was no answer
-   * @param {string} code
-   * @param {any} [body]
-   * @param {Headers} [headers]
-   */
-  constructor(status, code, body, headers) {
-    super(code);
-    this.status = status;
-    this.code = code;
-    /** @type {{pointer: string, code: string, detail: string}[]} */
-    this.errors = body?.errors ?? [];
-    /** @type {string} */
-    this.detail = body?.detail ?? '';
-    this.seconds = Number(headers?.get('retry-after')) || 2;
-    const related = headers?.get('link')?.match(/\/api\/imports\/(\d+)>/);
-    this.importId = related ? Number(related[1]) : null;
-  }
+	/**
+	 * @param {number} status 0 if there was no answer
+	 * @param {string} code
+	 * @param {any} [body]
+	 * @param {Headers} [headers]
+	 */
+	constructor(status, code, body, headers) {
+		super(code);
+		this.status = status;
+		this.code = code;
+		/** @type {{pointer: string, code: string, detail: string}[]} */
+		this.errors = body?.errors ?? [];
+		/** @type {string} */
+		this.detail = body?.detail ?? '';
+		this.seconds = Number(headers?.get('retry-after')) || 2;
+		const related = headers?.get('link')?.match(/\/api\/imports\/(\d+)>/);
+		this.importId = related ? Number(related[1]) : null;
+	}
 
-  /** Whether the same request may work later. */
-  get passes() {
-    return [0, 429, 500, 502, 503, 504].includes(this.status);
-  }
+	/** Whether the same request may work later. */
+	get passes() {
+		return [0, 429, 500, 502, 503, 504].includes(this.status);
+	}
 
-  /** What happened, for a person. */
-  get sentence() {
-    return sentenceOf(this.code);
-  }
+	/** What happened, for a person. */
+	get sentence() {
+		return sentenceOf(this.code);
+	}
 }
 
 /**
@@ -47,8 +47,8 @@ export class Problem extends Error {
  * @returns {string} what happened, for a person
  */
 export function sentenceOf(code) {
-  const known = [`problems.${code}`, `network.${code}`, `codes.${code}.title`].find(has);
-  return t(known ?? 'problems.internal-error');
+	const known = [`problems.${code}`, `network.${code}`, `codes.${code}.title`].find(has);
+	return t(known ?? 'problems.internal-error');
 }
 
 /**
@@ -56,39 +56,39 @@ export function sentenceOf(code) {
  * @returns {boolean} whether there is one
  */
 export function findToken() {
-  const [, found] = location.hash.match(/^#token=([\w-]+)$/) ?? [];
-  if (found) {
-    sessionStorage.setItem(KEPT, found); // of this machine only; the token of an issuer stays in memory
-    history.replaceState(null, '', `${location.pathname}#/`);
-  }
-  token = sessionStorage.getItem(KEPT);
-  return token !== null;
+	const [, found] = location.hash.match(/^#token=([\w-]+)$/) ?? [];
+	if (found) {
+		sessionStorage.setItem(KEPT, found); // of this machine only; the token of an issuer stays in memory
+		history.replaceState(null, '', `${location.pathname}#/`);
+	}
+	token = sessionStorage.getItem(KEPT);
+	return token !== null;
 }
 
 /** @param {string | null} given */
 export function setToken(given) {
-  token = given;
+	token = given;
 }
 
 /** Forget the token. */
 export function forgetToken() {
-  token = null;
-  sessionStorage.removeItem(KEPT);
+	token = null;
+	sessionStorage.removeItem(KEPT);
 }
 
 /** @returns {boolean} */
 export function isSignedIn() {
-  return token !== null;
+	return token !== null;
 }
 
 /** @returns {boolean} whether the token, if it can be read, allows to undo */
 export function mayOperate() {
-  try {
-    const claims = JSON.parse(atob((token ?? '').split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
-    return String(claims.scope ?? claims.scp ?? '').includes('rollcall/operate');
-  } catch {
-    return true; // it is not to be read; the server decides
-  }
+	try {
+		const claims = JSON.parse(atob((token ?? '').split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
+		return String(claims.scope ?? claims.scp ?? '').includes('rollcall/operate');
+	} catch {
+		return true; // it is not to be read; the server decides
+	}
 }
 
 /**
@@ -99,40 +99,40 @@ export function mayOperate() {
  * @returns {Promise<{body: any, headers: Headers}>}
  */
 async function ask(method, path, { body, headers = {}, signal } = {}) {
-  const timeout = AbortSignal.timeout(SECONDS * 1000);
-  /** @type {Response} */
-  let answer;
-  /** @type {any} */
-  let read = null;
-  try {
-    answer = await fetch(path, {
-      method,
-      headers: {
-        ...(token ? { Authorization: `Bearer ${token}` } : {}),
-        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-        ...headers,
-      },
-      body: body === undefined ? undefined : JSON.stringify(body),
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      cache: 'no-store',
-      redirect: 'error',
-    });
-    const type = answer.headers.get('content-type') ?? '';
-    read = type.includes('json') ? await answer.json() : type.startsWith('text/csv') ? await answer.blob() : null;
-  } catch (error) {
-    signal?.throwIfAborted();
-    events.dispatchEvent(new Event('offline'));
-    throw new Problem(0, 'offline');
-  }
-  events.dispatchEvent(new Event('online'));
-  if (answer.ok) return { body: read, headers: answer.headers };
-  const code = read?.type?.split(':').at(-1) ?? (answer.status === 429 ? 'too-many-requests' : 'internal-error');
-  if (answer.status === 401) {
-    forgetToken();
-    events.dispatchEvent(new Event('signedout'));
-    throw new Problem(401, 'not-signed-in', read, answer.headers);
-  }
-  throw new Problem(answer.status, code, read, answer.headers);
+	const timeout = AbortSignal.timeout(SECONDS * 1000);
+	/** @type {Response} */
+	let answer;
+	/** @type {any} */
+	let read = null;
+	try {
+		answer = await fetch(path, {
+			method,
+			headers: {
+				...(token ? { Authorization: `Bearer ${token}` } : {}),
+				...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+				...headers,
+			},
+			body: body === undefined ? undefined : JSON.stringify(body),
+			signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+			cache: 'no-store',
+			redirect: 'error',
+		});
+		const type = answer.headers.get('content-type') ?? '';
+		read = type.includes('json') ? await answer.json() : type.startsWith('text/csv') ? await answer.blob() : null;
+	} catch (error) {
+		signal?.throwIfAborted();
+		events.dispatchEvent(new Event('offline'));
+		throw new Problem(0, 'offline');
+	}
+	events.dispatchEvent(new Event('online'));
+	if (answer.ok) return { body: read, headers: answer.headers };
+	const code = read?.type?.split(':').at(-1) ?? (answer.status === 429 ? 'too-many-requests' : 'internal-error');
+	if (answer.status === 401) {
+		forgetToken();
+		events.dispatchEvent(new Event('signedout'));
+		throw new Problem(401, 'not-signed-in', read, answer.headers);
+	}
+	throw new Problem(answer.status, code, read, answer.headers);
 }
 
 /**
@@ -143,14 +143,14 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
  * @returns {Promise<{body: any, headers: Headers}>}
  */
 export async function call(method, path, more = {}) {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await ask(method, path, more);
-    } catch (error) {
-      if (!(error instanceof Problem) || ![429, 503].includes(error.status) || tries === TRIES) throw error;
-      await sleep(Math.min(error.seconds, 10) * 1000 * tries, more.signal);
-    }
-  }
+	for (let tries = 1; ; tries += 1) {
+		try {
+			return await ask(method, path, more);
+		} catch (error) {
+			if (!(error instanceof Problem) || ![429, 503].includes(error.status) || tries === TRIES) throw error;
+			await sleep(Math.min(error.seconds, 10) * 1000 * tries, more.signal);
+		}
+	}
 }
 
 /**
@@ -160,14 +160,14 @@ export async function call(method, path, more = {}) {
  * @returns {Promise<void>}
  */
 export function sleep(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener('abort', () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    });
-  });
+	return new Promise((resolve, reject) => {
+		if (signal?.aborted) return reject(signal.reason);
+		const timer = setTimeout(resolve, milliseconds);
+		signal?.addEventListener('abort', () => {
+			clearTimeout(timer);
+			reject(signal.reason);
+		});
+	});
 }
 
 /**
@@ -178,11 +178,11 @@ export function sleep(milliseconds, signal) {
  * @returns {Promise<any>} the upload
  */
 export async function uploadIn(id, states, signal) {
-  let wait = 300;
-  for (;;) {
-    const { body } = await call('GET', `/api/uploads/${id}`, { signal });
-    if (states.includes(body.state)) return body;
-    await sleep(wait, signal);
-    wait = Math.min(wait * 1.5, 3000);
-  }
+	let wait = 300;
+	for (;;) {
+		const { body } = await call('GET', `/api/uploads/${id}`, { signal });
+		if (states.includes(body.state)) return body;
+		await sleep(wait, signal);
+		wait = Math.min(wait * 1.5, 3000);
+	}
 }

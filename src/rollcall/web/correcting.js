@@ -11,267 +11,267 @@ const MOST_ROWS = 100_000; // that a person corrects one by one
 /** @typedef {import('./grid.js').Row} Row */
 
 export class Correcting extends EventTarget {
-  /**
-   * @param {string} id "uploads/…" or "imports/…"
-   * @param {string} name of the file
-   * @param {any} policy
-   * @param {number} total rejected rows
-   * @param {AbortSignal} signal
-   */
-  constructor(id, name, policy, total, signal) {
-    super();
-    this.id = id;
-    this.policy = policy;
-    /** @type {string[]} */
-    this.columns = policy.columns.map((/** @type {any} */ column) => column.name);
-    this.total = total;
-    this.signal = signal;
-    /** @type {Row[]} */
-    this.rows = [];
-    /** @type {Map<number, Row>} */
-    this.byLine = new Map();
-    this.complete = false;
-    /** @type {store.Draft} */
-    this.draft = { id, name, rejected: total, corrected: 0, updated: '' };
-    /** @type {string | null} why corrections are not judged at the moment */
-    this.trouble = null;
-    /** @type {boolean} whether this browser keeps corrections */
-    this.kept = true;
-    /** @type {Set<Row>} */
-    this.unjudged = new Set();
-    /** @type {{row: Row, cells: Record<string, string>}[]} */
-    this.history = [];
-    /** @type {Map<number, store.Edit>} */
-    this.edits = new Map();
-    this.judgingSince = 0;
-  }
+	/**
+	 * @param {string} id "uploads/…" or "imports/…"
+	 * @param {string} name of the file
+	 * @param {any} policy
+	 * @param {number} total rejected rows
+	 * @param {AbortSignal} signal
+	 */
+	constructor(id, name, policy, total, signal) {
+		super();
+		this.id = id;
+		this.policy = policy;
+		/** @type {string[]} */
+		this.columns = policy.columns.map((/** @type {any} */ column) => column.name);
+		this.total = total;
+		this.signal = signal;
+		/** @type {Row[]} */
+		this.rows = [];
+		/** @type {Map<number, Row>} */
+		this.byLine = new Map();
+		this.complete = false;
+		/** @type {store.Draft} */
+		this.draft = { id, name, rejected: total, corrected: 0, updated: '' };
+		/** @type {string | null} why corrections are not judged at the moment */
+		this.trouble = null;
+		/** @type {boolean} whether this browser keeps corrections */
+		this.kept = true;
+		/** @type {Set<Row>} */
+		this.unjudged = new Set();
+		/** @type {{row: Row, cells: Record<string, string>}[]} */
+		this.history = [];
+		/** @type {Map<number, store.Edit>} */
+		this.edits = new Map();
+		this.judgingSince = 0;
+	}
 
-  get tooMany() {
-    return this.total > MOST_ROWS;
-  }
+	get tooMany() {
+		return this.total > MOST_ROWS;
+	}
 
-  /** Load the rows, page by page; "rows" is dispatched at each page. */
-  async load() {
-    if (this.tooMany) return;
-    try {
-      this.draft = { ...this.draft, ...(await store.find(this.id)), rejected: this.total };
-      for (const edit of await store.editsOf(this.id)) this.edits.set(edit.line, edit);
-    } catch {
-      this.kept = false;
-    }
-    /** @type {string | null} */
-    let next = `/api/${this.id}/rejections?limit=${PAGE}`;
-    while (next !== null) {
-      let answer;
-      try {
-        answer = await call('GET', next, { signal: this.signal });
-      } catch (error) {
-        if (!(error instanceof Problem) || !error.passes) throw error;
-        this.setTrouble(error.code);
-        await sleep(3000, this.signal);
-        continue;
-      }
-      for (const found of answer.body.rows) this.add(found);
-      next = answer.body.next;
-      this.complete = next === null;
-      this.dispatchEvent(new Event('rows'));
-    }
-    this.judgeSoon();
-  }
+	/** Load the rows, page by page; "rows" is dispatched at each page. */
+	async load() {
+		if (this.tooMany) return;
+		try {
+			this.draft = { ...this.draft, ...(await store.find(this.id)), rejected: this.total };
+			for (const edit of await store.editsOf(this.id)) this.edits.set(edit.line, edit);
+		} catch {
+			this.kept = false;
+		}
+		/** @type {string | null} */
+		let next = `/api/${this.id}/rejections?limit=${PAGE}`;
+		while (next !== null) {
+			let answer;
+			try {
+				answer = await call('GET', next, { signal: this.signal });
+			} catch (error) {
+				if (!(error instanceof Problem) || !error.passes) throw error;
+				this.setTrouble(error.code);
+				await sleep(3000, this.signal);
+				continue;
+			}
+			for (const found of answer.body.rows) this.add(found);
+			next = answer.body.next;
+			this.complete = next === null;
+			this.dispatchEvent(new Event('rows'));
+		}
+		this.judgeSoon();
+	}
 
-  /** @param {any} found */
-  add(found) {
-    /** @type {Row} */
-    const row = {
-      line: found.line,
-      record: found.record,
-      cells: { ...found.cells },
-      original: found.cells,
-      faults: found.faults,
-      now: found.faults,
-      edited: false,
-    };
-    const edit = this.edits.get(row.line);
-    if (edit?.sent) row.sent = true;
-    else if (edit?.cells) {
-      row.cells = edit.cells;
-      row.now = edit.faults;
-      row.edited = true;
-      if (!edit.faults) this.unjudged.add(row);
-    }
-    this.rows.push(row);
-    this.byLine.set(row.line, row);
-  }
+	/** @param {any} found */
+	add(found) {
+		/** @type {Row} */
+		const row = {
+			line: found.line,
+			record: found.record,
+			cells: { ...found.cells },
+			original: found.cells,
+			faults: found.faults,
+			now: found.faults,
+			edited: false,
+		};
+		const edit = this.edits.get(row.line);
+		if (edit?.sent) row.sent = true;
+		else if (edit?.cells) {
+			row.cells = edit.cells;
+			row.now = edit.faults;
+			row.edited = true;
+			if (!edit.faults) this.unjudged.add(row);
+		}
+		this.rows.push(row);
+		this.byLine.set(row.line, row);
+	}
 
-  /** Rows that would be registered as they are now. */
-  get corrected() {
-    return this.rows.filter((row) => row.edited && !row.sent && row.now?.length === 0);
-  }
+	/** Rows that would be registered as they are now. */
+	get corrected() {
+		return this.rows.filter((row) => row.edited && !row.sent && row.now?.length === 0);
+	}
 
-  get sent() {
-    return this.rows.filter((row) => row.sent).length;
-  }
+	get sent() {
+		return this.rows.filter((row) => row.sent).length;
+	}
 
-  get left() {
-    return this.total - this.corrected.length - this.sent;
-  }
+	get left() {
+		return this.total - this.corrected.length - this.sent;
+	}
 
-  /**
-   * Change a cell.
-   * @param {Row} row
-   * @param {Record<string, string>} cells the new text of some columns
-   */
-  change(row, cells) {
-    this.history.push({ row, cells: row.cells });
-    this.set(row, { ...row.cells, ...cells });
-  }
+	/**
+	 * Change a cell.
+	 * @param {Row} row
+	 * @param {Record<string, string>} cells the new text of some columns
+	 */
+	change(row, cells) {
+		this.history.push({ row, cells: row.cells });
+		this.set(row, { ...row.cells, ...cells });
+	}
 
-  /** @returns {Row | undefined} the row whose last change was undone */
-  undo() {
-    const last = this.history.pop();
-    if (last) this.set(last.row, last.cells);
-    return last?.row;
-  }
+	/** @returns {Row | undefined} the row whose last change was undone */
+	undo() {
+		const last = this.history.pop();
+		if (last) this.set(last.row, last.cells);
+		return last?.row;
+	}
 
-  /**
-   * @param {Row} row
-   * @param {Record<string, string>} cells
-   */
-  set(row, cells) {
-    row.cells = cells;
-    row.offers = undefined;
-    row.edited = this.columns.some((column) => cells[column] !== row.original[column]);
-    row.now = row.edited ? null : row.faults;
-    if (row.edited) this.unjudged.add(row);
-    else this.unjudged.delete(row);
-    this.keep([row]);
-    this.dispatchEvent(new CustomEvent('change', { detail: [row] }));
-    this.judgeSoon();
-  }
+	/**
+	 * @param {Row} row
+	 * @param {Record<string, string>} cells
+	 */
+	set(row, cells) {
+		row.cells = cells;
+		row.offers = undefined;
+		row.edited = this.columns.some((column) => cells[column] !== row.original[column]);
+		row.now = row.edited ? null : row.faults;
+		if (row.edited) this.unjudged.add(row);
+		else this.unjudged.delete(row);
+		this.keep([row]);
+		this.dispatchEvent(new CustomEvent('change', { detail: [row] }));
+		this.judgeSoon();
+	}
 
-  /**
-   * Write rows to the disk, so that nothing is lost.
-   * @param {Row[]} rows
-   */
-  async keep(rows) {
-    this.draft.corrected = this.corrected.length;
-    const edits = rows.filter((row) => row.edited || row.sent).map((row) => this.asEdit(row));
-    try {
-      await store.save(this.draft, edits);
-      for (const row of rows) if (!row.edited && !row.sent) await store.dropEdit(this.id, row.line);
-    } catch {
-      this.kept = false;
-      this.dispatchEvent(new Event('trouble'));
-    }
-  }
+	/**
+	 * Write rows to the disk, so that nothing is lost.
+	 * @param {Row[]} rows
+	 */
+	async keep(rows) {
+		this.draft.corrected = this.corrected.length;
+		const edits = rows.filter((row) => row.edited || row.sent).map((row) => this.asEdit(row));
+		try {
+			await store.save(this.draft, edits);
+			for (const row of rows) if (!row.edited && !row.sent) await store.dropEdit(this.id, row.line);
+		} catch {
+			this.kept = false;
+			this.dispatchEvent(new Event('trouble'));
+		}
+	}
 
-  /**
-   * @param {Row} row
-   * @returns {store.Edit}
-   */
-  asEdit(row) {
-    return { draft: this.id, line: row.line, cells: row.sent ? null : row.cells, faults: row.now, sent: row.sent };
-  }
+	/**
+	 * @param {Row} row
+	 * @returns {store.Edit}
+	 */
+	asEdit(row) {
+		return { draft: this.id, line: row.line, cells: row.sent ? null : row.cells, faults: row.now, sent: row.sent };
+	}
 
-  judgeSoon() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.judge(), DELAY);
-  }
+	judgeSoon() {
+		clearTimeout(this.timer);
+		this.timer = setTimeout(() => this.judge(), DELAY);
+	}
 
-  async judge() {
-    if (this.judging || !this.unjudged.size || this.signal.aborted) return;
-    this.judging = true;
-    const rows = [...this.unjudged].slice(0, BATCH);
-    const asked = rows.map((row) => row.cells);
-    try {
-      const judged = await this.check(asked);
-      const settled = rows.filter((row, index) => row.cells === asked[index]);
-      rows.forEach((row, index) => {
-        if (row.cells !== asked[index]) return; // it was edited meanwhile, and is judged again
-        row.now = judged[index];
-        this.unjudged.delete(row);
-      });
-      this.setTrouble(null);
-      await this.keep(settled);
-      this.dispatchEvent(new CustomEvent('change', { detail: settled }));
-    } catch (error) {
-      if (this.signal.aborted) return;
-      this.setTrouble(error instanceof Problem ? error.code : 'internal-error');
-      this.timer = setTimeout(() => this.judge(), error instanceof Problem && error.status === 401 ? 60_000 : 3000);
-    } finally {
-      this.judging = false;
-    }
-    if (this.unjudged.size && !this.trouble) this.judgeSoon();
-  }
+	async judge() {
+		if (this.judging || !this.unjudged.size || this.signal.aborted) return;
+		this.judging = true;
+		const rows = [...this.unjudged].slice(0, BATCH);
+		const asked = rows.map((row) => row.cells);
+		try {
+			const judged = await this.check(asked);
+			const settled = rows.filter((row, index) => row.cells === asked[index]);
+			rows.forEach((row, index) => {
+				if (row.cells !== asked[index]) return; // it was edited meanwhile, and is judged again
+				row.now = judged[index];
+				this.unjudged.delete(row);
+			});
+			this.setTrouble(null);
+			await this.keep(settled);
+			this.dispatchEvent(new CustomEvent('change', { detail: settled }));
+		} catch (error) {
+			if (this.signal.aborted) return;
+			this.setTrouble(error instanceof Problem ? error.code : 'internal-error');
+			this.timer = setTimeout(() => this.judge(), error instanceof Problem && error.status === 401 ? 60_000 : 3000);
+		} finally {
+			this.judging = false;
+		}
+		if (this.unjudged.size && !this.trouble) this.judgeSoon();
+	}
 
-  /**
-   * @param {Record<string, string>[]} cells
-   * @returns {Promise<any[][]>} the faults of each row
-   */
-  async check(cells) {
-    if (!cells.length) return [];
-    try {
-      const { body } = await call('POST', '/api/rows/check', { body: { rows: cells }, signal: this.signal });
-      return body.rows.map((/** @type {any} */ row) => row.faults);
-    } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 422) throw error;
-      // One cell cannot be in any file; the others are judged one by one.
-      if (cells.length === 1) {
-        const column = error.errors[0]?.pointer.split('/').at(-1) ?? null;
-        return [[{ code: error.code, column, message: error.detail }]];
-      }
-      const middle = cells.length >> 1;
-      return [...(await this.check(cells.slice(0, middle))), ...(await this.check(cells.slice(middle)))];
-    }
-  }
+	/**
+	 * @param {Record<string, string>[]} cells
+	 * @returns {Promise<any[][]>} the faults of each row
+	 */
+	async check(cells) {
+		if (!cells.length) return [];
+		try {
+			const { body } = await call('POST', '/api/rows/check', { body: { rows: cells }, signal: this.signal });
+			return body.rows.map((/** @type {any} */ row) => row.faults);
+		} catch (error) {
+			if (!(error instanceof Problem) || error.status !== 422) throw error;
+			// One cell cannot be in any file; the others are judged one by one.
+			if (cells.length === 1) {
+				const column = error.errors[0]?.pointer.split('/').at(-1) ?? null;
+				return [[{ code: error.code, column, message: error.detail }]];
+			}
+			const middle = cells.length >> 1;
+			return [...(await this.check(cells.slice(0, middle))), ...(await this.check(cells.slice(middle)))];
+		}
+	}
 
-  /**
-   * Find likely corrections of rows, once for each row.
-   * @param {Row[]} rows
-   */
-  async offer(rows) {
-    const asked = [];
-    for (const row of rows) {
-      if (row.offers || row.sent || !row.now?.length) continue;
-      row.offers = {};
-      for (const fault of row.now) {
-        const schema = this.policy.columns.find((/** @type {any} */ one) => one.name === fault.column)?.schema;
-        for (const value of schema ? candidates(row.cells[fault.column], schema) : []) {
-          asked.push({ row, column: fault.column, value, before: row.cells });
-        }
-      }
-    }
-    try {
-      for (let start = 0; start < asked.length; start += BATCH) {
-        const part = asked.slice(start, start + BATCH);
-        const judged = await this.check(part.map(({ row, column, value }) => ({ ...row.cells, [column]: value })));
-        const changed = new Set();
-        part.forEach(({ row, column, value, before }, index) => {
-          const good = !judged[index].some((fault) => fault.column === column);
-          if (!good || row.cells !== before || !row.offers || row.offers[column]) return;
-          row.offers[column] = value;
-          changed.add(row);
-        });
-        if (changed.size) this.dispatchEvent(new CustomEvent('change', { detail: [...changed] }));
-      }
-    } catch (error) {
-      if (!this.signal.aborted && !(error instanceof Problem)) throw error;
-      for (const { row } of asked) if (!Object.keys(row.offers ?? {}).length) row.offers = undefined;
-    }
-  }
+	/**
+	 * Find likely corrections of rows, once for each row.
+	 * @param {Row[]} rows
+	 */
+	async offer(rows) {
+		const asked = [];
+		for (const row of rows) {
+			if (row.offers || row.sent || !row.now?.length) continue;
+			row.offers = {};
+			for (const fault of row.now) {
+				const schema = this.policy.columns.find((/** @type {any} */ one) => one.name === fault.column)?.schema;
+				for (const value of schema ? candidates(row.cells[fault.column], schema) : []) {
+					asked.push({ row, column: fault.column, value, before: row.cells });
+				}
+			}
+		}
+		try {
+			for (let start = 0; start < asked.length; start += BATCH) {
+				const part = asked.slice(start, start + BATCH);
+				const judged = await this.check(part.map(({ row, column, value }) => ({ ...row.cells, [column]: value })));
+				const changed = new Set();
+				part.forEach(({ row, column, value, before }, index) => {
+					const good = !judged[index].some((fault) => fault.column === column);
+					if (!good || row.cells !== before || !row.offers || row.offers[column]) return;
+					row.offers[column] = value;
+					changed.add(row);
+				});
+				if (changed.size) this.dispatchEvent(new CustomEvent('change', { detail: [...changed] }));
+			}
+		} catch (error) {
+			if (!this.signal.aborted && !(error instanceof Problem)) throw error;
+			for (const { row } of asked) if (!Object.keys(row.offers ?? {}).length) row.offers = undefined;
+		}
+	}
 
-  /**
-   * @param {Row} row
-   * @returns {void}
-   */
-  applyOffer(row) {
-    if (row.offers && Object.keys(row.offers).length) this.change(row, row.offers);
-  }
+	/**
+	 * @param {Row} row
+	 * @returns {void}
+	 */
+	applyOffer(row) {
+		if (row.offers && Object.keys(row.offers).length) this.change(row, row.offers);
+	}
 
-  /** @param {string | null} code */
-  setTrouble(code) {
-    if (this.trouble === code) return;
-    this.trouble = code;
-    this.dispatchEvent(new Event('trouble'));
-  }
+	/** @param {string | null} code */
+	setTrouble(code) {
+		if (this.trouble === code) return;
+		this.trouble = code;
+		this.dispatchEvent(new Event('trouble'));
+	}
 }

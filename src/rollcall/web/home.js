@@ -11,173 +11,173 @@ import { dateAndTime, list, percent, size, t } from './text.js';
  * @param {{policy: any, signal: AbortSignal, go: (hash: string) => void}} page
  */
 export async function home(main, page) {
-  const { policy } = page;
-  const input = /** @type {HTMLInputElement} */ (
-    h('input', {
-      type: 'file',
-      id: 'file',
-      accept: '.csv,.tsv,.txt,.gz,text/csv',
-      hidden: true,
-      onchange: () => input.files?.[0] && take(input.files[0]),
-    })
-  );
-  const zone = h(
-    'div.drop',
-    {
-      onclick: (/** @type {MouseEvent} */ event) => {
-        if (!(/** @type {HTMLElement} */ (event.target).closest('button, input'))) input.click();
-      },
-    },
-    h('span.drop-icon', { 'aria-hidden': 'true' }, icon('up')),
-    h('p.drop-title', {}, t('home.drop')),
-    h('button.primary', { type: 'button', onclick: () => input.click() }, t('home.choose')),
-    h('p.soft', {}, t('home.limit', { size: size(policy.limits.max_csv_bytes) })),
-    input,
-  );
-  const drafts = h('div');
-  fill(
-    main,
-    h('header.intro', {}, h('h1', {}, t('home.title')), h('p.lead', {}, t('home.lead'))),
-    zone,
-    drafts,
-    h(
-      'section.about',
-      { 'aria-labelledby': 'columns' },
-      h('h2', { id: 'columns' }, t('home.columns')),
-      h('dl.columns', {}, ...policy.columns.map(described)),
-      h('p.soft', {}, t('home.columns_more')),
-    ),
-  );
+	const { policy } = page;
+	const input = /** @type {HTMLInputElement} */ (
+		h('input', {
+			type: 'file',
+			id: 'file',
+			accept: '.csv,.tsv,.txt,.gz,text/csv',
+			hidden: true,
+			onchange: () => input.files?.[0] && take(input.files[0]),
+		})
+	);
+	const zone = h(
+		'div.drop',
+		{
+			onclick: (/** @type {MouseEvent} */ event) => {
+				if (!(/** @type {HTMLElement} */ (event.target).closest('button, input'))) input.click();
+			},
+		},
+		h('span.drop-icon', { 'aria-hidden': 'true' }, icon('up')),
+		h('p.drop-title', {}, t('home.drop')),
+		h('button.primary', { type: 'button', onclick: () => input.click() }, t('home.choose')),
+		h('p.soft', {}, t('home.limit', { size: size(policy.limits.max_csv_bytes) })),
+		input,
+	);
+	const drafts = h('div');
+	fill(
+		main,
+		h('header.intro', {}, h('h1', {}, t('home.title')), h('p.lead', {}, t('home.lead'))),
+		zone,
+		drafts,
+		h(
+			'section.about',
+			{ 'aria-labelledby': 'columns' },
+			h('h2', { id: 'columns' }, t('home.columns')),
+			h('dl.columns', {}, ...policy.columns.map(described)),
+			h('p.soft', {}, t('home.columns_more')),
+		),
+	);
 
-  let depth = 0;
-  /** @param {DragEvent} event */
-  const over = (event) => {
-    event.preventDefault();
-    if (event.type === 'dragenter') depth += 1;
-    if (event.type === 'dragleave') depth -= 1;
-    zone.classList.toggle('over', depth > 0 && event.type !== 'drop');
-    if (event.type !== 'drop') return;
-    depth = 0;
-    const file = event.dataTransfer?.files[0];
-    if (file) take(file);
-  };
-  for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
-    document.addEventListener(type, /** @type {EventListener} */ (over), { signal: page.signal });
-  }
+	let depth = 0;
+	/** @param {DragEvent} event */
+	const over = (event) => {
+		event.preventDefault();
+		if (event.type === 'dragenter') depth += 1;
+		if (event.type === 'dragleave') depth -= 1;
+		zone.classList.toggle('over', depth > 0 && event.type !== 'drop');
+		if (event.type !== 'drop') return;
+		depth = 0;
+		const file = event.dataTransfer?.files[0];
+		if (file) take(file);
+	};
+	for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
+		document.addEventListener(type, /** @type {EventListener} */ (over), { signal: page.signal });
+	}
 
-  const found = await store.all().catch(() => []);
-  const begun = found.filter((draft) => draft.corrected > 0);
-  if (begun.length && !page.signal.aborted) {
-    fill(
-      drafts,
-      h(
-        'section.drafts',
-        { 'aria-labelledby': 'drafts' },
-        h('h2', { id: 'drafts' }, t('home.drafts')),
-        ...begun.slice(0, 5).map((draft) =>
-          h(
-            'div.draft',
-            {},
-            h(
-              'a.row',
-              { href: draft.id.startsWith('imports/') ? `#/${draft.id}/correct` : `#/${draft.id}` },
-              h('span.row-icon', {}, icon('file')),
-              h('span.row-main', {}, h('bdi', {}, draft.name), h('span.soft', {}, dateAndTime(draft.updated))),
-              h('span.row-side', {}, t('home.draft', { n: draft.corrected, of: draft.rejected })),
-            ),
-            h(
-              'button.plain',
-              {
-                type: 'button',
-                onclick: async () => {
-                  await store.remove(draft.id);
-                  page.go('#/');
-                },
-              },
-              t('actions.discard'),
-            ),
-          ),
-        ),
-      ),
-    );
-  }
+	const found = await store.all().catch(() => []);
+	const begun = found.filter((draft) => draft.corrected > 0);
+	if (begun.length && !page.signal.aborted) {
+		fill(
+			drafts,
+			h(
+				'section.drafts',
+				{ 'aria-labelledby': 'drafts' },
+				h('h2', { id: 'drafts' }, t('home.drafts')),
+				...begun.slice(0, 5).map((draft) =>
+					h(
+						'div.draft',
+						{},
+						h(
+							'a.row',
+							{ href: draft.id.startsWith('imports/') ? `#/${draft.id}/correct` : `#/${draft.id}` },
+							h('span.row-icon', {}, icon('file')),
+							h('span.row-main', {}, h('bdi', {}, draft.name), h('span.soft', {}, dateAndTime(draft.updated))),
+							h('span.row-side', {}, t('home.draft', { n: draft.corrected, of: draft.rejected })),
+						),
+						h(
+							'button.plain',
+							{
+								type: 'button',
+								onclick: async () => {
+									await store.remove(draft.id);
+									page.go('#/');
+								},
+							},
+							t('actions.discard'),
+						),
+					),
+				),
+			),
+		);
+	}
 
-  /** @param {File} file */
-  async function take(file) {
-    const again = h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
-    const packed = await isGzip(file);
-    const limit = limitExceeded(file, packed, policy.limits);
-    if (limit !== null || !file.size) {
-      const sentence = file.size
-        ? t('home.too_large', { name: file.name, size: size(file.size), limit: size(limit ?? 0) })
-        : t('home.empty', { name: file.name });
-      fill(main, failure(sentence, again));
-      return;
-    }
-    const cancelled = new AbortController();
-    const signal = AbortSignal.any([page.signal, cancelled.signal]);
-    const bar = /** @type {HTMLProgressElement} */ (h('progress', { max: 1, value: 0, 'aria-labelledby': 'phase' }));
-    const phase = h('span', { id: 'phase' });
-    const share = h('span.share');
-    fill(
-      main,
-      steps(0),
-      h(
-        'section.card.sending',
-        { 'aria-busy': 'true' },
-        h('span.file-icon', { 'aria-hidden': 'true' }, icon('file')),
-        h('h1', {}, h('bdi', {}, file.name)),
-        h('p.soft', {}, size(file.size)),
-        bar,
-        h('p.phase', {}, phase, share),
-        h('p.soft', {}, t('home.nothing_yet')),
-        h('button.plain', { type: 'button', onclick: () => cancelled.abort() }, t('actions.cancel')),
-      ),
-    );
-    try {
-      const id = await send(
-        file,
-        packed,
-        (name, done) => {
-          bar.value = done;
-          const sentence = t(`home.phase_${name}`);
-          if (phase.textContent !== sentence) {
-            phase.textContent = sentence;
-            announce(sentence);
-          }
-          share.textContent = percent(done);
-        },
-        signal,
-      );
-      page.go(`#/uploads/${id}`);
-    } catch (error) {
-      if (page.signal.aborted) return;
-      if (cancelled.signal.aborted) {
-        await page.go('#/');
-        announce(t('home.cancelled'));
-        return;
-      }
-      const sentence = error instanceof Problem ? error.sentence : t('home.unreadable');
-      fill(
-        main,
-        failure(
-          sentence,
-          h('button.primary', { type: 'button', onclick: () => take(file) }, t('actions.again')),
-          again,
-        ),
-      );
-      if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
-    }
-  }
+	/** @param {File} file */
+	async function take(file) {
+		const again = h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
+		const packed = await isGzip(file);
+		const limit = limitExceeded(file, packed, policy.limits);
+		if (limit !== null || !file.size) {
+			const sentence = file.size
+				? t('home.too_large', { name: file.name, size: size(file.size), limit: size(limit ?? 0) })
+				: t('home.empty', { name: file.name });
+			fill(main, failure(sentence, again));
+			return;
+		}
+		const cancelled = new AbortController();
+		const signal = AbortSignal.any([page.signal, cancelled.signal]);
+		const bar = /** @type {HTMLProgressElement} */ (h('progress', { max: 1, value: 0, 'aria-labelledby': 'phase' }));
+		const phase = h('span', { id: 'phase' });
+		const share = h('span.share');
+		fill(
+			main,
+			steps(0),
+			h(
+				'section.card.sending',
+				{ 'aria-busy': 'true' },
+				h('span.file-icon', { 'aria-hidden': 'true' }, icon('file')),
+				h('h1', {}, h('bdi', {}, file.name)),
+				h('p.soft', {}, size(file.size)),
+				bar,
+				h('p.phase', {}, phase, share),
+				h('p.soft', {}, t('home.nothing_yet')),
+				h('button.plain', { type: 'button', onclick: () => cancelled.abort() }, t('actions.cancel')),
+			),
+		);
+		try {
+			const id = await send(
+				file,
+				packed,
+				(name, done) => {
+					bar.value = done;
+					const sentence = t(`home.phase_${name}`);
+					if (phase.textContent !== sentence) {
+						phase.textContent = sentence;
+						announce(sentence);
+					}
+					share.textContent = percent(done);
+				},
+				signal,
+			);
+			page.go(`#/uploads/${id}`);
+		} catch (error) {
+			if (page.signal.aborted) return;
+			if (cancelled.signal.aborted) {
+				await page.go('#/');
+				announce(t('home.cancelled'));
+				return;
+			}
+			const sentence = error instanceof Problem ? error.sentence : t('home.unreadable');
+			fill(
+				main,
+				failure(
+					sentence,
+					h('button.primary', { type: 'button', onclick: () => take(file) }, t('actions.again')),
+					again,
+				),
+			);
+			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
+		}
+	}
 }
 
 /** @param {any} column */
 function described({ name, schema }) {
-  const rules = [];
-  if (schema.type === 'integer') {
-    rules.push(t('home.integer', { minimum: schema.minimum, maximum: schema.maximum }));
-  } else {
-    rules.push(schema.maxLength ? t('home.text', { length: schema.maxLength }) : t('home.any_text'));
-  }
-  return h('div', {}, h('dt', {}, name), h('dd', {}, list(rules)));
+	const rules = [];
+	if (schema.type === 'integer') {
+		rules.push(t('home.integer', { minimum: schema.minimum, maximum: schema.maximum }));
+	} else {
+		rules.push(schema.maxLength ? t('home.text', { length: schema.maxLength }) : t('home.any_text'));
+	}
+	return h('div', {}, h('dt', {}, name), h('dd', {}, list(rules)));
 }

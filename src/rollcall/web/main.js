@@ -11,167 +11,168 @@ import { correctView, uploadView } from './verdict.js';
 const main = h('main', { id: 'main', tabindex: -1 });
 const banner = h('div.banner', { role: 'alert' });
 /** @type {any} */
-const site = {};
+let site = {};
 /** @type {any} */
 let policy = null;
 let view = new AbortController();
 
 /** @type {[RegExp, (page: any, ...parts: string[]) => Promise<void>][]} */
 const VIEWS = [
-  [/^#?\/?$/, (page) => home(main, page)],
-  [/^#\/uploads\/([0-9a-f]{64}-[0-9a-f]{32})$/, (page, id) => uploadView(main, page, id)],
-  [/^#\/imports$/, (page) => historyView(main, page)],
-  [/^#\/imports\/(\d{1,18})$/, (page, id) => receiptView(main, page, Number(id))],
-  [/^#\/imports\/(\d{1,18})\/correct$/, (page, id) => correctView(main, page, Number(id))],
+	[/^#?\/?$/, (page) => home(main, page)],
+	[/^#\/uploads\/([0-9a-f]{64}-[0-9a-f]{32})$/, (page, id) => uploadView(main, page, id)],
+	[/^#\/imports$/, (page) => historyView(main, page)],
+	[/^#\/imports\/(\d{1,18})$/, (page, id) => receiptView(main, page, Number(id))],
+	[/^#\/imports\/(\d{1,18})\/correct$/, (page, id) => correctView(main, page, Number(id))],
 ];
 
 /** @param {string} hash */
 function go(hash) {
-  if (location.hash === hash) return show();
-  location.hash = hash;
+	if (location.hash === hash) return show();
+	location.hash = hash;
 }
 
 async function show() {
-  view.abort();
-  view = new AbortController();
-  const { signal } = view;
-  mark();
-  if (!isSignedIn()) return showSignedOut();
-  fill(banner);
-  try {
-    policy ??= (await call('GET', '/api/policy', { signal })).body;
-    useColumns(policy.columns);
-    for (const [pattern, open] of VIEWS) {
-      const parts = location.hash.match(pattern);
-      if (!parts) continue;
-      const opened = open({ policy, signal, go }, ...parts.slice(1));
-      window.scrollTo(0, 0);
-      await opened;
-      return;
-    }
-    throw new Problem(404, 'not-found');
-  } catch (error) {
-    if (signal.aborted) return;
-    if (!isSignedIn()) return showSignedOut();
-    const problem = error instanceof Problem ? error : new Problem(0, 'internal-error');
-    fill(
-      main,
-      failure(
-        problem.sentence,
-        problem.passes ? h('button.primary', { type: 'button', onclick: () => show() }, t('actions.again')) : null,
-        h('a.button.plain', { href: '#/' }, t('actions.start')),
-      ),
-    );
-    if (!(error instanceof Problem)) console.error(/** @type {Error} */ (error).stack);
-  }
+	view.abort();
+	view = new AbortController();
+	const { signal } = view;
+	mark();
+	if (!isSignedIn()) return showSignedOut();
+	fill(banner);
+	try {
+		policy ??= (await call('GET', '/api/policy', { signal })).body;
+		useColumns(policy.columns);
+		for (const [pattern, open] of VIEWS) {
+			const parts = location.hash.match(pattern);
+			if (!parts) continue;
+			const opened = open({ policy, signal, go }, ...parts.slice(1));
+			window.scrollTo(0, 0);
+			await opened;
+			return;
+		}
+		throw new Problem(404, 'not-found');
+	} catch (error) {
+		if (signal.aborted) return;
+		if (!isSignedIn()) return showSignedOut();
+		const problem = error instanceof Problem ? error : new Problem(0, 'internal-error');
+		fill(
+			main,
+			failure(
+				problem.sentence,
+				problem.passes ? h('button.primary', { type: 'button', onclick: () => show() }, t('actions.again')) : null,
+				h('a.button.plain', { href: '#/' }, t('actions.start')),
+			),
+		);
+		if (!(error instanceof Problem)) console.error(/** @type {Error} */ (error).stack);
+	}
 }
 
 function showSignedOut() {
-  fill(
-    main,
-    h(
-      'section.card.state',
-      {},
-      badge('lock', 'rest'),
-      h('h1', {}, t('signin.title')),
-      h('p.soft', {}, t(site.sign_in ? 'signin.lead' : 'signin.local')),
-      h('p.soft', {}, t('signin.kept')),
-      site.sign_in
-        ? h('div.actions', {}, h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')))
-        : null,
-    ),
-  );
+	fill(
+		main,
+		h(
+			'section.card.state',
+			{},
+			badge('lock', 'rest'),
+			h('h1', {}, t('signin.title')),
+			h('p.soft', {}, t(site.sign_in ? 'signin.lead' : 'signin.local')),
+			h('p.soft', {}, t('signin.kept')),
+			site.sign_in
+				? h('div.actions', {}, h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')))
+				: null,
+		),
+	);
 }
 
 function frame() {
-  const other = currentLanguage() === 'en' ? 'ja' : 'en';
-  fill(
-    document.body,
-    h('a.skip', { href: '#main', onclick: (/** @type {Event} */ event) => {
-      event.preventDefault();
-      main.focus();
-    } }, t('app.skip')),
-    h(
-      'header.top',
-      {},
-      h('a.brand', { href: '#/' }, h('img', { src: '/assets/icon.svg', alt: '', width: 28, height: 28 }), 'Rollcall'),
-      h(
-        'nav',
-        { 'aria-label': t('app.nav') },
-        h('a', { href: '#/' }, t('app.new')),
-        h('a', { href: '#/imports' }, t('app.history')),
-      ),
-      h(
-        'button.language',
-        {
-          type: 'button',
-          lang: other,
-          onclick: async () => {
-            await useLanguage(other, true);
-            frame();
-            await show();
-          },
-        },
-        t('app.other_language'),
-      ),
-    ),
-    banner,
-    main,
-    statusRegion(),
-  );
-  mark();
+	const other = currentLanguage() === 'en' ? 'ja' : 'en';
+	fill(
+		document.body,
+		h('a.skip', { href: '#main', onclick: (/** @type {Event} */ event) => {
+			event.preventDefault();
+			main.focus();
+		} }, t('app.skip')),
+		h(
+			'header.top',
+			{},
+			h('a.brand', { href: '#/' }, h('img', { src: '/assets/icon.svg', alt: '', width: 28, height: 28 }), 'Rollcall'),
+			h(
+				'nav',
+				{ 'aria-label': t('app.nav') },
+				h('a', { href: '#/' }, t('app.new')),
+				h('a', { href: '#/imports' }, t('app.history')),
+			),
+			h(
+				'button.language',
+				{
+					type: 'button',
+					lang: other,
+					onclick: async () => {
+						await useLanguage(other, true);
+						frame();
+						await show();
+					},
+				},
+				t('app.other_language'),
+			),
+		),
+		banner,
+		main,
+		statusRegion(),
+	);
+	mark();
 }
 
 function mark() {
-  for (const link of document.querySelectorAll('nav a')) {
-    const target = link.getAttribute('href') ?? '';
-    const here = target === '#/' ? !location.hash.startsWith('#/imports') : location.hash.startsWith(target);
-    if (here) link.setAttribute('aria-current', 'page');
-    else link.removeAttribute('aria-current');
-  }
-  document.title = `Rollcall · ${t(location.hash.startsWith('#/imports') ? 'app.history' : 'app.new')}`;
+	for (const link of document.querySelectorAll('nav a')) {
+		const target = link.getAttribute('href') ?? '';
+		const here = target === '#/' ? !location.hash.startsWith('#/imports') : location.hash.startsWith(target);
+		if (here) link.setAttribute('aria-current', 'page');
+		else link.removeAttribute('aria-current');
+	}
+	document.title = `Rollcall · ${t(location.hash.startsWith('#/imports') ? 'app.history' : 'app.new')}`;
 }
 
 function watch() {
-  let offline = false;
-  const lost = () => {
-    offline = true;
-    fill(banner, h('p', {}, icon('cloud'), t('app.offline')));
-  };
-  const back = () => {
-    if (!offline) return;
-    offline = false;
-    fill(banner);
-    announce(t('app.online'));
-  };
-  events.addEventListener('offline', lost);
-  window.addEventListener('offline', lost);
-  events.addEventListener('online', back);
-  events.addEventListener('signedout', () => {
-    fill(
-      banner,
-      h('p', {}, icon('lock'), t('signin.expired'), ' ', t('signin.kept'), ' '),
-      site.sign_in ? h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')) : h('span', {}, t('signin.local')),
-    );
-  });
-  window.addEventListener('hashchange', () => {
-    if (findTokenAgain()) policy = null;
-    show().then(() => main.querySelector('h1')?.focus({ preventScroll: true }));
-  });
+	let offline = false;
+	const lost = () => {
+		offline = true;
+		fill(banner, h('p', {}, icon('cloud'), t('app.offline')));
+	};
+	const back = () => {
+		if (!offline) return;
+		offline = false;
+		fill(banner);
+		announce(t('app.online'));
+	};
+	events.addEventListener('offline', lost);
+	window.addEventListener('offline', lost);
+	events.addEventListener('online', back);
+	events.addEventListener('signedout', () => {
+		fill(
+			banner,
+			h('p', {}, icon('lock'), t('signin.expired'), ' ', t('signin.kept'), ' '),
+			site.sign_in ? h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')) : h('span', {}, t('signin.local')),
+		);
+	});
+	window.addEventListener('hashchange', () => {
+		if (findTokenAgain()) policy = null;
+		show().then(() => main.querySelector('h1')?.focus({ preventScroll: true }));
+	});
 }
 
 function findTokenAgain() {
-  return location.hash.startsWith('#token=') && findToken();
+	return location.hash.startsWith('#token=') && findToken();
 }
 
 async function begin() {
-  await useLanguage(preferredLanguage());
-  frame();
-  fill(main, waiting(t('app.loading')));
-  findToken();
-  if (site.sign_in && !(await finishSignIn(site.sign_in))) forgetToken();
-  watch();
-  await show();
+	await useLanguage(preferredLanguage());
+	frame();
+	fill(main, waiting(t('app.loading')));
+	site = await (await fetch('/assets/site.json')).json();
+	findToken();
+	if (site.sign_in && !(await finishSignIn(site.sign_in))) forgetToken();
+	watch();
+	await show();
 }
 
 begin();

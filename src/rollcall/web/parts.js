@@ -11,26 +11,26 @@ import { advice, has, number, t, wrong } from './text.js';
  * @returns {HTMLElement}
  */
 export function sum(read, parts) {
-  const shown = parts.filter((part) => part.value > 0);
-  style('sum', shown.map((part, index) => `.bar .part${index} { flex-grow: ${part.value} }`).join(' '));
-  return h(
-    'div.sum',
-    {},
-    h(
-      'div.bar',
-      { 'aria-hidden': 'true' },
-      ...shown.map((part, index) => h(`span.${part.kind}.part${index}`)),
-    ),
-    h(
-      'dl.equation',
-      {},
-      h('div.total', {}, h('dt', {}, t('counts.read', { n: read })), h('dd', {}, number(read))),
-      ...shown.flatMap((part, index) => [
-        h('span.sign', { 'aria-hidden': 'true' }, index ? '+' : '='),
-        h(`div.${part.kind}`, {}, h('dt', {}, part.name), h('dd', {}, number(part.value))),
-      ]),
-    ),
-  );
+	const shown = parts.filter((part) => part.value > 0);
+	style('sum', shown.map((part, index) => `.bar .part${index} { flex-grow: ${part.value} }`).join(' '));
+	return h(
+		'div.sum',
+		{},
+		h(
+			'div.bar',
+			{ 'aria-hidden': 'true' },
+			...shown.map((part, index) => h(`span.${part.kind}.part${index}`)),
+		),
+		h(
+			'dl.equation',
+			{},
+			h('div.total', {}, h('dt', {}, t('counts.read', { n: read })), h('dd', {}, number(read))),
+			...shown.flatMap((part, index) => [
+				h('span.sign', { 'aria-hidden': 'true' }, index ? '+' : '='),
+				h(`div.${part.kind}`, {}, h('dt', {}, part.name), h('dd', {}, number(part.value))),
+			]),
+		),
+	);
 }
 
 /**
@@ -39,15 +39,15 @@ export function sum(read, parts) {
  * @returns {HTMLElement}
  */
 export function reasonOf(receipt) {
-  const code = receipt.code;
-  return h(
-    'section.reason-card',
-    {},
-    h('h2', {}, has(`codes.${code}.title`) ? wrong(code, null) : code),
-    h('p', {}, advice(code, null)),
-    receipt.message &&
-      h('details', {}, h('summary', {}, t('receipt.details')), h('p.message', { lang: 'en', dir: 'auto' }, receipt.message)),
-  );
+	const code = receipt.code;
+	return h(
+		'section.reason-card',
+		{},
+		h('h2', {}, has(`codes.${code}.title`) ? wrong(code, null) : code),
+		h('p', {}, advice(code, null)),
+		receipt.message &&
+			h('details', {}, h('summary', {}, t('receipt.details')), h('p.message', { lang: 'en', dir: 'auto' }, receipt.message)),
+	);
 }
 
 /**
@@ -56,7 +56,7 @@ export function reasonOf(receipt) {
  * @param {...(Node | null)} actions
  */
 export function failure(sentence, ...actions) {
-  return h('section.card.state', { role: 'alert' }, badge('warn', 'warn'), h('h1', {}, sentence), h('div.actions', {}, ...actions));
+	return h('section.card.state', { role: 'alert' }, badge('warn', 'warn'), h('h1', {}, sentence), h('div.actions', {}, ...actions));
 }
 
 /**
@@ -64,7 +64,7 @@ export function failure(sentence, ...actions) {
  * @param {string} kind
  */
 export function badge(picture, kind) {
-  return h(`span.badge.${kind}`, { 'aria-hidden': 'true' }, icon(picture));
+	return h(`span.badge.${kind}`, { 'aria-hidden': 'true' }, icon(picture));
 }
 
 /**
@@ -73,13 +73,13 @@ export function badge(picture, kind) {
  * @param {...(Node | string | null)} more
  */
 export function waiting(title, ...more) {
-  return h(
-    'section.card.state',
-    { 'aria-busy': 'true' },
-    h('span.badge.busy', { 'aria-hidden': 'true' }, h('span.spinner')),
-    h('h1', {}, title),
-    ...more.filter((one) => one !== null),
-  );
+	return h(
+		'section.card.state',
+		{ 'aria-busy': 'true' },
+		h('span.badge.busy', { 'aria-hidden': 'true' }, h('span.spinner')),
+		h('h1', {}, title),
+		...more.filter((one) => one !== null),
+	);
 }
 
 /**
@@ -87,18 +87,18 @@ export function waiting(title, ...more) {
  * @param {number} current 0 to 2
  */
 export function steps(current) {
-  return h(
-    'ol.steps',
-    { 'aria-label': t('steps.label') },
-    ...['check', 'correct', 'register'].map((name, index) =>
-      h(
-        index < current ? 'li.done' : 'li',
-        { 'aria-current': index === current ? 'step' : null },
-        h('span.dot', { 'aria-hidden': 'true' }, index < current ? icon('check') : String(index + 1)),
-        t(`steps.${name}`),
-      ),
-    ),
-  );
+	return h(
+		'ol.steps',
+		{ 'aria-label': t('steps.label') },
+		...['check', 'correct', 'register'].map((name, index) =>
+			h(
+				index < current ? 'li.done' : 'li',
+				{ 'aria-current': index === current ? 'step' : null },
+				h('span.dot', { 'aria-hidden': 'true' }, index < current ? icon('check') : String(index + 1)),
+				t(`steps.${name}`),
+			),
+		),
+	);
 }
 
 /**
@@ -109,25 +109,25 @@ export function steps(current) {
  * @returns {Promise<boolean>}
  */
 export function confirmed(title, body, action) {
-  return new Promise((resolve) => {
-    const dialog = /** @type {HTMLDialogElement} */ (
-      h(
-        'dialog',
-        { 'aria-labelledby': 'ask', onclose: () => {
-          dialog.remove();
-          resolve(dialog.returnValue === 'yes');
-        } },
-        h('h2', { id: 'ask' }, title),
-        ...body.map((one) => (typeof one === 'string' ? h('p', {}, one) : one)),
-        h(
-          'div.actions',
-          {},
-          h('button.plain', { type: 'button', autofocus: true, onclick: () => dialog.close('no') }, t('actions.cancel')),
-          h('button.danger', { type: 'button', onclick: () => dialog.close('yes') }, action),
-        ),
-      )
-    );
-    document.body.append(dialog);
-    dialog.showModal();
-  });
+	return new Promise((resolve) => {
+		const dialog = /** @type {HTMLDialogElement} */ (
+			h(
+				'dialog',
+				{ 'aria-labelledby': 'ask', onclose: () => {
+					dialog.remove();
+					resolve(dialog.returnValue === 'yes');
+				} },
+				h('h2', { id: 'ask' }, title),
+				...body.map((one) => (typeof one === 'string' ? h('p', {}, one) : one)),
+				h(
+					'div.actions',
+					{},
+					h('button.plain', { type: 'button', autofocus: true, onclick: () => dialog.close('no') }, t('actions.cancel')),
+					h('button.danger', { type: 'button', onclick: () => dialog.close('yes') }, action),
+				),
+			)
+		);
+		document.body.append(dialog);
+		dialog.showModal();
+	});
 }

@@ -20,15 +20,15 @@ const registered = (receipt) => receipt.counts.registered + receipt.counts.updat
  * @returns {Promise<any[]>}
  */
 async function correctionsOf(id, signal) {
-  const found = [];
-  /** @type {string | null} */
-  let next = '/api/imports?limit=200';
-  for (let pages = 0; next !== null && pages < LOOK_BACK; pages += 1) {
-    const { body } = await call('GET', next, { signal });
-    found.push(...body.imports.filter((/** @type {any} */ one) => one.corrects === id));
-    next = body.imports.at(-1)?.import_id > id ? body.next : null;
-  }
-  return found.reverse();
+	const found = [];
+	/** @type {string | null} */
+	let next = '/api/imports?limit=200';
+	for (let pages = 0; next !== null && pages < LOOK_BACK; pages += 1) {
+		const { body } = await call('GET', next, { signal });
+		found.push(...body.imports.filter((/** @type {any} */ one) => one.corrects === id));
+		next = body.imports.at(-1)?.import_id > id ? body.next : null;
+	}
+	return found.reverse();
 }
 
 /**
@@ -37,74 +37,74 @@ async function correctionsOf(id, signal) {
  * @param {number} id
  */
 export async function receiptView(main, page, id) {
-  fill(main, waiting(t('app.loading')));
-  const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
-  const corrections = (await correctionsOf(id, page.signal)).filter((one) => !one.undone && registered(one));
-  const { counts } = receipt;
-  const corrected = corrections.reduce((total, one) => total + registered(one), 0);
-  const all = registered(receipt) + corrected;
-  const name = fileName(receipt.source);
-  const good = ['loaded', 'partially_loaded'].includes(receipt.status) && !receipt.undone;
-  const left = Math.max(0, counts.rejected - corrected);
-  const title = receipt.undone
-    ? t('receipt.undone')
-    : good
-      ? t('receipt.registered', { n: all })
-      : t(`receipt.${receipt.status}`);
-  const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
-  const draft = await store.find(`imports/${id}`).catch(() => undefined);
-  if (draft && !draft.corrected) await store.remove(draft.id).catch(() => {});
-  const parts = [
-    { name: t('counts.registered'), value: counts.registered, kind: receipt.undone ? 'rest' : 'good' },
-    { name: t('counts.updated'), value: counts.updated, kind: 'good' },
-    { name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
-    { name: t('counts.corrected'), value: Math.min(corrected, counts.rejected), kind: 'good' },
-    { name: t('counts.rejected_done'), value: left, kind: 'bad' },
-    { name: t('counts.withheld'), value: counts.withheld, kind: 'rest' },
-  ];
-  fill(
-    main,
-    h(
-      `article.receipt.${kind}`,
-      {},
-      badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
-      h('h1', { tabindex: -1 }, title),
-      h('p.lead', {}, h('bdi', {}, name)),
-      receipt.undone && h('p.lead', {}, t('receipt.undone_more', { n: registered(receipt) })),
-      counts.read ? sum(counts.read, parts) : null,
-      corrections.length
-        ? h(
-            'ul.corrections',
-            { 'aria-label': t('receipt.corrections') },
-            ...corrections.map((one) =>
-              h('li', {}, icon('check'), h('a', { href: `#/imports/${one.import_id}` }, t('receipt.correction', { n: registered(one), id: String(one.import_id) }))),
-            ),
-          )
-        : null,
-      receipt.corrects && h('p.center', {}, h('a', { href: `#/imports/${receipt.corrects}` }, t('receipt.corrects', { id: String(receipt.corrects) }))),
-      !good && !receipt.undone ? reasonOf(receipt) : null,
-      h(
-        'dl.paper',
-        {},
-        line(t('receipt.import'), receipt.import_id === null ? '–' : String(receipt.import_id)),
-        line(t('receipt.when'), dateAndTime(receipt.started)),
-        line(t('receipt.size'), receipt.source.size === null ? '–' : size(receipt.source.size)),
-        receipt.source.encoding && line(t('receipt.encoding'), receipt.source.encoding.toUpperCase()),
-        receipt.source.sha256 && line(t('receipt.content'), receipt.source.sha256.slice(0, 16), 'mono'),
-      ),
-      good && left ? leftOver(receipt, left, page) : null,
-      h(
-        'div.actions',
-        {},
-        h('a.button.primary', { href: '#/' }, t('actions.another')),
-        copyLink(),
-        good && mayOperate()
-          ? h('button.plain', { type: 'button', onclick: () => undo(main, page, receipt, corrections) }, icon('undo'), t('undo.button'))
-          : null,
-      ),
-    ),
-  );
-  announce(title);
+	fill(main, waiting(t('app.loading')));
+	const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
+	const corrections = (await correctionsOf(id, page.signal)).filter((one) => !one.undone && registered(one));
+	const { counts } = receipt;
+	const corrected = corrections.reduce((total, one) => total + registered(one), 0);
+	const all = registered(receipt) + corrected;
+	const name = fileName(receipt.source);
+	const good = ['loaded', 'partially_loaded'].includes(receipt.status) && !receipt.undone;
+	const left = Math.max(0, counts.rejected - corrected);
+	const title = receipt.undone
+		? t('receipt.undone')
+		: good
+			? t('receipt.registered', { n: all })
+			: t(`receipt.${receipt.status}`);
+	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
+	const draft = await store.find(`imports/${id}`).catch(() => undefined);
+	if (draft && !draft.corrected) await store.remove(draft.id).catch(() => {});
+	const parts = [
+		{ name: t('counts.registered'), value: counts.registered, kind: receipt.undone ? 'rest' : 'good' },
+		{ name: t('counts.updated'), value: counts.updated, kind: 'good' },
+		{ name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
+		{ name: t('counts.corrected'), value: Math.min(corrected, counts.rejected), kind: 'good' },
+		{ name: t('counts.rejected_done'), value: left, kind: 'bad' },
+		{ name: t('counts.withheld'), value: counts.withheld, kind: 'rest' },
+	];
+	fill(
+		main,
+		h(
+			`article.receipt.${kind}`,
+			{},
+			badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
+			h('h1', { tabindex: -1 }, title),
+			h('p.lead', {}, h('bdi', {}, name)),
+			receipt.undone && h('p.lead', {}, t('receipt.undone_more', { n: registered(receipt) })),
+			counts.read ? sum(counts.read, parts) : null,
+			corrections.length
+				? h(
+						'ul.corrections',
+						{ 'aria-label': t('receipt.corrections') },
+						...corrections.map((one) =>
+							h('li', {}, icon('check'), h('a', { href: `#/imports/${one.import_id}` }, t('receipt.correction', { n: registered(one), id: String(one.import_id) }))),
+						),
+					)
+				: null,
+			receipt.corrects && h('p.center', {}, h('a', { href: `#/imports/${receipt.corrects}` }, t('receipt.corrects', { id: String(receipt.corrects) }))),
+			!good && !receipt.undone ? reasonOf(receipt) : null,
+			h(
+				'dl.paper',
+				{},
+				line(t('receipt.import'), receipt.import_id === null ? '–' : String(receipt.import_id)),
+				line(t('receipt.when'), dateAndTime(receipt.started)),
+				line(t('receipt.size'), receipt.source.size === null ? '–' : size(receipt.source.size)),
+				receipt.source.encoding && line(t('receipt.encoding'), receipt.source.encoding.toUpperCase()),
+				receipt.source.sha256 && line(t('receipt.content'), receipt.source.sha256.slice(0, 16), 'mono'),
+			),
+			good && left ? leftOver(receipt, left, page) : null,
+			h(
+				'div.actions',
+				{},
+				h('a.button.primary', { href: '#/' }, t('actions.another')),
+				copyLink(),
+				good && mayOperate()
+					? h('button.plain', { type: 'button', onclick: () => undo(main, page, receipt, corrections) }, icon('undo'), t('undo.button'))
+					: null,
+			),
+		),
+	);
+	announce(title);
 }
 
 /**
@@ -113,19 +113,19 @@ export async function receiptView(main, page, id) {
  * @param {string} [kind]
  */
 function line(name, value, kind = 'plain') {
-  return h('div', {}, h('dt', {}, name), h(`dd.${kind}`, {}, value));
+	return h('div', {}, h('dt', {}, name), h(`dd.${kind}`, {}, value));
 }
 
 function copyLink() {
-  const button = h('button.plain', {
-    type: 'button',
-    onclick: async () => {
-      await navigator.clipboard.writeText(location.href);
-      button.textContent = t('receipt.copied');
-      announce(t('receipt.copied'));
-    },
-  }, t('receipt.copy'));
-  return button;
+	const button = h('button.plain', {
+		type: 'button',
+		onclick: async () => {
+			await navigator.clipboard.writeText(location.href);
+			button.textContent = t('receipt.copied');
+			announce(t('receipt.copied'));
+		},
+	}, t('receipt.copy'));
+	return button;
 }
 
 /**
@@ -134,19 +134,19 @@ function copyLink() {
  * @param {Page} page
  */
 function leftOver(receipt, left, page) {
-  const id = receipt.import_id;
-  return h(
-    'section.left-over',
-    { 'aria-labelledby': 'left' },
-    h('h2', { id: 'left' }, t('receipt.left', { n: left })),
-    left === receipt.counts.rejected && h('ul', {}, ...receipt.totals.slice(0, 6).map((/** @type {any} */ one) => h('li', {}, t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) })))),
-    h(
-      'div.actions.start',
-      {},
-      h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct')),
-      h('button.plain', { type: 'button', onclick: (/** @type {Event} */ event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page) }, t('receipt.download')),
-    ),
-  );
+	const id = receipt.import_id;
+	return h(
+		'section.left-over',
+		{ 'aria-labelledby': 'left' },
+		h('h2', { id: 'left' }, t('receipt.left', { n: left })),
+		left === receipt.counts.rejected && h('ul', {}, ...receipt.totals.slice(0, 6).map((/** @type {any} */ one) => h('li', {}, t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) })))),
+		h(
+			'div.actions.start',
+			{},
+			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct')),
+			h('button.plain', { type: 'button', onclick: (/** @type {Event} */ event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page) }, t('receipt.download')),
+		),
+	);
 }
 
 /**
@@ -155,17 +155,17 @@ function leftOver(receipt, left, page) {
  * @param {Page} page
  */
 async function download(button, id, page) {
-  try {
-    const { body } = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
-    if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
-    const link = /** @type {HTMLAnchorElement} */ (h('a', { download: `rejected-${id}.csv` }));
-    link.href = URL.createObjectURL(body);
-    link.click();
-    URL.revokeObjectURL(link.href);
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    button.after(h('p.soft', { role: 'alert' }, error.sentence));
-  }
+	try {
+		const { body } = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
+		if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
+		const link = /** @type {HTMLAnchorElement} */ (h('a', { download: `rejected-${id}.csv` }));
+		link.href = URL.createObjectURL(body);
+		link.click();
+		URL.revokeObjectURL(link.href);
+	} catch (error) {
+		if (!(error instanceof Problem)) throw error;
+		button.after(h('p.soft', { role: 'alert' }, error.sentence));
+	}
 }
 
 /**
@@ -176,27 +176,27 @@ async function download(button, id, page) {
  * @param {any[]} corrections
  */
 async function undo(main, page, receipt, corrections) {
-  const all = [...corrections].reverse().concat(receipt);
-  const users = all.reduce((total, one) => total + registered(one), 0);
-  const body = [t('undo.what', { n: users, name: fileName(receipt.source) })];
-  if (corrections.length) body.push(t('undo.with', { n: corrections.length }));
-  body.push(t('undo.again'));
-  if (!(await confirmed(t('undo.title', { n: users }), body, t('undo.yes', { n: users })))) return;
-  fill(main, waiting(t('undo.doing', { n: users })));
-  try {
-    for (const one of all) {
-      await undoOne(one.import_id, page.signal);
-    }
-    page.go(`#/imports/${receipt.import_id}`);
-  } catch (error) {
-    if (page.signal.aborted) return;
-    if (!(error instanceof Problem)) throw error;
-    fill(
-      main,
-      failure(error.sentence, h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back'))),
-      error.detail ? h('p.soft.center', { lang: 'en' }, error.detail) : null,
-    );
-  }
+	const all = [...corrections].reverse().concat(receipt);
+	const users = all.reduce((total, one) => total + registered(one), 0);
+	const body = [t('undo.what', { n: users, name: fileName(receipt.source) })];
+	if (corrections.length) body.push(t('undo.with', { n: corrections.length }));
+	body.push(t('undo.again'));
+	if (!(await confirmed(t('undo.title', { n: users }), body, t('undo.yes', { n: users })))) return;
+	fill(main, waiting(t('undo.doing', { n: users })));
+	try {
+		for (const one of all) {
+			await undoOne(one.import_id, page.signal);
+		}
+		page.go(`#/imports/${receipt.import_id}`);
+	} catch (error) {
+		if (page.signal.aborted) return;
+		if (!(error instanceof Problem)) throw error;
+		fill(
+			main,
+			failure(error.sentence, h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back'))),
+			error.detail ? h('p.soft.center', { lang: 'en' }, error.detail) : null,
+		);
+	}
 }
 
 /**
@@ -204,15 +204,15 @@ async function undo(main, page, receipt, corrections) {
  * @param {AbortSignal} signal
  */
 async function undoOne(id, signal) {
-  const path = `/api/imports/${id}/undo`;
-  try {
-    await call('POST', path, { body: {}, signal });
-  } catch (error) {
-    if (!(error instanceof Problem) || error.code !== 'undo-unconfirmed') throw error;
-    const ask = [t('undo.fewer', { detail: error.detail })];
-    if (!(await confirmed(t('undo.fewer_title'), ask, t('undo.fewer_yes')))) throw error;
-    await call('POST', path, { body: { confirmed: true }, signal });
-  }
+	const path = `/api/imports/${id}/undo`;
+	try {
+		await call('POST', path, { body: {}, signal });
+	} catch (error) {
+		if (!(error instanceof Problem) || error.code !== 'undo-unconfirmed') throw error;
+		const ask = [t('undo.fewer', { detail: error.detail })];
+		if (!(await confirmed(t('undo.fewer_title'), ask, t('undo.fewer_yes')))) throw error;
+		await call('POST', path, { body: { confirmed: true }, signal });
+	}
 }
 
 /**
@@ -220,70 +220,70 @@ async function undoOne(id, signal) {
  * @param {Page} page
  */
 export async function historyView(main, page) {
-  fill(main, waiting(t('app.loading')));
-  /** @type {any[]} */
-  const entries = [];
-  /** @type {string | null} */
-  let next = `/api/imports?limit=${PAGE}`;
-  const listed = h('div.days');
-  const search = /** @type {HTMLInputElement} */ (
-    h('input.search', { type: 'search', placeholder: t('history.search'), 'aria-label': t('history.search'), oninput: () => show() })
-  );
-  const more = h('button.plain', { type: 'button', onclick: () => load() }, t('history.more'));
-  const show = () => {
-    const words = search.value.trim().toLowerCase();
-    const found = entries.filter((one) => `${fileName(one.source)} ${one.import_id} ${day(one.started)}`.toLowerCase().includes(words));
-    /** @type {Map<string, any[]>} */
-    const days = new Map();
-    for (const one of found) {
-      const key = day(one.started);
-      days.set(key, [...(days.get(key) ?? []), one]);
-    }
-    fill(
-      listed,
-      ...[...days].map(([title, ones]) => h('section', {}, h('h2', {}, title), h('ul.rows', {}, ...ones.map((one) => h('li', {}, entry(one)))))),
-      entries.length && !found.length ? h('p.soft.center', {}, t('history.none_found')) : null,
-    );
-    more.hidden = next === null;
-  };
-  const load = async () => {
-    if (next === null) return;
-    const { body } = await call('GET', next, { signal: page.signal });
-    entries.push(...body.imports);
-    next = body.next;
-    show();
-  };
-  await load();
-  if (!entries.length) {
-    fill(
-      main,
-      h('section.card.state', {}, badge('clock', 'rest'), h('h1', {}, t('history.empty')), h('p.soft', {}, t('history.empty_more')), h('div.actions', {}, h('a.button.primary', { href: '#/' }, t('home.choose')))),
-    );
-    return;
-  }
-  fill(main, h('header.intro.slim', {}, h('h1', { tabindex: -1 }, t('history.title')), search), listed, h('div.actions', {}, more));
+	fill(main, waiting(t('app.loading')));
+	/** @type {any[]} */
+	const entries = [];
+	/** @type {string | null} */
+	let next = `/api/imports?limit=${PAGE}`;
+	const listed = h('div.days');
+	const search = /** @type {HTMLInputElement} */ (
+		h('input.search', { type: 'search', placeholder: t('history.search'), 'aria-label': t('history.search'), oninput: () => show() })
+	);
+	const more = h('button.plain', { type: 'button', onclick: () => load() }, t('history.more'));
+	const show = () => {
+		const words = search.value.trim().toLowerCase();
+		const found = entries.filter((one) => `${fileName(one.source)} ${one.import_id} ${day(one.started)}`.toLowerCase().includes(words));
+		/** @type {Map<string, any[]>} */
+		const days = new Map();
+		for (const one of found) {
+			const key = day(one.started);
+			days.set(key, [...(days.get(key) ?? []), one]);
+		}
+		fill(
+			listed,
+			...[...days].map(([title, ones]) => h('section', {}, h('h2', {}, title), h('ul.rows', {}, ...ones.map((one) => h('li', {}, entry(one)))))),
+			entries.length && !found.length ? h('p.soft.center', {}, t('history.none_found')) : null,
+		);
+		more.hidden = next === null;
+	};
+	const load = async () => {
+		if (next === null) return;
+		const { body } = await call('GET', next, { signal: page.signal });
+		entries.push(...body.imports);
+		next = body.next;
+		show();
+	};
+	await load();
+	if (!entries.length) {
+		fill(
+			main,
+			h('section.card.state', {}, badge('clock', 'rest'), h('h1', {}, t('history.empty')), h('p.soft', {}, t('history.empty_more')), h('div.actions', {}, h('a.button.primary', { href: '#/' }, t('home.choose')))),
+		);
+		return;
+	}
+	fill(main, h('header.intro.slim', {}, h('h1', { tabindex: -1 }, t('history.title')), search), listed, h('div.actions', {}, more));
 }
 
 /** @param {any} receipt */
 function entry(receipt) {
-  const good = ['loaded', 'partially_loaded'].includes(receipt.status);
-  const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
-  const said = [];
-  if (receipt.undone) said.push(t('history.undone'));
-  else if (good) said.push(t('history.registered', { n: registered(receipt) }));
-  else said.push(wrong(receipt.code, null));
-  if (good && receipt.counts.rejected && !receipt.undone) said.push(t('history.rejected', { n: receipt.counts.rejected }));
-  return h(
-    'a.row',
-    { href: `#/imports/${receipt.import_id}` },
-    badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
-    h(
-      'span.row-main',
-      {},
-      h('bdi', {}, receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source)),
-      h('span.soft', {}, said.join(' · ')),
-    ),
-    h('span.row-side', {}, h('span', {}, clock(receipt.started)), h('span.soft', {}, t('receipt.number', { id: String(receipt.import_id) }))),
-  );
+	const good = ['loaded', 'partially_loaded'].includes(receipt.status);
+	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
+	const said = [];
+	if (receipt.undone) said.push(t('history.undone'));
+	else if (good) said.push(t('history.registered', { n: registered(receipt) }));
+	else said.push(wrong(receipt.code, null));
+	if (good && receipt.counts.rejected && !receipt.undone) said.push(t('history.rejected', { n: receipt.counts.rejected }));
+	return h(
+		'a.row',
+		{ href: `#/imports/${receipt.import_id}` },
+		badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
+		h(
+			'span.row-main',
+			{},
+			h('bdi', {}, receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source)),
+			h('span.soft', {}, said.join(' · ')),
+		),
+		h('span.row-side', {}, h('span', {}, clock(receipt.started)), h('span.soft', {}, t('receipt.number', { id: String(receipt.import_id) }))),
+	);
 }
 

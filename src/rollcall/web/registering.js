@@ -14,12 +14,12 @@ const BYTES = 3 * 1024 * 1024;
  * @returns {Promise<any>} the upload with its import
  */
 export async function registerUpload(upload, etag, asNew, signal) {
-  await call('PUT', `/api/uploads/${upload}/registration`, {
-    headers: { 'If-Match': etag },
-    body: asNew ? { as_new: true } : {},
-    signal,
-  });
-  return uploadIn(upload, ['registered'], signal);
+	await call('PUT', `/api/uploads/${upload}/registration`, {
+		headers: { 'If-Match': etag },
+		body: asNew ? { as_new: true } : {},
+		signal,
+	});
+	return uploadIn(upload, ['registered'], signal);
 }
 
 /**
@@ -31,39 +31,39 @@ export async function registerUpload(upload, etag, asNew, signal) {
  * @returns {Promise<{imports: any[], lost: number}>} the imports of the corrections, and rows corrected before
  */
 export async function sendCorrections(importId, columns, progress, signal) {
-  const id = `imports/${importId}`;
-  const edits = (await store.editsOf(id)).filter((edit) => !edit.sent && edit.cells && edit.faults?.length === 0);
-  const imports = [];
-  let lost = 0;
-  let done = 0;
-  while (edits.length) {
-    const part = taken(edits, columns);
-    progress(done, done + part.length + edits.length);
-    let rows = part;
-    /** @type {any} */
-    let answer = null;
-    while (rows.length && !answer) {
-      try {
-        answer = await call('POST', `/api/imports/${importId}/corrections`, {
-          body: { rows: rows.map(({ line, cells }) => ({ line, cells })) },
-          signal,
-        });
-      } catch (error) {
-        if (!(error instanceof Problem) || error.code !== 'already-corrected' || !error.errors.length) throw error;
-        // These rows were corrected before, perhaps by this page in a request whose answer was lost.
-        const known = new Set(error.errors.map(({ pointer }) => Number(pointer.split('/')[2])));
-        lost += known.size;
-        rows = rows.filter((_, index) => !known.has(index));
-      }
-    }
-    if (answer) {
-      const upload = await uploadIn(answer.body.id, ['registered'], signal);
-      imports.push(upload.import);
-    }
-    await markSent(id, part);
-    done += part.length;
-  }
-  return { imports, lost };
+	const id = `imports/${importId}`;
+	const edits = (await store.editsOf(id)).filter((edit) => !edit.sent && edit.cells && edit.faults?.length === 0);
+	const imports = [];
+	let lost = 0;
+	let done = 0;
+	while (edits.length) {
+		const part = taken(edits, columns);
+		progress(done, done + part.length + edits.length);
+		let rows = part;
+		/** @type {any} */
+		let answer = null;
+		while (rows.length && !answer) {
+			try {
+				answer = await call('POST', `/api/imports/${importId}/corrections`, {
+					body: { rows: rows.map(({ line, cells }) => ({ line, cells })) },
+					signal,
+				});
+			} catch (error) {
+				if (!(error instanceof Problem) || error.code !== 'already-corrected' || !error.errors.length) throw error;
+				// These rows were corrected before, perhaps by this page in a request whose answer was lost.
+				const known = new Set(error.errors.map(({ pointer }) => Number(pointer.split('/')[2])));
+				lost += known.size;
+				rows = rows.filter((_, index) => !known.has(index));
+			}
+		}
+		if (answer) {
+			const upload = await uploadIn(answer.body.id, ['registered'], signal);
+			imports.push(upload.import);
+		}
+		await markSent(id, part);
+		done += part.length;
+	}
+	return { imports, lost };
 }
 
 /**
@@ -71,13 +71,13 @@ export async function sendCorrections(importId, columns, progress, signal) {
  * @param {string[]} columns
  */
 function taken(edits, columns) {
-  let bytes = 0;
-  let rows = 0;
-  while (rows < edits.length && rows < ROWS && bytes < BYTES) {
-    bytes += 40 + columns.reduce((sum, column) => sum + 3 * (edits[rows].cells?.[column].length ?? 0), 0);
-    rows += 1;
-  }
-  return edits.splice(0, rows);
+	let bytes = 0;
+	let rows = 0;
+	while (rows < edits.length && rows < ROWS && bytes < BYTES) {
+		bytes += 40 + columns.reduce((sum, column) => sum + 3 * (edits[rows].cells?.[column].length ?? 0), 0);
+		rows += 1;
+	}
+	return edits.splice(0, rows);
 }
 
 /**
@@ -85,10 +85,10 @@ function taken(edits, columns) {
  * @param {store.Edit[]} edits
  */
 async function markSent(id, edits) {
-  const draft = await store.find(id);
-  if (!draft) return;
-  await store.save(
-    { ...draft, corrected: Math.max(0, draft.corrected - edits.length) },
-    edits.map((edit) => ({ ...edit, cells: null, sent: true })),
-  );
+	const draft = await store.find(id);
+	if (!draft) return;
+	await store.save(
+		{ ...draft, corrected: Math.max(0, draft.corrected - edits.length) },
+		edits.map((edit) => ({ ...edit, cells: null, sent: true })),
+	);
 }

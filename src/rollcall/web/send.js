@@ -11,14 +11,14 @@ import { call, Problem } from './api.js';
  * @returns {number | null} the limit that it is over, in bytes
  */
 export function limitExceeded(file, packed, limits) {
-  const limit = packed ? limits.max_upload_bytes : limits.max_csv_bytes;
-  return file.size > limit ? limit : null;
+	const limit = packed ? limits.max_upload_bytes : limits.max_csv_bytes;
+	return file.size > limit ? limit : null;
 }
 
 /** @param {File} file */
 export async function isGzip(file) {
-  const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  return first === 0x1f && second === 0x8b;
+	const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+	return first === 0x1f && second === 0x8b;
 }
 
 /**
@@ -30,21 +30,21 @@ export async function isGzip(file) {
  * @returns {Promise<string>} the id of the upload
  */
 export async function send(file, packed, progress, signal) {
-  const data = packed ? file : await compressed(file, progress, signal);
-  const { body: form } = await call('POST', '/api/uploads', {
-    body: { filename: shortened(file.name), size: data.size },
-    signal,
-  });
-  const fields = new FormData();
-  for (const [name, value] of Object.entries(form.fields)) fields.append(name, String(value));
-  fields.append('file', data);
-  await post(form.url, fields, progress, signal);
-  return form.id;
+	const data = packed ? file : await compressed(file, progress, signal);
+	const { body: form } = await call('POST', '/api/uploads', {
+		body: { filename: shortened(file.name), size: data.size },
+		signal,
+	});
+	const fields = new FormData();
+	for (const [name, value] of Object.entries(form.fields)) fields.append(name, String(value));
+	fields.append('file', data);
+	await post(form.url, fields, progress, signal);
+	return form.id;
 }
 
 /** @param {string} name */
 function shortened(name) {
-  return [...name].slice(-200).join('');
+	return [...name].slice(-200).join('');
 }
 
 /**
@@ -54,16 +54,16 @@ function shortened(name) {
  * @returns {Promise<Blob>}
  */
 async function compressed(file, progress, signal) {
-  let done = 0;
-  const counted = new TransformStream({
-    transform(chunk, controller) {
-      done += chunk.byteLength;
-      progress('packing', done / file.size);
-      controller.enqueue(chunk);
-    },
-  });
-  const stream = file.stream().pipeThrough(counted, { signal }).pipeThrough(new CompressionStream('gzip'));
-  return new Response(stream).blob();
+	let done = 0;
+	const counted = new TransformStream({
+		transform(chunk, controller) {
+			done += chunk.byteLength;
+			progress('packing', done / file.size);
+			controller.enqueue(chunk);
+		},
+	});
+	const stream = file.stream().pipeThrough(counted, { signal }).pipeThrough(new CompressionStream('gzip'));
+	return new Response(stream).blob();
 }
 
 /**
@@ -74,18 +74,18 @@ async function compressed(file, progress, signal) {
  * @returns {Promise<void>}
  */
 function post(url, fields, progress, signal) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // `fetch` does not tell how much is sent
-    request.open('POST', url);
-    request.upload.onprogress = (event) => progress('sending', event.loaded / event.total);
-    request.onload = () => {
-      if (request.status < 300) return resolve();
-      reject(new Problem(request.status, request.status === 413 ? 'size-limit' : 'not-received'));
-    };
-    request.onerror = () => reject(new Problem(0, 'offline'));
-    request.onabort = () => reject(signal.reason);
-    signal.addEventListener('abort', () => request.abort());
-    progress('sending', 0);
-    request.send(fields);
-  });
+	return new Promise((resolve, reject) => {
+		const request = new XMLHttpRequest(); // `fetch` does not tell how much is sent
+		request.open('POST', url);
+		request.upload.onprogress = (event) => progress('sending', event.loaded / event.total);
+		request.onload = () => {
+			if (request.status < 300) return resolve();
+			reject(new Problem(request.status, request.status === 413 ? 'size-limit' : 'not-received'));
+		};
+		request.onerror = () => reject(new Problem(0, 'offline'));
+		request.onabort = () => reject(signal.reason);
+		signal.addEventListener('abort', () => request.abort());
+		progress('sending', 0);
+		request.send(fields);
+	});
 }

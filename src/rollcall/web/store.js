@@ -26,16 +26,16 @@ let opened;
 
 /** @returns {Promise<IDBDatabase>} */
 function open() {
-  opened ??= new Promise((resolve, reject) => {
-    const request = indexedDB.open('rollcall', 1);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore('drafts', { keyPath: 'id' });
-      request.result.createObjectStore('edits', { keyPath: ['draft', 'line'] });
-    };
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-  return opened;
+	opened ??= new Promise((resolve, reject) => {
+		const request = indexedDB.open('rollcall', 1);
+		request.onupgradeneeded = () => {
+			request.result.createObjectStore('drafts', { keyPath: 'id' });
+			request.result.createObjectStore('edits', { keyPath: ['draft', 'line'] });
+		};
+		request.onsuccess = () => resolve(request.result);
+		request.onerror = () => reject(request.error);
+	});
+	return opened;
 }
 
 /**
@@ -44,13 +44,13 @@ function open() {
  * @returns {Promise<any>} the result of the request, once it is on the disk
  */
 async function transact(mode, use) {
-  const database = await open();
-  return new Promise((resolve, reject) => {
-    const transaction = database.transaction(['drafts', 'edits'], mode, { durability: 'strict' });
-    const request = use(transaction.objectStore('drafts'), transaction.objectStore('edits'));
-    transaction.oncomplete = () => resolve(request?.result);
-    transaction.onabort = () => reject(transaction.error);
-  });
+	const database = await open();
+	return new Promise((resolve, reject) => {
+		const transaction = database.transaction(['drafts', 'edits'], mode, { durability: 'strict' });
+		const request = use(transaction.objectStore('drafts'), transaction.objectStore('edits'));
+		transaction.oncomplete = () => resolve(request?.result);
+		transaction.onabort = () => reject(transaction.error);
+	});
 }
 
 /** @param {string} draft */
@@ -61,10 +61,10 @@ const linesOf = (draft) => IDBKeyRange.bound([draft], [draft, []]);
  * @param {Edit[]} [edits]
  */
 export function save(draft, edits = []) {
-  return transact('readwrite', (drafts, kept) => {
-    drafts.put({ ...draft, updated: new Date().toISOString() });
-    for (const edit of edits) kept.put(edit);
-  });
+	return transact('readwrite', (drafts, kept) => {
+		drafts.put({ ...draft, updated: new Date().toISOString() });
+		for (const edit of edits) kept.put(edit);
+	});
 }
 
 /**
@@ -72,7 +72,7 @@ export function save(draft, edits = []) {
  * @param {number} line
  */
 export function dropEdit(draft, line) {
-  return transact('readwrite', (_drafts, edits) => edits.delete([draft, line]));
+	return transact('readwrite', (_drafts, edits) => edits.delete([draft, line]));
 }
 
 /**
@@ -80,7 +80,7 @@ export function dropEdit(draft, line) {
  * @returns {Promise<Draft | undefined>}
  */
 export function find(id) {
-  return transact('readonly', (drafts) => drafts.get(id));
+	return transact('readonly', (drafts) => drafts.get(id));
 }
 
 /**
@@ -88,7 +88,7 @@ export function find(id) {
  * @returns {Promise<Edit[]>}
  */
 export function editsOf(draft) {
-  return transact('readonly', (_drafts, edits) => edits.getAll(linesOf(draft)));
+	return transact('readonly', (_drafts, edits) => edits.getAll(linesOf(draft)));
 }
 
 /**
@@ -97,30 +97,30 @@ export function editsOf(draft) {
  * @param {string} to
  */
 export async function move(from, to) {
-  const draft = await find(from);
-  if (!draft) return;
-  const edits = await editsOf(from);
-  await transact('readwrite', (drafts, kept) => {
-    drafts.put({ ...draft, id: to });
-    for (const edit of edits) kept.put({ ...edit, draft: to });
-    drafts.delete(from);
-    kept.delete(linesOf(from));
-  });
+	const draft = await find(from);
+	if (!draft) return;
+	const edits = await editsOf(from);
+	await transact('readwrite', (drafts, kept) => {
+		drafts.put({ ...draft, id: to });
+		for (const edit of edits) kept.put({ ...edit, draft: to });
+		drafts.delete(from);
+		kept.delete(linesOf(from));
+	});
 }
 
 /** @param {string} id */
 export function remove(id) {
-  return transact('readwrite', (drafts, edits) => {
-    drafts.delete(id);
-    edits.delete(linesOf(id));
-  });
+	return transact('readwrite', (drafts, edits) => {
+		drafts.delete(id);
+		edits.delete(linesOf(id));
+	});
 }
 
 /** @returns {Promise<Draft[]>} the drafts that are under way, the newest first; old ones are removed */
 export async function all() {
-  /** @type {Draft[]} */
-  const found = await transact('readonly', (drafts) => drafts.getAll());
-  const oldest = new Date(Date.now() - DAYS * 86_400_000).toISOString();
-  await Promise.all(found.filter((draft) => draft.updated < oldest).map((draft) => remove(draft.id)));
-  return found.filter((draft) => draft.updated >= oldest).sort((a, b) => (a.updated < b.updated ? 1 : -1));
+	/** @type {Draft[]} */
+	const found = await transact('readonly', (drafts) => drafts.getAll());
+	const oldest = new Date(Date.now() - DAYS * 86_400_000).toISOString();
+	await Promise.all(found.filter((draft) => draft.updated < oldest).map((draft) => remove(draft.id)));
+	return found.filter((draft) => draft.updated >= oldest).sort((a, b) => (a.updated < b.updated ? 1 : -1));
 }

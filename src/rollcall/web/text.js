@@ -14,14 +14,14 @@ let plural = new Intl.PluralRules('en');
 
 /** @returns {string} */
 export function currentLanguage() {
-  return language;
+	return language;
 }
 
 /** @returns {string} the language that was chosen before, or that of the browser */
 export function preferredLanguage() {
-  const kept = localStorage.getItem(KEPT);
-  const wanted = [...(kept ? [kept] : []), ...navigator.languages].map((tag) => tag.slice(0, 2));
-  return wanted.find((tag) => LANGUAGES.includes(tag)) ?? 'en';
+	const kept = localStorage.getItem(KEPT);
+	const wanted = [...(kept ? [kept] : []), ...navigator.languages].map((tag) => tag.slice(0, 2));
+	return wanted.find((tag) => LANGUAGES.includes(tag)) ?? 'en';
 }
 
 /**
@@ -30,12 +30,12 @@ export function preferredLanguage() {
  * @param {boolean} [keep] whether it is kept for the next visit
  */
 export async function useLanguage(chosen, keep = false) {
-  const answer = await fetch(`/assets/${chosen}.json`);
-  catalogue = await answer.json();
-  language = chosen;
-  plural = new Intl.PluralRules(chosen);
-  document.documentElement.lang = chosen;
-  if (keep) localStorage.setItem(KEPT, chosen);
+	const answer = await fetch(`/assets/${chosen}.json`);
+	catalogue = await answer.json();
+	language = chosen;
+	plural = new Intl.PluralRules(chosen);
+	document.documentElement.lang = chosen;
+	if (keep) localStorage.setItem(KEPT, chosen);
 }
 
 /**
@@ -45,8 +45,8 @@ export async function useLanguage(chosen, keep = false) {
  * @returns {string}
  */
 export function t(path, values = {}) {
-  const sentence = lookUp(path);
-  return sentence === undefined ? path : filled(sentence, values);
+	const sentence = lookUp(path);
+	return sentence === undefined ? path : filled(sentence, values);
 }
 
 /**
@@ -54,7 +54,7 @@ export function t(path, values = {}) {
  * @returns {boolean} whether the catalogue has a sentence
  */
 export function has(path) {
-  return lookUp(path) !== undefined;
+	return lookUp(path) !== undefined;
 }
 
 /**
@@ -62,7 +62,7 @@ export function has(path) {
  * @returns {Sentence | undefined}
  */
 function lookUp(path) {
-  return path.split('.').reduce((found, name) => found?.[name], catalogue);
+	return path.split('.').reduce((found, name) => found?.[name], catalogue);
 }
 
 /**
@@ -70,65 +70,65 @@ function lookUp(path) {
  * @param {Record<string, any>} values
  */
 function filled(sentence, values) {
-  const chosen =
-    typeof sentence === 'string' ? sentence : (plural.select(values.n) === 'one' && sentence.one) || sentence.other;
-  return chosen.replace(/\{(\w+)\}/g, (whole, name) => {
-    const value = values[name];
-    return value === undefined ? whole : typeof value === 'number' ? number(value) : String(value);
-  });
+	const chosen =
+		typeof sentence === 'string' ? sentence : (plural.select(values.n) === 'one' && sentence.one) || sentence.other;
+	return chosen.replace(/\{(\w+)\}/g, (whole, name) => {
+		const value = values[name];
+		return value === undefined ? whole : typeof value === 'number' ? number(value) : String(value);
+	});
 }
 
 /** @param {number} value */
 export function number(value) {
-  return new Intl.NumberFormat(language).format(value);
+	return new Intl.NumberFormat(language).format(value);
 }
 
 /** @param {number} value a share of 1 */
 export function percent(value) {
-  return new Intl.NumberFormat(language, { style: 'percent' }).format(value);
+	return new Intl.NumberFormat(language, { style: 'percent' }).format(value);
 }
 
 /** @param {number} bytes */
 export function size(bytes) {
-  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
-  let unit = 0;
-  while (bytes >= 1024 && unit < units.length - 1) {
-    bytes /= 1024;
-    unit += 1;
-  }
-  const unitDisplay = unit ? 'short' : 'long';
-  return new Intl.NumberFormat(language, {
-    style: 'unit',
-    unit: units[unit],
-    unitDisplay,
-    maximumFractionDigits: bytes < 10 ? 1 : 0,
-  }).format(bytes);
+	const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
+	let unit = 0;
+	while (bytes >= 1024 && unit < units.length - 1) {
+		bytes /= 1024;
+		unit += 1;
+	}
+	const unitDisplay = unit ? 'short' : 'long';
+	return new Intl.NumberFormat(language, {
+		style: 'unit',
+		unit: units[unit],
+		unitDisplay,
+		maximumFractionDigits: bytes < 10 ? 1 : 0,
+	}).format(bytes);
 }
 
 /** @param {string | Date} time */
 export function dateAndTime(time) {
-  return new Intl.DateTimeFormat(language, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time));
+	return new Intl.DateTimeFormat(language, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time));
 }
 
 /** @param {string | Date} time */
 export function clock(time) {
-  return new Intl.DateTimeFormat(language, { timeStyle: 'short' }).format(new Date(time));
+	return new Intl.DateTimeFormat(language, { timeStyle: 'short' }).format(new Date(time));
 }
 
 /** @param {string | Date} time */
 export function day(time) {
-  const date = new Date(time);
-  const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(date).setHours(0, 0, 0, 0)) / 86_400_000);
-  if (days === 0 || days === 1) {
-    const word = new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(-days, 'day');
-    return word.charAt(0).toUpperCase() + word.slice(1);
-  }
-  return new Intl.DateTimeFormat(language, { dateStyle: 'full' }).format(date);
+	const date = new Date(time);
+	const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(date).setHours(0, 0, 0, 0)) / 86_400_000);
+	if (days === 0 || days === 1) {
+		const word = new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(-days, 'day');
+		return word.charAt(0).toUpperCase() + word.slice(1);
+	}
+	return new Intl.DateTimeFormat(language, { dateStyle: 'full' }).format(date);
 }
 
 /** @param {string[]} items */
 export function list(items) {
-  return new Intl.ListFormat(language, { type: 'conjunction' }).format(items);
+	return new Intl.ListFormat(language, { type: 'conjunction' }).format(items);
 }
 
 /**
@@ -136,7 +136,7 @@ export function list(items) {
  * @param {any[]} columns of the policy
  */
 export function useColumns(columns) {
-  schemas = Object.fromEntries(columns.map(({ name, schema }) => [name, schema]));
+	schemas = Object.fromEntries(columns.map(({ name, schema }) => [name, schema]));
 }
 
 /**
@@ -146,7 +146,7 @@ export function useColumns(columns) {
  * @returns {string}
  */
 export function wrong(code, column) {
-  return aboutCode(code, 'title', column);
+	return aboutCode(code, 'title', column);
 }
 
 /**
@@ -156,7 +156,7 @@ export function wrong(code, column) {
  * @returns {string}
  */
 export function advice(code, column) {
-  return aboutCode(code, 'help', column);
+	return aboutCode(code, 'help', column);
 }
 
 /**
@@ -165,14 +165,14 @@ export function advice(code, column) {
  * @param {string | null} column
  */
 function aboutCode(code, part, column) {
-  const schema = schemas[column ?? ''];
-  const special = `codes.${code}.${part}_${schema?.type}`;
-  return t(has(special) ? special : `codes.${code}.${part}`, {
-    column: column ?? t('grid.row'),
-    minimum: schema?.minimum,
-    maximum: schema?.maximum,
-    length: schema?.maxLength,
-  });
+	const schema = schemas[column ?? ''];
+	const special = `codes.${code}.${part}_${schema?.type}`;
+	return t(has(special) ? special : `codes.${code}.${part}`, {
+		column: column ?? t('grid.row'),
+		minimum: schema?.minimum,
+		maximum: schema?.maximum,
+		length: schema?.maxLength,
+	});
 }
 
 /**
@@ -181,6 +181,6 @@ function aboutCode(code, part, column) {
  * @returns {string}
  */
 export function fileName(source) {
-  if (source.bucket === 'api:') return t('receipt.one_user');
-  return source.key.split('/').at(-1) || source.key;
+	if (source.bucket === 'api:') return t('receipt.one_user');
+	return source.key.split('/').at(-1) || source.key;
 }

@@ -16,22 +16,22 @@ import { Workbench } from './workbench.js';
  * @param {string} id
  */
 export async function uploadView(main, page, id) {
-  fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', {}, t('home.nothing_yet'))));
-  announce(t('verdict.checking'));
-  const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
-  const draft = await store.find(`uploads/${id}`).catch(() => undefined);
-  if (upload.state === 'expired') {
-    fill(main, failure(t('verdict.expired'), again(page)));
-  } else if (upload.state === 'checked' && !draft?.registering) {
-    await showVerdict(main, page, id, upload.check);
-  } else {
-    await goOn(main, page, id, upload.check?.etag, draft?.asNew ?? false, upload.state !== 'checked');
-  }
+	fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', {}, t('home.nothing_yet'))));
+	announce(t('verdict.checking'));
+	const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
+	const draft = await store.find(`uploads/${id}`).catch(() => undefined);
+	if (upload.state === 'expired') {
+		fill(main, failure(t('verdict.expired'), again(page)));
+	} else if (upload.state === 'checked' && !draft?.registering) {
+		await showVerdict(main, page, id, upload.check);
+	} else {
+		await goOn(main, page, id, upload.check?.etag, draft?.asNew ?? false, upload.state !== 'checked');
+	}
 }
 
 /** @param {Page} page */
 function again(page) {
-  return h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
+	return h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
 }
 
 /**
@@ -41,82 +41,82 @@ function again(page) {
  * @param {{etag: string, receipt: any}} check
  */
 async function showVerdict(main, page, id, { etag, receipt }) {
-  const { counts } = receipt;
-  const name = fileName(receipt.source);
-  const refused = receipt.status === 'refused';
-  const good = counts.registered + counts.updated;
-  /** @param {number} corrected */
-  const title = (corrected) => {
-    if (refused) return t('verdict.refused');
-    if (counts.rejected > corrected) return t('verdict.partly', { n: good + corrected, of: counts.read });
-    return t('verdict.good', { n: good + corrected });
-  };
-  /** @param {number} corrected */
-  const parts = (corrected) => [
-    { name: t('counts.would_register'), value: counts.registered, kind: 'good' },
-    { name: t('counts.would_update'), value: counts.updated, kind: 'good' },
-    { name: t('counts.would_correct'), value: corrected, kind: 'good' },
-    { name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
-    { name: t('counts.rejected'), value: counts.rejected - corrected, kind: 'bad' },
-    { name: t('counts.would_withhold'), value: counts.withheld, kind: 'rest' },
-  ];
-  const heading = h('h1', { tabindex: -1 }, title(0));
-  const numbers = h('div');
-  const bench = h('div');
-  const button = h('button.primary.large', { type: 'button' });
-  const note = h('span.note');
-  const bar = refused ? h('div.actions.start', {}, again(page)) : h('div.actionbar', {}, note, button);
-  fill(
-    main,
-    steps(counts.rejected ? 1 : 2),
-    h(
-      'header.verdict',
-      {},
-      h('p.eyebrow', {}, h('bdi', {}, name), ` · ${size(receipt.source.size ?? 0)}`),
-      heading,
-      h('p.lead', {}, refused ? t('verdict.lead_refused') : t('verdict.lead')),
-      h('div.numbers', {}, counts.read ? numbers : null, facts(receipt)),
-    ),
-    refused ? reasonOf(receipt) : null,
-    bench,
-    refused ? null : unchecked(page.policy.policy),
-    bar,
-  );
-  announce(title(0));
+	const { counts } = receipt;
+	const name = fileName(receipt.source);
+	const refused = receipt.status === 'refused';
+	const good = counts.registered + counts.updated;
+	/** @param {number} corrected */
+	const title = (corrected) => {
+		if (refused) return t('verdict.refused');
+		if (counts.rejected > corrected) return t('verdict.partly', { n: good + corrected, of: counts.read });
+		return t('verdict.good', { n: good + corrected });
+	};
+	/** @param {number} corrected */
+	const parts = (corrected) => [
+		{ name: t('counts.would_register'), value: counts.registered, kind: 'good' },
+		{ name: t('counts.would_update'), value: counts.updated, kind: 'good' },
+		{ name: t('counts.would_correct'), value: corrected, kind: 'good' },
+		{ name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
+		{ name: t('counts.rejected'), value: counts.rejected - corrected, kind: 'bad' },
+		{ name: t('counts.would_withhold'), value: counts.withheld, kind: 'rest' },
+	];
+	const heading = h('h1', { tabindex: -1 }, title(0));
+	const numbers = h('div');
+	const bench = h('div');
+	const button = h('button.primary.large', { type: 'button' });
+	const note = h('span.note');
+	const bar = refused ? h('div.actions.start', {}, again(page)) : h('div.actionbar', {}, note, button);
+	fill(
+		main,
+		steps(counts.rejected ? 1 : 2),
+		h(
+			'header.verdict',
+			{},
+			h('p.eyebrow', {}, h('bdi', {}, name), ` · ${size(receipt.source.size ?? 0)}`),
+			heading,
+			h('p.lead', {}, refused ? t('verdict.lead_refused') : t('verdict.lead')),
+			h('div.numbers', {}, counts.read ? numbers : null, facts(receipt)),
+		),
+		refused ? reasonOf(receipt) : null,
+		bench,
+		refused ? null : unchecked(page.policy.policy),
+		bar,
+	);
+	announce(title(0));
 
-  const correcting = new Correcting(`uploads/${id}`, name, page.policy, counts.rejected, page.signal);
-  const update = () => {
-    const corrected = correcting.corrected.length;
-    heading.textContent = title(corrected);
-    fill(numbers, sum(counts.read, parts(corrected)));
-    fill(button, t('verdict.register', { n: good + corrected }), icon('arrow'));
-    const waits = correcting.unjudged.size > 0;
-    button.toggleAttribute('disabled', good + corrected === 0 || waits);
-    note.textContent = waits
-      ? t('verdict.waits', { n: correcting.unjudged.size })
-      : correcting.left
-        ? t('verdict.left_out', { n: correcting.left })
-        : corrected
-          ? t('verdict.both', { n: good, corrected })
-          : t('verdict.nothing_registered');
-  };
-  update();
-  button.addEventListener('click', async () => {
-    workbench?.grid.end(true);
-    if (correcting.unjudged.size) return update();
-    correcting.draft.registering = true;
-    await correcting.keep([]);
-    await goOn(main, page, id, etag, false, false);
-  });
-  /** @type {Workbench | null} */
-  let workbench = null;
-  if (counts.rejected) {
-    workbench = new Workbench(correcting, receipt.totals, !refused);
-    bench.append(workbench.element);
-    correcting.addEventListener('change', update);
-    correcting.addEventListener('rows', update);
-    await correcting.load();
-  }
+	const correcting = new Correcting(`uploads/${id}`, name, page.policy, counts.rejected, page.signal);
+	const update = () => {
+		const corrected = correcting.corrected.length;
+		heading.textContent = title(corrected);
+		fill(numbers, sum(counts.read, parts(corrected)));
+		fill(button, t('verdict.register', { n: good + corrected }), icon('arrow'));
+		const waits = correcting.unjudged.size > 0;
+		button.toggleAttribute('disabled', good + corrected === 0 || waits);
+		note.textContent = waits
+			? t('verdict.waits', { n: correcting.unjudged.size })
+			: correcting.left
+				? t('verdict.left_out', { n: correcting.left })
+				: corrected
+					? t('verdict.both', { n: good, corrected })
+					: t('verdict.nothing_registered');
+	};
+	update();
+	button.addEventListener('click', async () => {
+		workbench?.grid.end(true);
+		if (correcting.unjudged.size) return update();
+		correcting.draft.registering = true;
+		await correcting.keep([]);
+		await goOn(main, page, id, etag, false, false);
+	});
+	/** @type {Workbench | null} */
+	let workbench = null;
+	if (counts.rejected) {
+		workbench = new Workbench(correcting, receipt.totals, !refused);
+		bench.append(workbench.element);
+		correcting.addEventListener('change', update);
+		correcting.addEventListener('rows', update);
+		await correcting.load();
+	}
 }
 
 /**
@@ -129,55 +129,55 @@ async function showVerdict(main, page, id, { etag, receipt }) {
  * @param {boolean} pressed whether the server has the request already
  */
 async function goOn(main, page, id, etag, asNew, pressed) {
-  const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
-  const detail = h('p.soft', {}, t('registering.list'));
-  fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', {}, t('registering.safe'))));
-  announce(t('registering.title'));
-  const from = `uploads/${id}`;
-  try {
-    const upload =
-      pressed || !etag
-        ? await uploadIn(id, ['registered'], page.signal)
-        : await registerUpload(id, etag, asNew, page.signal);
-    const { receipt } = upload.import;
-    if (!['loaded', 'partially_loaded'].includes(receipt.status)) {
-      await stopRegistering(from);
-      if (receipt.code === 'key-already-loaded') {
-        const other = receipt.remedies.find((/** @type {any} */ one) => one.import_id)?.import_id;
-        return choose(main, page, id, etag, other);
-      }
-      return page.go(`#/imports/${upload.import.id}`);
-    }
-    const draft = `imports/${upload.import.id}`;
-    await store.move(from, draft);
-    detail.textContent = t('registering.corrections');
-    await sendCorrections(
-      upload.import.id,
-      columns,
-      (done, total) => {
-        detail.textContent = t('registering.corrected', { n: done, of: total });
-      },
-      page.signal,
-    );
-    await stopRegistering(draft);
-    page.go(`#/imports/${upload.import.id}`);
-  } catch (error) {
-    if (page.signal.aborted) return;
-    if (!(error instanceof Problem)) throw error;
-    if (error.code === 'key-already-loaded') {
-      await stopRegistering(from);
-      return choose(main, page, id, etag, error.importId);
-    }
-    if (!error.passes && error.status !== 401) await stopRegistering(from);
-    const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
-    fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', {}, t('registering.kept')));
-  }
+	const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
+	const detail = h('p.soft', {}, t('registering.list'));
+	fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', {}, t('registering.safe'))));
+	announce(t('registering.title'));
+	const from = `uploads/${id}`;
+	try {
+		const upload =
+			pressed || !etag
+				? await uploadIn(id, ['registered'], page.signal)
+				: await registerUpload(id, etag, asNew, page.signal);
+		const { receipt } = upload.import;
+		if (!['loaded', 'partially_loaded'].includes(receipt.status)) {
+			await stopRegistering(from);
+			if (receipt.code === 'key-already-loaded') {
+				const other = receipt.remedies.find((/** @type {any} */ one) => one.import_id)?.import_id;
+				return choose(main, page, id, etag, other);
+			}
+			return page.go(`#/imports/${upload.import.id}`);
+		}
+		const draft = `imports/${upload.import.id}`;
+		await store.move(from, draft);
+		detail.textContent = t('registering.corrections');
+		await sendCorrections(
+			upload.import.id,
+			columns,
+			(done, total) => {
+				detail.textContent = t('registering.corrected', { n: done, of: total });
+			},
+			page.signal,
+		);
+		await stopRegistering(draft);
+		page.go(`#/imports/${upload.import.id}`);
+	} catch (error) {
+		if (page.signal.aborted) return;
+		if (!(error instanceof Problem)) throw error;
+		if (error.code === 'key-already-loaded') {
+			await stopRegistering(from);
+			return choose(main, page, id, etag, error.importId);
+		}
+		if (!error.passes && error.status !== 401) await stopRegistering(from);
+		const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
+		fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', {}, t('registering.kept')));
+	}
 }
 
 /** @param {string} id */
 async function stopRegistering(id) {
-  const draft = await store.find(id).catch(() => undefined);
-  if (draft) await store.save({ ...draft, registering: false });
+	const draft = await store.find(id).catch(() => undefined);
+	if (draft) await store.save({ ...draft, registering: false });
 }
 
 /**
@@ -189,50 +189,50 @@ async function stopRegistering(id) {
  * @param {number | null} other
  */
 function choose(main, page, id, etag, other) {
-  const asNew = async () => {
-    const draft = await store.find(`uploads/${id}`).catch(() => undefined);
-    if (draft) await store.save({ ...draft, registering: true, asNew: true });
-    await goOn(main, page, id, etag, true, false);
-  };
-  fill(
-    main,
-    steps(2),
-    h(
-      'section.card.choices',
-      {},
-      h('h1', {}, t('choices.title')),
-      h('p.lead', {}, t('choices.lead')),
-      other && h('a.choice', { href: `#/imports/${other}/correct` }, h('strong', {}, t('choices.correct')), h('span.soft', {}, t('choices.correct_more', { id: String(other) }))),
-      other && h('a.choice', { href: `#/imports/${other}` }, h('strong', {}, t('choices.look')), h('span.soft', {}, t('choices.look_more', { id: String(other) }))),
-      h('button.choice', { type: 'button', onclick: asNew }, h('strong', {}, t('choices.new')), h('span.soft', {}, t('choices.new_more'))),
-    ),
-  );
-  announce(t('choices.title'));
+	const asNew = async () => {
+		const draft = await store.find(`uploads/${id}`).catch(() => undefined);
+		if (draft) await store.save({ ...draft, registering: true, asNew: true });
+		await goOn(main, page, id, etag, true, false);
+	};
+	fill(
+		main,
+		steps(2),
+		h(
+			'section.card.choices',
+			{},
+			h('h1', {}, t('choices.title')),
+			h('p.lead', {}, t('choices.lead')),
+			other && h('a.choice', { href: `#/imports/${other}/correct` }, h('strong', {}, t('choices.correct')), h('span.soft', {}, t('choices.correct_more', { id: String(other) }))),
+			other && h('a.choice', { href: `#/imports/${other}` }, h('strong', {}, t('choices.look')), h('span.soft', {}, t('choices.look_more', { id: String(other) }))),
+			h('button.choice', { type: 'button', onclick: asNew }, h('strong', {}, t('choices.new')), h('span.soft', {}, t('choices.new_more'))),
+		),
+	);
+	announce(t('choices.title'));
 }
 
 /** @param {any} receipt */
 function facts(receipt) {
-  const { source, counts } = receipt;
-  const shown = [];
-  if (source.encoding) shown.push(t('facts.encoding', { encoding: source.encoding.toUpperCase() }));
-  if (source.ignored_columns.length) {
-    shown.push(t('facts.ignored', { n: source.ignored_columns.length, columns: list(source.ignored_columns.slice(0, 8)) }));
-  }
-  if (counts.blank) shown.push(t('facts.blank', { n: counts.blank }));
-  if (source.last_line_ended === false) shown.push(t('facts.last_line'));
-  return shown.length ? h('ul.facts', {}, ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
+	const { source, counts } = receipt;
+	const shown = [];
+	if (source.encoding) shown.push(t('facts.encoding', { encoding: source.encoding.toUpperCase() }));
+	if (source.ignored_columns.length) {
+		shown.push(t('facts.ignored', { n: source.ignored_columns.length, columns: list(source.ignored_columns.slice(0, 8)) }));
+	}
+	if (counts.blank) shown.push(t('facts.blank', { n: counts.blank }));
+	if (source.last_line_ended === false) shown.push(t('facts.last_line'));
+	return shown.length ? h('ul.facts', {}, ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
 }
 
 /** @param {any} policy */
 function unchecked(policy) {
-  const items = [t('unchecked.repeat')];
-  if (policy.unique_by) items.push(t('unchecked.users', { columns: list(policy.unique_by.split(',')) }));
-  return h(
-    'aside.unchecked',
-    { 'aria-labelledby': 'unchecked' },
-    h('h2', { id: 'unchecked' }, t('unchecked.title')),
-    h('ul', {}, ...items.map((item) => h('li', {}, item))),
-  );
+	const items = [t('unchecked.repeat')];
+	if (policy.unique_by) items.push(t('unchecked.users', { columns: list(policy.unique_by.split(',')) }));
+	return h(
+		'aside.unchecked',
+		{ 'aria-labelledby': 'unchecked' },
+		h('h2', { id: 'unchecked' }, t('unchecked.title')),
+		h('ul', {}, ...items.map((item) => h('li', {}, item))),
+	);
 }
 
 /**
@@ -242,56 +242,56 @@ function unchecked(policy) {
  * @param {number} id
  */
 export async function correctView(main, page, id) {
-  fill(main, waiting(t('app.loading')));
-  const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
-  const draft = await store.find(`imports/${id}`).catch(() => undefined);
-  const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
-  const name = fileName(receipt.source);
-  const correcting = new Correcting(`imports/${id}`, name, page.policy, receipt.counts.rejected, page.signal);
-  const workbench = new Workbench(correcting, receipt.totals, true);
-  const button = h('button.primary.large', { type: 'button' });
-  const note = h('span.note');
-  const register = async () => {
-    workbench.grid.end(true);
-    if (correcting.unjudged.size) return;
-    correcting.draft.registering = true;
-    await correcting.keep([]);
-    fill(main, steps(2), waiting(t('registering.title'), h('p.soft', {}, t('registering.safe'))));
-    try {
-      await sendCorrections(id, columns, () => {}, page.signal);
-      await stopRegistering(`imports/${id}`);
-      page.go(`#/imports/${id}`);
-    } catch (error) {
-      if (page.signal.aborted) return;
-      if (!(error instanceof Problem)) throw error;
-      await stopRegistering(`imports/${id}`);
-      const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
-      fill(main, failure(error.sentence, retry), h('p.soft.center', {}, t('registering.kept')));
-    }
-  };
-  button.addEventListener('click', register);
-  const update = () => {
-    const corrected = correcting.corrected.length;
-    fill(button, t('verdict.register', { n: corrected }), icon('arrow'));
-    button.toggleAttribute('disabled', !corrected || correcting.unjudged.size > 0);
-    note.textContent = t('verdict.left_out', { n: correcting.left });
-  };
-  update();
-  fill(
-    main,
-    steps(1),
-    h(
-      'header.verdict',
-      {},
-      h('p.eyebrow', {}, h('a', { href: `#/imports/${id}` }, t('receipt.number', { id: String(id) })), ' · ', h('bdi', {}, name)),
-      h('h1', { tabindex: -1 }, t('correct.title', { n: receipt.counts.rejected })),
-      h('p.lead', {}, t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) })),
-    ),
-    workbench.element,
-    h('div.actionbar', {}, note, button),
-  );
-  correcting.addEventListener('change', update);
-  correcting.addEventListener('rows', update);
-  await correcting.load();
-  if (draft?.registering) await register();
+	fill(main, waiting(t('app.loading')));
+	const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
+	const draft = await store.find(`imports/${id}`).catch(() => undefined);
+	const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
+	const name = fileName(receipt.source);
+	const correcting = new Correcting(`imports/${id}`, name, page.policy, receipt.counts.rejected, page.signal);
+	const workbench = new Workbench(correcting, receipt.totals, true);
+	const button = h('button.primary.large', { type: 'button' });
+	const note = h('span.note');
+	const register = async () => {
+		workbench.grid.end(true);
+		if (correcting.unjudged.size) return;
+		correcting.draft.registering = true;
+		await correcting.keep([]);
+		fill(main, steps(2), waiting(t('registering.title'), h('p.soft', {}, t('registering.safe'))));
+		try {
+			await sendCorrections(id, columns, () => {}, page.signal);
+			await stopRegistering(`imports/${id}`);
+			page.go(`#/imports/${id}`);
+		} catch (error) {
+			if (page.signal.aborted) return;
+			if (!(error instanceof Problem)) throw error;
+			await stopRegistering(`imports/${id}`);
+			const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
+			fill(main, failure(error.sentence, retry), h('p.soft.center', {}, t('registering.kept')));
+		}
+	};
+	button.addEventListener('click', register);
+	const update = () => {
+		const corrected = correcting.corrected.length;
+		fill(button, t('verdict.register', { n: corrected }), icon('arrow'));
+		button.toggleAttribute('disabled', !corrected || correcting.unjudged.size > 0);
+		note.textContent = t('verdict.left_out', { n: correcting.left });
+	};
+	update();
+	fill(
+		main,
+		steps(1),
+		h(
+			'header.verdict',
+			{},
+			h('p.eyebrow', {}, h('a', { href: `#/imports/${id}` }, t('receipt.number', { id: String(id) })), ' · ', h('bdi', {}, name)),
+			h('h1', { tabindex: -1 }, t('correct.title', { n: receipt.counts.rejected })),
+			h('p.lead', {}, t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) })),
+		),
+		workbench.element,
+		h('div.actionbar', {}, note, button),
+	);
+	correcting.addEventListener('change', update);
+	correcting.addEventListener('rows', update);
+	await correcting.load();
+	if (draft?.registering) await register();
 }

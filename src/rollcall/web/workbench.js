@@ -8,174 +8,174 @@ import { advice, t, wrong } from './text.js';
 /** @typedef {import('./correcting.js').Correcting} Correcting */
 
 export class Workbench {
-  /**
-   * @param {Correcting} correcting
-   * @param {any[]} totals of the receipt
-   * @param {boolean} editable
-   */
-  constructor(correcting, totals, editable) {
-    this.correcting = correcting;
-    this.editable = editable;
-    /** @type {string | null} */
-    this.filter = null;
-    this.grid = new Grid({
-      columns: correcting.columns,
-      label: t('grid.label'),
-      editable,
-      onedit: (row, column, value) => correcting.change(row, { [column]: value }),
-      onactive: (row, column) => this.explain(row, column),
-      onoffer: (row) => correcting.applyOffer(row),
-      onvisible: (rows) => this.offerSoon(rows),
-      onundo: () => this.undo(),
-    });
-    this.left = h('p.left', { role: 'status' });
-    this.meter = /** @type {HTMLProgressElement} */ (h('progress.meter', { max: correcting.total, 'aria-label': t('grid.meter') }));
-    this.filters = h('div.filters', { role: 'group', 'aria-label': t('grid.filters') });
-    this.buttons = new Map();
-    this.addFilter(null, t('grid.all', { n: correcting.total }));
-    if (editable) this.addFilter('left', t('grid.still'));
-    for (const { code, column, count } of totals) {
-      this.addFilter(`${code}/${column ?? ''}`, t('grid.filter', { n: count, wrong: wrong(code, column) }));
-    }
-    this.next = h('button.plain', { type: 'button', onclick: () => this.grid.goToNextFault() }, t('grid.next'));
-    this.trouble = h('div.trouble', { role: 'alert' });
-    this.reason = h('div.explain', { 'aria-live': 'off' }, h('p.soft', {}, t(editable ? 'grid.keys' : 'grid.read_only')));
-    this.element = h(
-      'section.workbench',
-      { 'aria-labelledby': 'correct' },
-      h(
-        'div.workbench-head',
-        {},
-        h('h2', { id: 'correct' }, t(editable ? 'grid.title' : 'grid.title_refused')),
-        editable ? this.left : null,
-        editable ? this.meter : null,
-      ),
-      h('div.tools', {}, this.filters, editable ? this.next : null),
-      this.trouble,
-      ...(this.correcting.tooMany ? [h('p', {}, t('grid.too_many'))] : [this.grid.element, this.reason]),
-    );
-    correcting.addEventListener('rows', () => this.arrived());
-    correcting.addEventListener('change', (event) => this.changed(/** @type {CustomEvent} */ (event).detail));
-    correcting.addEventListener('trouble', () => this.showTrouble());
-    this.count();
-    this.grid.show([], correcting.total);
-  }
+	/**
+	 * @param {Correcting} correcting
+	 * @param {any[]} totals of the receipt
+	 * @param {boolean} editable
+	 */
+	constructor(correcting, totals, editable) {
+		this.correcting = correcting;
+		this.editable = editable;
+		/** @type {string | null} */
+		this.filter = null;
+		this.grid = new Grid({
+			columns: correcting.columns,
+			label: t('grid.label'),
+			editable,
+			onedit: (row, column, value) => correcting.change(row, { [column]: value }),
+			onactive: (row, column) => this.explain(row, column),
+			onoffer: (row) => correcting.applyOffer(row),
+			onvisible: (rows) => this.offerSoon(rows),
+			onundo: () => this.undo(),
+		});
+		this.left = h('p.left', { role: 'status' });
+		this.meter = /** @type {HTMLProgressElement} */ (h('progress.meter', { max: correcting.total, 'aria-label': t('grid.meter') }));
+		this.filters = h('div.filters', { role: 'group', 'aria-label': t('grid.filters') });
+		this.buttons = new Map();
+		this.addFilter(null, t('grid.all', { n: correcting.total }));
+		if (editable) this.addFilter('left', t('grid.still'));
+		for (const { code, column, count } of totals) {
+			this.addFilter(`${code}/${column ?? ''}`, t('grid.filter', { n: count, wrong: wrong(code, column) }));
+		}
+		this.next = h('button.plain', { type: 'button', onclick: () => this.grid.goToNextFault() }, t('grid.next'));
+		this.trouble = h('div.trouble', { role: 'alert' });
+		this.reason = h('div.explain', { 'aria-live': 'off' }, h('p.soft', {}, t(editable ? 'grid.keys' : 'grid.read_only')));
+		this.element = h(
+			'section.workbench',
+			{ 'aria-labelledby': 'correct' },
+			h(
+				'div.workbench-head',
+				{},
+				h('h2', { id: 'correct' }, t(editable ? 'grid.title' : 'grid.title_refused')),
+				editable ? this.left : null,
+				editable ? this.meter : null,
+			),
+			h('div.tools', {}, this.filters, editable ? this.next : null),
+			this.trouble,
+			...(this.correcting.tooMany ? [h('p', {}, t('grid.too_many'))] : [this.grid.element, this.reason]),
+		);
+		correcting.addEventListener('rows', () => this.arrived());
+		correcting.addEventListener('change', (event) => this.changed(/** @type {CustomEvent} */ (event).detail));
+		correcting.addEventListener('trouble', () => this.showTrouble());
+		this.count();
+		this.grid.show([], correcting.total);
+	}
 
-  /**
-   * @param {string | null} name
-   * @param {string} label
-   */
-  addFilter(name, label) {
-    const button = h('button.filter', {
-      type: 'button',
-      'aria-pressed': String(name === this.filter),
-      onclick: () => this.choose(name),
-    }, label);
-    this.buttons.set(name, button);
-    this.filters.append(button);
-  }
+	/**
+	 * @param {string | null} name
+	 * @param {string} label
+	 */
+	addFilter(name, label) {
+		const button = h('button.filter', {
+			type: 'button',
+			'aria-pressed': String(name === this.filter),
+			onclick: () => this.choose(name),
+		}, label);
+		this.buttons.set(name, button);
+		this.filters.append(button);
+	}
 
-  /** @param {string | null} name */
-  choose(name) {
-    this.filter = name;
-    for (const [one, button] of this.buttons) button.setAttribute('aria-pressed', String(one === name));
-    this.grid.active.row = 0;
-    this.grid.element.scrollTop = 0;
-    this.arrange();
-    announce(t('grid.shown', { n: this.grid.total }));
-  }
+	/** @param {string | null} name */
+	choose(name) {
+		this.filter = name;
+		for (const [one, button] of this.buttons) button.setAttribute('aria-pressed', String(one === name));
+		this.grid.active.row = 0;
+		this.grid.element.scrollTop = 0;
+		this.arrange();
+		announce(t('grid.shown', { n: this.grid.total }));
+	}
 
-  /** Show the rows of the filter. Until all rows are here, a filter shows those that are. */
-  arrange() {
-    const { rows, total } = this.correcting;
-    const shown = this.filter === null ? rows : rows.filter((row) => this.passes(row));
-    this.grid.show(shown, this.filter === null ? total : shown.length);
-  }
+	/** Show the rows of the filter. Until all rows are here, a filter shows those that are. */
+	arrange() {
+		const { rows, total } = this.correcting;
+		const shown = this.filter === null ? rows : rows.filter((row) => this.passes(row));
+		this.grid.show(shown, this.filter === null ? total : shown.length);
+	}
 
-  /** @param {Row} row */
-  passes(row) {
-    if (this.filter === 'left') return !row.sent && row.now?.length !== 0;
-    return row.faults.some((fault) => this.filter === `${fault.code}/${fault.column ?? ''}`);
-  }
+	/** @param {Row} row */
+	passes(row) {
+		if (this.filter === 'left') return !row.sent && row.now?.length !== 0;
+		return row.faults.some((fault) => this.filter === `${fault.code}/${fault.column ?? ''}`);
+	}
 
-  arrived() {
-    if (this.filter === null) {
-      this.grid.rows = this.correcting.rows;
-      this.grid.extend();
-    } else this.arrange();
-    this.count();
-  }
+	arrived() {
+		if (this.filter === null) {
+			this.grid.rows = this.correcting.rows;
+			this.grid.extend();
+		} else this.arrange();
+		this.count();
+	}
 
-  /** @param {Row[]} rows */
-  changed(rows) {
-    for (const row of rows) this.grid.refresh(row);
-    const active = this.grid.rows[this.grid.active.row];
-    if (active && rows.includes(active)) {
-      this.explain(active, this.correcting.columns[this.grid.active.column - 1] ?? null);
-    }
-    this.count();
-  }
+	/** @param {Row[]} rows */
+	changed(rows) {
+		for (const row of rows) this.grid.refresh(row);
+		const active = this.grid.rows[this.grid.active.row];
+		if (active && rows.includes(active)) {
+			this.explain(active, this.correcting.columns[this.grid.active.column - 1] ?? null);
+		}
+		this.count();
+	}
 
-  count() {
-    const { left, total, sent } = this.correcting;
-    const corrected = total - left - sent;
-    const sentence = left ? t('grid.left', { n: left }) : t('grid.none_left', { n: corrected });
-    if (this.left.textContent !== sentence) fill(this.left, left ? null : icon('check'), sentence);
-    this.left.classList.toggle('fine', !left);
-    this.meter.value = corrected + sent;
-    this.next.toggleAttribute('disabled', !left);
-  }
+	count() {
+		const { left, total, sent } = this.correcting;
+		const corrected = total - left - sent;
+		const sentence = left ? t('grid.left', { n: left }) : t('grid.none_left', { n: corrected });
+		if (this.left.textContent !== sentence) fill(this.left, left ? null : icon('check'), sentence);
+		this.left.classList.toggle('fine', !left);
+		this.meter.value = corrected + sent;
+		this.next.toggleAttribute('disabled', !left);
+	}
 
-  undo() {
-    const row = this.correcting.undo();
-    if (!row) return;
-    const at = this.grid.rows.indexOf(row);
-    if (at >= 0) this.grid.go(at, this.grid.active.column);
-    announce(t('grid.undone', { line: String(row.line) }));
-  }
+	undo() {
+		const row = this.correcting.undo();
+		if (!row) return;
+		const at = this.grid.rows.indexOf(row);
+		if (at >= 0) this.grid.go(at, this.grid.active.column);
+		announce(t('grid.undone', { line: String(row.line) }));
+	}
 
-  showTrouble() {
-    const { trouble, kept } = this.correcting;
-    const count = this.correcting.unjudged.size;
-    fill(
-      this.trouble,
-      ...[
-        trouble && t(count ? 'grid.trouble' : 'grid.trouble_loading', { why: sentenceOf(trouble), n: count }),
-        !kept && t('grid.not_kept'),
-      ].flatMap((sentence) => (sentence ? [h('p', {}, icon('warn'), sentence)] : [])),
-    );
-  }
+	showTrouble() {
+		const { trouble, kept } = this.correcting;
+		const count = this.correcting.unjudged.size;
+		fill(
+			this.trouble,
+			...[
+				trouble && t(count ? 'grid.trouble' : 'grid.trouble_loading', { why: sentenceOf(trouble), n: count }),
+				!kept && t('grid.not_kept'),
+			].flatMap((sentence) => (sentence ? [h('p', {}, icon('warn'), sentence)] : [])),
+		);
+	}
 
-  /** @param {Row[]} rows */
-  offerSoon(rows) {
-    if (!this.editable) return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.correcting.offer(rows), 120);
-  }
+	/** @param {Row[]} rows */
+	offerSoon(rows) {
+		if (!this.editable) return;
+		clearTimeout(this.timer);
+		this.timer = setTimeout(() => this.correcting.offer(rows), 120);
+	}
 
-  /**
-   * @param {Row} row
-   * @param {string | null} column
-   */
-  explain(row, column) {
-    const faults = row.now ?? [];
-    const about = faults.filter((fault) => fault.column === column || fault.column === null || column === null);
-    fill(
-      this.reason,
-      h(
-        'p.explain-head',
-        {},
-        h('span.soft', {}, t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
-        column && row.cells[column] ? h('span.whole', { dir: 'auto' }, row.cells[column]) : null,
-      ),
-      ...about.map((fault) =>
-        h('p', {}, h('strong', {}, wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
-      ),
-      row.record !== null && h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
-      row.record === null && column && row.cells[column] !== row.original[column] &&
-        h('p.soft', {}, t('grid.before'), ' ', h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing'))),
-      !about.length && !row.record && h('p.soft', {}, t(this.editable ? 'grid.keys' : 'grid.read_only')),
-    );
-  }
+	/**
+	 * @param {Row} row
+	 * @param {string | null} column
+	 */
+	explain(row, column) {
+		const faults = row.now ?? [];
+		const about = faults.filter((fault) => fault.column === column || fault.column === null || column === null);
+		fill(
+			this.reason,
+			h(
+				'p.explain-head',
+				{},
+				h('span.soft', {}, t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
+				column && row.cells[column] ? h('span.whole', { dir: 'auto' }, row.cells[column]) : null,
+			),
+			...about.map((fault) =>
+				h('p', {}, h('strong', {}, wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
+			),
+			row.record !== null && h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
+			row.record === null && column && row.cells[column] !== row.original[column] &&
+				h('p.soft', {}, t('grid.before'), ' ', h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing'))),
+			!about.length && !row.record && h('p.soft', {}, t(this.editable ? 'grid.keys' : 'grid.read_only')),
+		);
+	}
 }
 
