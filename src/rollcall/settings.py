@@ -30,6 +30,8 @@ PREFIX = "ROLLCALL_"
 _DAYS_AT_MOST = 36_500  # `datetime` reaches that far back
 
 _bucket = re.compile(r"[A-Za-z0-9._-]+")
+_issuer = re.compile(r"https://[A-Za-z0-9.:-]+(/[^\s?#;,]*)?")
+_host = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?")
 _count = re.compile("[0-9]{1,18}")
 _secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@!-]+", re.ASCII)
 _account = re.compile("[0-9]{12}")
@@ -98,6 +100,37 @@ def _read_folder(rest: str) -> tuple[str, str]:
     if not rest.startswith("///") or "\0" in folder:
         raise ValueError
     return folder, ""
+
+
+@attrs.frozen
+class SignIn:
+    """Where people sign in to the uploader's page.
+
+    Attributes:
+        issuer: The address of an OpenID provider.
+        client: The id of the page there.
+    """
+
+    issuer: str
+    client: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SignIn":
+        """Parse an issuer and a client with a space between them.
+
+        Raises:
+            ValueError: The text has another form.
+        """
+        issuer, client = text.split()
+        if not _issuer.fullmatch(issuer):
+            raise ValueError
+        return cls(issuer, client)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    if not all(_host.fullmatch(host) for host in text.split()):
+        raise ValueError
+    return tuple(text.split())
 
 
 def _read_nothing(rest: str) -> tuple[str, str]:
@@ -238,6 +271,18 @@ class Settings:
         default=None,
         allowed=STORE_ADDRESSES,
         what="Store for the page's uploads until they are registered; of the same kind as the upload store.",
+    )
+    page_hosts: tuple[str, ...] = _setting(
+        _hosts,
+        default="",
+        allowed="https://host, with spaces between several",
+        what="Hosts that the uploader's page may ask besides its own: the inbox's, and those of the sign-in.",
+    )
+    sign_in: SignIn | None = _setting(
+        SignIn.parse,
+        default=None,
+        allowed="https://issuer and a client id, with a space between them",
+        what="OpenID provider at which people sign in to the uploader's page, and the id of the page there.",
     )
     reports: Address | None = _setting(
         Address.parse,

@@ -9,9 +9,10 @@ import pytest
 from rollcall.domain.rejection import Code
 from rollcall.entrypoints.api.page import FOLDER, MEDIA_TYPES
 from rollcall.entrypoints.api.problems import RequestCode
+from rollcall.settings import SettingError
 from support.api_events import Answered, an_api, ask
 
-MAX_BYTES = 150 * 1024
+MAX_BYTES = 150_000
 LANGUAGES = ("en", "ja")
 CATALOGUES: dict[str, Any] = {
     language: json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES
@@ -61,6 +62,30 @@ def test_the_page_may_load_and_ask_only_its_own_host() -> None:
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
     )
+
+
+def test_the_page_may_ask_the_hosts_of_the_settings() -> None:
+    api = an_api(environment={"ROLLCALL_PAGE_HOSTS": "https://inbox.example https://issuer.example:444"})
+    policy = ask(api, "GET", "/", authorizer={}).headers["Content-Security-Policy"]
+
+    assert "; connect-src 'self' https://inbox.example https://issuer.example:444; " in policy
+
+
+@pytest.mark.parametrize(
+    "hosts", ["inbox.example", "https://*", "https://a;script-src", "https://a/path", "http://a"]
+)
+def test_no_other_source_gets_into_the_policy(hosts: str) -> None:
+    with pytest.raises(SettingError, match="ROLLCALL_PAGE_HOSTS"):
+        an_api(environment={"ROLLCALL_PAGE_HOSTS": hosts})
+
+
+def test_the_page_learns_where_people_sign_in() -> None:
+    api = an_api(environment={"ROLLCALL_SIGN_IN": "https://issuer.example/tenant page"})
+
+    assert ask(api, "GET", "/assets/site.json", authorizer={}).json == {
+        "sign_in": {"issuer": "https://issuer.example/tenant", "client": "page"}
+    }
+    assert asked("/assets/site.json").json == {"sign_in": None}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)

@@ -1,8 +1,11 @@
 """The uploader's page: files of the package, which contain no data."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import attrs
 
 import rollcall
 from rollcall.entrypoints.api.bodies import not_found
@@ -21,23 +24,36 @@ MEDIA_TYPES = {
 }
 
 
-# What the page may load, and whom it may ask: only this host.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
+SITE = "site.json"
 
 
-def _get_page(_api: "Api", _request: Request) -> Answer:
+def content_security_policy(hosts: Sequence[str]) -> str:
+    """Return what the page may load, and whom it may ask.
+
+    Args:
+        hosts: The hosts that it may ask besides its own.
+    """
+    sources = ["'self'", *hosts]
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src {' '.join(sources)}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _get_page(api: "Api", _request: Request) -> Answer:
     headers = {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Content-Security-Policy": content_security_policy(api.settings.page_hosts),
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
     }
     return _file(FOLDER / "index.html", headers)
 
 
-def _get_asset(_api: "Api", request: Request) -> Answer:
+def _get_asset(api: "Api", request: Request) -> Answer:
+    if request.parameters["name"] == SITE:
+        sign_in = api.settings.sign_in
+        return Answer(body={"sign_in": attrs.asdict(sign_in) if sign_in else None})
     # The name is compared with the files that exist, so it leads nowhere else.
     found = {path.name: path for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
     path = found.get(request.parameters["name"])
