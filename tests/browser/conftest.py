@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from support.browsing import CHROMIUM, NewUploader, Uploader, options
 from support.page_server import PageServer, page_server
+
+# A machine of CI is busy.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +48,7 @@ def new_uploader(browser: Browser, server: PageServer) -> Iterator[NewUploader]:
         def new(**more: Any) -> Uploader:  # noqa: ANN401 - the options of a context
             context = browser.new_context(**options(**more))
             opened.callback(context.close)
-            context.set_default_timeout(10_000)
+            context.set_default_timeout(PATIENCE_MS)
             uploader = Uploader(context.new_page(), server)
             made.append(uploader)
             uploader.open()
