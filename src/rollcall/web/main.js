@@ -156,7 +156,10 @@ function watch() {
 	});
 	window.addEventListener('hashchange', () => {
 		if (findTokenAgain()) policy = null;
-		show().then(() => main.querySelector('h1')?.focus({ preventScroll: true }));
+		show().then(() => {
+			// Somebody may work in the view already.
+			if (document.activeElement === document.body) main.querySelector('h1')?.focus({ preventScroll: true });
+		});
 	});
 }
 

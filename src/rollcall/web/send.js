@@ -1,6 +1,9 @@
 // Sends a file: compressed here, then with a form that the Web API signed.
 import { call, Problem } from './api.js';
 
+const PIECE = 64 * 1024;
+const WORK_MILLISECONDS = 30;
+
 /** @typedef {(phase: string, done: number) => void} Progress `done` is a share of 1 */
 
 /**
@@ -55,11 +58,19 @@ function shortened(name) {
  */
 async function compressed(file, progress, signal) {
 	let done = 0;
+	let rested = performance.now();
 	const counted = new TransformStream({
-		transform(chunk, controller) {
-			done += chunk.byteLength;
-			progress('packing', done / file.size);
-			controller.enqueue(chunk);
+		/** @param {Uint8Array} chunk */
+		async transform(chunk, controller) {
+			for (let start = 0; start < chunk.byteLength; start += PIECE) {
+				const piece = chunk.subarray(start, start + PIECE);
+				controller.enqueue(piece);
+				done += piece.byteLength;
+				progress('packing', done / file.size);
+				if (performance.now() - rested < WORK_MILLISECONDS) continue;
+				await new Promise((rest) => setTimeout(rest)); // the page answers meanwhile
+				rested = performance.now();
+			}
 		},
 	});
 	const stream = file.stream().pipeThrough(counted, { signal }).pipeThrough(new CompressionStream('gzip'));
