@@ -97,12 +97,12 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.revalidates:
         headers |= _ETAG
     answers = {
-        status: _answer(status, route.media_type, schema, headers) for status, schema in route.answers.items()
+        status: _answer(status, route.media_types, schema, headers) for status, schema in route.answers.items()
     }
     if route.revalidates:
-        answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, JSON, None, _ETAG)
+        answers[HTTPStatus.NOT_MODIFIED] = _answer(HTTPStatus.NOT_MODIFIED, (), None, _ETAG)
     answers |= {
-        status: _answer(status, problems.MEDIA_TYPE, {"$ref": f"{_SCHEMAS}Problem"})
+        status: _answer(status, (problems.MEDIA_TYPE,), {"$ref": f"{_SCHEMAS}Problem"})
         for status in route.all_problems
     }
     shown["responses"] = {str(status.value): answers[status] for status in sorted(answers)}
@@ -120,13 +120,13 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _answer(
-    status: HTTPStatus, media_type: str, schema: Schema | None, headers: Mapping[str, Any] | None = None
+    status: HTTPStatus, media_types: Iterable[str], schema: Schema | None, headers: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     shown: dict[str, Any] = {"description": status.phrase}
     if headers:
         shown["headers"] = headers
     if schema is not None:
-        shown["content"] = {media_type: {"schema": schema}}
+        shown["content"] = {media_type: {"schema": schema} for media_type in media_types}
     return shown
 
 

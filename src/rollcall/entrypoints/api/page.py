@@ -75,7 +75,7 @@ ROUTES = (
         summary="The uploader's page",
         answer=_get_page,
         answers={HTTPStatus.OK: {"type": "string"}},
-        media_type="text/html",
+        media_types=("text/html",),
         revalidates=True,
     ),
     Route(
@@ -93,8 +93,8 @@ ROUTES = (
                 description="The name of the file",
             ),
         ),
-        answers={HTTPStatus.OK: {"type": "string"}},
-        media_type="*/*",
+        answers={HTTPStatus.OK: {}},
+        media_types=tuple(media_type.partition(";")[0] for media_type in MEDIA_TYPES.values()),
         revalidates=True,
     ),
 )

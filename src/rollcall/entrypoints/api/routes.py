@@ -92,7 +92,7 @@ class Route:
         body: The JSON Schema of the body; None if the route has none. See `bodies.errors_in` for its keywords.
         max_body_bytes: The largest size of the body.
         answers: The JSON Schema of the body of each answer that is no problem; None for no body.
-        media_type: The media type of these bodies.
+        media_types: The media types that these bodies may have.
         headers: Further headers that such an answer may have, and what each means.
         problems: The statuses of the route's own problems.
         revalidates: Whether the answer has an ETag, by which a client asks whether it changed.
@@ -109,7 +109,7 @@ class Route:
     body: Schema | None = None
     max_body_bytes: int = MAX_BODY_BYTES
     answers: Mapping[HTTPStatus, Schema | None]
-    media_type: str = JSON
+    media_types: tuple[str, ...] = (JSON,)
     headers: Mapping[str, str] = attrs.Factory(dict)
     problems: frozenset[HTTPStatus] = frozenset()
     revalidates: bool = False
