@@ -79,6 +79,10 @@ def test_no_other_source_gets_into_the_policy(hosts: str) -> None:
         an_api(environment={"ROLLCALL_PAGE_HOSTS": hosts})
 
 
+def test_a_sign_in_may_come_back_with_anything() -> None:
+    assert ask(an_api(), "GET", "/", query={"code": "c", "session_state": "s"}, authorizer={}).status == 200
+
+
 def test_the_page_learns_where_people_sign_in() -> None:
     api = an_api(environment={"ROLLCALL_SIGN_IN": "https://issuer.example/tenant page"})
 

@@ -70,7 +70,7 @@ def read_parameters(route: Route, event: Mapping[str, Any], path: Mapping[str, s
     found = {}
     errors = []
     known = {parameter.name for parameter in route.parameters if parameter.place == "query"}
-    if set(query) - known:
+    if set(query) - known and not route.ignores_query:
         names = f"; the parameters are {', '.join(sorted(known))}" if known else ""
         errors.append(Detail("", RequestCode.UNKNOWN_MEMBER, f"the query has an unknown parameter{names}"))
     for parameter in route.parameters:

@@ -77,6 +77,7 @@ ROUTES = (
         answers={HTTPStatus.OK: {"type": "string"}},
         media_types=("text/html",),
         revalidates=True,
+        ignores_query=True,  # a sign-in comes back with a code and more, which is for the page alone
     ),
     Route(
         method="GET",

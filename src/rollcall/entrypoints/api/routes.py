@@ -96,6 +96,7 @@ class Route:
         headers: Further headers that such an answer may have, and what each means.
         problems: The statuses of the route's own problems.
         revalidates: Whether the answer has an ETag, by which a client asks whether it changed.
+        ignores_query: Whether unknown parameters in the query are ignored and not refused.
     """
 
     method: str
@@ -113,6 +114,7 @@ class Route:
     headers: Mapping[str, str] = attrs.Factory(dict)
     problems: frozenset[HTTPStatus] = frozenset()
     revalidates: bool = False
+    ignores_query: bool = False
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
