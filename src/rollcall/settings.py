@@ -258,7 +258,7 @@ def _setting(
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """All settings. A test keeps the table in README.md equal to these declarations."""
+    """All settings. A test keeps the table in docs/configuration.md equal to these declarations."""
 
     uploads: Address | None = _setting(
         Address.parse,

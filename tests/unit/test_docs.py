@@ -48,7 +48,7 @@ def test_every_setting_has_its_row_in_the_readme(field: "attrs.Attribute[object]
         f"| `{PREFIX}{field.name.upper()}` | {default} | {field.metadata['what']} | {field.metadata['allowed']} |"
     )
 
-    assert row in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert row in (ROOT / "docs/configuration.md").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_test_that_the_threat_model_names_exists() -> None:
