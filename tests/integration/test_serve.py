@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 
@@ -256,6 +256,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, number: signal.Signals) -> 
         watching = rollcall.start("watch", "--reports", str(data / "reports"))
         with socket.create_connection(("127.0.0.1", server.port), timeout=30):
             assert server.ask("GET", "/api/policy").status == 200
+            assert b"watching" in cast("IO[bytes]", watching.stdout).readline()  # it takes signals from now on
             watching.send_signal(signal.SIGINT)
             ended(watching)
             server.process.send_signal(number)

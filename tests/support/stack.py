@@ -163,8 +163,10 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
     values = {
         "AWS::AccountId": ACCOUNT,
         "AWS::Region": REGION,
+        "AWS::URLSuffix": "amazonaws.com",
         "Queue.Arn": chain.arn,
         "BucketPrefix": prefix,
+        "ApiAuth": "iam",
         **parameters,
     }
     return Stack(chain, chained(s3, inbox), reports, package, values, endpoint)

@@ -39,20 +39,32 @@ def environment_of(template: Template, function: str, values: Mapping[str, str])
     known = {**defaults, **values}
     variables = template["Resources"][function]["Properties"]["Environment"]["Variables"]
     # A variable that only creates a dependency is of no use to the function.
-    return {name: _worked_out(value, known) for name, value in variables.items() if name.startswith("ROLLCALL_")}
+    conditions = template["Conditions"]
+    return {
+        name: _worked_out(value, known, conditions)
+        for name, value in variables.items()
+        if name.startswith("ROLLCALL_")
+    }
 
 
-def _worked_out(value: object, known: Mapping[str, str]) -> str:
+def _worked_out(value: object, known: Mapping[str, str], conditions: Mapping[str, Any]) -> str:  # noqa: PLR0911 - one for each function
+    def text_of(part: object) -> str:
+        return _worked_out(part, known, conditions)
+
     match value:
         case {"Ref": str(name)}:
             return known[name]
         case {"Fn::GetAtt": [str(name), str(attribute)]}:
             return known[f"{name}.{attribute}"]
-        case {"Fn::If": [_, if_given, otherwise]}:
-            # Every condition of this template is that a parameter is given.
-            return _worked_out(if_given, known) or _worked_out(otherwise, known)
+        case {"Fn::If": [str(condition), if_given, otherwise]}:
+            return text_of(if_given if _holds({"Condition": condition}, known, conditions) else otherwise)
         case {"Fn::Sub": str(text)}:
             return re.sub(r"\$\{([\w.:]+)\}", lambda found: known[found[1]], text)
+        case {"Fn::Sub": [str(text), {**more}]}:
+            inner = {**known, **{str(name): text_of(part) for name, part in more.items()}}
+            return _worked_out({"Fn::Sub": text}, inner, conditions)
+        case {"Fn::Select": [index, {"Fn::Split": [str(separator), whole]}]}:
+            return text_of(whole).split(separator)[int(index)]
     return str(value)
 
 
