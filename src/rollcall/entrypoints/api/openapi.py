@@ -20,6 +20,13 @@ _SCHEMAS = "#/components/schemas/"
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the body"}}
 
 
+# The phrases of RFC 9110, which Python has from 3.13 on.
+_PHRASES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+
+
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """Return the OpenAPI document of some routes."""
     paths: dict[str, dict[str, Any]] = {}
@@ -122,7 +129,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _answer(
     status: HTTPStatus, media_types: Iterable[str], schema: Schema | None, headers: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    shown: dict[str, Any] = {"description": status.phrase}
+    shown: dict[str, Any] = {"description": _PHRASES.get(status, status.phrase)}
     if headers:
         shown["headers"] = headers
     if schema is not None:
