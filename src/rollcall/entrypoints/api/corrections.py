@@ -17,7 +17,7 @@ from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.imports import IMPORT_ID, visible_import
 from rollcall.entrypoints.api.pages import HEADERS
 from rollcall.entrypoints.api.problems import Detail, Problem
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, closed_object
 from rollcall.entrypoints.api.rows import CELLS
 from rollcall.entrypoints.callers import Scope
 
@@ -134,27 +134,21 @@ ROUTES = (
         summary="Correct rejected rows of an import; they are imported as an upload of their own",
         answer=_correct,
         parameters=(IMPORT_ID,),
-        body={
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["rows"],
-            "properties": {
+        body=closed_object(
+            {
                 "rows": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": MAX_ROWS,
-                    "items": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "required": ["line", "cells"],
-                        "properties": {
+                    "items": closed_object(
+                        {
                             "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
                             "cells": CELLS,
-                        },
-                    },
+                        }
+                    ),
                 }
-            },
-        },
+            }
+        ),
         max_body_bytes=MAX_BODY_BYTES,
         answers={HTTPStatus.ACCEPTED: uploads.UPLOAD},
         headers=_POST_HEADERS,

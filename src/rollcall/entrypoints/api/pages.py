@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Schema
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Schema, closed_object
 
 LARGEST_ID = 10**18 - 1  # what `bodies` reads as a number
 DEFAULT_LIMIT = 100
@@ -59,15 +59,12 @@ def page_of(request: Request, path: str, name: str, found: Iterable[tuple[int, A
 
 def page_schema(name: str, item: Schema) -> Schema:
     """Return the JSON Schema of a page."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [name, "next"],
-        "properties": {
+    return closed_object(
+        {
             name: {"type": "array", "items": item},
             "next": {
                 "type": ["string", "null"],
                 "description": "The address of the next page; null on the last page",
             },
-        },
-    }
+        }
+    )

@@ -1,11 +1,11 @@
 """The rules for uploads, so that a page need not repeat them."""
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rollcall.application.check_rows import MAX_ROWS
 from rollcall.domain.user import COLUMNS, RULES
-from rollcall.entrypoints.api.routes import Answer, Request, Route
+from rollcall.entrypoints.api.routes import Answer, Request, Route, closed_object
 from rollcall.entrypoints.callers import Scope
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ def _get_policy(api: "Api", _request: Request) -> Answer:
     )
 
 
-def _object(**properties: object) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(properties),
-        "properties": properties,
-    }
-
-
 _POSITIVE = {"type": "integer", "minimum": 1}
 
 ROUTES = (
@@ -50,17 +41,23 @@ ROUTES = (
         summary="The columns and their rules, the encodings and limits of an upload, and the settings for imports",
         answer=_get_policy,
         answers={
-            HTTPStatus.OK: _object(
-                columns={
-                    "type": "array",
-                    "items": _object(
-                        name={"type": "string"},
-                        schema={"type": "object", "description": "JSON Schema of the values"},
+            HTTPStatus.OK: closed_object(
+                {
+                    "columns": {
+                        "type": "array",
+                        "items": closed_object(
+                            {
+                                "name": {"type": "string"},
+                                "schema": {"type": "object", "description": "JSON Schema of the values"},
+                            }
+                        ),
+                    },
+                    "encodings": {"type": "array", "items": {"type": "string"}},
+                    "limits": closed_object(
+                        dict.fromkeys(("max_upload_bytes", "max_csv_bytes", "max_checked_rows"), _POSITIVE)
                     ),
-                },
-                encodings={"type": "array", "items": {"type": "string"}},
-                limits=_object(max_upload_bytes=_POSITIVE, max_csv_bytes=_POSITIVE, max_checked_rows=_POSITIVE),
-                policy={"$ref": "#/components/schemas/Policy"},
+                    "policy": {"$ref": "#/components/schemas/Policy"},
+                }
             )
         },
         revalidates=True,

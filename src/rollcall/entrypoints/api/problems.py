@@ -18,6 +18,7 @@ from rollcall.application.errors import (
 )
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code, Fault
+from rollcall.entrypoints.api.routes import closed_object
 from rollcall.entrypoints.lambda_runtime import error_fields
 
 MEDIA_TYPE = "application/problem+json"
@@ -118,11 +119,8 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         }
 
 
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["type", "title", "status", "detail", "errors", "request_id"],
-    "properties": {
+SCHEMA: Mapping[str, Any] = closed_object(
+    {
         "type": {"type": "string", "description": "urn:rollcall:problem: and the code of the problem"},
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
@@ -130,20 +128,17 @@ SCHEMA: Mapping[str, Any] = {
         "errors": {
             "type": "array",
             "maxItems": MAX_ERRORS,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["pointer", "code", "detail"],
-                "properties": {
+            "items": closed_object(
+                {
                     "pointer": {"type": "string", "description": "JSON Pointer into the body"},
                     "code": {"type": "string"},
                     "detail": {"type": "string"},
-                },
-            },
+                }
+            ),
         },
         "request_id": {"type": "string"},
-    },
-}
+    }
+)
 
 # The first class that fits decides. The texts of these errors show no cell.
 _EXPECTED: tuple[tuple[type[RollcallError], HTTPStatus, RequestCode | Code], ...] = (

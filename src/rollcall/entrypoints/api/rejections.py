@@ -11,7 +11,7 @@ from rollcall.domain.receipt import Receipt
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.pages import LIMIT, after, limit_of, page_schema
 from rollcall.entrypoints.api.problems import Detail, Problem, RequestCode
-from rollcall.entrypoints.api.routes import Answer, Request, Schema
+from rollcall.entrypoints.api.routes import Answer, Request, Schema, closed_object
 from rollcall.entrypoints.api.rows import CELLS
 
 PARAMETERS = (after("The position in the file, from the address of the next page"), LIMIT)
@@ -19,11 +19,8 @@ PARAMETERS = (after("The position in the file, from the address of the next page
 REJECTIONS: Schema = {"$ref": "#/components/schemas/Rejections"}
 REJECTIONS_SCHEMA = page_schema(
     "rows",
-    {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["line", "cells", "record", "faults"],
-        "properties": {
+    closed_object(
+        {
             "line": {"type": "integer", "minimum": 0, "description": "The line, by which it is corrected"},
             "cells": CELLS,
             "record": {
@@ -31,8 +28,8 @@ REJECTIONS_SCHEMA = page_schema(
                 "description": "The raw text, if the row could not be split into cells",
             },
             "faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
-        },
-    },
+        }
+    ),
 )
 
 

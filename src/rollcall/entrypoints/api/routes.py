@@ -23,6 +23,16 @@ MAX_BODY_BYTES = 1024 * 1024
 _parameter = re.compile(r"\{(\w+)\}")
 
 
+def closed_object(properties: Mapping[str, Any]) -> Schema:
+    """Return the JSON Schema of an object with exactly these members."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
 @attrs.frozen(kw_only=True)
 class Request:
     """A request that has the declared form.

@@ -10,19 +10,14 @@ from rollcall.application.errors import UnreadableCellError
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS
 from rollcall.entrypoints.api.problems import Detail, Problem
-from rollcall.entrypoints.api.routes import Answer, Request, Route, Schema
+from rollcall.entrypoints.api.routes import Answer, Request, Route, Schema, closed_object
 from rollcall.entrypoints.callers import Scope
 
 if TYPE_CHECKING:
     from rollcall.entrypoints.api import Api
 
 # The cells of a row as a file has them: text, good or bad.
-CELLS: Schema = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": list(COLUMNS),
-    "properties": {column: {"type": "string"} for column in COLUMNS},
-}
+CELLS: Schema = closed_object({column: {"type": "string"} for column in COLUMNS})
 
 
 def _check_rows(_api: "Api", request: Request) -> Answer:
@@ -44,33 +39,20 @@ ROUTES = (
         name="check_rows",
         summary="Judge rows as an import would, without storing anything",
         answer=_check_rows,
-        body={
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["rows"],
-            "properties": {"rows": {"type": "array", "maxItems": MAX_ROWS, "items": CELLS}},
-        },
+        body=closed_object({"rows": {"type": "array", "maxItems": MAX_ROWS, "items": CELLS}}),
         answers={
-            HTTPStatus.OK: {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["rows"],
-                "properties": {
+            HTTPStatus.OK: closed_object(
+                {
                     "rows": {
                         "type": "array",
                         "maxItems": MAX_ROWS,
                         "description": "In the order of the request",
-                        "items": {
-                            "type": "object",
-                            "additionalProperties": False,
-                            "required": ["faults"],
-                            "properties": {
-                                "faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}}
-                            },
-                        },
+                        "items": closed_object(
+                            {"faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}}}
+                        ),
                     }
-                },
-            }
+                }
+            )
         },
         problems=frozenset({HTTPStatus.UNPROCESSABLE_ENTITY}),
     ),

@@ -12,7 +12,7 @@ from rollcall.domain.upload import WEB_UPLOAD_ID, WebUpload, owner
 from rollcall.entrypoints.api import pages, rejections
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.problems import Problem, RequestCode
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, Schema
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, Schema, closed_object
 from rollcall.entrypoints.callers import Scope
 
 if TYPE_CHECKING:
@@ -37,48 +37,42 @@ _UPLOAD_ID = Parameter(
 
 _LINK: Schema = {"type": ["string", "null"]}
 UPLOAD: Schema = {"$ref": "#/components/schemas/Upload"}
-UPLOAD_SCHEMA: Schema = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["id", "state", "check", "import", "links"],
-    "properties": {
+UPLOAD_SCHEMA: Schema = closed_object(
+    {
         "id": {"type": "string"},
         "state": {
             "enum": list(State),
             "description": "registered: there is a verdict in the ledger, which may be a refusal",
         },
         "check": {
+            **closed_object(
+                {
+                    "etag": {"type": "string", "description": "For If-Match, to register what this check saw"},
+                    "receipt": {"$ref": "#/components/schemas/Receipt"},
+                }
+            ),
             "type": ["object", "null"],
-            "additionalProperties": False,
-            "required": ["etag", "receipt"],
-            "properties": {
-                "etag": {"type": "string", "description": "For If-Match, to register what this check saw"},
-                "receipt": {"$ref": "#/components/schemas/Receipt"},
-            },
         },
         "import": {
+            **closed_object(
+                {
+                    "id": {"type": "integer"},
+                    "undone": {"type": "boolean"},
+                    "receipt": {"$ref": "#/components/schemas/Receipt"},
+                }
+            ),
             "type": ["object", "null"],
-            "additionalProperties": False,
-            "required": ["id", "undone", "receipt"],
-            "properties": {
-                "id": {"type": "integer"},
-                "undone": {"type": "boolean"},
-                "receipt": {"$ref": "#/components/schemas/Receipt"},
-            },
         },
-        "links": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["self", "rejections", "registration", "import"],
-            "properties": {
+        "links": closed_object(
+            {
                 "self": {"type": "string"},
                 "rejections": _LINK,
                 "registration": _LINK,
                 "import": _LINK,
-            },
-        },
-    },
-}
+            }
+        ),
+    }
+)
 
 
 def state_answer(found: UploadState, status: HTTPStatus) -> Answer:
@@ -182,21 +176,15 @@ ROUTES = (
         name="start_upload",
         summary="Get a form with which to upload one file; nothing is registered",
         answer=_start,
-        body={
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["filename", "size"],
-            "properties": {
+        body=closed_object(
+            {
                 "filename": {"type": "string", "minLength": 1, "maxLength": _MAX_NAME_CHARACTERS},
                 "size": {"type": "integer", "minimum": 1, "maximum": _MAX_SIZE},
-            },
-        },
+            }
+        ),
         answers={
-            HTTPStatus.CREATED: {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["id", "url", "fields", "expires", "max_bytes"],
-                "properties": {
+            HTTPStatus.CREATED: closed_object(
+                {
                     "id": {"type": "string"},
                     "url": {"type": "string", "description": "Where to POST the form, as multipart/form-data"},
                     "fields": {
@@ -206,8 +194,8 @@ ROUTES = (
                     },
                     "expires": {"type": "string", "format": "date-time"},
                     "max_bytes": {"type": "integer", "minimum": 1},
-                },
-            }
+                }
+            )
         },
         headers={"Location": "The upload"},
         problems=frozenset({HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE}),

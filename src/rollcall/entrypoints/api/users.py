@@ -14,7 +14,7 @@ from rollcall.domain.user import COLUMNS, RULES
 from rollcall.entrypoints.api import imports
 from rollcall.entrypoints.api.pages import HEADERS, LARGEST_ID, LIMIT, after, limit_of, page_of, page_schema
 from rollcall.entrypoints.api.problems import Problem, of_fault
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, closed_object
 from rollcall.entrypoints.callers import Scope
 
 if TYPE_CHECKING:
@@ -84,16 +84,12 @@ ROUTES = (
                 required=True,
             ),
         ),
-        body={
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(COLUMNS),
-            # Text is judged as a cell of a file, so the faults are those of a receipt.
-            "properties": {
+        body=closed_object(
+            {
                 column: {"type": "string" if rule.schema()["type"] == "string" else ["string", "integer"]}
                 for column, rule in zip(COLUMNS, RULES, strict=True)
-            },
-        },
+            }
+        ),
         answers={HTTPStatus.CREATED: imports.IMPORT},
         headers={"Location": "The import of the user"},
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, imports.UNAVAILABLE}),
@@ -118,16 +114,13 @@ ROUTES = (
         answers={
             HTTPStatus.OK: page_schema(
                 "users",
-                {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["id", "import_id", "user"],
-                    "properties": {
+                closed_object(
+                    {
                         "id": _ID,
                         "import_id": {**_ID, "type": ["integer", "null"], "description": "null if no import did"},
                         "user": {"$ref": "#/components/schemas/User"},
-                    },
-                },
+                    }
+                ),
             )
         },
         headers=HEADERS,
