@@ -13,17 +13,16 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
-from rollcall.application.errors import UploadError
 from rollcall.application.import_users import ImportUsers
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, WebUpload
 from rollcall.entrypoints.lambda_runtime import (
     TAKES_TOO_LONG,
     OutOfTimeError,
-    error_fields,
     interrupted_after,
     logger,
     missing,
+    private_error_fields,
     reserve_seconds,
     seconds_left,
 )
@@ -163,9 +162,5 @@ def _log_check(receipt: Receipt) -> None:
 
 
 def _log_failure(error: BaseException) -> None:
-    fields: dict[str, Any] = {"error": type(error).__name__}
-    if isinstance(error, Exception):
-        fields = error_fields(error)
-    if isinstance(error, UploadError):
-        fields["reason"] = None  # it names the file
+    fields = private_error_fields(error) if isinstance(error, Exception) else {"error": type(error).__name__}
     logger.error("failed; it is to be delivered again", extra=fields)

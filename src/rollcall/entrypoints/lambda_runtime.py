@@ -19,6 +19,7 @@ from rollcall.application.errors import (
     RepositoryUnavailableError,
     SchemaError,
     StoreUnavailableError,
+    UploadError,
 )
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.receipt import ConservationError
@@ -116,6 +117,14 @@ def error_fields(error: Exception) -> dict[str, Any]:
         frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
         said["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return said
+
+
+def private_error_fields(error: Exception) -> dict[str, Any]:
+    """Return `error_fields` for a log that names no file: an error about one upload has no reason there."""
+    fields = error_fields(error)
+    if isinstance(error, UploadError):
+        fields["reason"] = None
+    return fields
 
 
 def missing(name: str) -> SettingError:

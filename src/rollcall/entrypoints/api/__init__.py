@@ -14,10 +14,10 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from rollcall.bootstrap import Services
 from rollcall.entrypoints.api import corrections, imports, openapi, page, policy, rows, uploads, users
 from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
-from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
+from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, of_error
 from rollcall.entrypoints.api.routes import JSON, Request, Route
 from rollcall.entrypoints.callers import NOBODY, Caller, Scope, caller_of
-from rollcall.entrypoints.lambda_runtime import logger
+from rollcall.entrypoints.lambda_runtime import logger, private_error_fields
 from rollcall.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Api:
     def _answer_error(self, error: Exception) -> Response[str]:
         problem = of_error(error)
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.error("a request failed", extra={"request_id": self._request_id, **log_fields(error)})
+            logger.error("a request failed", extra={"request_id": self._request_id, **private_error_fields(error)})
         return Response(
             problem.status.value,
             MEDIA_TYPE,

@@ -14,12 +14,10 @@ from rollcall.application.errors import (
     UndoRefusedError,
     UndoUnconfirmedError,
     UnknownImportError,
-    UploadError,
 )
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code, Fault
 from rollcall.entrypoints.api.routes import closed_object
-from rollcall.entrypoints.lambda_runtime import error_fields
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -169,11 +167,3 @@ def of_error(error: Exception) -> Problem:
         RequestCode.INTERNAL_ERROR,
         "the request failed; the log has the reason under the request id",
     )
-
-
-def log_fields(error: Exception) -> dict[str, Any]:
-    """Return the description of a failure for the log of the Web API, which shows no file name."""
-    fields = error_fields(error)
-    if isinstance(error, UploadError):
-        fields["reason"] = None  # it names the object
-    return fields

@@ -34,9 +34,9 @@ from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.api import HEADERS, Api
-from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, log_fields, of_error
+from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, of_error
 from rollcall.entrypoints.callers import LOCAL_CALLER, Caller
-from rollcall.entrypoints.lambda_runtime import logger
+from rollcall.entrypoints.lambda_runtime import logger, private_error_fields
 from rollcall.entrypoints.serve.events import (
     Environ,
     StartResponse,
@@ -296,7 +296,7 @@ class _Body:
 def _answer_error(error: Exception, request_id: str) -> dict[str, Any]:
     problem = of_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("a request failed", extra={"request_id": request_id, **log_fields(error)})
+        logger.error("a request failed", extra={"request_id": request_id, **private_error_fields(error)})
     return {
         "statusCode": problem.status.value,
         "headers": {**HEADERS, "Content-Type": MEDIA_TYPE, **problem.headers},
@@ -366,7 +366,7 @@ def serve(server: _Server, application: Served) -> None:
 
 def reason(error: Exception) -> str:
     """Return why a job failed, without the name of a file or a cell."""
-    fields = log_fields(error)
+    fields = private_error_fields(error)
     return fields["reason"] or f"a job failed: {fields['error']}"
 
 
