@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from rollcall.adapters.local import FORM_PATH, LocalObjectStore
+from rollcall.adapters.local import LocalObjectStore
+from rollcall.application.forms import FORM_PATH
 from rollcall.entrypoints import serve
-from rollcall.entrypoints.serve import INBOX, Served
+from rollcall.entrypoints.serve import Served
 from support.api_events import an_api
 from support.forms import form, multipart_type
 
@@ -53,11 +54,11 @@ def _status(served: Served, method: str, path: str, body: BinaryIO, length: int,
 
 
 def _upload(served: Served, body: bytes) -> int:
-    return _status(served, "POST", INBOX, io.BytesIO(body), len(body), CONTENT_TYPE=multipart_type())
+    return _status(served, "POST", FORM_PATH, io.BytesIO(body), len(body), CONTENT_TYPE=multipart_type())
 
 
-def test_forms_are_signed_for_the_address_of_the_inbox() -> None:
-    assert FORM_PATH == INBOX
+def test_forms_are_signed_for_the_address_of_the_inbox(inbox: LocalObjectStore) -> None:
+    assert inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).url == FORM_PATH
 
 
 def test_a_signed_form_is_stored_once(served: Served, inbox: LocalObjectStore, tmp_path: Path) -> None:
@@ -83,7 +84,9 @@ def test_a_signed_form_that_is_cut_off_stores_nothing(
     body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).fields, b"a" * MAX_BYTES).removesuffix(b"\r\n")
 
     cut = io.BytesIO(body[:end])
-    assert _status(served, "POST", INBOX, cut, len(body), CONTENT_TYPE=multipart_type()) == HTTPStatus.BAD_REQUEST
+    assert (
+        _status(served, "POST", FORM_PATH, cut, len(body), CONTENT_TYPE=multipart_type()) == HTTPStatus.BAD_REQUEST
+    )
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

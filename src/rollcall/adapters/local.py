@@ -17,13 +17,11 @@ import attrs
 
 from rollcall.application.decoding import CHUNK_BYTES
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.forms import Forms, form_used, pieces
+from rollcall.application.forms import FORM_PATH, Forms, form_used, pieces
 from rollcall.application.ports import ObjectReader
 from rollcall.application.reports import is_folder_beside
 from rollcall.application.values import ListedObject, SignedForm
 from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, Upload, owner_in, path_text
-
-FORM_PATH = "/inbox"
 
 _OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
 _NO_FILE = "it is not a regular file; save the list in one and name that"

@@ -16,6 +16,7 @@ from rollcall.application.values import SignedForm
 
 # The type says nothing about the content: an import finds out what a file is.
 CONTENT_TYPE = "application/octet-stream"
+FORM_PATH = "/inbox"  # where the local server takes the forms
 SUCCESS_STATUS = "201"
 LEAST_BYTES = 1
 

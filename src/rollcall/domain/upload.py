@@ -12,8 +12,11 @@ LOCAL_BUCKET = "file:"
 # The bucket of every user that a request of the Web API registers. The key of such a request is `request_key`.
 API_BUCKET = "api:"
 
-# The keys of the page's uploads, see `web_key`. Only the Web API can write below this folder.
-_web_key = re.compile(r"web/(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{32})(?P<as_new>-new)?/(?P<name>[^/]+)")
+# The folder of the page's uploads, see `web_key`. Only the Web API can write below it.
+WEB_FOLDER = "web/"
+_web_key = re.compile(
+    WEB_FOLDER + r"(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{32})(?P<as_new>-new)?/(?P<name>[^/]+)"
+)
 _web_key_below = re.compile(rf"(?:\A|/){_web_key.pattern}\Z")
 WEB_UPLOAD_ID = "[0-9a-f]{64}-[0-9a-f]{32}"
 _request_key = re.compile(r"(?P<owner>[0-9a-f]{64})/.+", re.DOTALL)
@@ -136,7 +139,7 @@ def web_key(owner: str, upload: str, name: str, *, as_new: bool = False) -> str:
         as_new: Whether it is a new list, also if the uploader already registered a file of that name.
     """
     cleaned = re.sub(r"[/\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", name) or "_"
-    return f"web/{owner}/{upload}{'-new' if as_new else ''}/{cleaned}"
+    return f"{WEB_FOLDER}{owner}/{upload}{'-new' if as_new else ''}/{cleaned}"
 
 
 def request_key(owner: str, idempotency_key: str) -> str:
@@ -186,7 +189,7 @@ class WebUpload:
     @property
     def prefix(self) -> str:
         """The beginning of its keys, in the inbox and in the store of uploads."""
-        return f"web/{self.owner}/{self.token}"
+        return f"{WEB_FOLDER}{self.owner}/{self.token}"
 
     def key(self, name: str, *, as_new: bool = False) -> str:
         """Return the key; see `web_key`."""

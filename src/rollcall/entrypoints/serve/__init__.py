@@ -27,12 +27,13 @@ import attrs
 from cheroot import wsgi
 
 from rollcall.application.errors import FormRefusedError
+from rollcall.application.forms import FORM_PATH
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap import Local
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import ObjectReference
+from rollcall.domain.upload import WEB_FOLDER, ObjectReference
 from rollcall.entrypoints.api import HEADERS, Api
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, of_error
 from rollcall.entrypoints.callers import LOCAL_CALLER, Caller
@@ -60,8 +61,6 @@ __all__ = [
     "serve",
 ]
 
-INBOX = "/inbox"
-WEB_FOLDER = "web/"  # see `rollcall.domain.upload.web_key`
 
 _THREADS = 16
 _WAITING_CONNECTIONS = 256
@@ -177,7 +176,7 @@ class Served:
             raise Problem(
                 HTTPStatus.LENGTH_REQUIRED, RequestCode.LENGTH_REQUIRED, "send the body with its Content-Length"
             )
-        if self.receive and (method, path_of(environ)) == ("POST", INBOX):
+        if self.receive and (method, path_of(environ)) == ("POST", FORM_PATH):
             return self._take(self.receive, headers, body)
         body.require_at_most(max(route.max_body_bytes for route in self.api.routes))
         event = event_of(
@@ -226,7 +225,7 @@ class Served:
     def _route(self, path: str) -> str:
         """Return the path of a route with the names of its parameters instead of their values."""
         routes = (route.path for route in self.api.routes if route.has_path(path))
-        return INBOX if path == INBOX else next(routes, "-")
+        return FORM_PATH if path == FORM_PATH else next(routes, "-")
 
 
 @attrs.define(eq=False)
