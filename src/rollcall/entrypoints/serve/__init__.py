@@ -109,7 +109,7 @@ class Served:
         receive: Takes the fields and the file of an upload; None if there is no inbox.
         max_upload_bytes: The largest size of a file.
         log: Takes a line about each request, which shows no key, no query and no body.
-        changed: Called after a request that may have left something to do.
+        changed: Called when a file was stored that waits for its check or its import.
     """
 
     api: Api
@@ -144,8 +144,6 @@ class Served:
             raise  # the client stopped sending; the server disconnects it
         except Exception as error:  # noqa: BLE001 - every other failure is an answer
             answer = _answer_error(error, request_id)
-        if environ["REQUEST_METHOD"] not in _METHODS_THAT_READ:
-            self.changed()
         # A client that is still sending does not read the answer, and takes a closed connection for a failure.
         body.discard()
         method = environ["REQUEST_METHOD"]
@@ -194,6 +192,8 @@ class Served:
             answer = self.api(event, None)
         finally:
             self._turn.release()
+        if answer["statusCode"] == HTTPStatus.ACCEPTED:
+            self.changed()
         location = answer.get("headers", {}).get("Location", "")
         return _with_file(answer, location) if location.startswith("file:") else answer
 
@@ -206,6 +206,7 @@ class Served:
             if error.too_long:
                 raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, str(error)) from None
             raise Problem(HTTPStatus.FORBIDDEN, RequestCode.FORM_REFUSED, str(error)) from None
+        self.changed()
         status = fields.get("success_action_status", "")
         return {
             "statusCode": int(status) if status in _FORM_STATUSES else HTTPStatus.NO_CONTENT,
