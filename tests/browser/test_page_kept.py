@@ -1,4 +1,4 @@
-"""No correction is lost, whatever happens to the page, the network or the server."""
+"""No correction is lost when the page, the network or the server fails."""
 
 import re
 

@@ -43,7 +43,7 @@ def test_a_large_file_leaves_the_page_quick(uploader: Uploader, server: PageServ
 
 
 def test_an_upload_is_cancelled(uploader: Uploader, server: PageServer) -> None:
-    uploader.page.route("**/inbox", lambda _: None)  # it takes for ever
+    uploader.page.route("**/inbox", lambda _: None)  # it never answers
     uploader.page.evaluate(DROP, MEGABYTES)
     uploader.page.locator("progress").wait_for()
     uploader.page.get_by_role("button", name="Cancel").click()

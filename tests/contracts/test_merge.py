@@ -340,10 +340,10 @@ def test_a_correction_of_an_unknown_import_is_rejected(opening: Opening) -> None
     """Also if the first row of the file corrects another import, or if rows share an origin."""
     desk = Desk(opening(Policy()), Policy())
     first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
-    mended = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
+    corrected = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
     second = desk.drop(
-        "b.csv", mended + "".join(f"{MORE_CELLS}{row},9,,,77\r\n" for row in ("C,X,3", "D,X,4")).encode()
+        "b.csv", corrected + "".join(f"{MORE_CELLS}{row},9,,,77\r\n" for row in ("C,X,3", "D,X,4")).encode()
     )
 
     assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 2, 3)]

@@ -926,11 +926,11 @@ def the_inbox_is_for_a_day(template: Template) -> None:
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     rules = bucket["LifecycleConfiguration"]["Rules"]
     assert all(rule["Status"] == "Enabled" and not {"Prefix", "Filter"} & rule.keys() for rule in rules)
-    told = {key: value for rule in rules for key, value in rule.items()}
-    assert told["ExpirationInDays"] == 1
-    assert told["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
-    assert told["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
-    assert told["ExpiredObjectDeleteMarker"] is True
+    merged = {key: value for rule in rules for key, value in rule.items()}
+    assert merged["ExpirationInDays"] == 1
+    assert merged["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert merged["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert merged["ExpiredObjectDeleteMarker"] is True
 
 
 def only_the_page_sends_to_the_inbox(template: Template) -> None:

@@ -1,4 +1,4 @@
-"""One user by a request: once for each idempotency key, whatever happens to the answer."""
+"""One user by a request: once for each idempotency key, also if the answer is lost."""
 
 import threading
 from collections.abc import Callable

@@ -209,7 +209,7 @@ class NewObjects(Protocol):
 
 
 class RangeReader(Protocol):
-    """A store of which a part of an object can be read."""
+    """A store that can read a part of an object."""
 
     def read(self, key: str, start: int, length: int, /) -> bytes:
         """Return a part of an object, with one request.

@@ -20,7 +20,7 @@ class Caller:
     """The caller of a request.
 
     Attributes:
-        id: Identifies the caller. No two callers have the same, whoever issued their identity.
+        id: Identifies the caller. No two callers have the same, also if two issuers use the same name.
         scopes: What the caller may do.
         signed: Whether IAM permitted this one request, and so the scope of its route. IAM knows no scopes, so the
             caller may do no more: of the imports, for example, it sees its own.

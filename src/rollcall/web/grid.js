@@ -1,4 +1,4 @@
-// A table of any length, of which only the visible rows are elements. The keys are those of the ARIA grid pattern.
+// A table of any length. Only its visible rows are elements. The keys are those of the ARIA grid pattern.
 import { h, fill, icon, style } from './dom.js';
 import { t, wrong } from './text.js';
 

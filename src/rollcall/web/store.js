@@ -1,4 +1,4 @@
-// Keeps corrections in this browser until they are registered, whatever happens to the page.
+// Keeps corrections in this browser until they are registered, also if the page is closed or reloaded.
 
 /**
  * @typedef {object} Draft

@@ -128,7 +128,7 @@ class Route:
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes, each of which is enough."""
+        """The scopes; a caller needs one of them."""
         return tuple(scope for scope in (self.scope, self.other_scope) if scope)
 
     @property

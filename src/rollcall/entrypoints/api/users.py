@@ -76,9 +76,9 @@ ROUTES = (
                 place="header",
                 schema={"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[!-~]*$"},
                 description=(
-                    "The client's own name of this user, in visible ASCII. A request that is repeated with its "
-                    "key is answered the same, and registers nobody again; a key never expires. Another user "
-                    "under the key of a registered user is a problem (422), of which nothing is stored. After an "
+                    "The client's own name of this user, in visible ASCII. A repeated request with the same key "
+                    "gets the same answer, and registers nobody; a key never expires. Another user "
+                    "under the key of a registered user is a problem (422), and is not stored. After an "
                     "undo, a repeated request is a problem (409), and the key is free for another user."
                 ),
                 required=True,
