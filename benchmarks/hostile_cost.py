@@ -258,7 +258,7 @@ class World:
             return b""
         reference = ObjectReference(key=receipt.rejected_rows.removeprefix("memory:"))
         with self._reports.open(reference) as found:
-            return found.fetch(lambda _: None).read()
+            return b"".join(found.read())
 
 
 def complaints_about(family: Family, smaller: Cost, cost: Cost) -> list[str]:

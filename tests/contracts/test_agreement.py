@@ -107,7 +107,7 @@ class FailingReports:
         found: dict[str, object] = {}
         for reference in (listed.reference for listed in self.kept.list()):
             with self.kept.open(ObjectReference(key=reference.key)) as report:
-                data = report.fetch(lambda _: None).read()
+                data = b"".join(report.read())
                 found[reference.key] = json.loads(data) if reference.key.endswith(".json") else data
         return found
 

@@ -112,7 +112,7 @@ class Desk:
         assert receipt.rejected_rows is not None
         key = receipt.rejected_rows.removeprefix("memory:")
         with self.reports.open(ObjectReference(key=key)) as found:
-            return found.fetch(lambda _: None).read()
+            return b"".join(found.read())
 
 
 @pytest.mark.parametrize(

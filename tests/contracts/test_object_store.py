@@ -39,7 +39,7 @@ from rollcall.application.errors import (
     StoreUnavailableError,
 )
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.ports import ObjectStore, UserRepository
+from rollcall.application.ports import ObjectStore, StoredObject, UserRepository
 from rollcall.application.reports import Reports, folders_beside, folders_of
 from rollcall.domain.receipt import Source, Status
 from rollcall.domain.rejection import Code
@@ -155,14 +155,17 @@ def references(store: ObjectStore, prefix: str = "") -> list[ObjectReference]:
     return [listed.reference for listed in store.list(prefix)]
 
 
-def nothing(_: bytes) -> None:
-    """Ignore every block."""
+def copied(stored: StoredObject) -> BinaryIO:
+    """Read an object to its end, and return the stream of its copy."""
+    for _ in stored.read():
+        pass
+    return stored.reread()
 
 
 def fetched(store: ObjectStore, reference: ObjectReference) -> bytes:
     """Return the content of an object."""
     with store.open(reference) as found:
-        data = found.fetch(nothing).read()
+        data = b"".join(found.read())
         found.verify()
     return data
 
@@ -170,7 +173,7 @@ def fetched(store: ObjectStore, reference: ObjectReference) -> bytes:
 def opened_upload(store: ObjectStore, key: str) -> Upload:
     """Return the upload under a key, after reading it whole."""
     with store.open(ObjectReference(key=key)) as found:
-        return found.upload.with_content(hashlib.sha256(found.fetch(nothing).read()).hexdigest())
+        return found.upload.with_content(hashlib.sha256(b"".join(found.read())).hexdigest())
 
 
 def everything_below(folder: Path) -> dict[str, bytes | None]:
@@ -266,7 +269,7 @@ class TestReading:
 
         def fail(harness: Harness) -> NoReturn:
             with harness.store.open(ObjectReference(key="a.csv")) as stored:
-                stored.fetch(lambda _: None).read()
+                b"".join(stored.read())
                 raise error
 
         with opened() as harness:
@@ -281,11 +284,11 @@ class TestReading:
         """The watched bytes are the imported bytes."""
         data = bytes(range(251)) * (size // 251 + 1)
         data = data[:size]
-        pieces: list[bytes] = []
         with opened() as harness:
             put(harness.store, "key", data)
             with harness.store.open(ObjectReference(key="key")) as found:
-                stream = found.fetch(pieces.append)
+                pieces = list(found.read())
+                stream = found.reread()
                 position, read = stream.tell(), stream.read()
                 found.verify()
 
@@ -298,7 +301,7 @@ class TestReading:
         with opened() as harness:
             put(harness.store, "key", b"data")
             with harness.store.open(ObjectReference(key="key")) as found:
-                stream = found.fetch(nothing)
+                stream = copied(found)
 
             assert stream.closed
 
@@ -314,7 +317,7 @@ class TestReading:
 
     def _fail_after_fetching(self, store: ObjectStore, streams: list[BinaryIO]) -> NoReturn:
         with store.open(ObjectReference(key="key")) as found:
-            streams.append(found.fetch(nothing))
+            streams.append(copied(found))
             raise SourceBrokeError
 
     def test_an_object_need_not_be_fetched(self, opened: Opened) -> None:
@@ -504,7 +507,7 @@ class TestIdentity:
             for version, data in versions:
                 reference = ObjectReference(key="key", version=version)
                 with harness.store.open(reference) as found:
-                    assert found.fetch(nothing).read() == data
+                    assert b"".join(found.read()) == data
                     assert found.upload.version == version
 
     def test_a_listed_reference_opens_the_same_upload_as_its_key(self, opened: Opened) -> None:
@@ -513,7 +516,7 @@ class TestIdentity:
             put(harness.store, "folder/é key", b"data")
             [listed] = harness.store.list()
             with harness.store.open(listed.reference) as found:
-                sha256 = hashlib.sha256(found.fetch(nothing).read()).hexdigest()
+                sha256 = hashlib.sha256(b"".join(found.read())).hexdigest()
                 swept = found.upload.with_content(sha256)
 
                 assert listed.upload == found.upload
@@ -916,7 +919,7 @@ class TestFolder:
         assert fetched(store, ObjectReference(key="link.csv")) == b"data"
         assert opened_upload(store, "link.csv").key == str(tmp_path / "link.csv")
 
-    @pytest.mark.parametrize("when", ["before fetch", "while it is fetched", "after fetch"])
+    @pytest.mark.parametrize("when", ["before it is read", "while it is read", "after it is read"])
     @pytest.mark.parametrize("how", ["grown", "cut", "overwritten"])
     def test_a_file_that_changes_while_it_is_read_is_an_error(self, tmp_path: Path, how: str, when: str) -> None:
         """It may still be being copied."""
@@ -936,11 +939,13 @@ class TestFolder:
 
         def read() -> None:
             with LocalObjectStore(tmp_path).open(ObjectReference(key="key")) as found:
-                if when == "before fetch":
+                if when == "before it is read":
                     change()
-                stream = found.fetch(lambda _: change() if when == "while it is fetched" else None)
+                for _ in found.read():
+                    if when == "while it is read":
+                        change()
                 change()
-                stream.read()
+                found.reread().read()
                 found.verify()
 
         with pytest.raises(ObjectChangedError):
@@ -952,7 +957,7 @@ class TestFolder:
         store = LocalObjectStore(tmp_path)
         put(store, "key", b"old")
         with store.open(ObjectReference(key="key")) as found:
-            stream = found.fetch(nothing)
+            stream = copied(found)
             if how == "replaced":
                 put(store, "key", b"new")
             else:
@@ -1295,7 +1300,7 @@ class TestS3:
             store.open(ObjectReference(key="key")) as found,
             pytest.raises((StoreUnavailableError, ObjectChangedError)),
         ):
-            found.fetch(pieces.append)
+            pieces.extend(found.read())
 
     @pytest.mark.parametrize(
         "framing", [b"Content-Length: 100", b"Content-Length: 100\r\nTransfer-Encoding: chunked"]
@@ -1309,7 +1314,7 @@ class TestS3:
             pytest.raises(StoreUnavailableError) as failed,
             store.open(ObjectReference(key="key")) as found,
         ):
-            found.fetch(nothing)
+            copied(found)
 
         require_quiet(failed.value)
 
@@ -1331,7 +1336,7 @@ class TestS3:
             store.open(ObjectReference(key="key")) as found,
             pytest.raises(StoreUnavailableError),
         ):
-            found.fetch(nothing)
+            copied(found)
 
     @pytest.mark.parametrize(
         "answer",
@@ -1427,7 +1432,7 @@ class TestS3:
                 pytest.raises(expected),
                 S3ObjectStore("bucket", "", s3).open(ObjectReference(key="key", version="v")) as found,
             ):
-                found.fetch(nothing)
+                copied(found)
 
     @pytest.mark.parametrize(
         ("answer", "fault"),
@@ -1606,7 +1611,7 @@ class TestS3:
             store.open(ObjectReference(key="key")) as found,
             pytest.raises(StoreUnavailableError, match=r"less than 10 kB/s came over 60 s; try again"),
         ):
-            found.fetch(pieces.append)
+            pieces.extend(found.read())
 
         assert pieces == []
 
@@ -1678,7 +1683,7 @@ class TestS3:
 
         put(store, "key", b"data")
         with store.open(ObjectReference(key="key")) as found:
-            assert found.fetch(lambda _: None).read() == b"data"
+            assert b"".join(found.read()) == b"data"
         assert len(list(store.list())) == 1
         s3.close()
 

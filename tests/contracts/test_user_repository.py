@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import attrs
@@ -1631,3 +1631,97 @@ def test_only_an_importer_of_the_same_role_is_terminated(
     asked(database_url, sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
 
     assert asked(database_url, "select name from users") == [("Ben",)]
+
+
+class TestReading:
+    """An import is opened while its upload is read, and identified when the content is known."""
+
+    @given(batches=st.lists(st.lists(users(), max_size=3), max_size=3), named=st.booleans())
+    def test_users_registered_before_their_upload_is_known(
+        self,
+        stored: Stored,
+        batches: list[list[User]],
+        named: bool,  # noqa: FBT001 - what varies
+    ) -> None:
+        """The version may be known or not; the ledger has the whole upload afterwards."""
+        upload = an_upload()
+        unread = upload if named else attrs.evolve(upload, version=None)
+        together = [user for batch in batches for user in batch]
+        with stored() as harness:
+            earlier = load(harness.repository, [], an_upload("other"), "sha")
+            with harness.repository.importing(ImportRequest(unread, None, ANYTHING, reading=True)) as importing:
+                for batch in batches:
+                    importing.register(a_block(batch))
+                importing.identify(ImportRequest(upload, "sha", ANYTHING))
+                same = importing.history.same_content
+                counts = Counts(read=len(together), registered=len(together))
+                importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
+
+            assert same
+            assert same.import_id == earlier
+            assert harness.contents() == together
+            assert history(harness, upload, "sha")[:2] == (importing.verdict.import_id, earlier)
+
+    @pytest.mark.parametrize("discarded", [False, True])
+    @pytest.mark.parametrize(
+        ("rival", "sha256"), [(an_upload("x"), None), (an_upload("y"), "sha")], ids=["upload", "content"]
+    )
+    def test_an_identified_upload_is_locked_to_the_end(
+        self,
+        stored: Stored,
+        rival: Upload,
+        sha256: str | None,
+        discarded: bool,  # noqa: FBT001 - what varies
+    ) -> None:
+        """Also after its rows are discarded."""
+        upload = an_upload("x")
+        unread = ImportRequest(attrs.evolve(upload, version=None), None, reading=True)
+        with stored() as harness, harness.repository.importing(unread) as importing:
+            importing.register(a_block([ANN]))
+            importing.identify(ImportRequest(upload, "sha"))
+            if discarded:
+                importing.discard_rows()
+            with (
+                pytest.raises(ImportInProgressError),
+                harness.rival().importing(ImportRequest(rival, sha256)),
+            ):
+                pass
+
+    def test_an_upload_that_a_rival_imports_is_not_identified(self, stored: Stored) -> None:
+        """It fails within seconds and leaves nothing."""
+        unread = ImportRequest(attrs.evolve(an_upload(), version=None), None, reading=True)
+        with stored() as harness, harness.repository.importing(ImportRequest(an_upload(), "sha")):
+            with harness.rival().importing(unread) as importing:
+                importing.register(a_block([ANN]))
+                with pytest.raises(ImportInProgressError):
+                    importing.identify(ImportRequest(an_upload(), "sha"))
+
+            assert harness.contents() == []
+
+    @pytest.mark.parametrize("verdict", ["loaded", "refused", "undone"])
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"version": "2", "size": 1}, True),
+            ({"key": "other"}, True),
+            ({"key": "other", "size": 1}, False),
+        ],
+        ids=["another version", "the same size", "neither"],
+    )
+    def test_an_upload_resembles_any_entry_of_its_key_or_size(
+        self,
+        stored: Stored,
+        changes: Any,
+        expected: bool,  # noqa: FBT001 - the answer
+        verdict: str,
+    ) -> None:
+        with stored() as harness:
+            import_id = refuse(harness.repository) if verdict == "refused" else load(harness.repository, [ANN])
+            if verdict == "undone":
+                harness.repository.undo(import_id, NOON)
+
+            assert harness.repository.resembles_import(attrs.evolve(an_upload(), **changes)) is expected
+
+    def test_an_empty_ledger_resembles_nothing(self, stored: Stored) -> None:
+        with stored() as harness:
+            assert harness.repository.resembles_import(an_upload()) is False

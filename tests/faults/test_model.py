@@ -513,7 +513,7 @@ class Promises(RuleBasedStateMachine):
 
     def _report(self, key: str) -> bytes:
         with self.reports.open(ObjectReference(key=key.removeprefix("memory:"))) as report:
-            return report.fetch(lambda _: None).read()
+            return b"".join(report.read())
 
     def teardown(self) -> None:
         """Continue every frozen worker, deliver everything again, and check that nothing is left to do."""

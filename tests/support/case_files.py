@@ -99,7 +99,7 @@ def _outcome(importer: ImportUsers, name: str, users: UserRepository | None) -> 
         if not report.key.endswith("/receipt.json"):
             assert receipt.rejected_rows == f"memory:{report.key}"
             with reports.open(report) as stored:
-                rejected_rows = stored.fetch(lambda _: None).read()
+                rejected_rows = b"".join(stored.read())
     registered = None if users is None else [written(user) for user in users.users()]
     return Outcome(receipt, rejected_rows, registered)
 

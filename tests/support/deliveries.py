@@ -177,6 +177,9 @@ class WatchedImporting:
     def history(self) -> History:
         return self.inner.history
 
+    def identify(self, request: ImportRequest) -> None:
+        self.inner.identify(request)
+
     def register(self, block: Block) -> None:
         self.delivery.reach("registering")
         self.inner.register(block)
@@ -239,6 +242,9 @@ class WatchedUsers:
     def users_after(self, user_id: int, **which: Any) -> list[RegisteredUser]:  # noqa: ANN401 - the port's
         return self.inner.users_after(user_id, **which)
 
+    def resembles_import(self, upload: Upload) -> bool:
+        return self.inner.resembles_import(upload)
+
     def record_lost(
         self, identities: Collection[str], at: datetime, *, at_most: int, patience: timedelta
     ) -> LostUploads:
@@ -271,9 +277,12 @@ class _WatchedObject:
     def upload(self) -> Upload:
         return self.inner.upload
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+    def read(self) -> Iterator[bytes]:
         self.delivery.reach("fetching")
-        return self.inner.fetch(watch)
+        return self.inner.read()
+
+    def reread(self) -> BinaryIO:
+        return self.inner.reread()
 
     def verify(self) -> None:
         self.inner.verify()

@@ -82,6 +82,7 @@ class Desk:
         max_csv_bytes: int = 10**9,
         max_rejected_bytes: int = 10**9,
         encodings: tuple[str, ...] = ("utf-8",),
+        one_pass_from: int = 0,
     ) -> ImportUsers:
         """Return the use case, connected to this desk."""
         return CheckedImport(
@@ -95,6 +96,7 @@ class Desk:
             max_rejected_bytes=max_rejected_bytes,
             now=self.now or Clock(),
             spool=self.spool,
+            one_pass_from=one_pass_from,
         )
 
     def load(
@@ -119,7 +121,7 @@ class Desk:
     def read(self, key: str) -> bytes:
         """Content of one report."""
         with self.reports.open(ObjectReference(key=key)) as stored:
-            return stored.fetch(lambda _: None).read()
+            return b"".join(stored.read())
 
     def times_stored(self, key: str) -> int:
         """Number of times that a report was written."""

@@ -23,7 +23,7 @@ from rollcall.application.decoding import (
     DamagedGzipError,
     Inspection,
     line_ends,
-    read_text,
+    read_utf8,
 )
 from rollcall.domain.rejection import Code
 from support.reference_reader import count_line_ends
@@ -55,10 +55,11 @@ encoding_lists = st.sampled_from(
 def _inspect(
     pieces: Iterable[bytes], encodings: Sequence[str] = ("utf-8",), max_csv_bytes: int = 100 * MIB
 ) -> Content:
+    stored = list(pieces)
     inspection = Inspection(encodings, max_csv_bytes)
-    for piece in pieces:
-        inspection.watch(piece)
-    return inspection.finish()
+    for _ in inspection.read(stored):
+        pass
+    return inspection.finish(lambda: stored)
 
 
 def _cut(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
@@ -164,11 +165,28 @@ def test_the_text_that_is_read_is_the_upload_decoded(
     assume(not upload.startswith(codecs.BOM_UTF32_LE))
     stored = gzip.compress(upload, mtime=0) if compressed else upload
     content = _inspect([stored])
-    pieces = [] if content.fault else list(read_text(io.BytesIO(stored), content))
+    pieces = [] if content.fault else list(read_utf8(io.BytesIO(stored), content))
 
     assert _code(content) == (None if upload else Code.EMPTY_FILE)
-    assert "".join(pieces) == text
+    assert b"".join(pieces) == text.encode()
     assert all(pieces)
+
+
+@given(nearly_text, marks, encoding_lists, st.lists(st.integers(1, 9), min_size=1), st.booleans())
+def test_the_pass_that_finds_the_content_yields_its_text(
+    body: bytes,
+    mark: bytes,
+    encodings: Sequence[str],
+    sizes: list[int],
+    compressed: bool,  # noqa: FBT001 - what varies
+) -> None:
+    """Each piece ends with a whole character, wherever the stored bytes are cut."""
+    stored = gzip.compress(mark + body, mtime=0) if compressed else mark + body
+    inspection = Inspection(encodings, 100 * MIB)
+    text = "".join(piece.decode() for piece in inspection.read(_cut(stored, sizes)))
+    content = inspection.content
+    if content and not content.fault:
+        assert text == (mark + body)[content.bom_length :].decode(content.encoding or "")
 
 
 def test_a_japanese_upload_is_read_if_its_encoding_is_listed() -> None:
@@ -178,7 +196,7 @@ def test_a_japanese_upload_is_read_if_its_encoding_is_listed() -> None:
     refused = _inspect([upload])
 
     assert content.encoding == "cp932"
-    assert "".join(read_text(io.BytesIO(upload), content)) == upload.decode("cp932")
+    assert b"".join(read_utf8(io.BytesIO(upload), content)) == upload.decode("cp932").encode()
     assert refused.fault
     assert refused.fault.message == (
         "the file is not utf-8: the first byte that does not fit is in line 2, byte offset 17; "
@@ -349,7 +367,7 @@ def test_gzip_is_read_with_any_members_and_padding(stored: bytes, size: int) -> 
     content = _inspect(_cut(stored, [size]))
 
     assert content == attrs.evolve(_inspect([BODY]), compression="gzip")
-    assert "".join(read_text(io.BytesIO(stored), content)) == BODY.decode()
+    assert b"".join(read_utf8(io.BytesIO(stored), content)) == BODY
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
@@ -381,10 +399,10 @@ def test_an_upload_cut_short_at_the_second_reading_is_noticed() -> None:
     """Such an end is never taken for the end of the file."""
     content = _inspect([_WHOLE])
     with pytest.raises(DamagedGzipError):
-        list(read_text(io.BytesIO(_WHOLE[:-9]), content))
+        list(read_utf8(io.BytesIO(_WHOLE[:-9]), content))
     plain = _inspect([BODY])
     with pytest.raises(UnicodeDecodeError):
-        list(read_text(io.BytesIO(BODY[: BODY.index(b"\xc3") + 1]), plain))
+        list(read_utf8(io.BytesIO(BODY[: BODY.index(b"\xc3") + 1]), plain))
 
 
 def _zeros_compressed(mib: int) -> Iterator[bytes]:
@@ -421,7 +439,7 @@ def test_decompressed_pieces_have_a_bounded_size() -> None:
     """One stored piece may decompress to a thousand times its size."""
     stored = b"".join(_zeros_compressed(16))
     content = _inspect([stored])
-    sizes = [len(piece) for piece in read_text(io.BytesIO(stored), content)]
+    sizes = [len(piece) for piece in read_utf8(io.BytesIO(stored), content)]
 
     assert sum(sizes) == 16 * MIB
     assert max(sizes) <= CHUNK_BYTES
@@ -431,9 +449,9 @@ def test_many_gzip_members_give_few_pieces() -> None:
     """Otherwise a long record would be copied again for each of its characters."""
     stored = gzip.compress(b"a") * 20_000 + gzip.compress(b"") * 20_000 + gzip.compress(b"b" * CHUNK_BYTES)
     content = _inspect([stored])
-    pieces = list(read_text(io.BytesIO(stored), content))
+    pieces = list(read_utf8(io.BytesIO(stored), content))
 
-    assert "".join(pieces) == "a" * 20_000 + "b" * CHUNK_BYTES
+    assert b"".join(pieces) == b"a" * 20_000 + b"b" * CHUNK_BYTES
     assert len(pieces) <= 2 + len(stored) // CHUNK_BYTES
 
 

@@ -77,7 +77,7 @@ class World:
         assert receipt.rejected_rows is not None
         key = receipt.rejected_rows.removeprefix("memory:")
         with self.reports.open(ObjectReference(key=key)) as found:
-            return found.fetch(lambda _: None).read()
+            return b"".join(found.read())
 
     def users(self) -> Counter[User]:
         """Count the users in the table."""

@@ -77,7 +77,7 @@ class Lambda:
         found = []
         for listed in self.reports.list():
             with self.reports.open(listed.reference) as report:
-                found.append(report.fetch(lambda _: None).read())
+                found.append(b"".join(report.read()))
         return found
 
     def lines(self) -> list[dict[str, Any]]:

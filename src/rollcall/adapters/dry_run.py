@@ -23,7 +23,7 @@ from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import ObjectReference
+from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import COLUMNS, User
 
 if TYPE_CHECKING:
@@ -131,6 +131,9 @@ class _DryImport:
     _rows: int = 0
     _seen: _Seen | None = None
 
+    def identify(self, request: ImportRequest) -> None:
+        """Do nothing, because there is no ledger."""
+
     def register(self, block: Block) -> None:
         """Count the rows; keep only the columns and origins that show duplicates."""
         self._rows += block.rows
@@ -152,6 +155,10 @@ class _DryImport:
 
 class DryRunUserRepository:
     """An empty repository that stays empty."""
+
+    def resembles_import(self, upload: Upload) -> bool:  # noqa: ARG002 - the port's
+        """Return False, because there is no import."""
+        return False
 
     @contextmanager
     def importing(self, request: ImportRequest) -> Iterator[_DryImport]:

@@ -42,16 +42,22 @@ class _LocalFile:
     file: BinaryIO
     seen: os.stat_result
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+    def read(self) -> Iterator[bytes]:
         received = 0
-        with _translated_errors(self.upload.key):
-            while data := self.file.read(CHUNK_BYTES):
-                received += len(data)
-                if received > self.seen.st_size:
-                    raise ObjectChangedError(self.upload.key)  # a growing file would never end
-                watch(data)
-            self.verify()
-            self.file.seek(0)
+        self.file.seek(0)
+        while True:
+            with _translated_errors(self.upload.key):
+                data = self.file.read(CHUNK_BYTES)
+            if not data:
+                break
+            received += len(data)
+            if received > self.seen.st_size:
+                raise ObjectChangedError(self.upload.key)  # a growing file would never end
+            yield data
+        self.verify()
+
+    def reread(self) -> BinaryIO:
+        self.file.seek(0)
         return self.file
 
     def verify(self) -> None:
@@ -149,7 +155,7 @@ class LocalObjectStore:
             with source.open(version.reference) as stored:
                 if stored.upload != version.upload:
                     raise ObjectChangedError(version.upload.key)
-                stored.fetch(lambda data: file.writelines([data]))
+                file.writelines(stored.read())
                 stored.verify()
 
         self._write(self._path(key), fill, _link_unless_existing)

@@ -54,12 +54,14 @@ class _Version:
 class _MemoryObject:
     upload: Upload
     data: bytes
-    closing: ExitStack
+    stream: BinaryIO
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        for start in range(0, len(self.data), _PIECE_BYTES):
-            watch(self.data[start : start + _PIECE_BYTES])
-        return self.closing.enter_context(io.BytesIO(self.data))
+    def read(self) -> Iterator[bytes]:
+        return (self.data[start : start + _PIECE_BYTES] for start in range(0, len(self.data), _PIECE_BYTES))
+
+    def reread(self) -> BinaryIO:
+        self.stream.seek(0)
+        return self.stream
 
     def verify(self) -> None:
         """Do nothing: the content of a version in memory never changes."""
@@ -103,9 +105,9 @@ class MemoryObjectStore:
             and wanted[-1].upload.version != reference.etag
         ):
             raise ObjectChangedError(f"{self._bucket}/{reference.key}")
-        with ExitStack() as closing:
+        with io.BytesIO(wanted[-1].data) as stream:
             upload = attrs.evolve(wanted[-1].upload, sequencer=reference.sequencer)
-            yield _MemoryObject(upload, wanted[-1].data, closing)
+            yield _MemoryObject(upload, wanted[-1].data, stream)
 
     def fits(self, key: str) -> bool:  # noqa: ARG002 - the port's
         return True
@@ -129,7 +131,7 @@ class MemoryObjectStore:
         with source.open(version.reference) as stored:
             if stored.upload != version.upload:
                 raise ObjectChangedError(version.upload.key)
-            self._add_new(key, stored.fetch(lambda _: None).read())
+            self._add_new(key, b"".join(stored.read()))
 
     def sign(self, key: str, *, max_bytes: int, expires: datetime) -> SignedForm:
         return self._forms.sign(key, max_bytes, expires)
@@ -307,10 +309,10 @@ class _MemoryImport:
     """One open import. Its changes are applied to the tables at the commit."""
 
     request: ImportRequest
-    history: History
     _new_verdict: Callable[[], Verdict]
     _tables: _Tables
     _holder: _Holder
+    _read_history: Callable[[ImportRequest], History]
     _acquire_merge_lock: Callable[[], None]
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
@@ -319,6 +321,17 @@ class _MemoryImport:
     changed: dict[int, User] = attrs.Factory(dict)
     corrected: set[Origin] = attrs.Factory(set)
     _verdict: Verdict | None = None
+    _history: History | None = None
+
+    @property
+    def history(self) -> History:
+        if not self._history:
+            raise AssertionError("the content of the upload is not known yet")
+        return self._history
+
+    def identify(self, request: ImportRequest) -> None:
+        self._history = self._read_history(request)
+        self.request = request
 
     @property
     def verdict(self) -> Verdict:
@@ -442,6 +455,14 @@ class MemoryUserRepository:
         self._last_user = 0
         self._tables = _Tables()
 
+    def resembles_import(self, upload: Upload) -> bool:
+        with self._changing:
+            return any(
+                upload.size == entry.receipt.source.size
+                or upload.key_identity == self._tables.requests[identity].upload.key_identity
+                for identity, entry in self._tables.ledger.items()
+            )
+
     @contextmanager
     def importing(self, request: ImportRequest) -> Iterator[_MemoryImport]:
         held: set[str] = set()
@@ -456,18 +477,30 @@ class MemoryUserRepository:
             def acquire_merge_lock() -> None:
                 acquire(_MERGE_LOCK, patience=self._merge_wait(holder))
 
-            acquire(*request.lock_keys)
-            with self._changing:
-                history = self._tables.history(request)
+            def read_history(request: ImportRequest) -> History:
+                acquire(*request.upload_locks)
+                acquire(*request.content_locks)
+                with self._changing:
+                    return self._tables.history(request)
 
             def make_permanent(opened: _MemoryImport, receipt: Receipt) -> None:
                 self._before_commit()
                 self._commit(opened, receipt, holder)
                 locks.close()
 
-            yield _MemoryImport(
-                request, history, self._draw_verdict, self._tables, holder, acquire_merge_lock, make_permanent
+            acquire(*request.upload_locks)
+            opened = _MemoryImport(
+                request,
+                self._draw_verdict,
+                self._tables,
+                holder,
+                read_history,
+                acquire_merge_lock,
+                make_permanent,
             )
+            if not request.reading:
+                opened.identify(request)
+            yield opened
 
     def undo(
         self,

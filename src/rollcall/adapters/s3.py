@@ -130,17 +130,19 @@ class _S3Object:
     spool: BinaryIO
     clock: Callable[[], float]
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+    def read(self) -> Iterator[bytes]:
         """Copy the body to the spool, and check its length against the size that S3 announced."""
         received = 0
         for data in _pieces(self.answer, self.address, self.clock):
-            watch(data)
             self.spool.write(data)
             received += len(data)
+            yield data
         if received != self.upload.size:
             raise StoreUnavailableError(
                 self.address, f"only {received:,} of {self.upload.size:,} bytes came; try again"
             )
+
+    def reread(self) -> BinaryIO:
         self.spool.seek(0)
         return self.spool
 
@@ -175,7 +177,15 @@ class _UnreadableObject:
     upload: Upload
     reason: str
 
-    def fetch(self, watch: Callable[[bytes], None]) -> Never:  # noqa: ARG002 - the port's
+    def read(self) -> Never:
+        """Raise the reason.
+
+        Raises:
+            ObjectUnreadableError: Always.
+        """
+        raise ObjectUnreadableError(self.reason)
+
+    def reread(self) -> Never:
         """Raise the reason.
 
         Raises:
@@ -214,7 +224,7 @@ class S3ObjectStore:
 
     @contextmanager
     def open(self, reference: ObjectReference) -> Iterator[StoredObject]:
-        """Request an object; `fetch` reads its body."""
+        """Request an object; `read` reads its body."""
         bucket = reference.bucket or self._bucket
         key = reference.key if reference.bucket else self._prefix + reference.key
         address = f"s3://{bucket}/{key}"

@@ -1,10 +1,11 @@
-"""From stored bytes to text: decompression, decoding, and the SHA-256 of the content."""
+"""From stored bytes to text in UTF-8: decompression, decoding, and the SHA-256 of the content."""
 
 import codecs
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import BinaryIO
 from unicodedata import name
 
@@ -87,7 +88,7 @@ _badly_joined = re.compile(
 
 @attrs.frozen(kw_only=True)
 class Content:
-    """The result of the first pass over an upload.
+    """What the whole of an upload is: its hash, its compression and its encoding.
 
     Attributes:
         sha256: The hexadecimal SHA-256 of the bytes after decompression. If they cannot be decompressed, that of
@@ -107,9 +108,13 @@ class Content:
 
 def line_ends(text: str) -> int:
     r"""Count the line ends of a text: CRLF, LF and lone CR each end a line."""
+    return _line_ends_in(text.encode("utf-8", "surrogatepass"))
+
+
+def _line_ends_in(text: bytes) -> int:
     # Most texts have no carriage return, and finding that out is far faster than counting.
-    carriage_returns = text.count("\r") - text.count("\r\n") if "\r" in text else 0
-    return text.count("\n") + carriage_returns
+    carriage_returns = text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
+    return text.count(b"\n") + carriage_returns
 
 
 class DamagedGzipError(ValueError):
@@ -122,7 +127,20 @@ class _Gunzip:
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def unpack(self, stored: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the decompressed data of the whole upload.
+
+        Raises:
+            DamagedGzipError: The data is damaged, or its end is missing.
+        """
+        for data in stored:
+            yield from self._feed(data)
+        if not self._member.eof:
+            yield self._member.flush()
+        if not self._member.eof:
+            raise DamagedGzipError
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the decompressed data. Small members are joined into pieces of `CHUNK_BYTES`.
 
         Raises:
@@ -156,16 +174,33 @@ class _Gunzip:
                 self._member = zlib.decompressobj(wbits=31)
         return data
 
-    def finish(self) -> Iterator[bytes]:
-        """Yield the rest of the decompressed data.
 
-        Raises:
-            DamagedGzipError: The end of the last member is missing.
-        """
-        if not self._member.eof:
-            yield self._member.flush()
-        if not self._member.eof:
-            raise DamagedGzipError
+class _Utf8:
+    """Proves that an upload is UTF-8, and passes its bytes on."""
+
+    def __init__(self) -> None:
+        self._incomplete = b""
+
+    def __call__(self, data: bytes, *, final: bool = False) -> bytes:
+        data = self._incomplete + data
+        _, length = codecs.utf_8_decode(data, "strict", final)
+        self._incomplete = data[length:]
+        return data[:length]
+
+
+class _ToUtf8:
+    """Decodes an upload strictly, and encodes it as UTF-8."""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+
+    def __call__(self, data: bytes, *, final: bool = False) -> bytes:
+        return self._decoder.decode(data, final).encode()
+
+
+def _transcoder(encoding: str) -> _Utf8 | _ToUtf8:
+    """Return an object that gives the whole characters of the next bytes in UTF-8, or raises a `UnicodeError`."""
+    return _Utf8() if codecs.lookup(encoding).name == "utf-8" else _ToUtf8(encoding)
 
 
 class _Trial:
@@ -176,149 +211,179 @@ class _Trial:
         self.failure: tuple[int, int] | None = None
         self.cut_short = False
         self.sample = b""
-        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+        self._transcode = _transcoder(encoding)
         self._bytes = 0
         self._lines = 1
-        self._last = ""
+        self._last = b""
 
-    def feed(self, data: bytes, *, final: bool = False) -> None:
-        """Decode the next bytes; after a failure, only add them to the sample."""
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Decode the next bytes; after a failure, only add them to the sample.
+
+        Returns:
+            The whole characters in UTF-8; nothing after a failure.
+        """
         if self.failure:
             self.sample += data[: _SAMPLE_BYTES - len(self.sample)]
-            return
+            return b""
         try:
-            text = self._decoder.decode(data, final)
+            text = self._transcode(data, final=final)
         except UnicodeDecodeError as error:
             pending = len(error.object) - len(data)
-            before = error.object[: error.start].decode(self.encoding, "replace")
-            self._count(before)
+            self._count(error.object[: error.start].decode(self.encoding, "replace").encode())
             self.failure = self._bytes - pending + error.start, self._lines
             self.cut_short = final  # a wrong byte in a complete character fails earlier
             # The character before is included, because a byte inside a word is guessed better than a lone one.
-            self.sample = self._last.encode("ascii", "ignore") + error.object[error.start :][: _SAMPLE_BYTES - 1]
-            return
+            before = self._last if self._last.isascii() else b""
+            self.sample = before + error.object[error.start :][: _SAMPLE_BYTES - 1]
+            return b""
         except UnicodeError:
-            # Some decoders give no position, such as UTF-16 without a byte order mark.
+            # Some decoders give no position, such as UTF-16 without a byte order mark; UTF-7 gives surrogates.
             self.failure = self._bytes, self._lines
             self.sample = data[:_SAMPLE_BYTES]
-            return
+            return b""
         self._bytes += len(data)
         self._count(text)
+        return text
 
-    def _count(self, text: str) -> None:
-        split_line_end = self._last == "\r" and text.startswith("\n")
-        self._lines += line_ends(text) - split_line_end
+    def _count(self, text: bytes) -> None:
+        split_line_end = self._last == b"\r" and text.startswith(b"\n")
+        self._lines += _line_ends_in(text) - split_line_end
         self._last = text[-1:] or self._last
 
 
+def _at_least(least: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces, the first ones joined until they have so many bytes. There is always a first piece."""
+    rest = iter(pieces)
+    first = bytearray()
+    for piece in rest:
+        first += piece
+        if len(first) >= least:
+            break
+    yield bytes(first)
+    yield from rest
+
+
+def _hashed(sha256: "hashlib._Hash", pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        sha256.update(piece)
+        yield piece
+
+
 class Inspection:
-    """The first pass: it reads every stored byte once and determines the `Content`.
+    """Reads an upload as text in UTF-8, and determines its `Content` in the same pass.
 
     Args:
         encodings: The encodings to try, in order, on an upload without a byte order mark.
         max_csv_bytes: The largest size after decompression, in bytes.
+
+    Attributes:
+        content: The content, after `read` has ended. None if the encoding failed behind the beginning of the
+            upload, and only another pass can show whether the next encoding fits.
     """
 
     def __init__(self, encodings: Sequence[str], max_csv_bytes: int) -> None:
         self._encodings = encodings
         self._max_csv_bytes = max_csv_bytes
-        self._stored_hash = hashlib.sha256()
-        self._content_hash = hashlib.sha256()
-        self._stored_head: bytes | None = b""
-        self._gunzip: _Gunzip | None = None
-        self._head: bytes | None = b""
         self._trials: list[_Trial] = []
+        self._reading: list[_Trial] = []
         self._mark = b""
         self._csv_bytes = 0
         self._fault: Fault | None = None
-
-    def watch(self, data: bytes) -> None:
-        """Read the next stored bytes."""
-        if self._stored_head is not None:
-            self._stored_head += data
-            if len(self._stored_head) < len(_GZIP_MAGIC):
-                return
-            data, self._stored_head = self._stored_head, None
-            self._gunzip = _Gunzip() if data.startswith(_GZIP_MAGIC) else None
-        if not self._gunzip:
-            self._inside(data)
-            return
-        self._stored_hash.update(data)
-        if not self._unreadable:
-            self._decompress(self._gunzip.feed(data))
-
-    def finish(self) -> Content:
-        """Return the result, after the last stored byte."""
-        if self._stored_head:
-            self._inside(self._stored_head)
-        if self._gunzip and not self._unreadable:
-            self._decompress(self._gunzip.finish())
-        if self._head:
-            self._begin()
-        for trial in self._trials:
-            trial.feed(b"", final=True)
-        fitting = next((trial.encoding for trial in self._trials if not trial.failure), None)
-        fault = self._fault or (
-            Fault(Code.EMPTY_FILE, "the file is empty; the first line must name the columns")
-            if not self._csv_bytes
-            else self._encoding_fault()
-            if not fitting
-            else None
-        )
-        return Content(
-            sha256=(self._stored_hash if self._gunzip and self._unreadable else self._content_hash).hexdigest(),
-            compression="gzip" if self._gunzip else None,
-            encoding=None if fault and fault.code is not Code.EMPTY_FILE else fitting,
-            bom_length=len(self._mark),
-            fault=fault,
-        )
+        self.content: Content | None = None
 
     @property
-    def _unreadable(self) -> bool:
-        """Whether decompression has stopped, so that the rest of the content is not read."""
-        return self._fault is not None and self._fault.code in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
+    def encoding(self) -> str | None:
+        """The first encoding that has not failed; None if there is none, or if nothing was read."""
+        return next((trial.encoding for trial in self._trials if not trial.failure), None)
 
-    def _decompress(self, pieces: Iterator[bytes]) -> None:
+    def read(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Read the stored bytes to their end.
+
+        Args:
+            blocks: The stored bytes, in order.
+
+        Yields:
+            The text in UTF-8, in pieces of bounded size that end with a whole character. The text ends at a fault.
+        """
+        self._fault, self._reading, self._csv_bytes = None, [], 0
+        stored_hash, content_hash = hashlib.sha256(), hashlib.sha256()
+        stored = _at_least(len(_GZIP_MAGIC), blocks)
+        first = next(stored)
+        stored = chain([first], stored)
+        is_gzip = first.startswith(_GZIP_MAGIC)
+        if is_gzip:
+            stored = _hashed(stored_hash, stored)
         try:
-            for piece in pieces:
-                self._inside(piece)
-                if self._unreadable:
-                    return
+            yield from self._texts(_hashed(content_hash, _Gunzip().unpack(stored) if is_gzip else stored))
         except DamagedGzipError:
             self._fault = Fault(
                 Code.COMPRESSION_ERROR,
                 "the file is gzip but damaged or cut short; compress and upload it again, or upload it as it is",
             )
+        for rest in stored:
+            content_hash.update(rest)  # of a file that is too large
+        fault = self._fault = self._fault or self._encoding_fault()
+        if not fault and self._reading[-1].failure:
+            return  # only another pass shows whether the next encoding fits
+        unpacked = not fault or fault.code not in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
+        self.content = Content(
+            sha256=(content_hash if unpacked or not is_gzip else stored_hash).hexdigest(),
+            compression="gzip" if is_gzip else None,
+            encoding=None if fault else self.encoding,
+            bom_length=len(self._mark),
+            fault=fault,
+        )
 
-    def _inside(self, data: bytes) -> None:
-        self._content_hash.update(data)
-        self._csv_bytes += len(data)
-        # The limit also holds for other formats: a compressed bomb may have any content.
-        if self._csv_bytes > self._max_csv_bytes and not self._unreadable:
-            self._fault = size_fault("the CSV inside", self._max_csv_bytes)
-        if self._head is not None:
-            self._head += data
-            if len(self._head) >= _HEAD_BYTES:
-                self._begin()
-        elif not self._fault:
-            for trial in self._trials:
-                trial.feed(data)
+    def finish(self, blocks: Callable[[], Iterable[bytes]]) -> Content:
+        """Return the content, and read the upload again for that if necessary.
 
-    def _begin(self) -> None:
-        head, self._head = self._head or b"", None
-        if not self._fault:
-            begins = head[:_HEAD_BYTES]
-            self._fault = next((fault for pattern, fault in _NOT_READ if pattern.match(begins)), None)
-        encodings = self._encodings
-        for mark, encoding in _BYTE_ORDER_MARKS:
-            if head.startswith(mark):
-                self._mark, encodings = mark, (encoding,)
-        self._trials = [_Trial(encoding) for encoding in encodings]
-        if not self._fault:
-            for trial in self._trials:
-                trial.feed(head[len(self._mark) :])
+        Args:
+            blocks: Returns the stored bytes.
+        """
+        while not self.content:
+            for _ in self.read(blocks()):
+                pass
+        return self.content
 
-    def _encoding_fault(self) -> Fault:
+    def _texts(self, contents: Iterable[bytes]) -> Iterator[bytes]:
+        for data in _at_least(_HEAD_BYTES, contents):
+            self._csv_bytes += len(data)
+            # The limit also holds for other formats: a compressed bomb may have any content.
+            if self._csv_bytes > self._max_csv_bytes:
+                self._fault = size_fault("the CSV inside", self._max_csv_bytes)
+                return
+            if not self._fault and (text := self._feed(data) if self._reading else self._begin(data)):
+                yield text
+        if not self._csv_bytes:
+            self._fault = Fault(Code.EMPTY_FILE, "the file is empty; the first line must name the columns")
+        elif not self._fault and (text := self._feed(b"", final=True)):
+            yield text
+
+    def _begin(self, head: bytes) -> bytes:
+        """Recognise other formats, and decode the beginning in the first encoding that fits it."""
+        begins = head[:_HEAD_BYTES]
+        self._fault = next((fault for pattern, fault in _NOT_READ if pattern.match(begins)), None)
+        if not self._trials:
+            encodings = self._encodings
+            for mark, encoding in _BYTE_ORDER_MARKS:
+                if head.startswith(mark):
+                    self._mark, encodings = mark, (encoding,)
+            self._trials = [_Trial(encoding) for encoding in encodings]
+        for trial in self._trials:
+            if not trial.failure:
+                self._reading.append(trial)
+                text = trial.feed(head[len(self._mark) :])
+                if not trial.failure:
+                    return b"" if self._fault else text
+        return b""
+
+    def _feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Decode the next bytes in the encoding that fits the beginning; the others only add to their samples."""
+        return [trial.feed(data, final=final) for trial in self._reading][-1]
+
+    def _encoding_fault(self) -> Fault | None:
+        if self.encoding:
+            return None
         first = self._trials[0]
         offset, line = first.failure or (0, 1)
         tried = ", ".join(trial.encoding for trial in self._trials)
@@ -401,37 +466,32 @@ def size_fault(what: str, limit: int) -> Fault:
     )
 
 
-def read_text(stream: BinaryIO, content: Content) -> Iterator[str]:
-    """Read an inspected upload as text, in the second pass.
+def read_utf8(stream: BinaryIO, content: Content) -> Iterator[bytes]:
+    """Read an upload whose content is known once more.
 
     Args:
         stream: The stored bytes, at their beginning.
-        content: The result of the first pass over the same bytes; it has an encoding.
+        content: The content of the same bytes; it has an encoding.
 
     Yields:
-        Pieces of text of bounded size, not empty.
+        The text in UTF-8, in pieces of bounded size, not empty, that end with a whole character.
 
     Raises:
-        DamagedGzipError: The bytes differ from those of the first pass.
-        UnicodeDecodeError: The bytes differ from those of the first pass.
+        DamagedGzipError: The bytes are not those of the content.
+        UnicodeError: The bytes are not those of the content.
     """
-    decoder = codecs.getincrementaldecoder(content.encoding or "utf-8")("strict")
+    transcode = _transcoder(content.encoding or "utf-8")
+    stored = blocks(stream)
     mark_left = content.bom_length
-    for data in _contents(stream, content.compression):
-        text = decoder.decode(data[mark_left:])
+    for data in _Gunzip().unpack(stored) if content.compression else stored:
+        text = transcode(data[mark_left:])
         mark_left = max(0, mark_left - len(data))
         if text:
             yield text
-    if text := decoder.decode(b"", final=True):
+    if text := transcode(b"", final=True):
         yield text
 
 
-def _contents(stream: BinaryIO, compression: str | None) -> Iterator[bytes]:
-    stored = iter(lambda: stream.read(CHUNK_BYTES), b"")
-    if not compression:
-        yield from stored
-        return
-    gunzip = _Gunzip()
-    for data in stored:
-        yield from gunzip.feed(data)
-    yield from gunzip.finish()
+def blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the bytes of a stream in blocks of `CHUNK_BYTES`."""
+    return iter(lambda: stream.read(CHUNK_BYTES), b"")

@@ -127,5 +127,5 @@ class FindUpload:
         # A file of this machine has its SHA-256 as version.
         inspection = Inspection(("utf-8",), MAX_CSV_BYTES)
         with self.uploads.open(copy.reference) as stored:
-            stored.fetch(inspection.watch)
-        return upload.with_content(inspection.finish().sha256 or "").identity
+            content = inspection.finish(stored.read)
+        return upload.with_content(content.sha256 or "").identity

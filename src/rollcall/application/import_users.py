@@ -8,7 +8,15 @@ from typing import BinaryIO, Literal
 
 import attrs
 
-from rollcall.application.decoding import Content, DamagedGzipError, Inspection, read_text, size_fault
+from rollcall.application.decoding import (
+    CHUNK_BYTES,
+    Content,
+    DamagedGzipError,
+    Inspection,
+    blocks,
+    read_utf8,
+    size_fault,
+)
 from rollcall.application.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
@@ -29,7 +37,7 @@ from rollcall.domain.ledger import LedgerEntry
 from rollcall.domain.policy import MAX_CSV_BYTES, MAX_REJECTED_BYTES, MAX_UPLOAD_BYTES, Policy
 from rollcall.domain.receipt import Action, Counts, Receipt, Remedy, Source, Status, Tally
 from rollcall.domain.rejection import Code, Fault, escaped
-from rollcall.domain.upload import ObjectReference
+from rollcall.domain.upload import ObjectReference, Upload
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +45,7 @@ class Progress:
     """The progress of an import.
 
     Attributes:
-        step: First the upload is downloaded and checked as a whole, then its rows are imported.
+        step: The rows are imported. If the upload may be there already, it is checked as a whole before that.
         bytes_read: The bytes read in this step.
         bytes_total: The upload's size in bytes.
         rows: The rows read so far.
@@ -66,6 +74,8 @@ class ImportUsers:
             only returned, and has no import id.
         now: Returns the current time, with its time zone.
         spool: Opens a temporary file for bytes that do not fit in memory. It is read back, then closed.
+        one_pass_from: The size in bytes from which an upload's rows are registered while it is still being read.
+            Reading a smaller one twice costs nothing.
     """
 
     uploads: ObjectReader
@@ -79,6 +89,7 @@ class ImportUsers:
     keeps_refusals: bool = True
     now: Callable[[], datetime]
     spool: Callable[[], BinaryIO]
+    one_pass_from: int = CHUNK_BYTES
 
     def __call__(
         self,
@@ -118,7 +129,7 @@ class ImportUsers:
         started = self.now()
         try:
             with self.uploads.open(reference) as stored:
-                return _Import(self, stored, started, progress, seconds_left).run(again=again)
+                return _Import(self, stored, started, progress, seconds_left, again=again).run()
         except (ObjectNotFoundError, ObjectChangedError) as error:
             if not reference.announced:
                 raise
@@ -151,8 +162,7 @@ class ImportUsers:
             SchemaError: The database is not prepared.
         """
         with self.uploads.open(reference) as stored:
-            refusal = _Import(self, stored, self.now(), lambda _: None, seconds_left)
-            return refusal.run(again=False, unread=Content(fault=fault))
+            return _Import(self, stored, self.now(), lambda _: None, seconds_left, again=False).refuse(fault)
 
     def _skipped(self, reference: ObjectReference, error: Exception, started: datetime) -> Receipt:
         """Return the receipt of an announced upload that is gone, or not in the announced state."""
@@ -212,6 +222,58 @@ class ImportUsers:
             self.reports.store_receipt(receipt)
 
 
+@attrs.frozen(kw_only=True)
+class _Judged:
+    """The rows of an upload, after each was judged.
+
+    Attributes:
+        header: The header.
+        tally: The counts.
+        rejected: The file of rejected rows.
+        last_line_ended: Whether the last line of the upload has an end.
+        registering: Whether the good rows were passed to the repository. If not, too many rows are rejected.
+    """
+
+    header: Header
+    tally: Tally
+    rejected: RejectedRowsFile
+    last_line_ended: bool
+    registering: bool
+
+
+@attrs.frozen
+class _Known:
+    """An upload whose content is known.
+
+    Attributes:
+        upload: The upload, with its version.
+        content: Its content.
+        corrects: The origin of its first corrected row; None for a file of users.
+    """
+
+    upload: Upload
+    content: Content
+    corrects: Origin | None = None
+
+    def announced_as(self, entry: LedgerEntry | None) -> "_Known":
+        """Return this with the sequencer of an earlier delivery if this delivery has none."""
+        if not entry or self.upload.sequencer:
+            return self
+        return attrs.evolve(self, upload=attrs.evolve(self.upload, sequencer=entry.receipt.source.sequencer))
+
+    def source(self, judged: _Judged | None = None) -> Source:
+        """Return the source as the receipt describes it, as far as it was read."""
+        return attrs.evolve(
+            Source.of(self.upload),
+            sha256=self.content.sha256,
+            encoding=self.content.encoding,
+            delimiter=judged.header.delimiter if judged else None,
+            compression=self.content.compression,
+            ignored_columns=tuple(map(escaped, judged.header.ignored)) if judged else (),
+            last_line_ended=judged.last_line_ended if judged else None,
+        )
+
+
 class _Import:
     """One run of the use case, for one upload."""
 
@@ -222,51 +284,109 @@ class _Import:
         started: datetime,
         progress: Callable[[Progress], None],
         seconds_left: Callable[[], float | None],
+        *,
+        again: bool,
     ) -> None:
         self._case = case
         self._stored = stored
-        self._upload = stored.upload
         self._started = started
         self._progress = progress
         self._seconds_left = seconds_left
-        self._content = Content()
-        self._header: Header | None = None
-        self._tally = Tally()
-        self._corrects: Origin | None = None
-        self._last_line_ended: bool | None = None
+        self._again = again
 
-    def run(self, *, again: bool, unread: Content | None = None) -> Receipt:
-        """Import the upload, or refuse it by the fault of its unread content."""
-        if unread:
-            self._content = unread
-        stream = None if unread else self._fetch()
-        unread_version = f"{self._upload.size}-{self._upload.last_modified.isoformat()}"
-        self._upload = self._upload.with_content(self._content.sha256 or unread_version)
-        if stream and not self._content.fault:
-            self._corrects = self._find_corrected(stream)
+    def run(self) -> Receipt:
+        """Import the upload."""
+        upload = self._stored.upload
+        if upload.size > self._case.max_upload_bytes:
+            return self.refuse(size_fault("the file", self._case.max_upload_bytes))
+        one_pass = upload.size >= self._case.one_pass_from and not self._case.users.resembles_import(upload)
+        inspection = Inspection(self._case.encodings, self._case.max_csv_bytes)
+        bytes_read = 0
+
+        def read() -> Iterator[bytes]:
+            nonlocal bytes_read
+            for block in self._stored.read():
+                bytes_read += len(block)
+                if not one_pass:
+                    self._progress(Progress(step="checking", bytes_read=bytes_read, bytes_total=upload.size))
+                yield block
+
+        texts = inspection.read(read())
+        try:
+            if one_pass and (receipt := self._import_in_one_pass(inspection, texts, lambda: bytes_read)):
+                return receipt
+            for _ in texts:
+                pass
+            content = inspection.finish(lambda: blocks(self._stored.reread()))
+        except ObjectUnreadableError as error:
+            return self.refuse(Fault(Code.SOURCE_UNREADABLE, str(error)))
+        corrects = None if content.fault else self._find_corrected(content)
+        return self._import_known(_Known(upload.with_content(content.sha256 or ""), content, corrects))
+
+    def refuse(self, fault: Fault) -> Receipt:
+        """Refuse the upload without reading it."""
+        upload = self._stored.upload
+        unread_version = f"{upload.size}-{upload.last_modified.isoformat()}"
+        return self._import_known(_Known(upload.with_content(unread_version), Content(fault=fault)))
+
+    def _import_in_one_pass(
+        self, inspection: Inspection, texts: Iterator[bytes], bytes_read: Callable[[], int]
+    ) -> Receipt | None:
+        """Register the rows while the upload is being read.
+
+        Args:
+            inspection: The inspection of the upload.
+            texts: The text that the inspection yields.
+            bytes_read: Returns the number of stored bytes that were read.
+
+        Returns:
+            The committed receipt. None if nothing was committed, because the upload can be judged only when its
+            content is known.
+        """
+        reader = RecordReader(piece.decode() for piece in texts)
+        header = read_header(reader)
+        encoding = inspection.encoding
+        if isinstance(header, Fault) or header.corrects or not encoding:
+            return None
+        upload = self._stored.upload
+        request = ImportRequest(upload, None, self._case.policy, seconds_left=self._seconds_left(), reading=True)
+        try:
+            with self._case.users.importing(request) as importing, self._case.spool() as spool:
+                judged = self._judge_rows(reader, header, encoding, importing, spool, bytes_read)
+                content = inspection.content
+                if not content or content.fault:
+                    return None
+                known = _Known(upload.with_content(content.sha256 or ""), content)
+                importing.identify(self._request(known))
+                known = known.announced_as(importing.history.same_upload)
+                if admit(known.upload, importing.history, self._case.policy):
+                    return None
+                self._case.reports.require_writable(known.source())
+                receipt = self._commit(self._decide(known, judged, importing, spool), importing)
+        except TableConstraintError:
+            return None
+        return self._stored_receipt(receipt, known)
+
+    def _import_known(self, known: _Known) -> Receipt:
+        """Import the upload, or refuse it by the fault of its content."""
         refusal = None
         try:
-            answer = self._judge(stream, again=again)
+            answer = self._judge(known)
         except TableConstraintError as error:
             refusal = _refused(Fault(Code.TABLE_CONSTRAINT, str(error)))
         if refusal:
             # That import is rolled back. A second one registers no user, and commits the refusal.
-            answer = self._judge(stream, again=again, refusal=refusal)
+            answer = self._judge(known, refusal)
         # The import has returned its connection, so a query to the ledger can use it.
         if not isinstance(answer, Receipt):
-            return self._answer_again(*answer)
-        if self._keeps(answer):
-            self._case.store_committed(answer, self._upload.identity)
-        return answer
+            return self._answer_again(known, *answer)
+        return self._stored_receipt(answer, known)
 
-    def _judge(
-        self, stream: BinaryIO | None, *, again: bool, refusal: Decision | None = None
-    ) -> Receipt | tuple[Decision, LedgerEntry]:
+    def _judge(self, known: _Known, refusal: Decision | None = None) -> Receipt | tuple[Decision, LedgerEntry]:
         """Reach a verdict and commit it.
 
         Args:
-            stream: The upload; None if it is too large or unreadable.
-            again: See `ImportUsers`.
+            known: The upload.
             refusal: The decision by which no row of the upload may be registered; None if rows may be registered.
 
         Returns:
@@ -276,91 +396,59 @@ class _Import:
         Raises:
             TableConstraintError: The database rejects the rows; nothing was committed.
         """
-        request = ImportRequest(
-            self._upload,
-            # Two requests with the same user are two users, and no file is a repeat of a request.
-            None if self._upload.is_request else self._content.sha256,
-            self._case.policy,
-            corrects=self._corrects and self._corrects.import_id,
-            seconds_left=self._seconds_left(),
-        )
-        with self._case.users.importing(request) as importing:
+        with self._case.users.importing(self._request(known)) as importing:
             history = importing.history
-            self._remember_sequencer(history.same_upload)
-            decision = admit(self._upload, history, self._case.policy, corrects=self._corrects, again=again)
+            known = known.announced_as(history.same_upload)
+            decision = admit(known.upload, history, self._case.policy, corrects=known.corrects, again=self._again)
             if decision and history.same_upload and history.already_registered:
                 return decision, history.same_upload
-            if not decision and self._content.fault:
-                decision = _refused(self._content.fault)
-            self._case.reports.require_writable(self._source)
-            if decision or not stream:
-                receipt = self._receipt(decision, importing.verdict.import_id)
-            else:
-                receipt = self._load(stream, importing, refusal)
-            if not self._keeps(receipt):
-                return attrs.evolve(receipt, import_id=None)
-            self._stored.verify()
-            importing.commit(receipt)
+            if not decision and known.content.fault:
+                decision = _refused(known.content.fault)
+            self._case.reports.require_writable(known.source())
+            receipt = (
+                self._receipt(known, importing.verdict.import_id, decision)
+                if decision
+                else self._load(known, importing, refusal)
+            )
+            return self._commit(receipt, importing)
+
+    def _request(self, known: _Known) -> ImportRequest:
+        return ImportRequest(
+            known.upload,
+            # Two requests with the same user are two users, and no file is a repeat of a request.
+            None if known.upload.is_request else known.content.sha256,
+            self._case.policy,
+            corrects=known.corrects and known.corrects.import_id,
+            seconds_left=self._seconds_left(),
+        )
+
+    def _commit(self, receipt: Receipt, importing: Importing) -> Receipt:
+        if not self._keeps(receipt):
+            return attrs.evolve(receipt, import_id=None)
+        self._stored.verify()
+        importing.commit(receipt)
+        return receipt
+
+    def _stored_receipt(self, receipt: Receipt, known: _Known) -> Receipt:
+        if self._keeps(receipt):
+            self._case.store_committed(receipt, known.upload.identity)
         return receipt
 
     def _keeps(self, receipt: Receipt) -> bool:
         return receipt.status is not Status.REFUSED or self._case.keeps_refusals
 
-    def _remember_sequencer(self, entry: LedgerEntry | None) -> None:
-        """Use the sequencer of an earlier delivery if this delivery has none."""
-        if entry and not self._upload.sequencer:
-            self._upload = attrs.evolve(self._upload, sequencer=entry.receipt.source.sequencer)
-
-    def _answer_again(self, decision: Decision, entry: LedgerEntry) -> Receipt:
+    def _answer_again(self, known: _Known, decision: Decision, entry: LedgerEntry) -> Receipt:
         """Return the receipt of a redelivery, and store the first receipt again if it was lost."""
+        known = known.announced_as(entry)
         if not self._case.reports.has(entry.receipt):
-            self._case.store_committed(entry.receipt, self._upload.identity)
+            self._case.store_committed(entry.receipt, known.upload.identity)
         if decision.status is Status.REFUSED:
-            return self._receipt(decision, entry.import_id)  # the import stays undone
+            return self._receipt(known, entry.import_id, decision)  # the import stays undone
         because_of = decision.because_of or entry
-        receipt = self._receipt(decision, because_of.import_id)
+        receipt = self._receipt(known, because_of.import_id, decision)
         return attrs.evolve(receipt, first_receipt=entry.receipt)
 
-    @property
-    def _source(self) -> Source:
-        return attrs.evolve(
-            Source.of(self._upload),
-            sha256=self._content.sha256,
-            encoding=self._content.encoding,
-            delimiter=self._header.delimiter if self._header else None,
-            compression=self._content.compression,
-            ignored_columns=tuple(map(escaped, self._header.ignored)) if self._header else (),
-            last_line_ended=self._last_line_ended,
-        )
-
-    def _fetch(self) -> BinaryIO | None:
-        """Download the upload and inspect its content in the same pass.
-
-        Returns:
-            The stream of the upload; None if it is too large or unreadable.
-        """
-        size = self._stored.upload.size
-        if size > self._case.max_upload_bytes:
-            self._content = Content(fault=size_fault("the file", self._case.max_upload_bytes))
-            return None
-        inspection = Inspection(self._case.encodings, self._case.max_csv_bytes)
-        seen = 0
-
-        def watch(data: bytes) -> None:
-            nonlocal seen
-            inspection.watch(data)
-            seen += len(data)
-            self._progress(Progress(step="checking", bytes_read=seen, bytes_total=size))
-
-        try:
-            stream = self._stored.fetch(watch)
-        except ObjectUnreadableError as error:
-            self._content = Content(fault=Fault(Code.SOURCE_UNREADABLE, str(error)))
-            return None
-        self._content = inspection.finish()
-        return stream
-
-    def _find_corrected(self, stream: BinaryIO) -> Origin | None:
+    def _find_corrected(self, content: Content) -> Origin | None:
         """Return the origin of the first corrected row that names its import; if none does, that of the first row.
 
         Returns:
@@ -368,7 +456,7 @@ class _Import:
         """
         first = None
         with self._rereading():
-            reader, header = self._read_from_start(stream)
+            reader, header = _read_from_start(self._stored.reread(), content)
             if isinstance(header, Header) and header.corrects:
                 for origin in origins(reader, header):
                     if origin.import_id != NO_IMPORT:
@@ -376,33 +464,40 @@ class _Import:
                     first = first or origin
         return first
 
-    def _load(self, stream: BinaryIO, importing: Importing, refusal: Decision | None) -> Receipt:
+    def _load(self, known: _Known, importing: Importing, refusal: Decision | None) -> Receipt:
         with self._rereading():
-            reader, header = self._read_from_start(stream)
+            stream = self._stored.reread()
+            reader, header = _read_from_start(stream, known.content)
             if isinstance(header, Fault):
-                return self._receipt(_refused(header), importing.verdict.import_id)
-            self._header = header
+                return self._receipt(known, importing.verdict.import_id, _refused(header))
             with self._case.spool() as spool:
-                return self._load_rows(stream, reader, header, importing, spool, refusal)
+                encoding = known.content.encoding or ""
+                judged = self._judge_rows(
+                    reader, header, encoding, importing, spool, stream.tell, registering=not refusal
+                )
+                return self._decide(known, judged, importing, spool, refusal)
 
-    def _load_rows(
+    def _judge_rows(
         self,
-        stream: BinaryIO,
         reader: RecordReader,
         header: Header,
+        encoding: str,
         importing: Importing,
         spool: BinaryIO,
-        refusal: Decision | None,
-    ) -> Receipt:
-        self._tally = Tally()
-        tolerance = self._case.policy.max_rejected
-        rejected = self._new_rejected_rows(spool, importing.verdict)
-        registering = refusal is None
+        bytes_read: Callable[[], int],
+        *,
+        registering: bool = True,
+    ) -> _Judged:
+        """Judge every row, and register the good rows until it is certain that the upload is refused."""
+        tally = Tally()
+        policy = self._case.policy
+        tolerance = policy.max_rejected
+        rejected = self._new_rejected_rows(spool, header, encoding, importing.verdict)
         for screened in screen(reader, header):
-            self._count(screened)
+            _count(tally, screened)
             for row in screened.rejected:
                 rejected.add(row)
-            if registering and (rejected.overflowed or tolerance.certainly_exceeded_by(self._tally.rejected)):
+            if registering and (rejected.overflowed or tolerance.certainly_exceeded_by(tally.rejected)):
                 registering = False
                 importing.discard_rows()
             if registering and screened.accepted.spans:
@@ -410,97 +505,104 @@ class _Import:
             self._progress(
                 Progress(
                     step="importing",
-                    bytes_read=stream.tell(),
+                    bytes_read=bytes_read(),
                     bytes_total=self._stored.upload.size,
-                    rows=self._tally.read,
+                    rows=tally.read,
                 )
             )
-        self._last_line_ended = reader.last_line_ended
         if (
             registering
-            and tolerance.exceeded_by(self._tally.rejected, self._tally.read)
-            and not (header.corrects or self._case.policy.rejects_duplicates)
+            and tolerance.exceeded_by(tally.rejected, tally.read)
+            and not (header.corrects or policy.rejects_duplicates)
         ):
             # The upload is refused in any case, and a merge would reject no further rows, so it is not needed.
             registering = False
             importing.discard_rows()
-        merge_result = importing.merge() if registering else MergeResult(registered=0)
-        overflowed = rejected.overflowed
-        too_many = tolerance.exceeded_by(self._tally.rejected + merge_result.rejected_on_merge, self._tally.read)
-        refused = bool(refusal) or overflowed or too_many
-        keep_origins = not (refused and header.corrects)
-        if merge_result.rejected_on_merge or (rejected.holds_origins and not keep_origins):
-            rejected = self._judge_again(stream, header, importing, merge_result, spool, keep_origins=keep_origins)
-            overflowed |= rejected.overflowed
-        if overflowed and header.corrects and keep_origins:
-            rejected = self._judge_again(stream, header, importing, merge_result, spool, keep_origins=False)
-        decision = judge(self._tally, tolerance, overflowed=overflowed) or refusal
+        return _Judged(
+            header=header,
+            tally=tally,
+            rejected=rejected,
+            last_line_ended=reader.last_line_ended,
+            registering=registering,
+        )
+
+    def _decide(
+        self,
+        known: _Known,
+        judged: _Judged,
+        importing: Importing,
+        spool: BinaryIO,
+        refusal: Decision | None = None,
+    ) -> Receipt:
+        """Merge the rows, decide, and store the rejected rows."""
+        tolerance = self._case.policy.max_rejected
+        corrects = judged.header.corrects
+        merge_result = importing.merge() if judged.registering else MergeResult(registered=0)
+        overflowed = judged.rejected.overflowed
+        rejected = judged.tally.rejected + merge_result.rejected_on_merge
+        refused = bool(refusal) or overflowed or tolerance.exceeded_by(rejected, judged.tally.read)
+        keep_origins = not (refused and corrects)
+        registering = judged.registering
+        if merge_result.rejected_on_merge or (judged.rejected.holds_origins and not keep_origins):
+            judged = self._judge_again(known, judged, importing, merge_result, spool, keep_origins=keep_origins)
+            overflowed |= judged.rejected.overflowed
+        if overflowed and corrects and keep_origins:
+            judged = self._judge_again(known, judged, importing, merge_result, spool, keep_origins=False)
+        decision = judge(judged.tally, tolerance, overflowed=overflowed) or refusal
         if decision and registering:
             importing.discard_rows()
         # Store rejected rows only if the upload did not change meanwhile.
         self._stored.verify()
         where = None
-        if self._tally.rejected:
-            name, content = rejected.content()
-            where = self._case.reports.store_rejected_rows(self._source, name, content)
-        return self._receipt(decision, importing.verdict.import_id, merge_result, rejected_rows=where)
+        if judged.tally.rejected:
+            name, content = judged.rejected.content()
+            where = self._case.reports.store_rejected_rows(known.source(judged), name, content)
+        import_id = importing.verdict.import_id
+        return self._receipt(known, import_id, decision, judged, merge_result, rejected_rows=where)
 
     def _judge_again(
         self,
-        stream: BinaryIO,
-        header: Header,
+        known: _Known,
+        judged: _Judged,
         importing: Importing,
         merge_result: MergeResult,
         spool: BinaryIO,
         *,
         keep_origins: bool,
-    ) -> RejectedRowsFile:
+    ) -> _Judged:
         """Count and write all rejected rows again, including those that the merge rejected.
 
-        The merge gives only their lines, so the upload is read once more.
+        The merge gives only their lines, so the upload is read once more from this machine.
 
         Args:
-            stream: The upload.
-            header: The header of the upload.
+            known: The upload.
+            judged: Its rows as they were judged before.
             importing: The open import of this upload.
             merge_result: Gives line and code of each row that the merge rejected, in the order of the file.
             spool: Takes the new rejected-rows file.
             keep_origins: Whether rejected rows keep the origins that they correct. A refused upload drops them:
                 correcting only its rejected rows would lose its good rows.
-
-        Returns:
-            The new file with all rejected rows.
         """
-        rejected = self._new_rejected_rows(spool, importing.verdict)
-        self._tally = Tally()
+        header, encoding = judged.header, known.content.encoding or ""
+        rejected = self._new_rejected_rows(spool, header, encoding, importing.verdict)
+        tally = Tally()
         unique_by = self._case.policy.unique_by
         faults = ((line, merge_fault(code, unique_by)) for line, code in merge_result.rows_rejected_on_merge)
-        reader, _ = self._read_from_start(stream)
-        for screened in screen(reader, header, faults):
-            self._count(screened)
-            for row in screened.rejected:
-                rejected.add(row if keep_origins else attrs.evolve(row, origin=None))
-        return rejected
+        with self._rereading():
+            reader, _ = _read_from_start(self._stored.reread(), known.content)
+            for screened in screen(reader, header, faults):
+                _count(tally, screened)
+                for row in screened.rejected:
+                    rejected.add(row if keep_origins else attrs.evolve(row, origin=None))
+        return attrs.evolve(judged, tally=tally, rejected=rejected)
 
-    def _count(self, screened: Screened) -> None:
-        self._tally.read += screened.read
-        self._tally.blank += screened.blank
-        for row in screened.rejected:
-            self._tally.reject(row.rejection)
-
-    def _new_rejected_rows(self, spool: BinaryIO, verdict: Verdict) -> RejectedRowsFile:
-        if not self._header:
-            raise AssertionError("rows are rejected by a header")
-        encoding = self._content.encoding or "utf-8"
+    def _new_rejected_rows(
+        self, spool: BinaryIO, header: Header, encoding: str, verdict: Verdict
+    ) -> RejectedRowsFile:
         tried_before = takewhile(lambda tried: tried != encoding, self._case.encodings)
         return RejectedRowsFile(
-            spool, self._header, encoding, verdict, tuple(tried_before), self._case.max_rejected_bytes
+            spool, header, encoding, verdict, tuple(tried_before), self._case.max_rejected_bytes
         )
-
-    def _read_from_start(self, stream: BinaryIO) -> tuple[RecordReader, Header | Fault]:
-        stream.seek(0)
-        reader = RecordReader(read_text(stream, self._content))
-        return reader, read_header(reader)
 
     @contextmanager
     def _rereading(self) -> Iterator[None]:
@@ -511,19 +613,21 @@ class _Import:
         """
         try:
             yield
-        except (DamagedGzipError, UnicodeDecodeError):
+        except (DamagedGzipError, UnicodeError):
             # Without the cause, which may show cells.
             raise_without_context(ObjectChangedError(self._stored.upload.key))
 
     def _receipt(
         self,
-        decision: Decision | None,
+        known: _Known,
         import_id: int,
+        decision: Decision | None = None,
+        judged: _Judged | None = None,
         merge_result: MergeResult | None = None,
         *,
         rejected_rows: str | None = None,
     ) -> Receipt:
-        tally = self._tally
+        tally = judged.tally if judged else Tally()
         code: Code | None
         message: str | None
         remedies: tuple[Remedy, ...] = ()
@@ -547,7 +651,7 @@ class _Import:
             code=code,
             message=message,
             remedies=remedies,
-            source=self._source,
+            source=known.source(judged),
             policy=self._case.policy.as_dict(),
             counts=Counts(read=tally.read, rejected=tally.rejected, blank=tally.blank, **fate),
             totals=tally.totals,
@@ -556,8 +660,20 @@ class _Import:
             started=self._started,
             seconds=self._case.seconds_since(self._started),
             import_id=import_id or None,
-            corrects=(self._corrects and self._corrects.import_id) or None,
+            corrects=(known.corrects and known.corrects.import_id) or None,
         )
+
+
+def _read_from_start(stream: BinaryIO, content: Content) -> tuple[RecordReader, Header | Fault]:
+    reader = RecordReader(piece.decode() for piece in read_utf8(stream, content))
+    return reader, read_header(reader)
+
+
+def _count(tally: Tally, screened: Screened) -> None:
+    tally.read += screened.read
+    tally.blank += screened.blank
+    for row in screened.rejected:
+        tally.reject(row.rejection)
 
 
 def _refused(fault: Fault) -> Decision:

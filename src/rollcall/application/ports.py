@@ -5,7 +5,7 @@ The suites in `tests/contracts` check every adapter against these contracts. An 
 of its driver, and no exception shows a cell.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
@@ -34,14 +34,8 @@ class StoredObject(Protocol):
         """The version that is open."""
         ...
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
-        """Make the whole object readable on this machine.
-
-        Args:
-            watch: Called with every byte once, in order, in pieces.
-
-        Returns:
-            A stream of the stored bytes, at their beginning. The end of the context closes it.
+    def read(self) -> Iterator[bytes]:
+        """Yield every byte once, in order, in blocks, as they arrive.
 
         Raises:
             ObjectChangedError: The bytes are incomplete, or do not fit `upload`.
@@ -50,8 +44,15 @@ class StoredObject(Protocol):
         """
         ...
 
+    def reread(self) -> BinaryIO:
+        """Return a stream of the same bytes on this machine, at their beginning, after `read` has ended.
+
+        It is the same stream each time. The end of the context closes it.
+        """
+        ...
+
     def verify(self) -> None:
-        """Check that all bytes read from the stream are those that `watch` got.
+        """Check that all bytes read from the stream are those that `read` gave.
 
         Raises:
             ObjectChangedError: The bytes may differ.
@@ -63,7 +64,7 @@ class ObjectReader(Protocol):
     """A store from which one object can be read."""
 
     def open(self, reference: ObjectReference, /) -> AbstractContextManager[StoredObject]:
-        """Open exactly the version that a reference names. Leaving the context closes the stream of `fetch`.
+        """Open exactly the version that a reference names. Leaving the context closes the stream of `reread`.
 
         The upload has the sequencer of the reference.
 
@@ -283,7 +284,25 @@ class Importing(Protocol):
 
     @property
     def history(self) -> History:
-        """The ledger entries that concern the upload. The locks keep rivals from changing them."""
+        """The ledger entries that concern the upload. The locks keep rivals from changing them.
+
+        MUST NOT be read before the content is known; see `identify`.
+        """
+        ...
+
+    def identify(self, request: ImportRequest, /) -> None:
+        """Complete a request that was opened while its content was being read, before it is merged or committed.
+
+        The locks that are missing are acquired, and the ledger is read.
+
+        Args:
+            request: The same request, with the content and the upload's version.
+
+        Raises:
+            ImportInProgressError: Another import held one of the locks for some seconds; the import is lost.
+            TableConstraintError: The database rejects the rows; the import is lost.
+            RepositoryUnavailableError: The database failed; the import is lost.
+        """
         ...
 
     def register(self, block: Block, /) -> None:
@@ -344,6 +363,17 @@ class Importing(Protocol):
 
 class UserRepository(Protocol):
     """The users, and the ledger of their imports."""
+
+    def resembles_import(self, upload: Upload, /) -> bool:
+        """Return whether the ledger has an entry of the same key or the same size, with any verdict.
+
+        Such an upload may be there already, so its content is better known before its rows are registered.
+
+        Raises:
+            RepositoryUnavailableError: The database could not be reached.
+            SchemaError: The database is not prepared.
+        """
+        ...
 
     def importing(self, request: ImportRequest, /) -> AbstractContextManager[Importing]:
         """Open an import. Leaving the context without `commit` rolls it back.

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import BinaryIO, Self
@@ -100,9 +100,12 @@ class _OneRow:
         """Open the upload."""
         return nullcontext(self)
 
-    def fetch(self, watch: Callable[[bytes], None]) -> BinaryIO:
+    def read(self) -> Iterator[bytes]:
+        """Yield the CSV."""
+        yield self._data
+
+    def reread(self) -> BinaryIO:
         """Return the CSV."""
-        watch(self._data)
         return io.BytesIO(self._data)
 
     def verify(self) -> None:

@@ -90,7 +90,7 @@ class Reports:
                 if found.upload.size != len(wanted) + 1:
                     return False
                 # The ledger may return the members of a receipt in another order.
-                return bool(json.loads(found.fetch(lambda _: None).read()) == json.loads(wanted))
+                return bool(json.loads(b"".join(found.read())) == json.loads(wanted))
         except (ObjectNotFoundError, ObjectChangedError, ValueError):
             return False
 
@@ -102,7 +102,7 @@ class Reports:
         """
         try:
             with self.store.open(self._receipt(source)) as found:
-                return from_dict(json.loads(found.fetch(lambda _: None).read()))
+                return from_dict(json.loads(b"".join(found.read())))
         except ObjectNotFoundError:
             return None
 

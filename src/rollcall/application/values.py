@@ -44,13 +44,14 @@ class ImportRequest:
     """A request to import one upload.
 
     Attributes:
-        upload: The upload; its version MUST be known.
+        upload: The upload; its version MUST be known once its content is read.
         sha256: The hexadecimal SHA-256 of the content; None if the content was not read.
         policy: The operator's settings.
         corrects: The import whose rejected rows are corrected; None for a file of users.
         seconds_left: The seconds from now until the importer's deadline. After the deadline, a rival that waits
             for the locks may end this import, because a frozen process would never release them. None if no rival
             may. The repository's clock measures the deadline, so a wrong clock elsewhere does no harm.
+        reading: Whether the content is still being read; see `Importing.identify`.
     """
 
     upload: Upload
@@ -58,13 +59,23 @@ class ImportRequest:
     policy: Policy = Policy()
     corrects: int | None = attrs.field(default=None, kw_only=True)
     seconds_left: float | None = attrs.field(default=None, kw_only=True)
+    reading: bool = attrs.field(default=False, kw_only=True)
 
     @property
-    def lock_keys(self) -> set[str]:
-        """The names of the locks on the upload: upload, content, and key if versions of it are compared."""
-        keys = {self.upload.identity, self.sha256 or self.upload.identity}
+    def upload_locks(self) -> set[str]:
+        """The names of the locks on the upload, and on its key if versions of it are compared.
+
+        They are acquired before `content_locks`, so that rivals cannot deadlock. None if the version is not known.
+        """
+        if self.upload.version is None:
+            return set()
         ordered = self.policy.orders_versions or self.upload.is_request
-        return keys | {self.upload.key_identity} if ordered else keys
+        return {self.upload.identity, *([self.upload.key_identity] if ordered else [])}
+
+    @property
+    def content_locks(self) -> set[str]:
+        """The names of the locks on the content; none as long as it is not known."""
+        return {self.sha256} if self.sha256 else set()
 
     @property
     def forbids_repeat(self) -> bool:

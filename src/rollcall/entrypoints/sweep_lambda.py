@@ -131,7 +131,7 @@ class SweepLambda:
     def _kept(self) -> bytes:
         try:
             with self.reports.open(ObjectReference(key=POSITION_KEY)) as found:
-                return found.fetch(lambda _: None).read()
+                return b"".join(found.read())
         except ObjectNotFoundError:
             return _BEGIN
 

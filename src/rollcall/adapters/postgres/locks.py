@@ -105,6 +105,8 @@ def acquire_locks(connection: Database, *names: str, wait_seconds: float | None 
     Raises:
         ImportInProgressError: A rival held one of the locks for that long.
     """
+    if not names:
+        return
     locks = [_lock_of(name) for name in sorted(set(names))]
     give_up_at = time.monotonic() + (LOCK_SECONDS if wait_seconds is None else wait_seconds)
     endings_left = _MOST_ENDINGS

@@ -33,6 +33,7 @@ from rollcall.application.values import Block, ImportRequest, LostUploads, Merge
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.upload import Upload
 from rollcall.domain.user import COLUMNS, User
 
 _CANCEL_SECONDS = 2
@@ -65,6 +66,14 @@ insert into {imports} ({columns}, committed_at) values ({values}, pg_catalog.clo
 _REPLACE_ENTRY = """
 update {imports} set ({columns}, committed_at, undone_at) = row ({values}, pg_catalog.clock_timestamp(), null)
 where id {eq} {replaced} and identity {eq} %(identity)s and not in_force
+"""
+
+_RESEMBLES_IMPORT = """
+select exists (select from {imports} where key_identity {eq} %s)
+    or exists (
+        select from {imports}
+        where ((receipt {json} 'source'::pg_catalog.text) {json_text} 'size'::pg_catalog.text) {eq} %s
+    )
 """
 
 _WITHOUT_ENTRY = """
@@ -131,6 +140,12 @@ class PostgresUserRepository:
         while self._idle:
             self._idle.pop().close()
 
+    def resembles_import(self, upload: Upload) -> bool:
+        """Query the ledger by key and by size, both of which are indexed."""
+        with self._transaction() as connection, translated_errors(connection):
+            found = connection.run(_RESEMBLES_IMPORT, [upload.key_identity, str(upload.size)]).fetchone()
+            return found == (True,)
+
     @contextmanager
     def importing(self, request: ImportRequest) -> Iterator["_PostgresImport"]:
         """Open a transaction that holds the advisory locks of upload and content until it ends."""
@@ -140,7 +155,7 @@ class PostgresUserRepository:
             with translated_errors(connection):
                 if left is not None:
                     publish_deadline(connection, left)
-                acquire_locks(connection, *request.lock_keys)
+                acquire_locks(connection, *request.upload_locks)
                 require_unique_index(connection, request.policy)
                 opened = _PostgresImport(connection, request, self._new_secret, deadline)
             try:
@@ -343,8 +358,13 @@ class _PostgresImport:
         self._copying = contextlib.ExitStack()
         self._copy: Copy | None = None
         self._sent = 0
+        self._copied = 0
         self._merge_result: MergeResult | None = None
-        self.history = self._look_back()
+        self._late_locks: set[str] = set()
+        self._history: History | None = None
+        if not request.reading:
+            acquire_locks(connection, *request.content_locks)
+            self._history = self._look_back()
         # The session caches ids of users. Those cached for an earlier import may be lower than ids that a later
         # import on another connection has used.
         connection.execute("discard sequences")
@@ -352,6 +372,27 @@ class _PostgresImport:
         compares = request.policy.unique_by or request.corrects is not None
         self._staging = Staging(connection, request.policy) if compares else None
         connection.execute("savepoint nobody_registered")
+
+    @property
+    def history(self) -> History:
+        """The entries that were read under the locks."""
+        if not self._history:
+            raise AssertionError("the content of the upload is not known yet")
+        return self._history
+
+    def identify(self, request: ImportRequest) -> None:
+        """End the COPY, because the connection can do nothing else meanwhile, and acquire the remaining locks."""
+        with translated_errors(self._connection):
+            self._end_copy()
+            self._late_locks = (request.upload_locks - self._request.upload_locks) | request.content_locks
+            self._request = request
+            self._acquire_late_locks()
+            self._history = self._look_back()
+
+    def _acquire_late_locks(self) -> None:
+        content_locks = self._request.content_locks & self._late_locks
+        acquire_locks(self._connection, *(self._late_locks - content_locks))
+        acquire_locks(self._connection, *content_locks)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -387,7 +428,8 @@ class _PostgresImport:
     def merge(self) -> MergeResult:
         """End the COPY, and merge the staged rows if there are any."""
         with translated_errors(self._connection):
-            copied = self._end_copy()
+            self._end_copy()
+            copied = self._copied
             require_all(self._sent, copied)
             self._merge_result = (
                 self._staging.merge(self.verdict.import_id, merge_wait_seconds(self._seconds_left()))
@@ -402,7 +444,8 @@ class _PostgresImport:
             with contextlib.suppress(Error):
                 self._end_copy()  # errors in these rows no longer matter
             self._connection.execute("rollback to savepoint nobody_registered")
-            self._sent = 0
+            self._acquire_late_locks()  # the rollback has released them
+            self._sent = self._copied = 0
             self._merge_result = None
 
     def commit(self, receipt: Receipt) -> None:
@@ -452,22 +495,17 @@ class _PostgresImport:
 
     def _merged(self) -> MergeResult:
         """Merge now if nobody did; nothing registered needs no merge, and no wait for the merge lock."""
-        return self._merge_result or (self.merge() if self._copy else MergeResult(registered=0))
+        return self._merge_result or (self.merge() if self._sent else MergeResult(registered=0))
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
 
-    def _end_copy(self) -> int:
-        """Send the end of the COPY.
-
-        Returns:
-            The number of rows that the server copied; 0 if no COPY was open.
-        """
-        if not self._copy:
-            return 0
-        copy, self._copy = self._copy, None
-        self._copying.close()
-        return copy.cursor.rowcount
+    def _end_copy(self) -> None:
+        """Send the end of the COPY, if one is open, and count the rows that the server copied."""
+        if self._copy:
+            copy, self._copy = self._copy, None
+            self._copying.close()
+            self._copied += copy.cursor.rowcount
 
     def _look_back(self) -> History:
         def find(condition: LiteralString, *parameters: str | int | None) -> LedgerEntry | None:
