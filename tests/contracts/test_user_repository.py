@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import attrs
@@ -1700,18 +1700,18 @@ class TestReading:
 
     @pytest.mark.parametrize("verdict", ["loaded", "refused", "undone"])
     @pytest.mark.parametrize(
-        ("changes", "expected"),
+        ("upload", "expected"),
         [
-            ({"version": "2", "size": 1}, True),
-            ({"key": "other"}, True),
-            ({"key": "other", "size": 1}, False),
+            (attrs.evolve(an_upload(version="2"), size=1), True),
+            (an_upload("other"), True),
+            (attrs.evolve(an_upload("other"), size=1), False),
         ],
         ids=["another version", "the same size", "neither"],
     )
     def test_an_upload_resembles_any_entry_of_its_key_or_size(
         self,
         stored: Stored,
-        changes: Any,
+        upload: Upload,
         expected: bool,  # noqa: FBT001 - the answer
         verdict: str,
     ) -> None:
@@ -1720,7 +1720,7 @@ class TestReading:
             if verdict == "undone":
                 harness.repository.undo(import_id, NOON)
 
-            assert harness.repository.resembles_import(attrs.evolve(an_upload(), **changes)) is expected
+            assert harness.repository.resembles_import(upload) is expected
 
     def test_an_empty_ledger_resembles_nothing(self, stored: Stored) -> None:
         with stored() as harness:

@@ -380,7 +380,7 @@ class Promises(RuleBasedStateMachine):
         )
 
     def _deliver(self, upload: Dropped, *, again: bool, point: str | None, how: str) -> Delivery:
-        delivery = Delivery(self.model, self.held, upload, again, point, how)
+        delivery = Delivery(self.model, self.held, upload, again, point, how, one_pass=self.steps % 2 == 1)
         deliver(delivery, self.worker(), self.uploads, self.reports, self.now)
         if delivery.frozen:
             self.open.append(delivery)
