@@ -19,6 +19,7 @@ from typing import Any, NoReturn, cast
 
 from rollcall.adapters import embedded_postgres, s3  # noqa: F401 - imported before the fork, to save each worker the time
 from rollcall.adapters.postgres import migration, repository  # noqa: F401 - as above
+from rollcall.application.import_users import ImportUsers
 from rollcall.entrypoints import cli, import_lambda
 from rollcall.settings import read_settings
 from support.aws_events import Context
@@ -135,6 +136,8 @@ def main() -> None:
     """Answer orders until there are no more."""
     if "AWS_ENDPOINT_URL_S3" in os.environ:
         _make_a_client_for_all()
+    # Small uploads take the way of large ones, which ends in many more states.
+    (ImportUsers.__init__.__kwdefaults__ or {})["one_pass_from"] = 0
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     gc.freeze()  # forks share the memory that no collector touches
     for line in sys.stdin:
