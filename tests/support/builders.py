@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from rollcall.application.ports import UserRepository
+from rollcall.application.records import RecordReader, as_utf8
 from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.correction import Origin
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
@@ -84,6 +85,11 @@ def csv_of(*rows: User | Mapping[str, object], labels: Sequence[str] = COLUMNS) 
             {**dict.fromkeys(labels, ""), **USUAL, **(attrs.asdict(row) if isinstance(row, User) else row)}
         )
     return text.getvalue().encode()
+
+
+def reader_of(*texts: str) -> RecordReader:
+    """Return a reader of an upload in pieces."""
+    return RecordReader(map(as_utf8, texts))
 
 
 def completed_text(text: str) -> str:

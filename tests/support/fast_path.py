@@ -79,7 +79,7 @@ def what_comes_of(
         users: An empty repository.
         policy: The policy of the imports.
         piece_bytes: Size of the pieces in which an upload is read.
-        batch: Characters that the screen passes on at once.
+        batch: Bytes that the screen passes on at once.
     """
     bucket, reports = (MemoryObjectStore(name, lambda: NOON, "") for name in ("uploads", "reports"))
     importer = CheckedImport(
@@ -93,7 +93,8 @@ def what_comes_of(
     receipts = []
     with (
         patch.object(decoding, "CHUNK_BYTES", piece_bytes),
-        patch.object(screening, "BATCH_CHARACTERS", batch),
+        patch.object(screening, "BATCH_BYTES", batch),
+        patch.object(screening, "WORTHWHILE_BYTES", 0),
     ):
         for number, data in enumerate(uploads):
             bucket.put(f"{number}.csv", io.BytesIO(data))

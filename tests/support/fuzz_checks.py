@@ -132,7 +132,7 @@ _validator = jsonschema.Draft202012Validator(
 @contextmanager
 def by_turns() -> Iterator[None]:
     """Try the fast path again after each record that was judged cell by cell."""
-    with patch.object(screening, "BATCH_CHARACTERS", 1), patch.object(screening, "JUDGED_CHARACTERS", 1):
+    with patch.object(screening, "BATCH_BYTES", 1), patch.object(screening, "JUDGED_BYTES", 1):
         yield
 
 
@@ -142,7 +142,7 @@ def in_pieces(size: int) -> Iterator[None]:
     with (
         patch.object(memory, "_PIECE_BYTES", size),
         patch.object(decoding, "CHUNK_BYTES", size),
-        patch.object(screening, "BATCH_CHARACTERS", size),
+        patch.object(screening, "BATCH_BYTES", size),
     ):
         yield
 
@@ -273,6 +273,7 @@ def read_as_copy_would(block: Block) -> list[User] | None:
 def limited(limits: Limits) -> Iterator[None]:
     """Apply limits to quoted cells and records."""
     with ExitStack() as stack:
+        stack.enter_context(patch.object(screening, "WORTHWHILE_BYTES", 0))
         if limits != LIMITS[0]:
             stack.enter_context(patch.object(records, "MAX_QUOTED_BYTES", limits.quoted_bytes))
             stack.enter_context(patch.object(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends))
@@ -280,7 +281,7 @@ def limited(limits: Limits) -> Iterator[None]:
             # The fast path ignores the limits: clean records are always far below the real ones.
             stack.enter_context(without_fast_path())
         if limits.record_bytes != LIMITS[0].record_bytes:
-            stack.enter_context(patch.object(records, "BEGINNING_CHARACTERS", limits.beginning))
+            stack.enter_context(patch.object(records, "BEGINNING_BYTES", limits.beginning))
         yield
 
 

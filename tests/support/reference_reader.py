@@ -116,7 +116,7 @@ def row_verdict(cells: Sequence[str]) -> tuple[str | int | Code, ...]:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Limits of a quoted cell and of a record, and how many characters of a long record are kept."""
+    """Limits of a quoted cell and of a record, and how many bytes of a long record are kept."""
 
     quoted_bytes: int = 64 * KIB
     quoted_line_ends: int = 100
@@ -137,6 +137,11 @@ class Expected:
     cells: tuple[str, ...]
     fault: Code | None = None
     ended: bool = True
+
+
+def beginning_of(text: str, size: int) -> str:
+    """Return the whole characters in the first bytes of a text in UTF-8."""
+    return text[:size].encode(errors="replace")[:size].decode(errors="ignore")
 
 
 def read_records(text: str, delimiter: str, limits: Limits = Limits()) -> list[Expected]:
@@ -498,7 +503,7 @@ def _row(
     if record.ended and not record.fault and not {*COLUMNS, LINE, IMPORT} & set(normal[len(cells) :]):
         cells += ("",) * (len(labels) - len(cells))
     if record.fault or len(cells) != len(labels):
-        text = record.text[: limits.beginning] if record.fault is Code.RECORD_TOO_LONG else record.text
+        text = beginning_of(record.text, limits.beginning) if record.fault is Code.RECORD_TOO_LONG else record.text
         named = {_origin(*token) for token in TOKEN.findall(text)} if corrected else set()
         code = record.fault or (Code.MISSING_CELL if len(cells) < len(labels) else Code.EXTRA_CELL)
         whole = record.fault is not Code.RECORD_TOO_LONG and count_line_ends(text) < Limits().quoted_line_ends

@@ -4,8 +4,9 @@ import pytest
 
 from rollcall.application.check_rows import check_rows
 from rollcall.application.errors import UnreadableCellError
-from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, RecordReader
+from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS
 from rollcall.domain.rejection import Code
+from support.builders import reader_of
 
 GOOD = {"name": "Ann", "country": "Norway", "age": "41"}
 
@@ -66,6 +67,6 @@ def _read_again(cell: str) -> list[str]:
     """Write a cell to a file, quoted if it must be, and return the cells that are read."""
     must = cell.startswith('"') or "\n" in cell or "\r" in cell
     raw = '"' + cell.replace('"', '""') + '"' if must else cell
-    record = RecordReader(iter([raw + "\n"])).take(",")
+    record = reader_of(raw + "\n").take(",")
     assert record
     return [] if record.fault else record.cells

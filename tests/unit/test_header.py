@@ -13,19 +13,19 @@ from rollcall.application.header import DELIMITERS, Header, read_header
 from rollcall.application.records import RecordReader
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.user import COLUMNS, WHITE_SPACE
-from support.builders import completed_text
+from support.builders import completed_text, reader_of
 
 MIB = 1024 * 1024
 
 
 def _header(text: str) -> Header:
-    header = read_header(RecordReader(iter([completed_text(text)])))
+    header = read_header(reader_of(completed_text(text)))
     assert isinstance(header, Header), header
     return header
 
 
 def _fault(*pieces: str) -> Fault:
-    fault = read_header(RecordReader(iter(pieces)))
+    fault = read_header(reader_of(*pieces))
     assert isinstance(fault, Fault), fault
     return fault
 
@@ -66,7 +66,7 @@ def test_a_header_is_read_in_any_spelling_and_order(
     writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL if quoting else csv.QUOTE_MINIMAL)
     writer.writerow(labels)
     before = "\n" * blank_lines + (f"sep={delimiter}\n" if says else "")
-    reader = RecordReader(iter([before, text.getvalue(), "next"]))
+    reader = reader_of(before, text.getvalue(), "next")
     header = read_header(reader)
     following = reader.take(delimiter)
 
@@ -176,7 +176,7 @@ def test_blank_rows_before_the_header_are_skipped(delimiter: str, blank: str) ->
 @pytest.mark.parametrize("blank", [",", ";\r", "\t", " ", ";;\n,"])
 def test_many_blank_rows_before_the_header_cost_little(blank: str) -> None:
     """They are not split one by one, up to five times each, and their lines still count."""
-    reader = RecordReader(iter([f"{blank}\n" * 1000 + ",".join(COLUMNS) + "\n"]))
+    reader = reader_of(f"{blank}\n" * 1000 + ",".join(COLUMNS) + "\n")
     split = RecordReader._scan  # noqa: SLF001 - what is costly
 
     with patch.object(RecordReader, "_scan", autospec=True, side_effect=split) as splits:
@@ -271,7 +271,7 @@ def test_a_header_longer_than_a_record_is_refused(junk: str, end: str, says: str
 
 @pytest.mark.parametrize(("columns", "refused"), [(10_000, False), (10_001, True)])
 def test_a_header_of_too_many_columns_is_refused(columns: int, refused: bool) -> None:  # noqa: FBT001 - what varies
-    header = read_header(RecordReader(iter([",".join(COLUMNS) + ",x" * (columns - len(COLUMNS)) + "\n"])))
+    header = read_header(reader_of(",".join(COLUMNS) + ",x" * (columns - len(COLUMNS)) + "\n"))
 
     assert isinstance(header, Fault) == refused
     assert not isinstance(header, Fault) or header.code is Code.FORMAT_ERROR

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.application import records
-from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
+from rollcall.application.records import BEGINNING_BYTES, Record, RecordReader, as_utf8
 from rollcall.domain.rejection import Code
-from support.reference_reader import Expected, Limits, read_records
+from support.reference_reader import Expected, Limits, beginning_of, read_records
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -32,35 +32,36 @@ nasty_texts = st.lists(
 ).map("".join)
 
 
-def _cut(text: str, sizes: Iterable[int]) -> Iterator[str]:
-    """Cut a text into pieces of these sizes, in turn."""
+def _cut(text: str, sizes: Iterable[int]) -> Iterator[bytes]:
+    """Cut a text into pieces of these sizes in bytes, in turn."""
+    data = as_utf8(text)
     at = 0
     for size in itertools.cycle(sizes):
-        if at >= len(text):
+        if at >= len(data):
             return
-        yield text[at : at + size]
+        yield data[at : at + size]
         at += size
 
 
-def _batches(pieces: Iterable[str], delimiter: str, characters: int = 128 * KIB) -> Iterator[list[Record]]:
+def _batches(pieces: Iterable[bytes], delimiter: str, size: int = 128 * KIB) -> Iterator[list[Record]]:
     reader = RecordReader(iter(pieces))
-    return iter(lambda: reader.take_some(delimiter, characters), [])
+    return iter(lambda: reader.take_some(delimiter, size), [])
 
 
-def _batched(pieces: Iterable[str], delimiter: str, characters: int = 128 * KIB) -> list[Record]:
-    return [record for batch in _batches(pieces, delimiter, characters) for record in batch]
+def _batched(pieces: Iterable[bytes], delimiter: str, size: int = 128 * KIB) -> list[Record]:
+    return [record for batch in _batches(pieces, delimiter, size) for record in batch]
 
 
-def _one_by_one(pieces: Iterable[str], delimiter: str) -> list[Record]:
+def _one_by_one(pieces: Iterable[bytes], delimiter: str) -> list[Record]:
     reader = RecordReader(iter(pieces))
     return list(iter(lambda: reader.take(delimiter), None))
 
 
 def _read(text: str, delimiter: str = ",") -> list[Record]:
-    return _batched([text], delimiter)
+    return _batched([as_utf8(text)], delimiter)
 
 
-def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int = BEGINNING_CHARACTERS) -> bool:
+def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int = BEGINNING_BYTES) -> bool:
     """Compare records with the expected ones; of a record that is too long, only the beginning is known."""
     return [
         (record.line, record.last_line, record.fault, record.text, () if record.fault else tuple(record.cells))
@@ -70,7 +71,7 @@ def _agree(found: Sequence[Record], expected: Sequence[Expected], beginning: int
             record.line,
             record.last_line,
             record.fault,
-            record.text[:beginning] if record.fault is Code.RECORD_TOO_LONG else record.text,
+            beginning_of(record.text, beginning) if record.fault is Code.RECORD_TOO_LONG else record.text,
             record.cells,
         )
         for record in expected
@@ -97,10 +98,10 @@ def test_records_are_those_of_the_contract(text: str, delimiter: str, sizes: lis
         record_bytes=st.integers(5, 80),
     )
     | st.just(TINY),
-    characters=st.integers(1, 200),
+    size=st.integers(1, 200),
 )
 def test_records_are_those_of_the_contract_at_the_limits(
-    text: str, delimiter: str, sizes: list[int], limits: Limits, characters: int
+    text: str, delimiter: str, sizes: list[int], limits: Limits, size: int
 ) -> None:
     """The limits are so small that nearly every record reaches them."""
     expected = read_records(text, delimiter, limits)
@@ -108,8 +109,8 @@ def test_records_are_those_of_the_contract_at_the_limits(
         patch.setattr(records, "MAX_QUOTED_BYTES", limits.quoted_bytes)
         patch.setattr(records, "MAX_QUOTED_LINE_ENDS", limits.quoted_line_ends)
         patch.setattr(records, "MAX_RECORD_BYTES", limits.record_bytes)
-        patch.setattr(records, "BEGINNING_CHARACTERS", 4)
-        batched = _batched(_cut(text, sizes), delimiter, characters)
+        patch.setattr(records, "BEGINNING_BYTES", 4)
+        batched = _batched(_cut(text, sizes), delimiter, size)
         one_by_one = _one_by_one(_cut(text, sizes), delimiter)
 
     assert _agree(batched, expected, 4)
@@ -135,9 +136,9 @@ def test_a_quote_keeps_its_meaning_where_a_record_is_discarded(
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", TINY.quoted_bytes)
     monkeypatch.setattr(records, "MAX_QUOTED_LINE_ENDS", TINY.quoted_line_ends)
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", TINY.record_bytes)
-    monkeypatch.setattr(records, "BEGINNING_CHARACTERS", 4)
+    monkeypatch.setattr(records, "BEGINNING_BYTES", 4)
 
-    assert _agree(_batched(text, ","), read_records(text, ",", TINY), 4)
+    assert _agree(_batched([as_utf8(text)], ","), read_records(text, ",", TINY), 4)
 
 
 @given(
@@ -320,15 +321,15 @@ def test_a_record_of_more_than_1_mib_is_too_long(inside: str, size: int) -> None
         found = _batched(_cut(f"{line}\na,2\n", [size]), ",")
 
         assert (found[0].fault is Code.RECORD_TOO_LONG) == too_long
-        assert found[0].text == (line[:BEGINNING_CHARACTERS] if too_long else line)
+        assert found[0].text == (beginning_of(line, BEGINNING_BYTES) if too_long else line)
         assert [record.cells for record in found[1:]] == [["a", "2"]]
 
 
-def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, int]:
+def _peak_of(pieces: Iterator[bytes], size: int = 128 * KIB) -> tuple[int, int]:
     """Return the number of records, and the peak of memory in bytes."""
-    _one_by_one(['"a"'], ",")  # compile the cached patterns first
+    _one_by_one([b'"a"'], ",")  # compile the cached patterns first
     tracemalloc.start()
-    number = sum(len(batch) for batch in _batches(pieces, ",", characters))
+    number = sum(len(batch) for batch in _batches(pieces, ",", size))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return number, peak
@@ -337,13 +338,13 @@ def _peak_of(pieces: Iterator[str], characters: int = 128 * KIB) -> tuple[int, i
 @pytest.mark.parametrize(
     ("start", "piece", "mebibytes"),
     [
-        pytest.param("", "x", 64, id="a line that never ends"),
-        pytest.param("", ",", 20, id="only delimiters"),
-        pytest.param("", '"', 20, id="only quotes"),
-        pytest.param('"', "x", 64, id="a cell that never ends"),
+        pytest.param(b"", b"x", 64, id="a line that never ends"),
+        pytest.param(b"", b",", 20, id="only delimiters"),
+        pytest.param(b"", b'"', 20, id="only quotes"),
+        pytest.param(b'"', b"x", 64, id="a cell that never ends"),
     ],
 )
-def test_memory_is_flat_in_a_record_of_any_length(start: str, piece: str, mebibytes: int) -> None:
+def test_memory_is_flat_in_a_record_of_any_length(start: bytes, piece: bytes, mebibytes: int) -> None:
     """It is rejected at 1 MiB, and the rest is only scanned."""
     number, peak = _peak_of(itertools.chain([start], itertools.repeat(piece * 64 * KIB, mebibytes * 16)))
 
@@ -351,8 +352,8 @@ def test_memory_is_flat_in_a_record_of_any_length(start: str, piece: str, mebiby
     assert peak < 8 * MIB
 
 
-@pytest.mark.parametrize("piece", ['"a"b,', '"a\n",', 'a"'], ids=ascii)
-def test_memory_is_flat_in_a_record_of_many_quotes(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("piece", [b'"a"b,', b'"a\n",', b'a"'], ids=ascii)
+def test_memory_is_flat_in_a_record_of_many_quotes(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each quote is examined, so a lower limit keeps the test fast."""
     monkeypatch.setattr(records, "MAX_RECORD_BYTES", 4 * KIB)
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
@@ -364,30 +365,59 @@ def test_memory_is_flat_in_a_record_of_many_quotes(piece: str, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("start", "line"),
-    [("", "\n"), ('"', "\n"), ("", ",\n"), ("", "a,b,1\n"), ("", '"a"b,c,1\n'), ("", '"\n')],
+    [(b"", b"\n"), (b'"', b"\n"), (b"", b",\n"), (b"", b"a,b,1\n"), (b"", b'"a"b,c,1\n'), (b"", b'"\n')],
     ids=ascii,
 )
-def test_memory_is_flat_with_any_number_of_records(start: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_flat_with_any_number_of_records(
+    start: bytes, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Good, blank or bad records, or records after a runaway quote: each batch is small."""
     monkeypatch.setattr(records, "MAX_QUOTED_BYTES", KIB)
     pieces = itertools.chain([start], itertools.repeat(line * (KIB // len(line)), 24))
-    number, peak = _peak_of(pieces, characters=KIB)
+    number, peak = _peak_of(pieces, size=KIB)
 
     assert number > 2 * KIB
     assert peak < MIB
 
 
-def test_plain_lines_are_peeked_at_without_taking_them() -> None:
-    """The requested number, but no line with a quote, without its end, or over the limit."""
-    reader = RecordReader(iter(['a,1\nb,2\r\nc,3\n"d",4\ne,5\nf,6']))
+def test_lines_are_found_without_taking_them() -> None:
+    """The requested number, but no line without its end, or over the limit."""
+    reader = RecordReader(iter([b'a,1\nb,2\r\n"c",3\nd,4\ne,5']))
 
-    assert reader.plain_lines(1) == "a,1\n"
-    assert reader.plain_lines(5) == "a,1\nb,2\r\n"
-    assert reader.plain_lines(999) == "a,1\nb,2\r\nc,3\n"
-    assert reader.plain_lines(999, before=2) == "a,1\n"
-    assert reader.plain_lines(999, before=1) == ""
-    assert reader.take_lines("a,1\nb,2\r\nc,3\n") == 1
-    assert (reader.line, reader.plain_lines(999)) == (4, "")
-    assert [record.text for record in reader.take_some(",", 1)] == ['"d",4']
-    assert reader.plain_lines(999) == "e,5\n"
-    assert RecordReader(iter([" " * MIB + "\n"])).plain_lines(2 * MIB) == ""
+    def found(size: int, before: int | None = None) -> bytes:
+        data, start, end = reader.lines(size, before)
+        return data[start:end]
+
+    assert found(1) == b"a,1\n"
+    assert found(5) == b"a,1\nb,2\r\n"
+    assert found(999) == b'a,1\nb,2\r\n"c",3\nd,4\n'
+    assert found(999, before=2) == b"a,1\n"
+    assert found(999, before=1) == b""
+    assert reader.take_lines(reader.lines(5)[2]) == range(1, 3)
+    assert found(1) == b'"c",3\n'
+    assert [record.text for record in reader.take_some(",", 1)] == ['"c",3']
+    assert (reader.line, found(999)) == (4, b"d,4\n")
+    long, start, end = RecordReader(iter([b" " * MIB + b"\n"])).lines(2 * MIB)
+    assert long[start:end] == b""
+
+
+@given(
+    lengths=st.lists(st.integers(0, 5), max_size=8),
+    taken=st.integers(1, 3),
+    longest=st.integers(1, 4),
+    sizes=piece_sizes,
+)
+def test_short_lines_end_before_the_first_long_one(
+    lengths: list[int], taken: int, longest: int, sizes: list[int]
+) -> None:
+    """Each time, also if a long line was taken as a record meanwhile."""
+    reader = RecordReader(_cut("".join("x" * length + "\n" for length in lengths), sizes))
+    while True:
+        data, start, end = reader.lines()
+        lines = data[start:end].splitlines(keepends=True)
+        short = list(itertools.takewhile(lambda line: len(line) <= longest + 1, lines))
+        data, start, end = reader.short_lines(longest)
+
+        assert data[start:end] == b"".join(short)
+        if not reader.take_some(",", taken):
+            return

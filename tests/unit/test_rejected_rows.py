@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.application.header import DELIMITERS, OWN_LABELS, Header, read_header
-from rollcall.application.records import BEGINNING_CHARACTERS, Record, RecordReader
+from rollcall.application.records import BEGINNING_BYTES, Record
 from rollcall.application.rejected_rows import CUT_MARK, MAX_RAW_BYTES, RejectedRow, RejectedRowsFile
 from rollcall.application.spreadsheets import restored_text
 from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.user import COLUMNS
+from support.builders import reader_of
 
 HEADER = Header(delimiter=",", labels=("Name", " country", "AGE", "note"), positions=(0, 1, 2))
 _MARKS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
@@ -144,7 +145,7 @@ def test_the_file_has_the_dialect_of_the_upload(
     row = ["山田", f"a{delimiter}b", "é" if encoding != "cp932" else "e", *[""] * (len(labels) - 3)]
     _, data = _file([_refused(row)], header=header, encoding=encoding)
     text = data.removeprefix(_MARKS.get(encoding, b"")).decode(encoding)
-    reader = RecordReader(iter([text]))
+    reader = reader_of(text)
     understood = read_header(reader)
 
     assert data.startswith(_MARKS.get(encoding, b""))
@@ -245,7 +246,7 @@ def test_raw_text_is_cut_before_64_kib_and_marked(character: str) -> None:
 
 def test_a_record_that_is_too_long_is_marked_as_cut() -> None:
     """Only its beginning is known."""
-    _, data = _file([_refused([], text="x" * BEGINNING_CHARACTERS, fault=Code.RECORD_TOO_LONG)])
+    _, data = _file([_refused([], text="x" * BEGINNING_BYTES, fault=Code.RECORD_TOO_LONG)])
 
     assert _read(data)[1][6] == "x" * MAX_RAW_BYTES + CUT_MARK
 

@@ -12,7 +12,7 @@ from rollcall.application.records import Record, RecordReader
 from rollcall.application.screening import Screened, Screening, screen
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS, User
-from support.builders import USUAL
+from support.builders import USUAL, reader_of
 from support.reference_reader import is_blank, row_verdict
 from support.strategies import RULES, blank_cells, invalid_cells, users, valid_cells
 
@@ -156,7 +156,7 @@ def test_batches_of_any_size_give_the_same_result(records: list[Record], size: i
 
 def test_a_batch_of_very_short_rows_holds_few_rows() -> None:
     """A rejected row with its reason takes many times the memory of a row of one letter."""
-    batches = list(screen(RecordReader(iter(["a\n" * 100_000])), HEADER))
+    batches = list(screen(reader_of("a\n" * 100_000), HEADER))
 
     assert sum(batch.read for batch in batches) == 100_000
     assert max(batch.read for batch in batches) < 16_000
@@ -170,6 +170,6 @@ def test_accepted_rows_are_accepted_again(batch: list[User]) -> None:
         Record(line, line, "", [str(value) for value in user.values()]) for line, user in enumerate(batch, 1)
     ]
     block = _screened(records, header).accepted
-    [again] = [read.accepted for read in screen(RecordReader(iter([block.csv.decode()])), header)]
+    [again] = [read.accepted for read in screen(RecordReader(iter([block.csv])), header)]
 
     assert (again.csv, list(again.lines)) == (block.csv, list(block.lines))

@@ -1,47 +1,46 @@
 """The sound screen: patterns of records that are certainly good, derived from the rules of `User`.
 
 Each cell that passes parses to itself, and PostgreSQL reads it back identically. A stricter screen costs speed; a
-laxer one is wrong.
+laxer one is wrong. RE2 only verifies; the rows are parts of the upload, or its cells joined again.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
 from rollcall.application.header import Header
-from rollcall.application.records import RecordReader
-from rollcall.domain.user import RULES, Rule
+from rollcall.application.records import RecordReader, end_of_short_lines
+from rollcall.domain.user import RULES
 
-# With these limits, a clean record is far shorter than the longest record that is read.
+# With this limit, a clean record is far shorter than the longest record that is read.
 MOST_CLEAN_COLUMNS = 100
-MOST_IGNORED_CHARACTERS = 1000
-# How much text is split at once; all its cells are in memory together.
-MOST_SPLIT_CHARACTERS = 64 * 1024
+# How much of an upload is split at once; all its cells are in memory together.
+MOST_SPLIT_BYTES = 64 * 1024
 
+# In a line of so many bytes, no cell is too long.
+_SHORT_LINE = min(rule.clean_length for rule in RULES if rule.clean_length)
+_PADDING = b" \t"
+_LINE_END = r"\r?\n"
 _QUOTE = '"'
-_PADDING = " \t"
 # The characters that separate or quote cells in a `Block`.
 _APART = '",'
-_LINE_END = r"\r?\n"
 
 
 class CleanRecords(Protocol):
     """Records of one form that are certainly good, each on one line."""
 
-    def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Take the next records of this form from the text that is in memory, or some of them.
+    def take(self, reader: RecordReader, before: int | None = None) -> tuple[range, bytes]:
+        """Take the next records of this form that are in memory, or some of them.
 
         Args:
             reader: The upload.
             before: The line at which to stop; None for no limit.
 
         Returns:
-            The line on which the first record starts, and the rows as a `Block` has them; no rows if the next
-            record has another form.
+            The lines of the records, and the rows as a `Block` has them; none if the next record has another form.
         """
         ...
 
@@ -55,112 +54,128 @@ def clean_records(header: Header) -> Sequence[CleanRecords]:
     if header.corrects or len(header.labels) > MOST_CLEAN_COLUMNS:
         return ()
     in_place = InPlace()
-    out_of_place = Split(header, in_place), OutOfPlace(header)
-    if header.delimiter == "," and header.positions == tuple(range(len(header.labels))):
-        return in_place, *out_of_place
-    return out_of_place
+    out_of_place = OutOfPlace(header, in_place)
+    return (in_place, out_of_place) if header.labels_fields_only and header.delimiter == "," else (out_of_place,)
 
 
 class InPlace:
     """Records that are in the file exactly as in a `Block`, quoted or not."""
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """The pattern of any number of these records."""
-        cells = (f"(?:{_quoted(rule)}|{rule.clean(without=_APART)})" for rule in RULES)
-        return _any_number_of(",".join(cells))
+    def pattern(self) -> Any:  # noqa: ANN401 - the package has no types
+        """The pattern of any number of these records, if no cell is too long."""
+        import re2  # noqa: PLC0415 - a small upload is not worth the time that loading takes
 
-    def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
+        options = re2.Options()
+        options.log_errors = False
+        cells = (f'(?:"{rule.clean(without=_QUOTE)}"|{rule.clean(without=_APART)})' for rule in RULES)
+        return re2.compile("(?:" + ",".join(cells) + f"{_LINE_END})*", options)
+
+    def end(self, data: bytes, start: int = 0, end: int | None = None) -> int:
+        """Return the index after the last of the next lines that match."""
+        matched: int = self.pattern.match(data, start, end).end()
+        return matched
+
+    def take(self, reader: RecordReader, before: int | None = None) -> tuple[range, bytes]:
         """Take the records unchanged."""
-        line, run = reader.take_run(self.pattern, before)
-        return line, run.replace("\r\n", "\n") if "\r" in run else run
-
-
-@attrs.frozen
-class Split:
-    """Lines without a quote. Split at the delimiter, trimmed and reordered, they are rows of a `Block`."""
-
-    header: Header
-    in_place: InPlace
-
-    def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Split one line first, then each time twice as much text as before, until a line is not clean."""
-        first, taken = reader.line, []
-        characters = 1
-        while characters <= MOST_SPLIT_CHARACTERS and (lines := reader.plain_lines(characters, before)):
-            found = self.in_place.pattern.match(self._put_in_place(lines))
-            rows = found[0] if found else ""
-            *_, rest = lines.split("\n", rows.count("\n"))
-            reader.take_lines(lines.removesuffix(rest))
-            taken.append(rows)
-            if rest:
-                break
-            characters = 2 * len(lines)
-        return first, "".join(taken)
-
-    def _put_in_place(self, lines: str) -> str:
-        """Return the lines as rows of a `Block`; an empty text if a line has too few or too many cells."""
-        delimiter, width = self.header.delimiter, len(self.header.labels)
-        lines = lines.replace("\r\n", "\n")
-        if "\r" in lines:
-            return ""  # a lone carriage return ends a line too
-        # Each line end becomes a cell, so that each line has width + 1 cells and a column is a slice.
-        *cells, _ = lines.replace("\n", f"{delimiter}\n{delimiter}").split(delimiter)
-        if cells[width :: width + 1] != ["\n"] * lines.count("\n"):
-            return ""
-        columns = (cells[position :: width + 1] for position in self.header.positions)
-        trimmed = ([cell.strip(_PADDING) for cell in column] for column in columns)
-        return "\n".join(map(",".join, zip(*trimmed, strict=True))) + "\n"
+        data, start, end = reader.short_lines(_SHORT_LINE, before)
+        end = self.end(data, start, end)
+        run = data[start:end]
+        return reader.take_lines(end), run.replace(b"\r\n", b"\n") if b"\r" in run else run
 
 
 @attrs.frozen
 class OutOfPlace:
-    """Records whose clean cells are padded, in another order, or among ignored cells; quoted or not."""
+    """Lines that become rows of a `Block` once they are split, trimmed and reordered."""
 
     header: Header
-
-    def take(self, reader: RecordReader, before: int | None = None) -> tuple[int, str]:
-        """Take a run of records, and return its clean cells in the order of `COLUMNS`."""
-        line, run = reader.take_run(self._run, before)
-        return line, "".join([",".join(self._in_order(found)) + "\n" for found in self._record.findall(run)])
+    in_place: InPlace
 
     @cached_property
-    def _in_order(self) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    def _mark(self) -> bytes:
+        return self.header.delimiter.encode()
+
+    def take(self, reader: RecordReader, before: int | None = None) -> tuple[range, bytes]:
+        """Split one line first, then each time more than before, until a line is not clean."""
+        first, taken = reader.line, []
+        size = 1
+        while size <= MOST_SPLIT_BYTES:
+            data, start, end = reader.lines(size, before)
+            lines = data[start:end]
+            rows = self._rows(lines)
+            taken.append(rows)
+            *_, rest = lines.split(b"\n", rows.count(b"\n"))
+            reader.take_lines(end - len(rest))
+            if rest or not lines:
+                break
+            size = 4 * len(lines)
+        return range(first, reader.line), b"".join(taken)
+
+    def _rows(self, lines: bytes) -> bytes:
+        """Return the first of these lines as rows of a `Block`, as far as they are clean."""
+        lines = lines.replace(b"\r\n", b"\n")
+        rows = b""
+        if self.header.labels_fields_only and not any(mark in lines for mark in (b'"', b"\r", b",")):
+            rows = lines.replace(self._mark, b",")
+            rows = rows[: end_of_short_lines(rows, 0, self.in_place.end(rows), _SHORT_LINE)]
+        if not rows:
+            rows = self._joined(lines)
+            rows = rows[: self.in_place.end(rows)]
+        return rows
+
+    def _joined(self, lines: bytes) -> bytes:
+        """Return the first of these lines that have the right number of cells, none of them long, as rows."""
+        columns = self._quoted_columns(lines) if b'"' in lines else self._columns(lines)
+        trimmed = [[cell.strip(_PADDING) for cell in column] for column in columns]
+        rows = list(zip(*trimmed, strict=True))
+        for rule, column in zip(RULES, trimmed, strict=False):
+            most = rule.clean_length
+            if most and max(map(len, column), default=0) > most:
+                long = (row for row, cell in enumerate(column) if len(cell.decode(errors="replace")) > most)
+                del rows[next(long, len(rows)) :]
+        return b"".join([b",".join(row) + b"\n" for row in rows])
+
+    def _columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:
+        """Return the columns of the fields in lines without a quote."""
+        if b"\r" in lines:
+            return ()  # a lone carriage return ends a line too
+        mark, width = self._mark, len(self.header.labels)
+        # Each line end becomes a cell, so that each line has width + 1 cells and a column is a slice.
+        *cells, _ = lines.replace(b"\n", b"%b\n%b" % (mark, mark)).split(mark)
+        ends = cells[width :: width + 1]
+        if ends != [b"\n"] * lines.count(b"\n"):
+            good = next((number for number, end in enumerate(ends) if end != b"\n"), len(ends))
+            del cells[good * (width + 1) :]
+        return [cells[position :: width + 1] for position in self.header.positions]
+
+    def _quoted_columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:
+        """Return the columns of the fields in lines in which a cell may be in quotes."""
+        found = self._any_number.match(lines)
+        columns = list(zip(*self._record.findall(found[0] if found else b""), strict=True))
         in_the_file = sorted(self.header.positions)
-        return itemgetter(*(in_the_file.index(position) for position in self.header.positions))
+        return [columns[in_the_file.index(position)] for position in self.header.positions] if columns else ()
 
     @cached_property
-    def _run(self) -> re.Pattern[str]:
-        return _any_number_of(self._pattern("(?:{})"))
+    def _any_number(self) -> re.Pattern[bytes]:
+        # Greedy and not possessive: before Python 3.11.5 a possessive group matched what its inside does not.
+        return re.compile(b"(?:%b)*" % self._record_of(b"(?:%b)"))
 
     @cached_property
-    def _record(self) -> re.Pattern[str]:
-        return re.compile(self._pattern("({})") + _LINE_END)
+    def _record(self) -> re.Pattern[bytes]:
+        return re.compile(self._record_of(b"(%b)"))
 
-    def _pattern(self, group: str) -> str:
-        """Return the pattern of one record.
+    def _record_of(self, group: bytes) -> bytes:
+        """Return the pattern of a record in which a quoted cell contains no quote.
 
         Args:
-            group: A format string for the group around each cell of a field.
+            group: The format of the group around each cell of a field.
         """
-        delimiter = re.escape(self.header.delimiter)
-        apart = _APART + self.header.delimiter
-        padding = f"[{_PADDING.replace(self.header.delimiter, '')}]*+"
-        # A quote opens a cell only as its first character, and closes it only as its last.
-        opens, closes = rf"(?<![^{delimiter}\r\n])", rf"(?=[{delimiter}\r\n])"
-        most = f"{{0,{MOST_IGNORED_CHARACTERS}}}+"
-        cells = [rf'(?:{opens}"[^"\r\n]{most}"{closes}|[^"\r\n{delimiter}]{most})'] * len(self.header.labels)
-        for rule, position in zip(RULES, self.header.positions, strict=True):
-            cell = f"{opens}{_quoted(rule)}{closes}|{rule.clean(without=apart)}"
-            cells[position] = padding + group.format(cell) + padding
-        return delimiter.join(cells)
-
-
-def _quoted(rule: Rule) -> str:
-    """Return the pattern of a clean cell in quotes, without a quote inside."""
-    return f'"{rule.clean(without=_QUOTE)}"'
-
-
-def _any_number_of(record: str) -> re.Pattern[str]:
-    # Greedy and not possessive: before Python 3.11.5 a possessive group matched what its inside does not.
-    return re.compile(f"(?:{record}{_LINE_END})*")
+        mark = re.escape(self._mark)
+        cell = rb'"[^"\r\n]*+"|[^"\r\n%b]*+' % mark
+        fields = set(self.header.positions)
+        return (
+            mark.join(
+                (group if position in fields else b"(?:%b)") % cell for position in range(len(self.header.labels))
+            )
+            + b"\n"
+        )

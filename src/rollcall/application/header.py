@@ -49,6 +49,11 @@ class Header:
         """Whether the rows are corrected rows."""
         return LINE in self.own_positions
 
+    @property
+    def labels_fields_only(self) -> bool:
+        """Whether the columns are `COLUMNS`, in that order."""
+        return self.positions == tuple(range(len(self.labels)))
+
     @cached_property
     def least_cells(self) -> int:
         """The smallest number of cells in a row. The cells after these may be missing: none of them is needed."""
@@ -109,7 +114,7 @@ def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | N
     marks = str.maketrans("", "", "".join(delimiters) + '"')
     while True:
         reader.take_empty_lines()
-        reader.take_run(_blank_rows("".join(delimiters)))
+        reader.skip_lines(_blank_rows("".join(delimiters)))
         first = reader.peek(delimiters[0])
         if not first or first.fault is Code.RECORD_TOO_LONG or not is_blank(first.text.translate(marks)):
             return first
@@ -125,11 +130,11 @@ def _first_record(reader: RecordReader, delimiters: Sequence[str]) -> Record | N
 
 
 @lru_cache
-def _blank_rows(delimiters: str) -> re.Pattern[str]:
+def _blank_rows(delimiters: str) -> re.Pattern[bytes]:
     """Make the pattern of any number of short rows, each blank under some delimiter: so many cost little."""
-    white_space = "".join(set(WHITE_SPACE) - set("\r\n"))
-    blank = "|".join(f"[{re.escape(white_space + delimiter)}]{{0,100}}" for delimiter in delimiters)
-    return re.compile(rf"(?:(?:{blank})\r?\n)*")
+    white_space = "|".join(set(WHITE_SPACE) - set("\r\n"))
+    blank = "|".join(f"(?:{white_space}|{re.escape(delimiter)}){{0,100}}" for delimiter in delimiters)
+    return re.compile(rf"(?:(?:{blank})\r?\n)*".encode())
 
 
 def _not_split(code: Code, delimiter: str) -> Fault:

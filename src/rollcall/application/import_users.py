@@ -343,7 +343,7 @@ class _Import:
             The committed receipt. None if nothing was committed, because the upload can be judged only when its
             content is known.
         """
-        reader = RecordReader(piece.decode() for piece in texts)
+        reader = RecordReader(texts)
         header = read_header(reader)
         encoding = inspection.encoding
         if isinstance(header, Fault) or header.corrects or not encoding:
@@ -665,7 +665,7 @@ class _Import:
 
 
 def _read_from_start(stream: BinaryIO, content: Content) -> tuple[RecordReader, Header | Fault]:
-    reader = RecordReader(piece.decode() for piece in read_utf8(stream, content))
+    reader = RecordReader(read_utf8(stream, content))
     return reader, read_header(reader)
 
 

@@ -1,4 +1,4 @@
-"""From text to CSV records with line numbers, by RFC 4180 and by the contract's rules for malformed quoting."""
+"""From UTF-8 to CSV records with line numbers, by RFC 4180 and by the contract's rules for malformed quoting."""
 
 import re
 from collections.abc import Iterator
@@ -6,23 +6,20 @@ from functools import lru_cache
 
 import attrs
 
-from rollcall.application.decoding import line_ends
 from rollcall.domain.rejection import Code
 
 MAX_RECORD_BYTES = 1024 * 1024
 MAX_QUOTED_BYTES = 64 * 1024
 MAX_QUOTED_LINE_ENDS = 100
-BEGINNING_CHARACTERS = 64 * 1024
-
-# The limits count UTF-8 bytes, for an upload in any encoding. A character takes 1 to 4 bytes.
-_MOST_BYTES = 4
+BEGINNING_BYTES = 64 * 1024
 
 LINE_END = re.compile(r"\r\n|\n|\r")
-_line_ends = re.compile(r"[\r\n]*+")
-_to_line_end = re.compile(r"[^\r\n]*+")
-_to_quote_or_line_end = re.compile(r'[^"\r\n]*+')
+_line_end = re.compile(rb"\r\n|\n|\r")
+_line_ends = re.compile(rb"[\r\n]*+")
+_to_line_end = re.compile(rb"[^\r\n]*+")
+_to_quote_or_line_end = re.compile(rb'[^"\r\n]*+')
 _QUOTED = r'"([^"]*+(?:""[^"]*+)*+)"'
-_quoted = re.compile(_QUOTED)
+_quoted = re.compile(_QUOTED.encode())
 
 
 @attrs.frozen
@@ -46,35 +43,66 @@ class Record:
     ended: bool = True
 
 
-def _shorter_than(text: str, limit: int) -> bool:
-    """Return whether a text has fewer UTF-8 bytes than a limit; encode it only if its length does not decide."""
-    return len(text) * _MOST_BYTES < limit or len(text.encode(errors="surrogatepass")) < limit
+def as_utf8(text: str) -> bytes:
+    """Encode a text for `RecordReader`. Lone surrogates, to which some encodings decode, are kept."""
+    return text.encode(errors="surrogatepass")
+
+
+def _as_text(data: bytes) -> str:
+    return data.decode(errors="surrogatepass")
+
+
+def _count_line_ends(data: bytes) -> int:
+    r"""Count line ends: CRLF, LF and lone CR each end a line."""
+    # Most uploads have no carriage return, and finding that out is far faster than counting.
+    carriage_returns = data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0
+    return data.count(b"\n") + carriage_returns
 
 
 def can_be_read(cell: str) -> bool:
     """Return whether any file can contain a cell: a cell that must be quoted may be too long to be read."""
     if not cell.startswith('"') and not LINE_END.search(cell):
         return True
-    quoted = cell.replace('"', '""')
-    return _shorter_than(quoted, MAX_QUOTED_BYTES) and line_ends(quoted) < MAX_QUOTED_LINE_ENDS
+    quoted = as_utf8(cell.replace('"', '""'))
+    return len(quoted) < MAX_QUOTED_BYTES and _count_line_ends(quoted) < MAX_QUOTED_LINE_ENDS
+
+
+def end_of_short_lines(data: bytes, start: int, end: int, longest: int) -> int:
+    """Return the index after the last of the next lines that are all short.
+
+    Args:
+        data: The lines.
+        start: The index at which a line starts.
+        end: The index at which to stop; a line feed is before it.
+        longest: The most bytes of a short line, without its line feed.
+    """
+    while start < end and (line_end := data.rfind(b"\n", start, start + longest + 1)) >= 0:
+        start = line_end + 1
+    return min(start, end)
 
 
 class RecordReader:
-    """Splits text into records, with little more than one record and one piece of text in memory.
+    """Splits an upload into records, with little more than one record and one piece in memory.
 
     Args:
-        texts: The text of the upload in pieces.
+        pieces: The upload in valid UTF-8, without a byte order mark; lone surrogates are allowed. A piece may end
+            anywhere, also inside a character.
+
+    Attributes:
+        bytes_read: The number of bytes in the pieces that were read so far.
     """
 
-    def __init__(self, texts: Iterator[str]) -> None:
-        self._texts = texts
-        self._text = ""
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._data = b""
         self._at = 0
+        self._end_of_short_lines = 0
         self._line = 1
         self._ended = False
         self._let_go = False
-        self._beginning = ""
-        self._last_character = ""
+        self._beginning = b""
+        self._last_byte = b""
+        self.bytes_read = 0
 
     @property
     def line(self) -> int:
@@ -83,8 +111,8 @@ class RecordReader:
 
     @property
     def last_line_ended(self) -> bool:
-        """Whether the text read so far ends with a line end."""
-        return self._last_character in {"\r", "\n"}
+        """Whether the data read so far ends with a line end."""
+        return self._last_byte in {b"\r", b"\n"}
 
     def peek(self, delimiter: str) -> Record | None:
         """Return the next record without taking it; None at the end of the file.
@@ -103,61 +131,61 @@ class RecordReader:
         self._line = record.last_line + 1
         return record
 
-    def take_run(self, records: re.Pattern[str], before: int | None = None) -> tuple[int, str]:
-        """Take the next records that match a pattern, as far as the text in memory goes.
+    def lines(self, size: int = MAX_RECORD_BYTES, before: int | None = None) -> tuple[bytes, int, int]:
+        """Find the next whole lines in memory, without taking them.
 
         Args:
-            records: Matches any number of records, each of one line that ends in a line feed.
+            size: The number of bytes within which the lines start; at least 1.
             before: The line at which to stop; None for no limit.
 
         Returns:
-            The line on which the first record starts, and the text of the records; empty if none matches.
+            The data in memory, and the indexes at which the lines start and end. Each line ends in a line feed,
+            may contain carriage returns, and is not too long for a record.
         """
-        self._have_text()
-        stop = len(self._text) if before is None else self._start_of_line(before, len(self._text))
-        found = records.match(self._text, self._at, stop)
-        run = found[0] if found else ""
-        return self.take_lines(run), run
-
-    def plain_lines(self, characters: int, before: int | None = None) -> str:
-        """Return the next whole lines, without taking them, up to the next quote.
-
-        Args:
-            characters: The number of characters within which the lines start; at least 1.
-            before: The line at which to stop; None for no limit.
-
-        Returns:
-            The text of the lines, as far as the text in memory goes. It ends in a line feed, may contain carriage
-            returns, and contains no record that is too long.
-        """
-        self._have_text()
-        stop = min(len(self._text), self._at + MAX_RECORD_BYTES // _MOST_BYTES)
-        stop = self._text.find("\n", self._at + characters - 1, stop) + 1 or stop
+        if self._at >= len(self._data) and not self._ended:
+            self._at = self._more(self._at)
+        stop = min(len(self._data), self._at + MAX_RECORD_BYTES)
+        stop = self._data.find(b"\n", self._at + size - 1, stop) + 1 or stop
         if before is not None:
             stop = self._start_of_line(before, stop)
-        quote = self._text.find('"', self._at, stop)
-        end = self._text.rfind("\n", self._at, stop if quote < 0 else quote) + 1
-        return self._text[self._at : end]
+        return self._data, self._at, max(self._at, self._data.rfind(b"\n", self._at, stop) + 1)
 
-    def take_lines(self, lines: str) -> int:
-        """Take the next whole lines.
+    def short_lines(self, longest: int, before: int | None = None) -> tuple[bytes, int, int]:
+        """Find the next whole lines in memory up to the first long one; see `lines`.
 
         Args:
-            lines: Their text; each ends in a line feed.
+            longest: The most bytes of a short line; the same in every call.
+            before: The line at which to stop; None for no limit.
+        """
+        data, start, end = self.lines(before=before)
+        self._end_of_short_lines = end_of_short_lines(data, max(start, self._end_of_short_lines), end, longest)
+        return data, start, min(end, self._end_of_short_lines)
+
+    def take_lines(self, end: int) -> range:
+        """Take the next lines.
+
+        Args:
+            end: The index after their last line feed. Each line ends in a line feed and has no other line end.
 
         Returns:
-            The line on which the text starts.
+            The lines.
         """
-        line = self._line
-        self._at += len(lines)
-        self._line += lines.count("\n")
-        return line
+        first = self._line
+        self._line += self._data.count(b"\n", self._at, end)
+        self._at = end
+        return range(first, self._line)
+
+    def skip_lines(self, lines: re.Pattern[bytes]) -> None:
+        """Take the next lines in memory that match a pattern; a match ends in a line feed."""
+        data, start, end = self.lines()
+        if found := lines.match(data, start, end):
+            self.take_lines(found.end())
 
     def _start_of_line(self, line: int, stop: int) -> int:
         """Return the index at which a later line starts, at most `stop`; only line feeds count as line ends."""
         start = self._at
         for _ in range(line - self._line):
-            start = self._text.find("\n", start, stop) + 1
+            start = self._data.find(b"\n", start, stop) + 1
             if not start:
                 return stop
         return start
@@ -169,86 +197,83 @@ class RecordReader:
             The number of lines.
         """
         first = self._line
-        while found := _line_ends.match(self._text, self._at):
+        while found := _line_ends.match(self._data, self._at):
             run = found[0]
-            more_may_follow = found.end() == len(self._text) and not self._ended
-            if more_may_follow and run.endswith("\r"):
+            more_may_follow = found.end() == len(self._data) and not self._ended
+            if more_may_follow and run.endswith(b"\r"):
                 run = run[:-1]  # it may be the first half of CRLF
             self._at += len(run)
-            self._line += line_ends(run)
+            self._line += _count_line_ends(run)
             if not more_may_follow:
                 break
             self._at = self._more(self._at)
         return self._line - first
 
-    def take_some(self, delimiter: str, characters: int) -> list[Record]:
-        """Take records that start within a number of characters, at least one record; none at the end of the file.
+    def take_some(self, delimiter: str, size: int) -> list[Record]:
+        """Take records that start within a number of bytes, at least one record; none at the end of the file.
 
         Args:
             delimiter: The character that separates cells.
-            characters: The number of characters; at least 1.
+            size: The number of bytes; at least 1.
         """
-        if plain := self._take_plain(delimiter, characters):
+        if plain := self._take_plain(delimiter, size):
             return plain
         record = self.take(delimiter)
         return [record] if record else []
 
-    def _have_text(self) -> None:
-        """Read another piece of text if all text in memory is taken."""
-        if self._at >= len(self._text) and not self._ended:
-            self._at = self._more(self._at)
-
     def _more(self, at: int) -> int:
-        """Append another piece of text; remove the text that is taken or belongs to a record that is too long.
+        """Append another piece; remove the data that is taken or belongs to a record that is too long.
 
         Args:
-            at: An index into the text.
+            at: An index into the data.
 
         Returns:
-            The index of the same character now.
+            The index of the same byte now.
         """
-        piece = next(self._texts, None)
+        piece = next(self._pieces, None)
         if piece is None:
             self._ended = True
             return at
-        self._last_character = piece[-1:] or self._last_character
+        self._last_byte = piece[-1:] or self._last_byte
+        self.bytes_read += len(piece)
         if at - self._at > MAX_RECORD_BYTES:
             if not self._let_go:
-                self._beginning = self._text[self._at : self._at + BEGINNING_CHARACTERS]
-            # The character before is kept: it decides whether a quote opens a cell.
+                self._beginning = self._data[self._at : self._at + BEGINNING_BYTES + 1]
+            # The byte before is kept: it decides whether a quote opens a cell.
             self._at = at - 1
             self._let_go = True
-        self._text = self._text[self._at :] + piece
+        self._data = self._data[self._at :] + piece
         at -= self._at
-        self._at = 0
+        self._at = self._end_of_short_lines = 0
         return at
 
-    def _run(self, pattern: re.Pattern[str], at: int) -> int:
-        """Return the index after a run of characters that match a pattern; the run may have any length."""
+    def _run(self, pattern: re.Pattern[bytes], at: int) -> int:
+        """Return the index after a run of bytes that match a pattern; the run may have any length."""
         while True:
-            found = pattern.match(self._text, at)
+            found = pattern.match(self._data, at)
             at = found.end() if found else at
-            if at < len(self._text) or self._ended:
+            if at < len(self._data) or self._ended:
                 return at
             at = self._more(at)
 
-    def _take_plain(self, delimiter: str, characters: int) -> list[Record]:
+    def _take_plain(self, delimiter: str, size: int) -> list[Record]:
         """Take whole lines before the next quote; there, each cell is the text between two delimiters."""
-        self._have_text()
-        # The last character of the text may be the first half of CRLF.
-        end_of_text = len(self._text) if self._ended else len(self._text) - 1
-        last = min(self._at + characters, end_of_text) - 1
-        stop = self._text.find("\n", last, end_of_text) + 1 or end_of_text
-        stop = self._text.find("\r", last, stop) + 1 or stop
-        quote = self._text.find('"', self._at, stop)
+        if self._at >= len(self._data) and not self._ended:
+            self._at = self._more(self._at)
+        # The last byte in memory may be the first half of CRLF.
+        end_of_data = len(self._data) if self._ended else len(self._data) - 1
+        last = min(self._at + size, end_of_data) - 1
+        stop = self._data.find(b"\n", last, end_of_data) + 1 or end_of_data
+        stop = self._data.find(b"\r", last, stop) + 1 or stop
+        quote = self._data.find(b'"', self._at, stop)
         if quote >= 0:
             stop = quote
-        end = 1 + max(self._text.rfind("\n", self._at, stop), self._text.rfind("\r", self._at, stop))
-        if end <= self._at:
+        end = 1 + max(self._data.rfind(b"\n", self._at, stop), self._data.rfind(b"\r", self._at, stop))
+        if end <= self._at or end - self._at > MAX_RECORD_BYTES:
             return []
-        if self._text[end - 1 : end + 1] == "\r\n":
+        if self._data[end - 1 : end + 1] == b"\r\n":
             end += 1
-        stretch = self._text[self._at : end]
+        stretch = _as_text(self._data[self._at : end])
         if "\r" not in stretch:
             lines = stretch.split("\n")
         elif stretch.count("\r\n") == stretch.count("\r") == stretch.count("\n"):
@@ -259,12 +284,7 @@ class RecordReader:
         self._at = end
         first = self._line
         self._line += len(lines)
-        return [
-            Record(line, line, text[:BEGINNING_CHARACTERS], [], Code.RECORD_TOO_LONG)
-            if not _shorter_than(text, MAX_RECORD_BYTES + 1)
-            else Record(line, line, text, text.split(delimiter))
-            for line, text in enumerate(lines, first)
-        ]
+        return [Record(line, line, text, text.split(delimiter)) for line, text in enumerate(lines, first)]
 
     def _scan(self, delimiter: str) -> tuple[Record, int] | None:
         """Read the next record, cell by cell.
@@ -273,58 +293,63 @@ class RecordReader:
             The record, and the index after its line end; None at the end of the file.
         """
         self._let_go = False
-        self._beginning = ""
+        self._beginning = b""
         malformed = False
         line_ends_inside = 0
         at = self._at
-        within_limits = min(MAX_QUOTED_LINE_ENDS - 1, (MAX_QUOTED_BYTES - 1) // _MOST_BYTES)
-        whole_cells = _whole_cells(delimiter, within_limits)
-        to_end_of_cell = _to_end_of_cell(delimiter)
-        while cells := whole_cells.match(self._text, at):  # it always matches, also no cell
+        mark = delimiter.encode()
+        whole_cells = _whole_cells(mark, min(MAX_QUOTED_LINE_ENDS - 1, (MAX_QUOTED_BYTES - 1) // 2))
+        to_end_of_cell = _to_end_of_cell(mark)
+        while cells := whole_cells.match(self._data, at):  # it always matches, also no cell
             at = cells.end()
-            line_ends_inside += line_ends(cells[0])
+            line_ends_inside += _count_line_ends(cells[0])
             malformed |= cells[1] is not None
             at = self._run(_to_quote_or_line_end, at)
-            if not self._text.startswith('"', at):
+            if not self._data.startswith(b'"', at):
                 break
-            if at > self._at and self._text[at - 1] != delimiter:
+            if at > self._at and self._data[at - 1 : at] != mark:
                 # Inside an unquoted cell a quote is literal.
                 at = self._run(to_end_of_cell, at)
                 continue
-            while len(self._text) - at < MAX_QUOTED_BYTES + 2 and not self._ended:
+            while len(self._data) - at < MAX_QUOTED_BYTES + 2 and not self._ended:
                 at = self._more(at)
-            quoted = _quoted.match(self._text, at, at + MAX_QUOTED_BYTES + 1)
-            if not quoted or self._runs_away(quoted):
+            quoted = _quoted.match(self._data, at, at + MAX_QUOTED_BYTES + 1)
+            # The cell also runs away if the limit cuts an escaped quote in half.
+            if (
+                not quoted
+                or self._data.startswith(b'"', quoted.end())
+                or _count_line_ends(quoted[1]) >= MAX_QUOTED_LINE_ENDS
+            ):
                 malformed = True
                 at = self._run(_to_line_end, at)
                 break
             at = quoted.end()
-            line_ends_inside += line_ends(quoted[1])
-            malformed |= at < len(self._text) and self._text[at] not in {delimiter, "\r", "\n"}
-        if at == len(self._text) == self._at:
+            line_ends_inside += _count_line_ends(quoted[1])
+            malformed |= self._data[at : at + 1] not in {mark, b"\r", b"\n", b""}
+        if at == len(self._data) == self._at:
             return None
-        text = self._text[self._at : at]
-        line, last_line = self._line, self._line + line_ends_inside
-        if self._let_go or not _shorter_than(text, MAX_RECORD_BYTES + 1):
-            beginning = self._beginning or text[:BEGINNING_CHARACTERS]
-            record = Record(line, last_line, beginning, [], Code.RECORD_TOO_LONG)
-        elif malformed:
-            record = Record(line, last_line, text, [], Code.MALFORMED_QUOTING)
-        else:
-            record = Record(line, last_line, text, _split(text, delimiter))
-        if self._text.startswith("\r", at) and at + 1 == len(self._text):
+        if self._data.startswith(b"\r", at) and at + 1 == len(self._data):
             at = self._more(at)
-        line_end = LINE_END.match(self._text, at)
-        return (record, line_end.end()) if line_end else (attrs.evolve(record, ended=False), at)
+        line_end = _line_end.match(self._data, at)
+        line, last_line = self._line, self._line + line_ends_inside
+        data, ended = self._data[self._at : at], line_end is not None
+        if self._let_go or len(data) > MAX_RECORD_BYTES:
+            text = _as_text(_beginning(self._beginning or data))
+            record = Record(line, last_line, text, [], Code.RECORD_TOO_LONG, ended)
+        elif malformed:
+            record = Record(line, last_line, _as_text(data), [], Code.MALFORMED_QUOTING, ended)
+        else:
+            text = _as_text(data)
+            record = Record(line, last_line, text, _split(text, delimiter), None, ended)
+        return record, line_end.end() if line_end else at
 
-    def _runs_away(self, quoted: re.Match[str]) -> bool:
-        """Return whether a quoted cell was still open at one of the limits."""
-        split_escape = self._text.startswith('"', quoted.end())
-        return (
-            split_escape
-            or not _shorter_than(quoted[1], MAX_QUOTED_BYTES)
-            or line_ends(quoted[1]) >= MAX_QUOTED_LINE_ENDS
-        )
+
+def _beginning(data: bytes) -> bytes:
+    """Return the first `BEGINNING_BYTES` of a record, without a part of a character at the end."""
+    end = BEGINNING_BYTES
+    while b"\x80" <= data[end : end + 1] < b"\xc0":  # a byte that continues a character
+        end -= 1
+    return data[:end]
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -338,7 +363,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 
 @lru_cache
-def _whole_cells(delimiter: str, longest: int) -> re.Pattern[str]:
+def _whole_cells(delimiter: bytes, longest: int) -> re.Pattern[bytes]:
     """Return a pattern of up to 20 short cells, each with the delimiter after it.
 
     Its group matches if text follows a closing quote.
@@ -348,15 +373,15 @@ def _whole_cells(delimiter: str, longest: int) -> re.Pattern[str]:
         longest: The most characters of a quoted cell that is certainly within the limits.
     """
     mark = re.escape(delimiter)
-    quoted = rf'"(?:[^"]|""){{0,{longest}}}"(?!")([^{mark}\r\n]++)?'
+    quoted = rb'"(?:[^"]|""){0,%d}"(?!")([^%b\r\n]++)?' % (longest, mark)
     # A limited number, because the engine keeps a state for each.
-    return re.compile(rf'(?:(?:{quoted}|[^"{mark}\r\n][^{mark}\r\n]*+)?{mark}){{0,20}}')
+    return re.compile(rb'(?:(?:%b|[^"%b\r\n][^%b\r\n]*+)?%b){0,20}' % (quoted, mark, mark, mark))
 
 
 @lru_cache
-def _to_end_of_cell(delimiter: str) -> re.Pattern[str]:
+def _to_end_of_cell(delimiter: bytes) -> re.Pattern[bytes]:
     """Return a pattern of the rest of an unquoted cell."""
-    return re.compile(rf"[^{re.escape(delimiter)}\r\n]*+")
+    return re.compile(rb"[^%b\r\n]*+" % re.escape(delimiter))
 
 
 @lru_cache

@@ -12,7 +12,7 @@ import attrs
 from rollcall.application.errors import WrongPositionError, raise_without_context
 from rollcall.application.header import LINE, OWN_LABELS, REASON, RECORD, Header, read_header
 from rollcall.application.ports import RangeReader
-from rollcall.application.records import Record, RecordReader
+from rollcall.application.records import Record, RecordReader, as_utf8
 from rollcall.application.rejected_rows import BYTE_ORDER_MARKS, TOKEN_CHARACTERS, last_cells, restored
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import Origin
@@ -230,7 +230,7 @@ class _Head:
             (encoding, b""),
         )
         data = data[len(mark) :]
-        header = read_header(RecordReader(_texts(_pieces(data), encoding)))
+        header = read_header(RecordReader(map(as_utf8, _texts(_pieces(data), encoding))))
         if not isinstance(header, Header) or not set(OWN_LABELS) <= header.own_positions.keys():
             return None
         lines = 1 + header.separator_line
@@ -290,7 +290,7 @@ def _records(data: bytes, encoding: str, delimiter: str) -> Iterator[tuple[Recor
 
     A record that is cut off has an open quote or no line end, and no record of the file has a fault.
     """
-    reader = RecordReader(_texts(_pieces(data), encoding))
+    reader = RecordReader(map(as_utf8, _texts(_pieces(data), encoding)))
     position = 0
     while (record := reader.take(delimiter)) and record.ended and not record.fault:
         if encoding == _KOREAN:

@@ -15,11 +15,13 @@ from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.user import User, is_blank
 
 # The size of a batch that is worth passing on.
-BATCH_CHARACTERS = 128 * 1024
+BATCH_BYTES = 128 * 1024
 # The most text to judge at once. The objects for a record take many times the memory of its text, so a short
 # record counts for more than its length.
-JUDGED_CHARACTERS = 16 * 1024
-LEAST_CHARACTERS_OF_A_RECORD = 32
+JUDGED_BYTES = 16 * 1024
+LEAST_BYTES_OF_A_RECORD = 32
+# For a smaller upload, loading the clean patterns takes longer than judging every row cell by cell.
+WORTHWHILE_BYTES = 32 * 1024
 
 
 @attrs.frozen
@@ -56,21 +58,21 @@ def screen(
         rejected_on_merge: The line of each valid row that is rejected on merge, and the fault, in their order.
 
     Yields:
-        The results in the order of the file, in batches of about `BATCH_CHARACTERS`.
+        The results in the order of the file, in batches of about `BATCH_BYTES`.
     """
     clean = clean_records(header)
     screening = Screening(header, rejected_on_merge)
-    characters = 1
+    size = 1
     while True:
         screening.skip_blank_lines(reader.take_empty_lines())
-        if _accept_run(reader, clean, screening):
-            characters = 1
+        if reader.bytes_read >= WORTHWHILE_BYTES and _accept_run(reader, clean, screening):
+            size = 1
         # The longer no record is clean, the more text is judged before the clean patterns are tried again.
-        records = reader.take_some(header.delimiter, characters)
-        characters = min(characters * 2, JUDGED_CHARACTERS)
+        records = reader.take_some(header.delimiter, size)
+        size = min(size * 2, JUDGED_BYTES)
         for record in records:
             screening.judge(record)
-        if screening.characters >= BATCH_CHARACTERS or not records:
+        if screening.size >= BATCH_BYTES or not records:
             yield screening.flush()
         if not records:
             return
@@ -78,9 +80,9 @@ def screen(
 
 def _accept_run(reader: RecordReader, clean: Iterable[CleanRecords], screening: "Screening") -> bool:
     for records in clean:
-        line, rows = records.take(reader, screening.next_rejected_on_merge)
+        lines, rows = records.take(reader, screening.next_rejected_on_merge)
         if rows:
-            screening.accept_run(line, rows)
+            screening.accept_run(lines, rows)
             return True
     return False
 
@@ -92,7 +94,7 @@ def origins(reader: RecordReader, header: Header) -> Iterator[Origin]:
         reader: The upload behind its header.
         header: How to understand it.
     """
-    while records := reader.take_some(header.delimiter, JUDGED_CHARACTERS):
+    while records := reader.take_some(header.delimiter, JUDGED_BYTES):
         for record in records:
             origin, _ = read_origin(_as_meant(record, header), header)
             if origin:
@@ -119,23 +121,23 @@ class Screening:
         return self._next_rejected_on_merge and self._next_rejected_on_merge[0]
 
     def _clear(self) -> None:
-        self.characters = 0
-        self._rows: list[str] = []
+        self.size = 0
+        self._rows: list[bytes] = []
         self._spans: list[range] = []
         self._origins: list[Origin] = []
         self._rejected: list[RejectedRow] = []
         self._blank = 0
 
-    def accept_run(self, line: int, rows: str) -> None:
+    def accept_run(self, lines: range, rows: bytes) -> None:
         """Accept clean rows.
 
         Args:
-            line: The physical line, 1-based, of the first row; each row has one line.
+            lines: The physical line, 1-based, of each row.
             rows: The rows as a `Block` has them.
         """
         self._rows.append(rows)
-        self._spans.append(range(line, line + rows.count("\n")))
-        self.characters += len(rows)
+        self._spans.append(lines)
+        self.size += len(rows)
 
     def skip_blank_lines(self, lines: int) -> None:
         """Count empty lines."""
@@ -143,7 +145,7 @@ class Screening:
 
     def judge(self, record: Record) -> None:
         """Accept or reject one record, or count it as blank."""
-        self.characters += max(len(record.text), LEAST_CHARACTERS_OF_A_RECORD)
+        self.size += max(len(record.text), LEAST_BYTES_OF_A_RECORD)
         record = _as_meant(record, self._header)
         origin, unidentified = read_origin(record, self._header) if self._header.corrects else (None, None)
         user = (unidentified,) if unidentified else self._read_user(record)
@@ -160,7 +162,7 @@ class Screening:
     def flush(self) -> Screened:
         """Return the results since the last call."""
         origins = self._origins if self._header.corrects else None
-        block = Block("".join(self._rows).encode(), self._spans, origins)
+        block = Block(b"".join(self._rows), self._spans, origins)
         screened = Screened(block, self._rejected, self._blank)
         self._clear()
         return screened
@@ -225,9 +227,9 @@ def _cells(number: int) -> str:
     return f"{number:,} cell" if number == 1 else f"{number:,} cells"
 
 
-def _as_row(user: User) -> str:
+def _as_row(user: User) -> bytes:
     """Return a user as a CSV record by RFC 4180; no value contains a line end."""
-    return ",".join(map(_as_cell, user.values())) + "\n"
+    return (",".join(map(_as_cell, user.values())) + "\n").encode()
 
 
 def _as_cell(value: str | int) -> str:

@@ -47,14 +47,20 @@ class Rule(Protocol):
         """
         ...
 
+    @property
+    def clean_length(self) -> int | None:
+        """The most code points for which `clean` holds; None for any number."""
+        ...
+
     def clean(self, without: str = "") -> str:
-        """Return a pattern of common text that certainly parses to itself.
+        """Return a pattern of common text that certainly parses to itself if it has at most `clean_length`.
 
         Args:
             without: Characters, neither letters nor digits, that must not occur in the text.
 
         Returns:
-            A regular expression without groups. A pattern stricter than `parse` costs speed; a laxer one is wrong.
+            A regular expression of RE2, without groups. It counts no characters, which would be slow. A pattern
+            stricter than `parse` costs speed; a laxer one is wrong.
         """
         ...
 
@@ -75,16 +81,16 @@ class Text:
     """
 
     max_length: int
-    _known_clean: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
 
-    @_known_clean.default
-    def _compile_clean(self) -> re.Pattern[str]:
-        return re.compile(self.clean())
+    @property
+    def clean_length(self) -> int:
+        """The largest length, because the pattern does not limit it."""
+        return self.max_length
 
     def clean(self, without: str = "") -> str:
         """Return a pattern of text that begins with a letter or digit, so it is visible, and needs no trimming."""
-        characters = rf"[^{FORBIDDEN_CHARACTERS}{re.escape(without)}]{{1,{self.max_length}}}"
-        return rf"(?=\w){characters}(?<![{WHITE_SPACE}])"
+        excluded = _in_re2(FORBIDDEN_CHARACTERS) + re.escape(without)
+        return rf"[\pL\pN](?:[^{excluded}]*[^{excluded}{WHITE_SPACE}])?"
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of a text without forbidden characters, which need not be visible or trimmed."""
@@ -93,8 +99,6 @@ class Text:
 
     def parse(self, cell: str) -> str | Fault:
         """Return the trimmed text, or a fault if it is blank, too long, or contains a forbidden character."""
-        if self._known_clean.fullmatch(cell):
-            return cell
         text = cell.strip(WHITE_SPACE)
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give 1 to {self.max_length} characters")
@@ -123,6 +127,7 @@ class WholeNumber:
 
     minimum: int
     maximum: int
+    clean_length = None
 
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is a digit
         """Return a pattern of the allowed numbers, without leading zeros."""
@@ -152,6 +157,11 @@ class WholeNumber:
             Code.TYPE_ERROR,
             f"is {preview(text)}, not a whole number; give digits only, {self.minimum} to {self.maximum}",
         )
+
+
+def _in_re2(characters: str) -> str:
+    """Return the inside of a character class as RE2 writes it."""
+    return re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", characters)
 
 
 def _numbers_from(first: int, last: int) -> str:
