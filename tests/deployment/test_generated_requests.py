@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rollcall.entrypoints.api import ROUTES
 from support.behind_http import TOKEN, behind_http
-from support.generated_requests import reached, register_users, send_generated
+from support.generated_requests import RARE, reached, register_file, register_users, send_generated
 from support.stack import stacked
 
 
@@ -16,14 +17,14 @@ def test_the_package_answers_generated_requests_as_documented(
     stack = stacked(package, s3_endpoint, "generated", DatabaseUrl=database_url, DatabaseCa="")
     log: list[str] = []
     with stack.running("ApiFunction") as function, behind_http(function, log.append) as address:
-        register_users(address, TOKEN)
-        send_generated(address, TOKEN, tmp_path)
+        with stack.running("CheckFunction") as check, stack.running("ImportFunction") as importing:
 
-    assert reached(log) >= {
-        "register_user",
-        "list_users",
-        "get_import",
-        "list_imports",
-        "undo_import",
-        "check_rows",
-    }
+            def work() -> None:
+                stack.deliver(check, stack.inbox)
+                stack.deliver(importing)
+
+            upload = register_file(address, TOKEN, work)
+        register_users(address, TOKEN)
+        send_generated(address, TOKEN, tmp_path, upload)
+
+    assert {route.name for route in ROUTES} - reached(log) <= RARE

@@ -4,11 +4,8 @@ from pathlib import Path
 
 from rollcall.entrypoints.api import ROUTES
 from support.command_line import CommandLine
-from support.generated_requests import reached, register_file, register_users, send_generated
+from support.generated_requests import RARE, reached, register_file, register_users, send_generated
 from support.served import serving
-
-# A correction needs the line of a rejected row that is not yet corrected, a file of the page its name.
-RARE = {"correct_rows", "get_asset"}
 
 
 def test_serve_answers_generated_requests_as_documented(tmp_path: Path) -> None:
