@@ -27,7 +27,7 @@ from rollcall.domain.upload import ObjectReference
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-KEY = f"web/{'0' * 64}/{'1' * 32}/list.csv"
+KEY = f"web/{'0' * 64}/{'1' * 40}/list.csv"
 TEN_MINUTES = timedelta(minutes=10)
 
 

@@ -174,7 +174,7 @@ def test_uploads_that_a_killed_process_left_are_imported(
     rollcall: CommandLine, tmp_path: Path, sample: Path, database_url: str
 ) -> None:
     data = tmp_path / "data"
-    upload = data / "uploads/web" / ("0" * 64) / ("1" * 32) / "users.csv"
+    upload = data / "uploads/web" / ("0" * 64) / ("1" * 40) / "users.csv"
     upload.parent.mkdir(parents=True)
     upload.write_bytes(sample.read_bytes())
 

@@ -101,10 +101,10 @@ def test_a_reference_with_a_version_or_etag_is_announced() -> None:
     assert ObjectReference(key="k", etag="e").announced
 
 
-HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
+TOKENS = st.text("0123456789abcdef", min_size=40, max_size=40)
 
 
-@given(st.text(), HEX32, st.text(), st.booleans())
+@given(st.text(), TOKENS, st.text(), st.booleans())
 def test_a_web_key_names_its_uploader(caller: str, random: str, name: str, as_new: bool) -> None:  # noqa: FBT001 - Hypothesis passes it by position
     key = web_key(owner(caller), random, name, as_new=as_new)
 
@@ -120,7 +120,7 @@ def test_no_two_requests_share_a_key(caller: str, key: str, other_caller: str, o
     assert owner_in(API_BUCKET, ours) == owner(caller)
 
 
-@given(HEX32, HEX32, st.sampled_from(["", "prefix/", "/srv/uploads/"]))
+@given(TOKENS, TOKENS, st.sampled_from(["", "prefix/", "/srv/uploads/"]))
 def test_files_of_one_name_of_one_uploader_are_versions(one: str, other: str, root: str) -> None:
     def identity(random: str, *, name: str = "list.csv", caller: str = "ann", as_new: bool = False) -> str:
         key = root + web_key(owner(caller), random, name, as_new=as_new)
@@ -135,7 +135,7 @@ def test_files_of_one_name_of_one_uploader_are_versions(one: str, other: str, ro
 @pytest.mark.parametrize("prefix", ["", "in/", "/folder/with é/"])
 @pytest.mark.parametrize("as_new", [False, True])
 def test_an_upload_of_the_page_is_known_by_its_key(prefix: str, as_new: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    upload = WebUpload(owner("ann"), "0" * 32)
+    upload = WebUpload(owner("ann"), "0" * 40)
     key = upload.key("list.csv", as_new=as_new)
 
     assert WebUpload.of_key(prefix + key) == upload == WebUpload.parse(upload.id)

@@ -11,6 +11,7 @@ import pytest
 
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore
+from rollcall.application.errors import FormRefusedError
 from rollcall.application.find_upload import State
 from rollcall.bootstrap import web_stores
 from rollcall.domain.receipt import Status
@@ -269,9 +270,22 @@ def test_an_upload_expires_by_time(site: Site) -> None:
     assert is_problem(site.register(upload_id, etag), 410, "expired")
 
 
+def test_an_upload_that_is_not_sent_expires_with_its_form(site: Site) -> None:
+    started = site.ask("POST", "/api/uploads", send={"filename": "list.csv", "size": 1}).json
+    waiting = [site.state(started["id"])["state"]]
+    site.now.pass_by(timedelta(minutes=10))
+    waiting.append(site.state(started["id"])["state"])
+
+    assert waiting == [State.AWAITING, State.EXPIRED]
+    with pytest.raises(FormRefusedError):
+        site.receive(started["fields"], io.BytesIO(LIST))
+    assert is_problem(site.register(started["id"], '"x"'), 410, "expired")
+
+
 def test_an_expired_upload_stays_expired_when_it_is_gone() -> None:
     site = Site.in_memory()
     upload_id, etag = site.checked()
+    site.now.pass_by(DAY)
     site.stores = attrs.evolve(site.stores, inbox=MemoryObjectStore("inbox", site.now))
 
     assert site.state(upload_id)["state"] == State.EXPIRED

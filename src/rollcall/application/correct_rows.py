@@ -109,7 +109,7 @@ class CorrectRows:
         name = f"corrections-of-import-{entry.import_id}.csv"
         for attempt in count():
             digest = hashlib.sha256(f"{owner} {entry.import_id} {attempt} ".encode() + content).hexdigest()
-            upload = WebUpload(owner, digest[:32])
+            upload = WebUpload.written(owner, digest[:32])
             found = self.find(upload)
             if found.copy and not (found.entry and found.entry.undone):
                 return upload

@@ -72,7 +72,6 @@ class FindUpload:
         inbox: The uploads that are not registered.
         uploads: The uploads that are registered.
         checks: The reports on uploads in the inbox.
-        reports: The store of these reports.
         users: The repository of users and ledger.
         now: Returns the current time, with its time zone.
     """
@@ -80,19 +79,18 @@ class FindUpload:
     inbox: ObjectListing
     uploads: WebUploads
     checks: Reports
-    reports: ObjectListing
     users: UserRepository
     now: Callable[[], datetime]
 
     def __call__(self, upload: WebUpload) -> UploadState:
-        """Return the state of an upload. An upload that was never started is awaited without end.
+        """Return the state of an upload, which depends on its id alone if no file of it is stored.
 
         Raises:
             StoreUnavailableError: A store could not be reached.
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """
-        stored = list(self.inbox.list(upload.prefix))
+        stored = self.inbox.list(upload.prefix)
         versions = [version for version in stored if self.now() - version.upload.last_modified < LIFETIME]
         received = versions[0] if versions else None
         check = self.checks.read_receipt(Source.of(received.upload)) if received else None
@@ -104,7 +102,7 @@ class FindUpload:
         elif received:
             state = State.CHECKED if check else State.CHECKING
         else:
-            state = State.EXPIRED if stored or self._was_checked(upload) else State.AWAITING
+            state = State.AWAITING if self.now() < upload.awaited_until else State.EXPIRED
         return UploadState(
             upload=upload,
             state=state,
@@ -114,9 +112,6 @@ class FindUpload:
             copy=copy,
             entry=entry,
         )
-
-    def _was_checked(self, upload: WebUpload) -> bool:
-        return any(True for _ in self.reports.list(f"{check_upload.folder_of(upload)}/"))
 
     def _identity(self, copy: ListedObject, check: Receipt | None) -> str:
         upload = copy.upload

@@ -150,7 +150,9 @@ class RegisterUpload:
 
 
 def _expired() -> RegistrationRefusedError:
-    return RegistrationRefusedError(Refusal.EXPIRED, "the file was not registered within a day; upload it again")
+    return RegistrationRefusedError(
+        Refusal.EXPIRED, "the file was not sent in time, or not registered within a day; upload it again"
+    )
 
 
 def _changed() -> RegistrationRefusedError:

@@ -52,13 +52,13 @@ class StartUpload:
     Attributes:
         inbox: Where browsers put files.
         max_upload_bytes: The largest size of an upload, in bytes.
-        new_token: Returns 128 new random bits as 32 hexadecimal digits.
+        random: Returns 128 new random bits as 32 hexadecimal digits.
         now: Returns the current time, with its time zone.
     """
 
     inbox: UploadForms
     max_upload_bytes: int
-    new_token: Callable[[], str]
+    random: Callable[[], str]
     now: Callable[[], datetime]
 
     def __call__(self, owner: str, filename: str, size: int) -> StartedUpload:
@@ -78,12 +78,12 @@ class StartUpload:
             raise UploadNotAcceptedError(size_fault("the file", max_bytes))
         if fault := _no_list(filename):
             raise UploadNotAcceptedError(fault)
-        upload = WebUpload(owner, self.new_token())
+        expires = self.now() + FORM_LIFETIME
+        upload = WebUpload.started(owner, self.random(), until=expires)
         key = upload.key(filename)
         if not self.inbox.fits(key):
             fault = Fault(Code.SOURCE_UNREADABLE, "the file's name cannot be stored; give it a shorter one")
             raise UploadNotAcceptedError(fault)
-        expires = self.now() + FORM_LIFETIME
         return StartedUpload(
             upload=upload,
             form=self.inbox.sign(key, max_bytes=max_bytes, expires=expires),

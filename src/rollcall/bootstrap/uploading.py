@@ -18,7 +18,7 @@ from rollcall.application.start_upload import StartUpload
 from rollcall.bootstrap.stores import object_store
 from rollcall.settings import PREFIX, STORE_ADDRESSES, Address, SettingError, Settings
 
-_TOKEN_BYTES = 16
+_RANDOM_BYTES = 16
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +110,6 @@ def uploading(
         inbox=stores.inbox,
         uploads=stores.uploads,
         checks=checked,
-        reports=stores.reports,
         users=users,
         now=now,
     )
@@ -118,7 +117,7 @@ def uploading(
         start=StartUpload(
             inbox=stores.inbox,
             max_upload_bytes=settings.max_upload_bytes,
-            new_token=lambda: secrets.token_hex(_TOKEN_BYTES),
+            random=lambda: secrets.token_hex(_RANDOM_BYTES),
             now=now,
         ),
         find=find,

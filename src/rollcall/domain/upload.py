@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
@@ -15,10 +16,11 @@ API_BUCKET = "api:"
 # The folder of the page's uploads, see `web_key`. Only the Web API can write below it.
 WEB_FOLDER = "web/"
 _web_key = re.compile(
-    WEB_FOLDER + r"(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{32})(?P<as_new>-new)?/(?P<name>[^/]+)"
+    WEB_FOLDER + r"(?P<owner>[0-9a-f]{64})/(?P<upload>[0-9a-f]{40})(?P<as_new>-new)?/(?P<name>[^/]+)"
 )
 _web_key_below = re.compile(rf"(?:\A|/){_web_key.pattern}\Z")
-WEB_UPLOAD_ID = "[0-9a-f]{64}-[0-9a-f]{32}"
+WEB_UPLOAD_ID = "[0-9a-f]{64}-[0-9a-f]{40}"
+_TIME_DIGITS = 8
 _request_key = re.compile(r"(?P<owner>[0-9a-f]{64})/.+", re.DOTALL)
 
 # In text, a byte that is not UTF-8 is written as `\xe9`. A backslash that could begin such an escape is `\x5c`.
@@ -134,7 +136,7 @@ def web_key(owner: str, upload: str, name: str, *, as_new: bool = False) -> str:
 
     Args:
         owner: See `owner`.
-        upload: 128 random bits as 32 hexadecimal digits, which nobody can guess.
+        upload: See `WebUpload.token`.
         name: The file's name; `/` and control characters in it are replaced.
         as_new: Whether it is a new list, also if the uploader already registered a file of that name.
     """
@@ -164,11 +166,33 @@ class WebUpload:
 
     Attributes:
         owner: See `owner`.
-        token: 128 random bits as 32 hexadecimal digits.
+        token: The time until which its file is awaited, in seconds since 1970 as 8 hexadecimal digits; then 128
+            bits that nobody can guess, as 32.
     """
 
     owner: str
     token: str
+
+    @classmethod
+    def started(cls, owner: str, random: str, *, until: datetime) -> "WebUpload":
+        """Return a new upload, whose file is awaited.
+
+        Args:
+            owner: See `owner`.
+            random: 128 random bits as 32 hexadecimal digits.
+            until: The time from which its form is refused.
+        """
+        return cls(owner, f"{math.ceil(until.timestamp()):0{_TIME_DIGITS}x}{random}")
+
+    @classmethod
+    def written(cls, owner: str, digest: str) -> "WebUpload":
+        """Return an upload whose file the server writes, so that nothing is awaited.
+
+        Args:
+            owner: See `owner`.
+            digest: 128 bits of a hash as 32 hexadecimal digits.
+        """
+        return cls(owner, f"{0:0{_TIME_DIGITS}x}{digest}")
 
     @classmethod
     def parse(cls, upload_id: str) -> "WebUpload":
@@ -185,6 +209,11 @@ class WebUpload:
     def id(self) -> str:
         """Its id in the Web API."""
         return f"{self.owner}-{self.token}"
+
+    @property
+    def awaited_until(self) -> datetime:
+        """The time from which its form is refused."""
+        return datetime.fromtimestamp(int(self.token[:_TIME_DIGITS], 16), UTC)
 
     @property
     def prefix(self) -> str:
