@@ -26,8 +26,10 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     return Site.in_memory() if request.param == "memory" else Site.in_folders(tmp_path)
 
 
-def correct(site: Site, import_id: int, *rows: tuple[int, dict[str, str]], by: str = "ann") -> Answered:
-    send = {"rows": [{"line": line, "cells": cells} for line, cells in rows]}
+def correct(
+    site: Site, import_id: int, *rows: tuple[int, dict[str, str]], by: str = "ann", **proof: str | None
+) -> Answered:
+    send = {"rows": [{"line": line, "cells": cells, **proof} for line, cells in rows]}
     return site.ask("POST", f"/api/imports/{import_id}/corrections", by=by, send=send)
 
 
@@ -41,6 +43,17 @@ def last(receipts: Sequence[Receipt], import_id: int) -> Receipt:
     """Return the receipt of the import that corrects another."""
     [found] = [receipt for receipt in receipts if receipt.corrects == import_id]
     return found
+
+
+def without_reports(site: Site) -> Site:
+    """Return an installation that lost its reports."""
+    site.stores = attrs.evolve(site.stores, reports=MemoryObjectStore("reports"))
+    return site
+
+
+def proofs(site: Site, path: str) -> list[str | None]:
+    """Return the proofs of the rejected rows of a check or an import."""
+    return [row["proof"] for row in site.ask("GET", f"{path}/rejections").json["rows"]]
 
 
 def test_a_corrected_row_is_imported_once(site: Site) -> None:
@@ -151,7 +164,10 @@ def test_a_file_that_was_refused_has_nothing_to_correct(site: Site) -> None:
     site.import_all()
     import_id = site.state(upload_id)["import"]["id"]
 
+    [proof] = proofs(site, f"/api/imports/{import_id}")
+
     assert is_problem(correct(site, import_id, (3, GOOD)), 422, "nothing-to-correct")
+    assert is_problem(correct(site, import_id, (3, GOOD), proof=proof), 422, "nothing-to-correct")
 
 
 def test_a_cell_that_no_file_can_contain_is_refused(site: Site) -> None:
@@ -164,10 +180,44 @@ def test_a_cell_that_no_file_can_contain_is_refused(site: Site) -> None:
 def test_a_file_of_rejected_rows_that_is_gone_is_a_problem() -> None:
     site = Site.in_memory()
     import_id = site.loaded()
-    site.stores = attrs.evolve(site.stores, reports=MemoryObjectStore("reports"))
+    without_reports(site)
 
     assert is_problem(correct(site, import_id, (3, GOOD)), 409, "source-gone")
     assert is_problem(site.ask("GET", f"/api/imports/{import_id}/rejections"), 404, "not-found")
+
+
+def test_a_row_with_its_proof_needs_no_file() -> None:
+    """However large the file is, none of it is read."""
+    site = Site.in_memory()
+    import_id = site.loaded()
+    [proof] = proofs(site, f"/api/imports/{import_id}")
+
+    answered = correct(without_reports(site), import_id, (3, GOOD), proof=proof)
+
+    assert answered.status == 202
+    assert last(site.import_all(), import_id).counts.registered == 1
+
+
+@pytest.mark.parametrize("line", [2, 3])
+def test_a_proof_of_something_else_proves_nothing(line: int) -> None:
+    """The file is asked, as without a proof."""
+    site = Site.in_memory()
+    import_id, other = site.loaded(), site.loaded(b"name,country,age\nEve,X,1\nDan,X,old\n", "other.csv")
+    [proof], [of_other] = (proofs(site, f"/api/imports/{number}") for number in (import_id, other))
+    assert proof
+    wrong = [of_other, f"{proof[:-1]}{'0' if proof[-1] != '0' else '1'}", proof.replace("-3-", "-2-"), "x", None]
+
+    for one in (*wrong, proof):
+        assert is_problem(correct(site, import_id, (2, GOOD), proof=one), 422, "nothing-to-correct")
+    without_reports(site)
+    for one in wrong:
+        assert is_problem(correct(site, import_id, (line, GOOD), proof=one), 409, "source-gone")
+
+
+def test_the_rejected_rows_of_a_check_have_no_proof(site: Site) -> None:
+    upload_id, _ = site.checked()
+
+    assert proofs(site, f"/api/uploads/{upload_id}") == [None]
 
 
 def test_a_file_of_rejected_rows_changed_by_hand_is_a_problem(site: Site) -> None:

@@ -13,7 +13,7 @@ from rollcall.application.find_upload import FindUpload
 from rollcall.application.header import IMPORT, LINE
 from rollcall.application.ports import RangeReader, UserRepository, WebUploads
 from rollcall.application.records import can_be_read
-from rollcall.application.rejected_rows import token_of
+from rollcall.application.rejected_rows import origin_of, token_of
 from rollcall.application.rejections import Rejections
 from rollcall.application.reports import Reports
 from rollcall.application.spreadsheets import safe_row
@@ -36,10 +36,12 @@ class CorrectedRow:
     Attributes:
         line: The line of the rejected row; see `PageRow.line`.
         cells: The cells, in the order of `COLUMNS`.
+        proof: See `PageRow.proof`. Without it, the line is looked up in the file of rejected rows.
     """
 
     line: int
     cells: Sequence[str]
+    proof: str | None = None
 
 
 class CorrectionsRefusedError(RollcallError):
@@ -126,8 +128,7 @@ class CorrectRows:
         Raises:
             CorrectionsRefusedError: A line was not rejected, or occurs twice.
         """
-        rejections = Rejections.of(entry.receipt, self.reports, self.store) if entry.active else None
-        known = rejections.origins({row.line for row in rows}) if rejections else {}
+        known = self._known(entry, rows) if entry.active else {}
         origins: list[Origin] = []
         wrong = []
         for number, row in enumerate(rows):
@@ -149,6 +150,17 @@ class CorrectRows:
                 wrong,
             )
         return origins
+
+    def _known(self, entry: LedgerEntry, rows: Sequence[CorrectedRow]) -> dict[int, set[Origin]]:
+        """Return the possible origins of rows by their lines. The file is read only for rows without a proof."""
+        known: dict[int, set[Origin]] = {}
+        for row in rows:
+            origin = origin_of(row.proof or "")
+            if origin and origin.line == row.line and entry.rejected(origin):
+                known[row.line] = {origin}
+        others = {row.line for row in rows} - known.keys()
+        rejections = Rejections.of(entry.receipt, self.reports, self.store) if others else None
+        return known | (rejections.origins(others) if rejections else {})
 
     def _require_uncorrected(self, origins: Sequence[Origin]) -> None:
         corrected = self.users.corrected(origins)

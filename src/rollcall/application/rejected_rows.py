@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO
@@ -86,10 +86,9 @@ def read_origin(record: Record, header: Header) -> tuple[Origin | None, Fault | 
         return (found.pop() if len(found) == 1 else None), None
     line_cell, cell = (record.cells[header.own_positions[label]].strip(WHITE_SPACE) for label in (LINE, IMPORT))
     line = _number.fullmatch(line_cell)
-    token = _token.fullmatch(cell)
+    origin = origin_of(cell)
     number = _number.fullmatch(cell)
-    origin = _as_origin(token) if token else None
-    if not (token or number):
+    if not (origin or number):
         return None, _unidentified(IMPORT, cell)
     if not line or not int(line[1]) or (origin and origin.line != int(line[1])):
         return origin, _unidentified(LINE, line_cell)
@@ -97,13 +96,20 @@ def read_origin(record: Record, header: Header) -> tuple[Origin | None, Fault | 
     return origin or Origin(int(number[1]) if number else 0, int(line[1])), None
 
 
+def origin_of(token: str) -> Origin | None:
+    """Return the origin whose `token_of` a text is; None if there is none, or if it has no proof."""
+    found = _token.fullmatch(token)
+    return _as_origin(found) if found else None
+
+
 def _as_origin(token: re.Match[str]) -> Origin:
     return Origin(int(token[1]), int(token[2]), token[3])
 
 
-def last_cells(text: str, delimiter: str) -> Iterator[Origin]:
-    """Yield each origin that is the last cell of a line, in the text of a rejected-rows file."""
-    return map(_as_origin, re.finditer(rf"{re.escape(delimiter)}{_ORIGIN}\r\n", text))
+def last_cells(text: str, delimiter: str, lines: Container[int]) -> Iterator[Origin]:
+    """Yield each origin of some lines that is the last cell of a row, in the text of a rejected-rows file."""
+    found = re.finditer(rf"{re.escape(delimiter)}{_ORIGIN}\r\n", text)
+    return (_as_origin(token) for token in found if int(token[2]) in lines)
 
 
 def token_of(origin: Origin) -> str:

@@ -10,10 +10,17 @@ from typing import Any
 import attrs
 
 from rollcall.application.errors import WrongPositionError, raise_without_context
-from rollcall.application.header import LINE, OWN_LABELS, REASON, RECORD, Header, read_header
+from rollcall.application.header import IMPORT, LINE, OWN_LABELS, REASON, RECORD, Header, read_header
 from rollcall.application.ports import RangeReader
 from rollcall.application.records import Record, RecordReader, as_utf8
-from rollcall.application.rejected_rows import BYTE_ORDER_MARKS, TOKEN_CHARACTERS, last_cells, restored
+from rollcall.application.rejected_rows import (
+    BYTE_ORDER_MARKS,
+    TOKEN_CHARACTERS,
+    last_cells,
+    origin_of,
+    restored,
+    token_of,
+)
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import Origin
 from rollcall.domain.receipt import Receipt
@@ -48,12 +55,14 @@ class PageRow:
         cells: The cells by column, as the uploader wrote them; empty if the row could not be split.
         record: The raw text of a row that could not be split; None for any other row.
         faults: Why it was rejected.
+        proof: The `token_of` its origin, which proves that an import rejected the row; None for a row of a check.
     """
 
     line: int
     cells: dict[str, str]
     record: str | None
     faults: tuple[Fault, ...]
+    proof: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as values that JSON has."""
@@ -140,9 +149,8 @@ class Rejections:
         text = ""
         for more in _texts(self._parts(head.rows.start), head.encoding):
             text = text[-TOKEN_CHARACTERS:] + more
-            for origin in last_cells(text, head.header.delimiter):
-                if origin.line in lines:
-                    found.setdefault(origin.line, set()).add(origin)
+            for origin in last_cells(text, head.header.delimiter, lines):
+                found.setdefault(origin.line, set()).add(origin)
         return found
 
     def _parts(self, start: int) -> Iterator[bytes]:
@@ -253,12 +261,14 @@ class _Head:
         own = self.header.own_positions
         if len(cells) != len(self.header.labels) or not _number.fullmatch(cells[own[LINE]]):
             raise WrongPositionError
+        origin = origin_of(cells[own[IMPORT]])
         columns = dict(zip(COLUMNS, (cells[position] for position in self.header.positions), strict=True))
         return PageRow(
             line=int(cells[own[LINE]]),
             cells=columns,
             record=cells[own[RECORD]] or None,
             faults=_faults(list(columns.values()), cells[own[REASON]]),
+            proof=token_of(origin) if origin and origin.provable else None,
         )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from types import NoneType
 from typing import Any, NoReturn
 
 from rollcall.domain.rejection import Code, counted
@@ -19,6 +20,7 @@ _types: Mapping[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "text"),
     "integer": ((int,), "a whole number"),
     "boolean": ((bool,), "true or false"),
+    "null": ((NoneType,), "null"),
 }
 
 

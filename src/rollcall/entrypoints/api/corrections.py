@@ -17,7 +17,7 @@ from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.imports import IMPORT_ID, visible_import
 from rollcall.entrypoints.api.pages import HEADERS
 from rollcall.entrypoints.api.problems import Detail, Problem
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, closed_object
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, Schema, closed_object
 from rollcall.entrypoints.api.rows import CELLS
 from rollcall.entrypoints.callers import Scope
 
@@ -29,6 +29,20 @@ LINK_SECONDS = 300
 
 _MAX_LINE = 10**15
 _POST_HEADERS = {**uploads.HEADERS, "Location": "The upload of the corrections"}
+
+_CORRECTED_ROW: Schema = {
+    **closed_object(
+        {
+            "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
+            "cells": CELLS,
+            "proof": {
+                "type": ["string", "null"],
+                "description": "As in the rejected row; without it, the file of all rejected rows is searched",
+            },
+        }
+    ),
+    "required": ["line", "cells"],
+}
 
 
 def _get_rejected(api: "Api", request: Request) -> Answer:
@@ -59,7 +73,8 @@ def _correct(api: "Api", request: Request) -> Answer:
     services = api.services()
     entry = visible_import(api, request)
     rows = [
-        CorrectedRow(row["line"], [row["cells"][column] for column in COLUMNS]) for row in request.body["rows"]
+        CorrectedRow(row["line"], [row["cells"][column] for column in COLUMNS], row.get("proof"))
+        for row in request.body["rows"]
     ]
     try:
         upload = services.uploading.correct(entry, rows, owner(request.caller.id))
@@ -140,12 +155,7 @@ ROUTES = (
                     "type": "array",
                     "minItems": 1,
                     "maxItems": MAX_ROWS,
-                    "items": closed_object(
-                        {
-                            "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
-                            "cells": CELLS,
-                        }
-                    ),
+                    "items": _CORRECTED_ROW,
                 }
             }
         ),

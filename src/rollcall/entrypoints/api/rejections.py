@@ -28,6 +28,10 @@ REJECTIONS_SCHEMA = page_schema(
                 "description": "The raw text, if the row could not be split into cells",
             },
             "faults": {"type": "array", "items": {"$ref": "#/components/schemas/Fault"}},
+            "proof": {
+                "type": ["string", "null"],
+                "description": "Proves that the import rejected the row, for its correction; null in a check",
+            },
         }
     ),
 )
