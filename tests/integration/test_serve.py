@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import pytest
 
 from support.command_line import CommandLine, ended, imports, wait_until
-from support.served import Server, serving
+from support.served import Reply, Server, serving
 
 MIB = 1024 * 1024
 # docs/performance.md has the figures of 1 GiB; a short form shows the same.
@@ -143,6 +143,32 @@ def test_a_connection_is_kept_after_a_refusal(served: Server) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of another process's memory is in /proc")
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        ("GET /api/policy HTTP/1.1", "Content-Length: canary", 400),
+        ("GET /api/policy HTTP/1.1", "canary", 400),
+        ("GET /api/policy HTTP/9.1", "Accept: */*", 505),
+        ("POST /api/rows/check HTTP/1.1", "Transfer-Encoding: canary", 501),
+        ("GET canary HTTP/1.1", "Accept: */*", 400),
+        (f"GET /{'canary' * 11_000}", "", 414),
+        ("GET /api/policy HTTP/1.1", "canary: " + "canary" * 11_000, 413),
+    ],
+)
+def test_a_request_that_is_no_http_is_a_problem(
+    served: Server, request_line: str, header: str, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(f"{request_line}\r\nHost: 127.0.0.1:{served.port}\r\n{header}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        reply = Reply(answer.status, dict(answer.headers), answer.read())
+
+    assert reply.problem == (status, "size-limit" if status in {413, 414} else "invalid-request")
+    assert b"canary" not in reply.body
+    assert reply.headers["Connection"] == "close"
+
+
 def test_an_upload_is_never_held_whole(served: Server, inbox: Path) -> None:
     reply = served.upload("large", itertools.repeat(b"a" * MIB, UPLOADED // MIB), UPLOADED)
 

@@ -25,6 +25,7 @@ from urllib.request import url2pathname
 
 import attrs
 from cheroot import wsgi
+from cheroot.server import HTTPConnection, HTTPRequest
 
 from rollcall.application.errors import FormRefusedError
 from rollcall.application.forms import FORM_PATH
@@ -70,6 +71,8 @@ _END_SECONDS = 5
 _ARRIVE_SECONDS = 30.0
 _TURN_SECONDS = 30.0
 _CHUNK_BYTES = 64 * 1024
+_MAX_HEAD_BYTES = 64 * 1024  # the first line and the headers of a request
+_TOO_LONG = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_URI_TOO_LONG})
 _METHODS_THAT_READ = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = _METHODS_THAT_READ | {"POST", "PUT", "PATCH", "DELETE"}
 # The statuses with which S3 answers a form, if the form asks for them.
@@ -297,6 +300,10 @@ def _answer_error(error: Exception, request_id: str) -> dict[str, Any]:
     problem = of_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("a request failed", extra={"request_id": request_id, **private_error_fields(error)})
+    return _problem_answer(problem, request_id)
+
+
+def _problem_answer(problem: Problem, request_id: str) -> dict[str, Any]:
     return {
         "statusCode": problem.status.value,
         "headers": {**HEADERS, "Content-Type": MEDIA_TYPE, **problem.headers},
@@ -304,8 +311,40 @@ def _answer_error(error: Exception, request_id: str) -> dict[str, Any]:
     }
 
 
+class _Request(HTTPRequest):
+    """cheroot's request. What cheroot itself does not accept is answered with a problem, too."""
+
+    def simple_response(self, status: str, msg: str = "") -> None:  # noqa: ARG002 - it might show a part of the request
+        number = HTTPStatus(int(status[:3]))
+        code: RequestCode | Code = RequestCode.INVALID_REQUEST
+        detail = "the request is no HTTP that this server takes"
+        if number in _TOO_LONG:
+            code, detail = (
+                Code.SIZE_LIMIT,
+                f"address and headers are too long; send {_MAX_HEAD_BYTES:,} bytes at most",
+            )
+        elif number is HTTPStatus.INTERNAL_SERVER_ERROR:
+            code, detail = RequestCode.INTERNAL_ERROR, "the connection failed"
+        answer = _problem_answer(Problem(number, code, detail, headers={"Connection": "close"}), uuid.uuid4().hex)
+        self.close_connection = True
+
+        def start(status: str, headers: list[tuple[str, str]]) -> None:
+            lines = [f"{self.server.protocol} {status}", *(": ".join(header) for header in headers), "", ""]
+            self.conn.wfile.write("\r\n".join(lines).encode("latin-1"))
+
+        for piece in send(answer, "", start):
+            self.conn.wfile.write(piece)
+
+
+class _Connection(HTTPConnection):
+    RequestHandlerClass = _Request
+
+
 class _Server(wsgi.Server):
     """cheroot's server. The text of an error might show a part of a request, so it is not logged."""
+
+    ConnectionClass = _Connection
+    max_request_header_size = _MAX_HEAD_BYTES
 
     def bind(self, family: object, type: object, proto: int = 0) -> None:  # noqa: A002, ARG002 - as cheroot calls it
         host, port = self.bind_addr
