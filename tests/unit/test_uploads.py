@@ -15,7 +15,7 @@ from rollcall.application.errors import FormRefusedError
 from rollcall.application.find_upload import State
 from rollcall.bootstrap import web_stores
 from rollcall.domain.receipt import Status
-from rollcall.domain.upload import WebUpload
+from rollcall.domain.upload import ObjectReference, WebUpload
 from rollcall.settings import SettingError, read_settings
 from support.api_events import is_problem
 from support.site import LIST, Site
@@ -300,6 +300,25 @@ def test_a_registered_upload_does_not_expire(site: Site) -> None:
 
     assert site.state(upload_id)["state"] == "registered"
     assert site.register(upload_id, etag).status == 202
+
+
+class Unread(LocalObjectStore):
+    """A folder whose files nobody may read."""
+
+    def open(self, _reference: ObjectReference) -> NoReturn:
+        raise AssertionError
+
+
+def test_the_state_of_an_old_upload_needs_no_file(tmp_path: Path) -> None:
+    """The file may be large, and is asked for often."""
+    site = Site.in_folders(tmp_path)
+    upload_id, etag = site.checked()
+    site.register(upload_id, etag)
+    site.import_all()
+    site.now.pass_by(10 * DAY)
+    site.stores = attrs.evolve(site.stores, uploads=Unread(tmp_path / "uploads"))
+
+    assert site.state(upload_id)["state"] == "registered"
 
 
 def test_a_second_file_of_that_name_names_the_first_import(site: Site) -> None:

@@ -1,6 +1,6 @@
 """The state of an upload of the page, from the inbox, its check and the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -90,13 +90,13 @@ class FindUpload:
             RepositoryUnavailableError: The database could not be reached.
             SchemaError: The database is not prepared.
         """
-        stored = self.inbox.list(upload.prefix)
+        stored = list(self.inbox.list(upload.prefix))
         versions = [version for version in stored if self.now() - version.upload.last_modified < LIFETIME]
         received = versions[0] if versions else None
         check = self.checks.read_receipt(Source.of(received.upload)) if received else None
         # If the upload was refused and then registered as a new list, that copy comes first.
         copy = next(iter(self.uploads.list(upload.prefix)), None)
-        entry = self.users.find_import(self._identity(copy, check)) if copy else None
+        entry = self.users.find_import(self._identity(copy, stored)) if copy else None
         if copy:
             state = State.REGISTERED if entry else State.REGISTERING
         elif received:
@@ -113,13 +113,15 @@ class FindUpload:
             entry=entry,
         )
 
-    def _identity(self, copy: ListedObject, check: Receipt | None) -> str:
+    def _identity(self, copy: ListedObject, originals: Sequence[ListedObject]) -> str:
         upload = copy.upload
         if upload.version is not None:
             return upload.identity
-        if check and check.source.sha256 and check.source.size == upload.size:
-            return upload.with_content(check.source.sha256).identity
-        # A file of this machine has its SHA-256 as version.
+        # A file of this machine has its SHA-256 as version, which the check of the original knows.
+        for original in originals:
+            check = self.checks.read_receipt(Source.of(original.upload))
+            if check and check.source.sha256 and check.source.size == upload.size:
+                return upload.with_content(check.source.sha256).identity
         inspection = Inspection(("utf-8",), MAX_CSV_BYTES)
         with self.uploads.open(copy.reference) as stored:
             content = inspection.finish(stored.read)
