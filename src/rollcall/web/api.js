@@ -15,16 +15,14 @@ export class Problem extends Error {
 	/**
 	 * @param {number} status 0 if there was no answer
 	 * @param {string} code
-	 * @param {any} [body]
+	 * @param {ProblemBody | null} [body]
 	 * @param {Headers} [headers]
 	 */
 	constructor(status, code, body, headers) {
 		super(code);
 		this.status = status;
 		this.code = code;
-		/** @type {{pointer: string, code: string, detail: string}[]} */
 		this.errors = body?.errors ?? [];
-		/** @type {string} */
 		this.detail = body?.detail ?? '';
 		this.seconds = Number(headers?.get('retry-after')) || 2;
 		const related = headers?.get('link')?.match(/\/api\/imports\/(\d+)>/);
@@ -91,18 +89,20 @@ export function mayOperate() {
 	}
 }
 
+/** @typedef {{body?: object, headers?: Record<string, string>, signal?: AbortSignal}} More */
+
 /**
  * Ask once.
+ * @template {string} Path
  * @param {string} method
- * @param {string} path
- * @param {{body?: any, headers?: Record<string, string>, signal?: AbortSignal}} [more]
- * @returns {Promise<{body: any, headers: Headers}>}
+ * @param {Path} path
+ * @param {More} more
+ * @returns {Promise<Answer<Path>>} the body
  */
-async function ask(method, path, { body, headers = {}, signal } = {}) {
+async function ask(method, path, { body, headers = {}, signal }) {
 	const timeout = AbortSignal.timeout(SECONDS * 1000);
 	/** @type {Response} */
 	let answer;
-	/** @type {any} */
 	let read = null;
 	try {
 		answer = await fetch(path, {
@@ -119,13 +119,13 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
 		});
 		const type = answer.headers.get('content-type') ?? '';
 		read = type.includes('json') ? await answer.json() : type.startsWith('text/csv') ? await answer.blob() : null;
-	} catch (error) {
+	} catch {
 		signal?.throwIfAborted();
 		events.dispatchEvent(new Event('offline'));
 		throw new Problem(0, 'offline');
 	}
 	events.dispatchEvent(new Event('online'));
-	if (answer.ok) return { body: read, headers: answer.headers };
+	if (answer.ok) return read;
 	const code = read?.type?.split(':').at(-1) ?? (answer.status === 429 ? 'too-many-requests' : 'internal-error');
 	if (answer.status === 401) {
 		forgetToken();
@@ -137,10 +137,11 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
 
 /**
  * Ask, and again if the server is busy. Only for requests that may be repeated: all of the page's are.
+ * @template {string} Path
  * @param {string} method
- * @param {string} path
- * @param {{body?: any, headers?: Record<string, string>, signal?: AbortSignal}} [more]
- * @returns {Promise<{body: any, headers: Headers}>}
+ * @param {Path} path
+ * @param {More} [more]
+ * @returns {Promise<Answer<Path>>} the body
  */
 export async function call(method, path, more = {}) {
 	for (let tries = 1; ; tries += 1) {
@@ -172,17 +173,28 @@ export function sleep(milliseconds, signal) {
 
 /**
  * Wait until an upload is in one of some states.
+ * @template {Upload['state']} State
  * @param {string} id
- * @param {string[]} states
+ * @param {State[]} states
  * @param {AbortSignal} signal
- * @returns {Promise<any>} the upload
+ * @returns {Promise<Extract<Upload, {state: State}>>}
  */
 export async function uploadIn(id, states, signal) {
 	let wait = 300;
 	for (;;) {
-		const { body } = await call('GET', `/api/uploads/${id}`, { signal });
-		if (states.includes(body.state)) return body;
+		const upload = await call('GET', `/api/uploads/${id}`, { signal });
+		if (isIn(upload, states)) return upload;
 		await sleep(wait, signal);
 		wait = Math.min(wait * 1.5, 3000);
 	}
+}
+
+/**
+ * @template {Upload['state']} State
+ * @param {Upload} upload
+ * @param {State[]} states
+ * @returns {upload is Extract<Upload, {state: State}>}
+ */
+function isIn(upload, states) {
+	return states.some((state) => state === upload.state);
 }

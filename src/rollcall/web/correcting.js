@@ -14,7 +14,7 @@ export class Correcting extends EventTarget {
 	/**
 	 * @param {string} id "uploads/…" or "imports/…"
 	 * @param {string} name of the file
-	 * @param {any} policy
+	 * @param {Policy} policy
 	 * @param {number} total rejected rows
 	 * @param {AbortSignal} signal
 	 */
@@ -22,8 +22,7 @@ export class Correcting extends EventTarget {
 		super();
 		this.id = id;
 		this.policy = policy;
-		/** @type {string[]} */
-		this.columns = policy.columns.map((/** @type {any} */ column) => column.name);
+		this.columns = policy.columns.map((column) => column.name);
 		this.total = total;
 		this.signal = signal;
 		/** @type {Row[]} */
@@ -39,7 +38,7 @@ export class Correcting extends EventTarget {
 		this.kept = true;
 		/** @type {Set<Row>} */
 		this.unjudged = new Set();
-		/** @type {{row: Row, cells: Record<string, string>}[]} */
+		/** @type {{row: Row, cells: Cells}[]} */
 		this.history = [];
 		/** @type {Map<number, store.Edit>} */
 		this.edits = new Map();
@@ -59,27 +58,28 @@ export class Correcting extends EventTarget {
 		} catch {
 			this.kept = false;
 		}
-		/** @type {string | null} */
+		/** @type {RejectionsPath | null} */
 		let next = `/api/${this.id}/rejections?limit=${PAGE}`;
 		while (next !== null) {
-			let answer;
+			/** @type {Rejections} */
+			let page;
 			try {
-				answer = await call('GET', next, { signal: this.signal });
+				page = await call('GET', next, { signal: this.signal });
 			} catch (error) {
 				if (!(error instanceof Problem) || !error.passes) throw error;
 				this.setTrouble(error.code);
 				await sleep(3000, this.signal);
 				continue;
 			}
-			for (const found of answer.body.rows) this.add(found);
-			next = answer.body.next;
+			for (const found of page.rows) this.add(found);
+			next = page.next;
 			this.complete = next === null;
 			this.dispatchEvent(new Event('rows'));
 		}
 		this.judgeSoon();
 	}
 
-	/** @param {any} found */
+	/** @param {FoundRow} found */
 	add(found) {
 		/** @type {Row} */
 		const row = {
@@ -119,7 +119,7 @@ export class Correcting extends EventTarget {
 	/**
 	 * Change a cell.
 	 * @param {Row} row
-	 * @param {Record<string, string>} cells the new text of some columns
+	 * @param {Cells} cells the new text of some columns
 	 */
 	change(row, cells) {
 		this.history.push({ row, cells: row.cells });
@@ -135,7 +135,7 @@ export class Correcting extends EventTarget {
 
 	/**
 	 * @param {Row} row
-	 * @param {Record<string, string>} cells
+	 * @param {Cells} cells
 	 */
 	set(row, cells) {
 		row.cells = cells;
@@ -197,7 +197,10 @@ export class Correcting extends EventTarget {
 		} catch (error) {
 			if (this.signal.aborted) return;
 			this.setTrouble(error instanceof Problem ? error.code : 'internal-error');
-			this.timer = setTimeout(() => this.judge(), error instanceof Problem && error.status === 401 ? 60_000 : 3000);
+			this.timer = setTimeout(
+				() => this.judge(),
+				error instanceof Problem && error.status === 401 ? 60_000 : 3000,
+			);
 		} finally {
 			this.judging = false;
 		}
@@ -205,14 +208,14 @@ export class Correcting extends EventTarget {
 	}
 
 	/**
-	 * @param {Record<string, string>[]} cells
-	 * @returns {Promise<any[][]>} the faults of each row
+	 * @param {Cells[]} cells
+	 * @returns {Promise<Fault[][]>} the faults of each row
 	 */
 	async check(cells) {
 		if (!cells.length) return [];
 		try {
-			const { body } = await call('POST', '/api/rows/check', { body: { rows: cells }, signal: this.signal });
-			return body.rows.map((/** @type {any} */ row) => row.faults);
+			const answer = await call('POST', '/api/rows/check', { body: { rows: cells }, signal: this.signal });
+			return answer.rows.map((row) => row.faults);
 		} catch (error) {
 			if (!(error instanceof Problem) || error.status !== 422) throw error;
 			// One cell cannot be in any file; the others are judged one by one.
@@ -234,10 +237,10 @@ export class Correcting extends EventTarget {
 		for (const row of rows) {
 			if (row.offers || row.sent || !row.now?.length) continue;
 			row.offers = {};
-			for (const fault of row.now) {
-				const schema = this.policy.columns.find((/** @type {any} */ one) => one.name === fault.column)?.schema;
-				for (const value of schema ? candidates(row.cells[fault.column], schema) : []) {
-					asked.push({ row, column: fault.column, value, before: row.cells });
+			for (const { name, schema } of this.policy.columns) {
+				if (!row.now.some((fault) => fault.column === name)) continue;
+				for (const value of candidates(row.cells[name], schema)) {
+					asked.push({ row, column: name, value, before: row.cells });
 				}
 			}
 		}

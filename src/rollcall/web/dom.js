@@ -1,25 +1,24 @@
 // Makes elements. Text is set only as text, never as markup, so no cell can become an element.
 
-/** @typedef {Node | string | null | undefined | false} Child */
-
 /**
  * Make an element.
- * @param {string} what "tag.class.class"
- * @param {Record<string, any>} [attributes] a function is a listener: {onclick: …}; null and false are left out
+ * @template {string} What
+ * @param {What} what "tag.class.class"
+ * @param {Attributes} [attributes] a function is a listener: {onclick: …}; null and false are left out
  * @param {...Child} children
- * @returns {HTMLElement}
+ * @returns {Made<What>}
  */
 export function h(what, attributes = {}, ...children) {
 	const [tag, ...classes] = what.split('.');
 	const element = document.createElement(tag);
 	if (classes.length) element.className = classes.join(' ');
 	for (const [name, value] of Object.entries(attributes)) {
-		if (typeof value === 'function') element.addEventListener(name.slice(2), value);
+		if (typeof value === 'function') element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
 		else if (value === true) element.setAttribute(name, '');
 		else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
 	}
 	element.append(...kept(children));
-	return element;
+	return /** @type {Made<What>} */ (element);
 }
 
 /**

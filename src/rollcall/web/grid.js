@@ -1,18 +1,18 @@
 // A table of any length. Only its visible rows are elements. The keys are those of the ARIA grid pattern.
-import { h, fill, icon, style } from './dom.js';
+import { fill, h, icon, style } from './dom.js';
 import { t, wrong } from './text.js';
 
 /**
  * @typedef {object} Row
  * @property {number} line
- * @property {Record<string, string>} cells
- * @property {Record<string, string>} original
+ * @property {Cells} cells
+ * @property {Cells} original
  * @property {string | null} record the raw text of a row that could not be split
- * @property {any[]} faults of the original cells
- * @property {any[] | null} now the faults of the present cells; null if the server did not judge them yet
+ * @property {Fault[]} faults of the original cells
+ * @property {Fault[] | null} now the faults of the present cells; null if the server did not judge them yet
  * @property {boolean} edited
  * @property {boolean} [sent] whether it is registered already
- * @property {Record<string, string>} [offers] likely corrections by column
+ * @property {Cells} [offers] likely corrections by column
  */
 
 const SPARE = 4; // rows above and below the visible ones
@@ -41,7 +41,8 @@ export class Grid {
 		this.shown = new Map();
 		/** @type {{input: HTMLInputElement, row: Row, column: string, end: (keep: boolean) => void} | null} */
 		this.editor = null;
-		this.id = `grid${(count += 1)}`;
+		count += 1;
+		this.id = `grid${count}`;
 		this.body = h('tbody');
 		const labels = [t('grid.line'), ...this.columns, t('grid.problem')];
 		this.table = h(
@@ -67,7 +68,7 @@ export class Grid {
 			{
 				tabindex: -1,
 				onscroll: () => this.render(),
-				onkeydown: (/** @type {KeyboardEvent} */ event) => this.press(event),
+				onkeydown: (event) => this.press(event),
 			},
 			this.table,
 		);
@@ -158,7 +159,8 @@ export class Grid {
 		}
 		this.rendering = false;
 		this.setSpace(first, last);
-		const measured = /** @type {HTMLElement | null} */ (this.body.firstElementChild)?.getBoundingClientRect().height;
+		const measured = /** @type {HTMLElement | null} */ (this.body.firstElementChild)?.getBoundingClientRect()
+			.height;
 		if (measured && Math.abs(measured - this.height) > 0.1) {
 			this.rowHeight = measured;
 			this.setSpace(first, last);
@@ -241,7 +243,7 @@ export class Grid {
 				cell.append(
 					h(
 						'button.offer',
-						{ tabindex: -1, type: 'button', onclick: () => this.given.onoffer(row) },
+						{ tabindex: -1, onclick: () => this.given.onoffer(row) },
 						t('grid.offer', { value: offers.join(' · ') }),
 					),
 				);
@@ -255,7 +257,7 @@ export class Grid {
 
 	/**
 	 * @param {Row} row
-	 * @param {any} fault
+	 * @param {Fault} fault
 	 */
 	reasonId(row, fault) {
 		return `${this.id}-${row.line}-${fault.column === null ? 'row' : this.columns.indexOf(fault.column)}`;
@@ -427,16 +429,14 @@ export class Grid {
 			return;
 		}
 		this.end(true);
-		const input = /** @type {HTMLInputElement} */ (
-			h('input.cell', {
-				type: 'text',
-				dir: 'auto',
-				autocomplete: 'off',
-				spellcheck: 'false',
-				'aria-label': t('grid.edit', { column, line: String(row.line) }),
-				'aria-describedby': cell.getAttribute('aria-describedby'),
-			})
-		);
+		const input = h('input.cell', {
+			type: 'text',
+			dir: 'auto',
+			autocomplete: 'off',
+			spellcheck: 'false',
+			'aria-label': t('grid.edit', { column, line: String(row.line) }),
+			'aria-describedby': cell.getAttribute('aria-describedby'),
+		});
 		input.value = typed ?? row.cells[column];
 		const index = this.active.row;
 		/** @param {boolean} keep */

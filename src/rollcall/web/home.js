@@ -1,5 +1,5 @@
 // The first view: choose a list, see how it goes on, continue what was begun.
-import { call, Problem } from './api.js';
+import { Problem } from './api.js';
 import { announce, fill, h, icon } from './dom.js';
 import { failure, steps } from './parts.js';
 import { isGzip, limitExceeded, send } from './send.js';
@@ -8,29 +8,28 @@ import { dateAndTime, list, percent, size, t } from './text.js';
 
 /**
  * @param {HTMLElement} main
- * @param {{policy: any, signal: AbortSignal, go: (hash: string) => void}} page
+ * @param {View} page
  */
 export async function home(main, page) {
 	const { policy } = page;
-	const input = /** @type {HTMLInputElement} */ (
-		h('input', {
-			type: 'file',
-			id: 'file',
-			accept: '.csv,.tsv,.txt,.gz,text/csv',
-			hidden: true,
-			onchange: () => input.files?.[0] && take(input.files[0]),
-		})
-	);
+	/** @type {HTMLInputElement} */
+	const input = h('input', {
+		type: 'file',
+		id: 'file',
+		accept: '.csv,.tsv,.txt,.gz,text/csv',
+		hidden: true,
+		onchange: () => input.files?.[0] && take(input.files[0]),
+	});
 	const zone = h(
 		'div.drop',
 		{
-			onclick: (/** @type {MouseEvent} */ event) => {
+			onclick: (event) => {
 				if (!(/** @type {HTMLElement} */ (event.target).closest('button, input'))) input.click();
 			},
 		},
 		h('span.drop-icon', { 'aria-hidden': 'true' }, icon('up')),
 		h('p.drop-title', {}, t('home.drop')),
-		h('button.primary', { type: 'button', onclick: () => input.click() }, t('home.choose')),
+		h('button.primary', { onclick: () => input.click() }, t('home.choose')),
 		h('p.soft', {}, t('home.limit', { size: size(policy.limits.max_csv_bytes) })),
 		input,
 	);
@@ -88,7 +87,6 @@ export async function home(main, page) {
 						h(
 							'button.plain',
 							{
-								type: 'button',
 								onclick: async () => {
 									await store.remove(draft.id);
 									page.go('#/');
@@ -104,7 +102,7 @@ export async function home(main, page) {
 
 	/** @param {File} file */
 	async function take(file) {
-		const again = h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
+		const again = h('button.primary', { onclick: () => page.go('#/') }, t('actions.another'));
 		const packed = await isGzip(file);
 		const limit = limitExceeded(file, packed, policy.limits);
 		if (limit !== null || !file.size) {
@@ -116,7 +114,7 @@ export async function home(main, page) {
 		}
 		const cancelled = new AbortController();
 		const signal = AbortSignal.any([page.signal, cancelled.signal]);
-		const bar = /** @type {HTMLProgressElement} */ (h('progress', { max: 1, value: 0, 'aria-labelledby': 'phase' }));
+		const bar = h('progress', { max: 1, value: 0, 'aria-labelledby': 'phase' });
 		const phase = h('span', { id: 'phase' });
 		const share = h('span.share');
 		fill(
@@ -131,7 +129,7 @@ export async function home(main, page) {
 				bar,
 				h('p.phase', {}, phase, share),
 				h('p.soft', {}, t('home.nothing_yet')),
-				h('button.plain', { type: 'button', onclick: () => cancelled.abort() }, t('actions.cancel')),
+				h('button.plain', { onclick: () => cancelled.abort() }, t('actions.cancel')),
 			),
 		);
 		try {
@@ -158,20 +156,13 @@ export async function home(main, page) {
 				return;
 			}
 			const sentence = error instanceof Problem ? error.sentence : t('home.unreadable');
-			fill(
-				main,
-				failure(
-					sentence,
-					h('button.primary', { type: 'button', onclick: () => take(file) }, t('actions.again')),
-					again,
-				),
-			);
+			fill(main, failure(sentence, h('button.primary', { onclick: () => take(file) }, t('actions.again')), again));
 			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
 		}
 	}
 }
 
-/** @param {any} column */
+/** @param {Column} column */
 function described({ name, schema }) {
 	const rules = [];
 	if (schema.type === 'integer') {

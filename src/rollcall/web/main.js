@@ -10,13 +10,13 @@ import { correctView, uploadView } from './verdict.js';
 
 const main = h('main', { id: 'main', tabindex: -1 });
 const banner = h('div.banner', { role: 'alert' });
-/** @type {any} */
-let site = {};
-/** @type {any} */
+/** @type {{sign_in: SignIn | null}} */
+let site = { sign_in: null };
+/** @type {Policy | null} */
 let policy = null;
 let view = new AbortController();
 
-/** @type {[RegExp, (page: any, ...parts: string[]) => Promise<void>][]} */
+/** @type {[RegExp, (page: View, ...parts: string[]) => Promise<void>][]} */
 const VIEWS = [
 	[/^#?\/?$/, (page) => home(main, page)],
 	[/^#\/uploads\/([0-9a-f]{64}-[0-9a-f]{40})$/, (page, id) => uploadView(main, page, id)],
@@ -39,7 +39,7 @@ async function show() {
 	if (!isSignedIn()) return showSignedOut();
 	fill(banner);
 	try {
-		policy ??= (await call('GET', '/api/policy', { signal })).body;
+		policy ??= await call('GET', '/api/policy', { signal });
 		useColumns(policy.columns);
 		for (const [pattern, open] of VIEWS) {
 			const parts = location.hash.match(pattern);
@@ -58,7 +58,7 @@ async function show() {
 			main,
 			failure(
 				problem.sentence,
-				problem.passes ? h('button.primary', { type: 'button', onclick: () => show() }, t('actions.again')) : null,
+				problem.passes ? h('button.primary', { onclick: () => show() }, t('actions.again')) : null,
 				h('a.button.plain', { href: '#/' }, t('actions.start')),
 			),
 		);
@@ -76,25 +76,40 @@ function showSignedOut() {
 			h('h1', {}, t('signin.title')),
 			h('p.soft', {}, t(site.sign_in ? 'signin.lead' : 'signin.local')),
 			h('p.soft', {}, t('signin.kept')),
-			site.sign_in
-				? h('div.actions', {}, h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')))
-				: null,
+			h('div.actions', {}, signInButton()),
 		),
 	);
+}
+
+function signInButton() {
+	const at = site.sign_in;
+	return at && h('button.primary', { onclick: () => signIn(at) }, t('signin.button'));
 }
 
 function frame() {
 	const other = currentLanguage() === 'en' ? 'ja' : 'en';
 	fill(
 		document.body,
-		h('a.skip', { href: '#main', onclick: (/** @type {Event} */ event) => {
-			event.preventDefault();
-			main.focus();
-		} }, t('app.skip')),
+		h(
+			'a.skip',
+			{
+				href: '#main',
+				onclick: (event) => {
+					event.preventDefault();
+					main.focus();
+				},
+			},
+			t('app.skip'),
+		),
 		h(
 			'header.top',
 			{},
-			h('a.brand', { href: '#/' }, h('img', { src: '/assets/icon.svg', alt: '', width: 28, height: 28 }), 'Rollcall'),
+			h(
+				'a.brand',
+				{ href: '#/' },
+				h('img', { src: '/assets/icon.svg', alt: '', width: 28, height: 28 }),
+				'Rollcall',
+			),
 			h(
 				'nav',
 				{ 'aria-label': t('app.nav') },
@@ -104,7 +119,6 @@ function frame() {
 			h(
 				'button.language',
 				{
-					type: 'button',
 					lang: other,
 					onclick: async () => {
 						await useLanguage(other, true);
@@ -151,7 +165,7 @@ function watch() {
 		fill(
 			banner,
 			h('p', {}, icon('lock'), t('signin.expired'), ' ', t('signin.kept'), ' '),
-			site.sign_in ? h('button.primary', { type: 'button', onclick: () => signIn(site.sign_in) }, t('signin.button')) : h('span', {}, t('signin.local')),
+			signInButton() ?? h('span', {}, t('signin.local')),
 		);
 	});
 	window.addEventListener('hashchange', () => {

@@ -16,11 +16,7 @@ export function sum(read, parts) {
 	return h(
 		'div.sum',
 		{},
-		h(
-			'div.bar',
-			{ 'aria-hidden': 'true' },
-			...shown.map((part, index) => h(`span.${part.kind}.part${index}`)),
-		),
+		h('div.bar', { 'aria-hidden': 'true' }, ...shown.map((part, index) => h(`span.${part.kind}.part${index}`))),
 		h(
 			'dl.equation',
 			{},
@@ -35,7 +31,7 @@ export function sum(read, parts) {
 
 /**
  * Say what happened to a file as a whole.
- * @param {any} receipt
+ * @param {Receipt} receipt
  * @returns {HTMLElement}
  */
 export function reasonOf(receipt) {
@@ -46,7 +42,12 @@ export function reasonOf(receipt) {
 		h('h2', {}, has(`codes.${code}.title`) ? wrong(code, null) : code),
 		h('p', {}, advice(code, null)),
 		receipt.message &&
-			h('details', {}, h('summary', {}, t('receipt.details')), h('p.message', { lang: 'en', dir: 'auto' }, receipt.message)),
+			h(
+				'details',
+				{},
+				h('summary', {}, t('receipt.details')),
+				h('p.message', { lang: 'en', dir: 'auto' }, receipt.message),
+			),
 	);
 }
 
@@ -56,7 +57,13 @@ export function reasonOf(receipt) {
  * @param {...(Node | null)} actions
  */
 export function failure(sentence, ...actions) {
-	return h('section.card.state', { role: 'alert' }, badge('warn', 'warn'), h('h1', {}, sentence), h('div.actions', {}, ...actions));
+	return h(
+		'section.card.state',
+		{ role: 'alert' },
+		badge('warn', 'warn'),
+		h('h1', {}, sentence),
+		h('div.actions', {}, ...actions),
+	);
 }
 
 /**
@@ -110,22 +117,24 @@ export function steps(current) {
  */
 export function confirmed(title, body, action) {
 	return new Promise((resolve) => {
-		const dialog = /** @type {HTMLDialogElement} */ (
-			h(
-				'dialog',
-				{ 'aria-labelledby': 'ask', onclose: () => {
+		/** @type {HTMLDialogElement} */
+		const dialog = h(
+			'dialog',
+			{
+				'aria-labelledby': 'ask',
+				onclose: () => {
 					dialog.remove();
 					resolve(dialog.returnValue === 'yes');
-				} },
-				h('h2', { id: 'ask' }, title),
-				...body.map((one) => (typeof one === 'string' ? h('p', {}, one) : one)),
-				h(
-					'div.actions',
-					{},
-					h('button.plain', { type: 'button', autofocus: true, onclick: () => dialog.close('no') }, t('actions.cancel')),
-					h('button.danger', { type: 'button', onclick: () => dialog.close('yes') }, action),
-				),
-			)
+				},
+			},
+			h('h2', { id: 'ask' }, title),
+			...body.map((one) => (typeof one === 'string' ? h('p', {}, one) : one)),
+			h(
+				'div.actions',
+				{},
+				h('button.plain', { autofocus: true, onclick: () => dialog.close('no') }, t('actions.cancel')),
+				h('button.danger', { onclick: () => dialog.close('yes') }, action),
+			),
 		);
 		document.body.append(dialog);
 		dialog.showModal();

@@ -8,37 +8,36 @@ import { clock, dateAndTime, day, fileName, size, t, wrong } from './text.js';
 const PAGE = 50;
 const LOOK_BACK = 4; // pages of later imports among which corrections are looked for
 
-/** @typedef {{policy: any, signal: AbortSignal, go: (hash: string) => void}} Page */
-
-/** @param {any} receipt */
+/** @param {Imported} receipt */
 const registered = (receipt) => receipt.counts.registered + receipt.counts.updated;
 
 /**
  * Return the imports that correct an import.
  * @param {number} id
  * @param {AbortSignal} signal
- * @returns {Promise<any[]>}
+ * @returns {Promise<Imported[]>}
  */
 async function correctionsOf(id, signal) {
 	const found = [];
-	/** @type {string | null} */
+	/** @type {ImportsPath | null} */
 	let next = '/api/imports?limit=200';
 	for (let pages = 0; next !== null && pages < LOOK_BACK; pages += 1) {
-		const { body } = await call('GET', next, { signal });
-		found.push(...body.imports.filter((/** @type {any} */ one) => one.corrects === id));
-		next = body.imports.at(-1)?.import_id > id ? body.next : null;
+		/** @type {Imports} */
+		const page = await call('GET', next, { signal });
+		found.push(...page.imports.filter((one) => one.corrects === id));
+		next = (page.imports.at(-1)?.import_id ?? 0) > id ? page.next : null;
 	}
 	return found.reverse();
 }
 
 /**
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {number} id
  */
 export async function receiptView(main, page, id) {
 	fill(main, waiting(t('app.loading')));
-	const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
+	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
 	const corrections = (await correctionsOf(id, page.signal)).filter((one) => !one.undone && registered(one));
 	const { counts } = receipt;
 	const corrected = corrections.reduce((total, one) => total + registered(one), 0);
@@ -77,16 +76,34 @@ export async function receiptView(main, page, id) {
 						'ul.corrections',
 						{ 'aria-label': t('receipt.corrections') },
 						...corrections.map((one) =>
-							h('li', {}, icon('check'), h('a', { href: `#/imports/${one.import_id}` }, t('receipt.correction', { n: registered(one), id: String(one.import_id) }))),
+							h(
+								'li',
+								{},
+								icon('check'),
+								h(
+									'a',
+									{ href: `#/imports/${one.import_id}` },
+									t('receipt.correction', { n: registered(one), id: String(one.import_id) }),
+								),
+							),
 						),
 					)
 				: null,
-			receipt.corrects && h('p.center', {}, h('a', { href: `#/imports/${receipt.corrects}` }, t('receipt.corrects', { id: String(receipt.corrects) }))),
+			receipt.corrects &&
+				h(
+					'p.center',
+					{},
+					h(
+						'a',
+						{ href: `#/imports/${receipt.corrects}` },
+						t('receipt.corrects', { id: String(receipt.corrects) }),
+					),
+				),
 			!good && !receipt.undone ? reasonOf(receipt) : null,
 			h(
 				'dl.paper',
 				{},
-				line(t('receipt.import'), receipt.import_id === null ? '–' : String(receipt.import_id)),
+				line(t('receipt.import'), String(receipt.import_id)),
 				line(t('receipt.when'), dateAndTime(receipt.started)),
 				line(t('receipt.size'), receipt.source.size === null ? '–' : size(receipt.source.size)),
 				receipt.source.encoding && line(t('receipt.encoding'), receipt.source.encoding.toUpperCase()),
@@ -99,7 +116,12 @@ export async function receiptView(main, page, id) {
 				h('a.button.primary', { href: '#/' }, t('actions.another')),
 				copyLink(),
 				good && mayOperate()
-					? h('button.plain', { type: 'button', onclick: () => undo(main, page, receipt, corrections) }, icon('undo'), t('undo.button'))
+					? h(
+							'button.plain',
+							{ onclick: () => undo(main, page, receipt, corrections) },
+							icon('undo'),
+							t('undo.button'),
+						)
 					: null,
 			),
 		),
@@ -117,21 +139,24 @@ function line(name, value, kind = 'plain') {
 }
 
 function copyLink() {
-	const button = h('button.plain', {
-		type: 'button',
-		onclick: async () => {
-			await navigator.clipboard.writeText(location.href);
-			button.textContent = t('receipt.copied');
-			announce(t('receipt.copied'));
+	const button = h(
+		'button.plain',
+		{
+			onclick: async () => {
+				await navigator.clipboard.writeText(location.href);
+				button.textContent = t('receipt.copied');
+				announce(t('receipt.copied'));
+			},
 		},
-	}, t('receipt.copy'));
+		t('receipt.copy'),
+	);
 	return button;
 }
 
 /**
- * @param {any} receipt
+ * @param {Imported} receipt
  * @param {number} left
- * @param {Page} page
+ * @param {View} page
  */
 function leftOver(receipt, left, page) {
 	const id = receipt.import_id;
@@ -139,12 +164,25 @@ function leftOver(receipt, left, page) {
 		'section.left-over',
 		{ 'aria-labelledby': 'left' },
 		h('h2', { id: 'left' }, t('receipt.left', { n: left })),
-		left === receipt.counts.rejected && h('ul', {}, ...receipt.totals.slice(0, 6).map((/** @type {any} */ one) => h('li', {}, t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) })))),
+		left === receipt.counts.rejected &&
+			h(
+				'ul',
+				{},
+				...receipt.totals
+					.slice(0, 6)
+					.map((one) => h('li', {}, t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) }))),
+			),
 		h(
 			'div.actions.start',
 			{},
 			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct')),
-			h('button.plain', { type: 'button', onclick: (/** @type {Event} */ event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page) }, t('receipt.download')),
+			h(
+				'button.plain',
+				{
+					onclick: (event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page),
+				},
+				t('receipt.download'),
+			),
 		),
 	);
 }
@@ -152,13 +190,13 @@ function leftOver(receipt, left, page) {
 /**
  * @param {HTMLElement} button
  * @param {number} id
- * @param {Page} page
+ * @param {View} page
  */
 async function download(button, id, page) {
 	try {
-		const { body } = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
+		const body = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
 		if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
-		const link = /** @type {HTMLAnchorElement} */ (h('a', { download: `rejected-${id}.csv` }));
+		const link = h('a', { download: `rejected-${id}.csv` });
 		link.href = URL.createObjectURL(body);
 		link.click();
 		URL.revokeObjectURL(link.href);
@@ -171,9 +209,9 @@ async function download(button, id, page) {
 /**
  * Undo an import, and before it the imports that correct it.
  * @param {HTMLElement} main
- * @param {Page} page
- * @param {any} receipt
- * @param {any[]} corrections
+ * @param {View} page
+ * @param {Imported} receipt
+ * @param {Imported[]} corrections
  */
 async function undo(main, page, receipt, corrections) {
 	const all = [...corrections].reverse().concat(receipt);
@@ -193,7 +231,10 @@ async function undo(main, page, receipt, corrections) {
 		if (!(error instanceof Problem)) throw error;
 		fill(
 			main,
-			failure(error.sentence, h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back'))),
+			failure(
+				error.sentence,
+				h('button.primary', { onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back')),
+			),
 			error.detail ? h('p.soft.center', { lang: 'en' }, error.detail) : null,
 		);
 	}
@@ -217,23 +258,28 @@ async function undoOne(id, signal) {
 
 /**
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  */
 export async function historyView(main, page) {
 	fill(main, waiting(t('app.loading')));
-	/** @type {any[]} */
+	/** @type {Imported[]} */
 	const entries = [];
-	/** @type {string | null} */
+	/** @type {ImportsPath | null} */
 	let next = `/api/imports?limit=${PAGE}`;
 	const listed = h('div.days');
-	const search = /** @type {HTMLInputElement} */ (
-		h('input.search', { type: 'search', placeholder: t('history.search'), 'aria-label': t('history.search'), oninput: () => show() })
-	);
-	const more = h('button.plain', { type: 'button', onclick: () => load() }, t('history.more'));
+	const search = h('input.search', {
+		type: 'search',
+		placeholder: t('history.search'),
+		'aria-label': t('history.search'),
+		oninput: () => show(),
+	});
+	const more = h('button.plain', { onclick: () => load() }, t('history.more'));
 	const show = () => {
 		const words = search.value.trim().toLowerCase();
-		const found = entries.filter((one) => `${fileName(one.source)} ${one.import_id} ${day(one.started)}`.toLowerCase().includes(words));
-		/** @type {Map<string, any[]>} */
+		const found = entries.filter((one) =>
+			`${fileName(one.source)} ${one.import_id} ${day(one.started)}`.toLowerCase().includes(words),
+		);
+		/** @type {Map<string, Imported[]>} */
 		const days = new Map();
 		for (const one of found) {
 			const key = day(one.started);
@@ -241,30 +287,44 @@ export async function historyView(main, page) {
 		}
 		fill(
 			listed,
-			...[...days].map(([title, ones]) => h('section', {}, h('h2', {}, title), h('ul.rows', {}, ...ones.map((one) => h('li', {}, entry(one)))))),
+			...[...days].map(([title, ones]) =>
+				h('section', {}, h('h2', {}, title), h('ul.rows', {}, ...ones.map((one) => h('li', {}, entry(one))))),
+			),
 			entries.length && !found.length ? h('p.soft.center', {}, t('history.none_found')) : null,
 		);
 		more.hidden = next === null;
 	};
 	const load = async () => {
 		if (next === null) return;
-		const { body } = await call('GET', next, { signal: page.signal });
-		entries.push(...body.imports);
-		next = body.next;
+		const found = await call('GET', next, { signal: page.signal });
+		entries.push(...found.imports);
+		next = found.next;
 		show();
 	};
 	await load();
 	if (!entries.length) {
 		fill(
 			main,
-			h('section.card.state', {}, badge('clock', 'rest'), h('h1', {}, t('history.empty')), h('p.soft', {}, t('history.empty_more')), h('div.actions', {}, h('a.button.primary', { href: '#/' }, t('home.choose')))),
+			h(
+				'section.card.state',
+				{},
+				badge('clock', 'rest'),
+				h('h1', {}, t('history.empty')),
+				h('p.soft', {}, t('history.empty_more')),
+				h('div.actions', {}, h('a.button.primary', { href: '#/' }, t('home.choose'))),
+			),
 		);
 		return;
 	}
-	fill(main, h('header.intro.slim', {}, h('h1', { tabindex: -1 }, t('history.title')), search), listed, h('div.actions', {}, more));
+	fill(
+		main,
+		h('header.intro.slim', {}, h('h1', { tabindex: -1 }, t('history.title')), search),
+		listed,
+		h('div.actions', {}, more),
+	);
 }
 
-/** @param {any} receipt */
+/** @param {Imported} receipt */
 function entry(receipt) {
 	const good = ['loaded', 'partially_loaded'].includes(receipt.status);
 	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
@@ -272,7 +332,8 @@ function entry(receipt) {
 	if (receipt.undone) said.push(t('history.undone'));
 	else if (good) said.push(t('history.registered', { n: registered(receipt) }));
 	else said.push(wrong(receipt.code, null));
-	if (good && receipt.counts.rejected && !receipt.undone) said.push(t('history.rejected', { n: receipt.counts.rejected }));
+	if (good && receipt.counts.rejected && !receipt.undone)
+		said.push(t('history.rejected', { n: receipt.counts.rejected }));
 	return h(
 		'a.row',
 		{ href: `#/imports/${receipt.import_id}` },
@@ -280,10 +341,18 @@ function entry(receipt) {
 		h(
 			'span.row-main',
 			{},
-			h('bdi', {}, receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source)),
+			h(
+				'bdi',
+				{},
+				receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source),
+			),
 			h('span.soft', {}, said.join(' · ')),
 		),
-		h('span.row-side', {}, h('span', {}, clock(receipt.started)), h('span.soft', {}, t('receipt.number', { id: String(receipt.import_id) }))),
+		h(
+			'span.row-side',
+			{},
+			h('span', {}, clock(receipt.started)),
+			h('span.soft', {}, t('receipt.number', { id: String(receipt.import_id) })),
+		),
 	);
 }
-

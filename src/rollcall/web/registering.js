@@ -11,7 +11,7 @@ const BYTES = 3 * 1024 * 1024;
  * @param {string} etag
  * @param {boolean} asNew
  * @param {AbortSignal} signal
- * @returns {Promise<any>} the upload with its import
+ * @returns {Promise<Upload & {state: 'registered'}>}
  */
 export async function registerUpload(upload, etag, asNew, signal) {
 	await call('PUT', `/api/uploads/${upload}/registration`, {
@@ -28,7 +28,7 @@ export async function registerUpload(upload, etag, asNew, signal) {
  * @param {string[]} columns
  * @param {(done: number, total: number) => void} progress
  * @param {AbortSignal} signal
- * @returns {Promise<{imports: any[], lost: number}>} the imports of the corrections, and rows corrected before
+ * @returns {Promise<{imports: Registered[], lost: number}>} the imports of the corrections, and rows corrected before
  */
 export async function sendCorrections(importId, columns, progress, signal) {
 	const id = `imports/${importId}`;
@@ -40,8 +40,8 @@ export async function sendCorrections(importId, columns, progress, signal) {
 		const part = taken(edits, columns);
 		progress(done, done + part.length + edits.length);
 		let rows = part;
-		/** @type {any} */
-		let answer = null;
+		/** @type {Upload | undefined} */
+		let answer;
 		while (rows.length && !answer) {
 			try {
 				answer = await call('POST', `/api/imports/${importId}/corrections`, {
@@ -57,7 +57,7 @@ export async function sendCorrections(importId, columns, progress, signal) {
 			}
 		}
 		if (answer) {
-			const upload = await uploadIn(answer.body.id, ['registered'], signal);
+			const upload = await uploadIn(answer.id, ['registered'], signal);
 			imports.push(upload.import);
 		}
 		await markSent(id, part);

@@ -10,7 +10,7 @@ const WORK_MILLISECONDS = 30;
  * Refuse a file before a byte of it is sent.
  * @param {File} file
  * @param {boolean} packed whether it is gzip already
- * @param {any} limits of the policy
+ * @param {Policy['limits']} limits
  * @returns {number | null} the limit that it is over, in bytes
  */
 export function limitExceeded(file, packed, limits) {
@@ -34,7 +34,7 @@ export async function isGzip(file) {
  */
 export async function send(file, packed, progress, signal) {
 	const data = packed ? file : await compressed(file, progress, signal);
-	const { body: form } = await call('POST', '/api/uploads', {
+	const form = await call('POST', '/api/uploads', {
 		body: { filename: shortened(file.name), size: data.size },
 		signal,
 	});

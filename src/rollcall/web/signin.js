@@ -3,17 +3,20 @@ import { setToken } from './api.js';
 
 const KEPT = 'rollcall.signin';
 
-/** @typedef {{issuer: string, client: string}} SignIn */
-
 /** @param {SignIn} at */
 async function discovered(at) {
-	const answer = await fetch(`${at.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, { signal: AbortSignal.timeout(20_000) });
+	const answer = await fetch(`${at.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, {
+		signal: AbortSignal.timeout(20_000),
+	});
 	return answer.json();
 }
 
 /** @param {Uint8Array} bytes */
 function base64(bytes) {
-	return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+	return btoa(String.fromCharCode(...bytes))
+		.replaceAll('+', '-')
+		.replaceAll('/', '_')
+		.replaceAll('=', '');
 }
 
 function random() {

@@ -7,15 +7,15 @@
  * @property {number} rejected rows
  * @property {number} corrected rows
  * @property {string} updated
+ * @property {boolean} [asNew] whether a list of the same name is to be registered as a new list
  * @property {boolean} [registering] whether Register was pressed
- * @property {string[]} [sent] uploads of corrected rows
  */
 /**
  * @typedef {object} Edit
  * @property {string} draft
  * @property {number} line
- * @property {Record<string, string> | null} cells null once they are registered
- * @property {any[] | null} faults null if the server did not judge them yet
+ * @property {Cells | null} cells null once they are registered
+ * @property {Fault[] | null} faults null if the server did not judge them yet
  * @property {boolean} [sent]
  */
 
@@ -39,16 +39,17 @@ function open() {
 }
 
 /**
+ * @template Result
  * @param {IDBTransactionMode} mode
- * @param {(drafts: IDBObjectStore, edits: IDBObjectStore) => IDBRequest | void} use
- * @returns {Promise<any>} the result of the request, once it is on the disk
+ * @param {(drafts: IDBObjectStore, edits: IDBObjectStore) => IDBRequest<Result>} use
+ * @returns {Promise<Result>} the result of the request, once it is on the disk
  */
 async function transact(mode, use) {
 	const database = await open();
 	return new Promise((resolve, reject) => {
 		const transaction = database.transaction(['drafts', 'edits'], mode, { durability: 'strict' });
 		const request = use(transaction.objectStore('drafts'), transaction.objectStore('edits'));
-		transaction.oncomplete = () => resolve(request?.result);
+		transaction.oncomplete = () => resolve(request.result);
 		transaction.onabort = () => reject(transaction.error);
 	});
 }
@@ -62,8 +63,8 @@ const linesOf = (draft) => IDBKeyRange.bound([draft], [draft, []]);
  */
 export function save(draft, edits = []) {
 	return transact('readwrite', (drafts, kept) => {
-		drafts.put({ ...draft, updated: new Date().toISOString() });
 		for (const edit of edits) kept.put(edit);
+		return drafts.put({ ...draft, updated: new Date().toISOString() });
 	});
 }
 
@@ -104,7 +105,7 @@ export async function move(from, to) {
 		drafts.put({ ...draft, id: to });
 		for (const edit of edits) kept.put({ ...edit, draft: to });
 		drafts.delete(from);
-		kept.delete(linesOf(from));
+		return kept.delete(linesOf(from));
 	});
 }
 
@@ -112,7 +113,7 @@ export async function move(from, to) {
 export function remove(id) {
 	return transact('readwrite', (drafts, edits) => {
 		drafts.delete(id);
-		edits.delete(linesOf(id));
+		return edits.delete(linesOf(id));
 	});
 }
 

@@ -5,7 +5,7 @@ const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
 /**
  * Return what a cell probably means, the most careful change first.
  * @param {string} cell
- * @param {any} schema the JSON Schema of the column
+ * @param {Schema} schema
  * @returns {string[]}
  */
 export function candidates(cell, schema) {

@@ -1,14 +1,14 @@
 // Words, numbers and times in the language of the reader. Every sentence is in a catalogue.
 
-/** @typedef {string | {one?: string, other: string}} Sentence */
+/** @typedef {string | {[name: string]: Sentence}} Sentence a sentence, its forms by number, or a group of sentences */
 
 const LANGUAGES = ['en', 'ja'];
 const KEPT = 'rollcall.language';
 
-/** @type {any} */
+/** @type {Sentence} */
 let catalogue = {};
 let language = 'en';
-/** @type {Record<string, any>} */
+/** @type {Record<string, Schema>} */
 let schemas = {};
 let plural = new Intl.PluralRules('en');
 
@@ -41,7 +41,7 @@ export async function useLanguage(chosen, keep = false) {
 /**
  * Return a sentence.
  * @param {string} path "group.name"
- * @param {Record<string, any>} [values] for the names in braces; `n` decides between singular and plural
+ * @param {Record<string, string | number | undefined>} [values] for the names in braces; `n` decides between singular and plural
  * @returns {string}
  */
 export function t(path, values = {}) {
@@ -62,17 +62,20 @@ export function has(path) {
  * @returns {Sentence | undefined}
  */
 function lookUp(path) {
-	return path.split('.').reduce((found, name) => found?.[name], catalogue);
+	/** @type {Sentence | undefined} */
+	let found = catalogue;
+	for (const name of path.split('.')) found = typeof found === 'object' ? found[name] : undefined;
+	return found;
 }
 
 /**
  * @param {Sentence} sentence
- * @param {Record<string, any>} values
+ * @param {Record<string, string | number | undefined>} values
  */
 function filled(sentence, values) {
-	const chosen =
-		typeof sentence === 'string' ? sentence : (plural.select(values.n) === 'one' && sentence.one) || sentence.other;
-	return chosen.replace(/\{(\w+)\}/g, (whole, name) => {
+	const forms = typeof sentence === 'string' ? { other: sentence } : sentence;
+	const chosen = (plural.select(Number(values.n)) === 'one' && forms.one) || forms.other;
+	return String(chosen).replace(/\{(\w+)\}/g, (whole, name) => {
 		const value = values[name];
 		return value === undefined ? whole : typeof value === 'number' ? number(value) : String(value);
 	});
@@ -133,7 +136,7 @@ export function list(items) {
 
 /**
  * Know the rules of the columns, whose limits are in the sentences.
- * @param {any[]} columns of the policy
+ * @param {Column[]} columns of the policy
  */
 export function useColumns(columns) {
 	schemas = Object.fromEntries(columns.map(({ name, schema }) => [name, schema]));
@@ -141,7 +144,7 @@ export function useColumns(columns) {
 
 /**
  * Return what is wrong, in one short sentence.
- * @param {string} code
+ * @param {string | null} code
  * @param {string | null} column null if the row or the file as a whole is wrong
  * @returns {string}
  */
@@ -151,7 +154,7 @@ export function wrong(code, column) {
 
 /**
  * Return what would be correct.
- * @param {string} code
+ * @param {string | null} code
  * @param {string | null} column
  * @returns {string}
  */
@@ -160,7 +163,7 @@ export function advice(code, column) {
 }
 
 /**
- * @param {string} code
+ * @param {string | null} code
  * @param {string} part
  * @param {string | null} column
  */
@@ -177,7 +180,7 @@ function aboutCode(code, part, column) {
 
 /**
  * Return the name that a file had on the uploader's machine.
- * @param {any} source of a receipt
+ * @param {Receipt['source']} source
  * @returns {string}
  */
 export function fileName(source) {

@@ -8,11 +8,9 @@ import * as store from './store.js';
 import { fileName, list, number, size, t } from './text.js';
 import { Workbench } from './workbench.js';
 
-/** @typedef {{policy: any, signal: AbortSignal, go: (hash: string) => void}} Page */
-
 /**
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {string} id
  */
 export async function uploadView(main, page, id) {
@@ -29,16 +27,16 @@ export async function uploadView(main, page, id) {
 	}
 }
 
-/** @param {Page} page */
+/** @param {View} page */
 function again(page) {
-	return h('button.primary', { type: 'button', onclick: () => page.go('#/') }, t('actions.another'));
+	return h('button.primary', { onclick: () => page.go('#/') }, t('actions.another'));
 }
 
 /**
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {string} id
- * @param {{etag: string, receipt: any}} check
+ * @param {Checked} check
  */
 async function showVerdict(main, page, id, { etag, receipt }) {
 	const { counts } = receipt;
@@ -63,7 +61,7 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 	const heading = h('h1', { tabindex: -1 }, title(0));
 	const numbers = h('div');
 	const bench = h('div');
-	const button = h('button.primary.large', { type: 'button' });
+	const button = h('button.primary.large');
 	const note = h('span.note');
 	const bar = refused ? h('div.actions.start', {}, again(page)) : h('div.actionbar', {}, note, button);
 	fill(
@@ -122,14 +120,14 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 /**
  * Register, or go on where a press of Register was interrupted.
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {string} id
  * @param {string | undefined} etag
  * @param {boolean} asNew
  * @param {boolean} pressed whether the server has the request already
  */
 async function goOn(main, page, id, etag, asNew, pressed) {
-	const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
+	const columns = page.policy.columns.map((column) => column.name);
 	const detail = h('p.soft', {}, t('registering.list'));
 	fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', {}, t('registering.safe'))));
 	announce(t('registering.title'));
@@ -143,7 +141,7 @@ async function goOn(main, page, id, etag, asNew, pressed) {
 		if (!['loaded', 'partially_loaded'].includes(receipt.status)) {
 			await stopRegistering(from);
 			if (receipt.code === 'key-already-loaded') {
-				const other = receipt.remedies.find((/** @type {any} */ one) => one.import_id)?.import_id;
+				const other = receipt.remedies.find((one) => one.import_id)?.import_id ?? null;
 				return choose(main, page, id, etag, other);
 			}
 			return page.go(`#/imports/${upload.import.id}`);
@@ -169,7 +167,7 @@ async function goOn(main, page, id, etag, asNew, pressed) {
 			return choose(main, page, id, etag, error.importId);
 		}
 		if (!error.passes && error.status !== 401) await stopRegistering(from);
-		const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
+		const retry = h('button.primary', { onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
 		fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', {}, t('registering.kept')));
 	}
 }
@@ -183,7 +181,7 @@ async function stopRegistering(id) {
 /**
  * A list of that name is registered already: ask what this one is.
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {string} id
  * @param {string | undefined} etag
  * @param {number | null} other
@@ -202,28 +200,47 @@ function choose(main, page, id, etag, other) {
 			{},
 			h('h1', {}, t('choices.title')),
 			h('p.lead', {}, t('choices.lead')),
-			other && h('a.choice', { href: `#/imports/${other}/correct` }, h('strong', {}, t('choices.correct')), h('span.soft', {}, t('choices.correct_more', { id: String(other) }))),
-			other && h('a.choice', { href: `#/imports/${other}` }, h('strong', {}, t('choices.look')), h('span.soft', {}, t('choices.look_more', { id: String(other) }))),
-			h('button.choice', { type: 'button', onclick: asNew }, h('strong', {}, t('choices.new')), h('span.soft', {}, t('choices.new_more'))),
+			other &&
+				h(
+					'a.choice',
+					{ href: `#/imports/${other}/correct` },
+					h('strong', {}, t('choices.correct')),
+					h('span.soft', {}, t('choices.correct_more', { id: String(other) })),
+				),
+			other &&
+				h(
+					'a.choice',
+					{ href: `#/imports/${other}` },
+					h('strong', {}, t('choices.look')),
+					h('span.soft', {}, t('choices.look_more', { id: String(other) })),
+				),
+			h(
+				'button.choice',
+				{ onclick: asNew },
+				h('strong', {}, t('choices.new')),
+				h('span.soft', {}, t('choices.new_more')),
+			),
 		),
 	);
 	announce(t('choices.title'));
 }
 
-/** @param {any} receipt */
+/** @param {Receipt} receipt */
 function facts(receipt) {
 	const { source, counts } = receipt;
 	const shown = [];
 	if (source.encoding) shown.push(t('facts.encoding', { encoding: source.encoding.toUpperCase() }));
 	if (source.ignored_columns.length) {
-		shown.push(t('facts.ignored', { n: source.ignored_columns.length, columns: list(source.ignored_columns.slice(0, 8)) }));
+		shown.push(
+			t('facts.ignored', { n: source.ignored_columns.length, columns: list(source.ignored_columns.slice(0, 8)) }),
+		);
 	}
 	if (counts.blank) shown.push(t('facts.blank', { n: counts.blank }));
 	if (source.last_line_ended === false) shown.push(t('facts.last_line'));
 	return shown.length ? h('ul.facts', {}, ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
 }
 
-/** @param {any} policy */
+/** @param {Policy['policy']} policy */
 function unchecked(policy) {
 	const items = [t('unchecked.repeat')];
 	if (policy.unique_by) items.push(t('unchecked.users', { columns: list(policy.unique_by.split(',')) }));
@@ -238,18 +255,18 @@ function unchecked(policy) {
 /**
  * Correct rows of an import that is registered.
  * @param {HTMLElement} main
- * @param {Page} page
+ * @param {View} page
  * @param {number} id
  */
 export async function correctView(main, page, id) {
 	fill(main, waiting(t('app.loading')));
-	const { body: receipt } = await call('GET', `/api/imports/${id}`, { signal: page.signal });
+	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
 	const draft = await store.find(`imports/${id}`).catch(() => undefined);
-	const columns = page.policy.columns.map((/** @type {any} */ column) => column.name);
+	const columns = page.policy.columns.map((column) => column.name);
 	const name = fileName(receipt.source);
 	const correcting = new Correcting(`imports/${id}`, name, page.policy, receipt.counts.rejected, page.signal);
 	const workbench = new Workbench(correcting, receipt.totals, true);
-	const button = h('button.primary.large', { type: 'button' });
+	const button = h('button.primary.large');
 	const note = h('span.note');
 	const register = async () => {
 		workbench.grid.end(true);
@@ -265,7 +282,7 @@ export async function correctView(main, page, id) {
 			if (page.signal.aborted) return;
 			if (!(error instanceof Problem)) throw error;
 			await stopRegistering(`imports/${id}`);
-			const retry = h('button.primary', { type: 'button', onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
+			const retry = h('button.primary', { onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
 			fill(main, failure(error.sentence, retry), h('p.soft.center', {}, t('registering.kept')));
 		}
 	};
@@ -283,9 +300,19 @@ export async function correctView(main, page, id) {
 		h(
 			'header.verdict',
 			{},
-			h('p.eyebrow', {}, h('a', { href: `#/imports/${id}` }, t('receipt.number', { id: String(id) })), ' · ', h('bdi', {}, name)),
+			h(
+				'p.eyebrow',
+				{},
+				h('a', { href: `#/imports/${id}` }, t('receipt.number', { id: String(id) })),
+				' · ',
+				h('bdi', {}, name),
+			),
 			h('h1', { tabindex: -1 }, t('correct.title', { n: receipt.counts.rejected })),
-			h('p.lead', {}, t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) })),
+			h(
+				'p.lead',
+				{},
+				t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) }),
+			),
 		),
 		workbench.element,
 		h('div.actionbar', {}, note, button),

@@ -10,7 +10,7 @@ import { advice, t, wrong } from './text.js';
 export class Workbench {
 	/**
 	 * @param {Correcting} correcting
-	 * @param {any[]} totals of the receipt
+	 * @param {Receipt['totals']} totals
 	 * @param {boolean} editable
 	 */
 	constructor(correcting, totals, editable) {
@@ -29,7 +29,7 @@ export class Workbench {
 			onundo: () => this.undo(),
 		});
 		this.left = h('p.left', { role: 'status' });
-		this.meter = /** @type {HTMLProgressElement} */ (h('progress.meter', { max: correcting.total, 'aria-label': t('grid.meter') }));
+		this.meter = h('progress.meter', { max: correcting.total, 'aria-label': t('grid.meter') });
 		this.filters = h('div.filters', { role: 'group', 'aria-label': t('grid.filters') });
 		this.buttons = new Map();
 		this.addFilter(null, t('grid.all', { n: correcting.total }));
@@ -37,9 +37,13 @@ export class Workbench {
 		for (const { code, column, count } of totals) {
 			this.addFilter(`${code}/${column ?? ''}`, t('grid.filter', { n: count, wrong: wrong(code, column) }));
 		}
-		this.next = h('button.plain', { type: 'button', onclick: () => this.grid.goToNextFault() }, t('grid.next'));
+		this.next = h('button.plain', { onclick: () => this.grid.goToNextFault() }, t('grid.next'));
 		this.trouble = h('div.trouble', { role: 'alert' });
-		this.reason = h('div.explain', { 'aria-live': 'off' }, h('p.soft', {}, t(editable ? 'grid.keys' : 'grid.read_only')));
+		this.reason = h(
+			'div.explain',
+			{ 'aria-live': 'off' },
+			h('p.soft', {}, t(editable ? 'grid.keys' : 'grid.read_only')),
+		);
 		this.element = h(
 			'section.workbench',
 			{ 'aria-labelledby': 'correct' },
@@ -66,11 +70,14 @@ export class Workbench {
 	 * @param {string} label
 	 */
 	addFilter(name, label) {
-		const button = h('button.filter', {
-			type: 'button',
-			'aria-pressed': String(name === this.filter),
-			onclick: () => this.choose(name),
-		}, label);
+		const button = h(
+			'button.filter',
+			{
+				'aria-pressed': String(name === this.filter),
+				onclick: () => this.choose(name),
+			},
+			label,
+		);
 		this.buttons.set(name, button);
 		this.filters.append(button);
 	}
@@ -171,11 +178,19 @@ export class Workbench {
 			...about.map((fault) =>
 				h('p', {}, h('strong', {}, wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
 			),
-			row.record !== null && h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
-			row.record === null && column && row.cells[column] !== row.original[column] &&
-				h('p.soft', {}, t('grid.before'), ' ', h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing'))),
+			row.record !== null &&
+				h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
+			row.record === null &&
+				column &&
+				row.cells[column] !== row.original[column] &&
+				h(
+					'p.soft',
+					{},
+					t('grid.before'),
+					' ',
+					h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing')),
+				),
 			!about.length && !row.record && h('p.soft', {}, t(this.editable ? 'grid.keys' : 'grid.read_only')),
 		);
 	}
 }
-
