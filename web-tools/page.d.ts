@@ -75,5 +75,5 @@ declare global {
 	/** The element that `h` makes of "tag.class". */
 	type Made<What> = Tag<What> extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[Tag<What>] : HTMLElement;
 	type Attributes = Listeners & { [name: string]: unknown };
-	type Child = Node | string | null | undefined | false | "" | 0;
+	type Child = Node | string | null | undefined | false | 0;
 }

@@ -27,9 +27,6 @@ export class Correcting extends EventTarget {
 		this.signal = signal;
 		/** @type {Row[]} */
 		this.rows = [];
-		/** @type {Map<number, Row>} */
-		this.byLine = new Map();
-		this.complete = false;
 		/** @type {store.Draft} */
 		this.draft = { id, name, rejected: total, corrected: 0, updated: '' };
 		/** @type {string | null} why corrections are not judged at the moment */
@@ -42,7 +39,6 @@ export class Correcting extends EventTarget {
 		this.history = [];
 		/** @type {Map<number, store.Edit>} */
 		this.edits = new Map();
-		this.judgingSince = 0;
 	}
 
 	get tooMany() {
@@ -73,7 +69,6 @@ export class Correcting extends EventTarget {
 			}
 			for (const found of page.rows) this.add(found);
 			next = page.next;
-			this.complete = next === null;
 			this.dispatchEvent(new Event('rows'));
 		}
 		this.judgeSoon();
@@ -100,7 +95,6 @@ export class Correcting extends EventTarget {
 			if (!edit.faults) this.unjudged.add(row);
 		}
 		this.rows.push(row);
-		this.byLine.set(row.line, row);
 	}
 
 	/** Rows that would be registered as they are now. */

@@ -4,20 +4,21 @@
  * Make an element.
  * @template {string} What
  * @param {What} what "tag.class.class"
- * @param {Attributes} [attributes] a function is a listener: {onclick: …}; null and false are left out
- * @param {...Child} children
+ * @param {...(Child | Attributes)} rest its attributes, if any, and its children; a function is a listener:
+ *   {onclick: …}; null and false are left out
  * @returns {Made<What>}
  */
-export function h(what, attributes = {}, ...children) {
+export function h(what, ...rest) {
+	const attributes = rest[0]?.constructor === Object ? rest.shift() : {};
 	const [tag, ...classes] = what.split('.');
 	const element = document.createElement(tag);
 	if (classes.length) element.className = classes.join(' ');
-	for (const [name, value] of Object.entries(attributes)) {
+	for (const [name, value] of Object.entries(attributes ?? {})) {
 		if (typeof value === 'function') element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
 		else if (value === true) element.setAttribute(name, '');
 		else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
 	}
-	element.append(...kept(children));
+	element.append(...kept(/** @type {Child[]} */ (rest)));
 	return /** @type {Made<What>} */ (element);
 }
 

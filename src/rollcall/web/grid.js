@@ -204,8 +204,8 @@ export class Grid {
 		element.dataset.state = state;
 		const header = this.bare('rowheader', index, 0);
 		header.append(
-			h('span.state', {}, state === 'bad' ? icon('dash') : state === 'judging' ? icon('clock') : icon('check')),
-			h('span.hidden', {}, t(`grid.state_${state}`)),
+			h('span.state', state === 'bad' ? icon('dash') : state === 'judging' ? icon('clock') : icon('check')),
+			h('span.hidden', t(`grid.state_${state}`)),
 			String(row.line),
 		);
 		element.append(header);
@@ -236,7 +236,7 @@ export class Grid {
 		cell.classList.add('reasons');
 		if (row.sent) cell.append(t('grid.state_sent'));
 		else if (row.now === null) cell.append(t('grid.state_judging'));
-		else if (!row.now.length) cell.append(h('span.fine', {}, t('grid.state_good')));
+		else if (!row.now.length) cell.append(h('span.fine', t('grid.state_good')));
 		else {
 			const offers = Object.values(row.offers ?? {});
 			if (offers.length && this.given.editable) {

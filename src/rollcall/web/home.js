@@ -28,23 +28,23 @@ export async function home(main, page) {
 			},
 		},
 		h('span.drop-icon', { 'aria-hidden': 'true' }, icon('up')),
-		h('p.drop-title', {}, t('home.drop')),
+		h('p.drop-title', t('home.drop')),
 		h('button.primary', { onclick: () => input.click() }, t('home.choose')),
-		h('p.soft', {}, t('home.limit', { size: size(policy.limits.max_csv_bytes) })),
+		h('p.soft', t('home.limit', { size: size(policy.limits.max_csv_bytes) })),
 		input,
 	);
 	const drafts = h('div');
 	fill(
 		main,
-		h('header.intro', {}, h('h1', {}, t('home.title')), h('p.lead', {}, t('home.lead'))),
+		h('header.intro', h('h1', t('home.title')), h('p.lead', t('home.lead'))),
 		zone,
 		drafts,
 		h(
 			'section.about',
 			{ 'aria-labelledby': 'columns' },
 			h('h2', { id: 'columns' }, t('home.columns')),
-			h('dl.columns', {}, ...policy.columns.map(described)),
-			h('p.soft', {}, t('home.columns_more')),
+			h('dl.columns', ...policy.columns.map(described)),
+			h('p.soft', t('home.columns_more')),
 		),
 	);
 
@@ -76,13 +76,12 @@ export async function home(main, page) {
 				...begun.slice(0, 5).map((draft) =>
 					h(
 						'div.draft',
-						{},
 						h(
 							'a.row',
 							{ href: draft.id.startsWith('imports/') ? `#/${draft.id}/correct` : `#/${draft.id}` },
-							h('span.row-icon', {}, icon('file')),
-							h('span.row-main', {}, h('bdi', {}, draft.name), h('span.soft', {}, dateAndTime(draft.updated))),
-							h('span.row-side', {}, t('home.draft', { n: draft.corrected, of: draft.rejected })),
+							h('span.row-icon', icon('file')),
+							h('span.row-main', h('bdi', draft.name), h('span.soft', dateAndTime(draft.updated))),
+							h('span.row-side', t('home.draft', { n: draft.corrected, of: draft.rejected })),
 						),
 						h(
 							'button.plain',
@@ -124,11 +123,11 @@ export async function home(main, page) {
 				'section.card.sending',
 				{ 'aria-busy': 'true' },
 				h('span.file-icon', { 'aria-hidden': 'true' }, icon('file')),
-				h('h1', {}, h('bdi', {}, file.name)),
-				h('p.soft', {}, size(file.size)),
+				h('h1', h('bdi', file.name)),
+				h('p.soft', size(file.size)),
 				bar,
-				h('p.phase', {}, phase, share),
-				h('p.soft', {}, t('home.nothing_yet')),
+				h('p.phase', phase, share),
+				h('p.soft', t('home.nothing_yet')),
 				h('button.plain', { onclick: () => cancelled.abort() }, t('actions.cancel')),
 			),
 		);
@@ -170,5 +169,5 @@ function described({ name, schema }) {
 	} else {
 		rules.push(schema.maxLength ? t('home.text', { length: schema.maxLength }) : t('home.any_text'));
 	}
-	return h('div', {}, h('dt', {}, name), h('dd', {}, list(rules)));
+	return h('div', h('dt', name), h('dd', list(rules)));
 }

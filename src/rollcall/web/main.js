@@ -71,12 +71,11 @@ function showSignedOut() {
 		main,
 		h(
 			'section.card.state',
-			{},
 			badge('lock', 'rest'),
-			h('h1', {}, t('signin.title')),
-			h('p.soft', {}, t(site.sign_in ? 'signin.lead' : 'signin.local')),
-			h('p.soft', {}, t('signin.kept')),
-			h('div.actions', {}, signInButton()),
+			h('h1', t('signin.title')),
+			h('p.soft', t(site.sign_in ? 'signin.lead' : 'signin.local')),
+			h('p.soft', t('signin.kept')),
+			h('div.actions', signInButton()),
 		),
 	);
 }
@@ -103,7 +102,6 @@ function frame() {
 		),
 		h(
 			'header.top',
-			{},
 			h(
 				'a.brand',
 				{ href: '#/' },
@@ -150,7 +148,7 @@ function watch() {
 	let offline = false;
 	const lost = () => {
 		offline = true;
-		fill(banner, h('p', {}, icon('cloud'), t('app.offline')));
+		fill(banner, h('p', icon('cloud'), t('app.offline')));
 	};
 	const back = () => {
 		if (!offline) return;
@@ -164,8 +162,8 @@ function watch() {
 	events.addEventListener('signedout', () => {
 		fill(
 			banner,
-			h('p', {}, icon('lock'), t('signin.expired'), ' ', t('signin.kept'), ' '),
-			signInButton() ?? h('span', {}, t('signin.local')),
+			h('p', icon('lock'), t('signin.expired'), ' ', t('signin.kept'), ' '),
+			signInButton() ?? h('span', t('signin.local')),
 		);
 	});
 	window.addEventListener('hashchange', () => {

@@ -15,15 +15,13 @@ export function sum(read, parts) {
 	style('sum', shown.map((part, index) => `.bar .part${index} { flex-grow: ${part.value} }`).join(' '));
 	return h(
 		'div.sum',
-		{},
 		h('div.bar', { 'aria-hidden': 'true' }, ...shown.map((part, index) => h(`span.${part.kind}.part${index}`))),
 		h(
 			'dl.equation',
-			{},
-			h('div.total', {}, h('dt', {}, t('counts.read', { n: read })), h('dd', {}, number(read))),
+			h('div.total', h('dt', t('counts.read', { n: read })), h('dd', number(read))),
 			...shown.flatMap((part, index) => [
 				h('span.sign', { 'aria-hidden': 'true' }, index ? '+' : '='),
-				h(`div.${part.kind}`, {}, h('dt', {}, part.name), h('dd', {}, number(part.value))),
+				h(`div.${part.kind}`, h('dt', part.name), h('dd', number(part.value))),
 			]),
 		),
 	);
@@ -38,14 +36,12 @@ export function reasonOf(receipt) {
 	const code = receipt.code;
 	return h(
 		'section.reason-card',
-		{},
-		h('h2', {}, has(`codes.${code}.title`) ? wrong(code, null) : code),
-		h('p', {}, advice(code, null)),
+		h('h2', has(`codes.${code}.title`) ? wrong(code, null) : code),
+		h('p', advice(code, null)),
 		receipt.message &&
 			h(
 				'details',
-				{},
-				h('summary', {}, t('receipt.details')),
+				h('summary', t('receipt.details')),
 				h('p.message', { lang: 'en', dir: 'auto' }, receipt.message),
 			),
 	);
@@ -61,8 +57,8 @@ export function failure(sentence, ...actions) {
 		'section.card.state',
 		{ role: 'alert' },
 		badge('warn', 'warn'),
-		h('h1', {}, sentence),
-		h('div.actions', {}, ...actions),
+		h('h1', sentence),
+		h('div.actions', ...actions),
 	);
 }
 
@@ -84,7 +80,7 @@ export function waiting(title, ...more) {
 		'section.card.state',
 		{ 'aria-busy': 'true' },
 		h('span.badge.busy', { 'aria-hidden': 'true' }, h('span.spinner')),
-		h('h1', {}, title),
+		h('h1', title),
 		...more.filter((one) => one !== null),
 	);
 }
@@ -128,10 +124,9 @@ export function confirmed(title, body, action) {
 				},
 			},
 			h('h2', { id: 'ask' }, title),
-			...body.map((one) => (typeof one === 'string' ? h('p', {}, one) : one)),
+			...body.map((one) => (typeof one === 'string' ? h('p', one) : one)),
 			h(
 				'div.actions',
-				{},
 				h('button.plain', { autofocus: true, onclick: () => dialog.close('no') }, t('actions.cancel')),
 				h('button.danger', { onclick: () => dialog.close('yes') }, action),
 			),

@@ -65,11 +65,10 @@ export async function receiptView(main, page, id) {
 		main,
 		h(
 			`article.receipt.${kind}`,
-			{},
 			badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
 			h('h1', { tabindex: -1 }, title),
-			h('p.lead', {}, h('bdi', {}, name)),
-			receipt.undone && h('p.lead', {}, t('receipt.undone_more', { n: registered(receipt) })),
+			h('p.lead', h('bdi', name)),
+			receipt.undone && h('p.lead', t('receipt.undone_more', { n: registered(receipt) })),
 			counts.read ? sum(counts.read, parts) : null,
 			corrections.length
 				? h(
@@ -78,7 +77,6 @@ export async function receiptView(main, page, id) {
 						...corrections.map((one) =>
 							h(
 								'li',
-								{},
 								icon('check'),
 								h(
 									'a',
@@ -92,7 +90,6 @@ export async function receiptView(main, page, id) {
 			receipt.corrects &&
 				h(
 					'p.center',
-					{},
 					h(
 						'a',
 						{ href: `#/imports/${receipt.corrects}` },
@@ -102,7 +99,6 @@ export async function receiptView(main, page, id) {
 			!good && !receipt.undone ? reasonOf(receipt) : null,
 			h(
 				'dl.paper',
-				{},
 				line(t('receipt.import'), String(receipt.import_id)),
 				line(t('receipt.when'), dateAndTime(receipt.started)),
 				line(t('receipt.size'), receipt.source.size === null ? '–' : size(receipt.source.size)),
@@ -112,7 +108,6 @@ export async function receiptView(main, page, id) {
 			good && left ? leftOver(receipt, left, page) : null,
 			h(
 				'div.actions',
-				{},
 				h('a.button.primary', { href: '#/' }, t('actions.another')),
 				copyLink(),
 				good && mayOperate()
@@ -135,7 +130,7 @@ export async function receiptView(main, page, id) {
  * @param {string} [kind]
  */
 function line(name, value, kind = 'plain') {
-	return h('div', {}, h('dt', {}, name), h(`dd.${kind}`, {}, value));
+	return h('div', h('dt', name), h(`dd.${kind}`, value));
 }
 
 function copyLink() {
@@ -167,14 +162,12 @@ function leftOver(receipt, left, page) {
 		left === receipt.counts.rejected &&
 			h(
 				'ul',
-				{},
 				...receipt.totals
 					.slice(0, 6)
-					.map((one) => h('li', {}, t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) }))),
+					.map((one) => h('li', t('grid.filter', { n: one.count, wrong: wrong(one.code, one.column) }))),
 			),
 		h(
 			'div.actions.start',
-			{},
 			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct')),
 			h(
 				'button.plain',
@@ -288,9 +281,9 @@ export async function historyView(main, page) {
 		fill(
 			listed,
 			...[...days].map(([title, ones]) =>
-				h('section', {}, h('h2', {}, title), h('ul.rows', {}, ...ones.map((one) => h('li', {}, entry(one))))),
+				h('section', h('h2', title), h('ul.rows', ...ones.map((one) => h('li', entry(one))))),
 			),
-			entries.length && !found.length ? h('p.soft.center', {}, t('history.none_found')) : null,
+			entries.length && !found.length ? h('p.soft.center', t('history.none_found')) : null,
 		);
 		more.hidden = next === null;
 	};
@@ -307,20 +300,19 @@ export async function historyView(main, page) {
 			main,
 			h(
 				'section.card.state',
-				{},
 				badge('clock', 'rest'),
-				h('h1', {}, t('history.empty')),
-				h('p.soft', {}, t('history.empty_more')),
-				h('div.actions', {}, h('a.button.primary', { href: '#/' }, t('home.choose'))),
+				h('h1', t('history.empty')),
+				h('p.soft', t('history.empty_more')),
+				h('div.actions', h('a.button.primary', { href: '#/' }, t('home.choose'))),
 			),
 		);
 		return;
 	}
 	fill(
 		main,
-		h('header.intro.slim', {}, h('h1', { tabindex: -1 }, t('history.title')), search),
+		h('header.intro.slim', h('h1', { tabindex: -1 }, t('history.title')), search),
 		listed,
-		h('div.actions', {}, more),
+		h('div.actions', more),
 	);
 }
 
@@ -340,19 +332,16 @@ function entry(receipt) {
 		badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
 		h(
 			'span.row-main',
-			{},
 			h(
 				'bdi',
-				{},
 				receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source),
 			),
-			h('span.soft', {}, said.join(' · ')),
+			h('span.soft', said.join(' · ')),
 		),
 		h(
 			'span.row-side',
-			{},
-			h('span', {}, clock(receipt.started)),
-			h('span.soft', {}, t('receipt.number', { id: String(receipt.import_id) })),
+			h('span', clock(receipt.started)),
+			h('span.soft', t('receipt.number', { id: String(receipt.import_id) })),
 		),
 	);
 }

@@ -28,13 +28,10 @@ export async function registerUpload(upload, etag, asNew, signal) {
  * @param {string[]} columns
  * @param {(done: number, total: number) => void} progress
  * @param {AbortSignal} signal
- * @returns {Promise<{imports: Registered[], lost: number}>} the imports of the corrections, and rows corrected before
  */
 export async function sendCorrections(importId, columns, progress, signal) {
 	const id = `imports/${importId}`;
 	const edits = (await store.editsOf(id)).filter((edit) => !edit.sent && edit.cells && edit.faults?.length === 0);
-	const imports = [];
-	let lost = 0;
 	let done = 0;
 	while (edits.length) {
 		const part = taken(edits, columns);
@@ -52,18 +49,13 @@ export async function sendCorrections(importId, columns, progress, signal) {
 				if (!(error instanceof Problem) || error.code !== 'already-corrected' || !error.errors.length) throw error;
 				// These rows were corrected before, perhaps by this page in a request whose answer was lost.
 				const known = new Set(error.errors.map(({ pointer }) => Number(pointer.split('/')[2])));
-				lost += known.size;
 				rows = rows.filter((_, index) => !known.has(index));
 			}
 		}
-		if (answer) {
-			const upload = await uploadIn(answer.id, ['registered'], signal);
-			imports.push(upload.import);
-		}
+		if (answer) await uploadIn(answer.id, ['registered'], signal);
 		await markSent(id, part);
 		done += part.length;
 	}
-	return { imports, lost };
 }
 
 /**

@@ -14,7 +14,7 @@ import { Workbench } from './workbench.js';
  * @param {string} id
  */
 export async function uploadView(main, page, id) {
-	fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', {}, t('home.nothing_yet'))));
+	fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', t('home.nothing_yet'))));
 	announce(t('verdict.checking'));
 	const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
 	const draft = await store.find(`uploads/${id}`).catch(() => undefined);
@@ -63,17 +63,16 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 	const bench = h('div');
 	const button = h('button.primary.large');
 	const note = h('span.note');
-	const bar = refused ? h('div.actions.start', {}, again(page)) : h('div.actionbar', {}, note, button);
+	const bar = refused ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
 	fill(
 		main,
 		steps(counts.rejected ? 1 : 2),
 		h(
 			'header.verdict',
-			{},
-			h('p.eyebrow', {}, h('bdi', {}, name), ` · ${size(receipt.source.size ?? 0)}`),
+			h('p.eyebrow', h('bdi', name), ` · ${size(receipt.source.size ?? 0)}`),
 			heading,
-			h('p.lead', {}, refused ? t('verdict.lead_refused') : t('verdict.lead')),
-			h('div.numbers', {}, counts.read ? numbers : null, facts(receipt)),
+			h('p.lead', refused ? t('verdict.lead_refused') : t('verdict.lead')),
+			h('div.numbers', counts.read ? numbers : null, facts(receipt)),
 		),
 		refused ? reasonOf(receipt) : null,
 		bench,
@@ -128,8 +127,8 @@ async function showVerdict(main, page, id, { etag, receipt }) {
  */
 async function goOn(main, page, id, etag, asNew, pressed) {
 	const columns = page.policy.columns.map((column) => column.name);
-	const detail = h('p.soft', {}, t('registering.list'));
-	fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', {}, t('registering.safe'))));
+	const detail = h('p.soft', t('registering.list'));
+	fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', t('registering.safe'))));
 	announce(t('registering.title'));
 	const from = `uploads/${id}`;
 	try {
@@ -168,7 +167,7 @@ async function goOn(main, page, id, etag, asNew, pressed) {
 		}
 		if (!error.passes && error.status !== 401) await stopRegistering(from);
 		const retry = h('button.primary', { onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
-		fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', {}, t('registering.kept')));
+		fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', t('registering.kept')));
 	}
 }
 
@@ -197,29 +196,23 @@ function choose(main, page, id, etag, other) {
 		steps(2),
 		h(
 			'section.card.choices',
-			{},
-			h('h1', {}, t('choices.title')),
-			h('p.lead', {}, t('choices.lead')),
+			h('h1', t('choices.title')),
+			h('p.lead', t('choices.lead')),
 			other &&
 				h(
 					'a.choice',
 					{ href: `#/imports/${other}/correct` },
-					h('strong', {}, t('choices.correct')),
-					h('span.soft', {}, t('choices.correct_more', { id: String(other) })),
+					h('strong', t('choices.correct')),
+					h('span.soft', t('choices.correct_more', { id: String(other) })),
 				),
 			other &&
 				h(
 					'a.choice',
 					{ href: `#/imports/${other}` },
-					h('strong', {}, t('choices.look')),
-					h('span.soft', {}, t('choices.look_more', { id: String(other) })),
+					h('strong', t('choices.look')),
+					h('span.soft', t('choices.look_more', { id: String(other) })),
 				),
-			h(
-				'button.choice',
-				{ onclick: asNew },
-				h('strong', {}, t('choices.new')),
-				h('span.soft', {}, t('choices.new_more')),
-			),
+			h('button.choice', { onclick: asNew }, h('strong', t('choices.new')), h('span.soft', t('choices.new_more'))),
 		),
 	);
 	announce(t('choices.title'));
@@ -237,7 +230,7 @@ function facts(receipt) {
 	}
 	if (counts.blank) shown.push(t('facts.blank', { n: counts.blank }));
 	if (source.last_line_ended === false) shown.push(t('facts.last_line'));
-	return shown.length ? h('ul.facts', {}, ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
+	return shown.length ? h('ul.facts', ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
 }
 
 /** @param {Policy['policy']} policy */
@@ -248,7 +241,7 @@ function unchecked(policy) {
 		'aside.unchecked',
 		{ 'aria-labelledby': 'unchecked' },
 		h('h2', { id: 'unchecked' }, t('unchecked.title')),
-		h('ul', {}, ...items.map((item) => h('li', {}, item))),
+		h('ul', ...items.map((item) => h('li', item))),
 	);
 }
 
@@ -273,7 +266,7 @@ export async function correctView(main, page, id) {
 		if (correcting.unjudged.size) return;
 		correcting.draft.registering = true;
 		await correcting.keep([]);
-		fill(main, steps(2), waiting(t('registering.title'), h('p.soft', {}, t('registering.safe'))));
+		fill(main, steps(2), waiting(t('registering.title'), h('p.soft', t('registering.safe'))));
 		try {
 			await sendCorrections(id, columns, () => {}, page.signal);
 			await stopRegistering(`imports/${id}`);
@@ -283,7 +276,7 @@ export async function correctView(main, page, id) {
 			if (!(error instanceof Problem)) throw error;
 			await stopRegistering(`imports/${id}`);
 			const retry = h('button.primary', { onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
-			fill(main, failure(error.sentence, retry), h('p.soft.center', {}, t('registering.kept')));
+			fill(main, failure(error.sentence, retry), h('p.soft.center', t('registering.kept')));
 		}
 	};
 	button.addEventListener('click', register);
@@ -299,23 +292,17 @@ export async function correctView(main, page, id) {
 		steps(1),
 		h(
 			'header.verdict',
-			{},
 			h(
 				'p.eyebrow',
-				{},
 				h('a', { href: `#/imports/${id}` }, t('receipt.number', { id: String(id) })),
 				' · ',
-				h('bdi', {}, name),
+				h('bdi', name),
 			),
 			h('h1', { tabindex: -1 }, t('correct.title', { n: receipt.counts.rejected })),
-			h(
-				'p.lead',
-				{},
-				t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) }),
-			),
+			h('p.lead', t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) })),
 		),
 		workbench.element,
-		h('div.actionbar', {}, note, button),
+		h('div.actionbar', note, button),
 	);
 	correcting.addEventListener('change', update);
 	correcting.addEventListener('rows', update);

@@ -42,21 +42,20 @@ export class Workbench {
 		this.reason = h(
 			'div.explain',
 			{ 'aria-live': 'off' },
-			h('p.soft', {}, t(editable ? 'grid.keys' : 'grid.read_only')),
+			h('p.soft', t(editable ? 'grid.keys' : 'grid.read_only')),
 		);
 		this.element = h(
 			'section.workbench',
 			{ 'aria-labelledby': 'correct' },
 			h(
 				'div.workbench-head',
-				{},
 				h('h2', { id: 'correct' }, t(editable ? 'grid.title' : 'grid.title_refused')),
 				editable ? this.left : null,
 				editable ? this.meter : null,
 			),
-			h('div.tools', {}, this.filters, editable ? this.next : null),
+			h('div.tools', this.filters, editable ? this.next : null),
 			this.trouble,
-			...(this.correcting.tooMany ? [h('p', {}, t('grid.too_many'))] : [this.grid.element, this.reason]),
+			...(this.correcting.tooMany ? [h('p', t('grid.too_many'))] : [this.grid.element, this.reason]),
 		);
 		correcting.addEventListener('rows', () => this.arrived());
 		correcting.addEventListener('change', (event) => this.changed(/** @type {CustomEvent} */ (event).detail));
@@ -149,7 +148,7 @@ export class Workbench {
 			...[
 				trouble && t(count ? 'grid.trouble' : 'grid.trouble_loading', { why: sentenceOf(trouble), n: count }),
 				!kept && t('grid.not_kept'),
-			].flatMap((sentence) => (sentence ? [h('p', {}, icon('warn'), sentence)] : [])),
+			].flatMap((sentence) => (sentence ? [h('p', icon('warn'), sentence)] : [])),
 		);
 	}
 
@@ -171,26 +170,24 @@ export class Workbench {
 			this.reason,
 			h(
 				'p.explain-head',
-				{},
-				h('span.soft', {}, t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
+				h('span.soft', t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
 				column && row.cells[column] ? h('span.whole', { dir: 'auto' }, row.cells[column]) : null,
 			),
 			...about.map((fault) =>
-				h('p', {}, h('strong', {}, wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
+				h('p', h('strong', wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
 			),
 			row.record !== null &&
-				h('p', {}, h('span.soft', {}, t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
+				h('p', h('span.soft', t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
 			row.record === null &&
 				column &&
 				row.cells[column] !== row.original[column] &&
 				h(
 					'p.soft',
-					{},
 					t('grid.before'),
 					' ',
 					h('span.whole.old', { dir: 'auto' }, row.original[column] || t('grid.nothing')),
 				),
-			!about.length && !row.record && h('p.soft', {}, t(this.editable ? 'grid.keys' : 'grid.read_only')),
+			!about.length && !row.record && h('p.soft', t(this.editable ? 'grid.keys' : 'grid.read_only')),
 		);
 	}
 }
