@@ -115,6 +115,10 @@ def test_rows_that_were_left_out_are_corrected_later(uploader: Uploader, server:
     expect(uploader.heading).to_have_text("5 users are registered")
     expect(uploader.page.locator(".equation dd")).to_have_text(["8", "4", "1", "3"])
     assert len(server.names) == 5
+    uploader.go("#/imports")
+    entries = ["1 registered", "5 registered · 3 not registered"]
+    expect(uploader.page.locator(".row-main .soft")).to_have_text(entries)
+    expect(uploader.page.locator(".row-main bdi").first).to_have_text("Corrections of messy_users.csv")
 
 
 def test_rows_that_were_left_out_are_downloaded(uploader: Uploader) -> None:
@@ -152,6 +156,14 @@ def test_a_receipt_has_an_address_and_is_in_the_history(uploader: Uploader) -> N
 
     expect(uploader.heading).to_have_text("2 users are registered")
     expect(uploader.page.locator(".receipt")).to_contain_text("autumn.csv")
+
+
+def test_an_empty_list_is_downloaded_and_fits(uploader: Uploader) -> None:
+    with uploader.page.expect_download() as download:
+        uploader.page.get_by_role("button", name="Get an empty list").click()
+    uploader.check(download.value.path().read_bytes() + b"Ann,Norway,41\r\n")
+
+    expect(uploader.heading).to_have_text("1 user would be registered. All is well.")
 
 
 @pytest.mark.parametrize(

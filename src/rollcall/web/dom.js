@@ -41,12 +41,23 @@ function kept(children) {
 	);
 }
 
+/**
+ * Let the browser save a file.
+ * @param {Blob} file
+ * @param {string} download its name
+ */
+export function saveAs(file, download) {
+	const link = h('a', { download });
+	link.href = URL.createObjectURL(file);
+	link.click();
+	URL.revokeObjectURL(link.href);
+}
+
 const SVG = 'http://www.w3.org/2000/svg';
 /** @type {Record<string, string>} */
 const PATHS = {
 	check: 'm5 12.5 4.5 4.5L19 7',
 	cross: 'M6 6l12 12M18 6 6 18',
-	dash: 'M6 12h12',
 	warn: 'M12 4 3 19.5h18L12 4Zm0 6v4m0 2.6v.1',
 	file: 'M7 3h7l4 4v14H7zM14 3v4h4',
 	up: 'M12 19V6m-6 6 6-6 6 6',

@@ -204,7 +204,7 @@ export class Grid {
 		element.dataset.state = state;
 		const header = this.bare('rowheader', index, 0);
 		header.append(
-			h('span.state', state === 'bad' ? icon('dash') : state === 'judging' ? icon('clock') : icon('check')),
+			h('span.state', state === 'bad' ? icon('cross') : state === 'judging' ? icon('clock') : icon('check')),
 			h('span.hidden', t(`grid.state_${state}`)),
 			String(row.line),
 		);

@@ -1,10 +1,10 @@
 // The first view: choose a list, see how it goes on, continue what was begun.
 import { Problem } from './api.js';
-import { announce, fill, h, icon } from './dom.js';
-import { failure, steps } from './parts.js';
+import { announce, fill, h, icon, saveAs } from './dom.js';
+import { badge, failure, steps, when } from './parts.js';
 import { isGzip, limitExceeded, send } from './send.js';
 import * as store from './store.js';
-import { dateAndTime, list, percent, size, t } from './text.js';
+import { list, percent, size, t } from './text.js';
 
 /**
  * @param {HTMLElement} main
@@ -45,6 +45,7 @@ export async function home(main, page) {
 			h('h2', { id: 'columns' }, t('home.columns')),
 			h('dl.columns', ...policy.columns.map(described)),
 			h('p.soft', t('home.columns_more')),
+			h('button.plain', { onclick: () => saveAs(template(policy.columns), 'users.csv') }, t('home.template')),
 		),
 	);
 
@@ -80,7 +81,7 @@ export async function home(main, page) {
 							'a.row',
 							{ href: draft.id.startsWith('imports/') ? `#/${draft.id}/correct` : `#/${draft.id}` },
 							h('span.row-icon', icon('file')),
-							h('span.row-main', h('bdi', draft.name), h('span.soft', dateAndTime(draft.updated))),
+							h('span.row-main', h('bdi', draft.name), h('span.soft', when(draft.updated))),
 							h('span.row-side', t('home.draft', { n: draft.corrected, of: draft.rejected })),
 						),
 						h(
@@ -122,7 +123,7 @@ export async function home(main, page) {
 			h(
 				'section.card.sending',
 				{ 'aria-busy': 'true' },
-				h('span.file-icon', { 'aria-hidden': 'true' }, icon('file')),
+				badge('file', 'busy'),
 				h('h1', h('bdi', file.name)),
 				h('p.soft', size(file.size)),
 				bar,
@@ -135,7 +136,8 @@ export async function home(main, page) {
 			const id = await send(
 				file,
 				packed,
-				(name, done) => {
+				(name, part) => {
+					const done = packed ? part : (part + (name === 'sending' ? 1 : 0)) / 2;
 					bar.value = done;
 					const sentence = t(`home.phase_${name}`);
 					if (phase.textContent !== sentence) {
@@ -159,6 +161,11 @@ export async function home(main, page) {
 			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
 		}
 	}
+}
+
+/** @param {Column[]} columns */
+function template(columns) {
+	return new Blob([`\ufeff${columns.map(({ name }) => name).join(',')}\r\n`], { type: 'text/csv' });
 }
 
 /** @param {Column} column */

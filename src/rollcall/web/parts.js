@@ -1,6 +1,6 @@
 // Parts that several views show.
 import { h, icon, style } from './dom.js';
-import { advice, has, number, t, wrong } from './text.js';
+import { advice, dateAndTime, has, number, t, wrong } from './text.js';
 
 /** @typedef {{name: string, value: number, kind: string}} Part */
 
@@ -18,11 +18,8 @@ export function sum(read, parts) {
 		h('div.bar', { 'aria-hidden': 'true' }, ...shown.map((part, index) => h(`span.${part.kind}.part${index}`))),
 		h(
 			'dl.equation',
-			h('div.total', h('dt', t('counts.read', { n: read })), h('dd', number(read))),
-			...shown.flatMap((part, index) => [
-				h('span.sign', { 'aria-hidden': 'true' }, index ? '+' : '='),
-				h(`div.${part.kind}`, h('dt', part.name), h('dd', number(part.value))),
-			]),
+			h('div', h('dt', t('counts.read', { n: read })), h('dd', number(read))),
+			...shown.map((part) => h(`div.${part.kind}`, h('dt', part.name), h('dd', number(part.value)))),
 		),
 	);
 }
@@ -102,6 +99,15 @@ export function steps(current) {
 			),
 		),
 	);
+}
+
+/**
+ * Show a time.
+ * @param {string} time
+ * @param {(time: string) => string} [format]
+ */
+export function when(time, format = dateAndTime) {
+	return h('time', { datetime: time }, format(time));
 }
 
 /**

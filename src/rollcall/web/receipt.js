@@ -1,7 +1,7 @@
 // A receipt by its address, and the history of imports.
 import { call, mayOperate, Problem } from './api.js';
-import { announce, fill, h, icon } from './dom.js';
-import { badge, confirmed, failure, reasonOf, sum, waiting } from './parts.js';
+import { announce, fill, h, icon, saveAs } from './dom.js';
+import { badge, confirmed, failure, reasonOf, sum, waiting, when } from './parts.js';
 import * as store from './store.js';
 import { clock, dateAndTime, day, fileName, size, t, wrong } from './text.js';
 
@@ -98,12 +98,13 @@ export async function receiptView(main, page, id) {
 				),
 			!good && !receipt.undone ? reasonOf(receipt) : null,
 			h(
-				'dl.paper',
-				line(t('receipt.import'), String(receipt.import_id)),
-				line(t('receipt.when'), dateAndTime(receipt.started)),
-				line(t('receipt.size'), receipt.source.size === null ? '–' : size(receipt.source.size)),
-				receipt.source.encoding && line(t('receipt.encoding'), receipt.source.encoding.toUpperCase()),
-				receipt.source.sha256 && line(t('receipt.content'), receipt.source.sha256.slice(0, 16), 'mono'),
+				'div.paper',
+				h(
+					'dl',
+					line(t('receipt.import'), String(receipt.import_id)),
+					line(t('receipt.when'), when(receipt.started)),
+				),
+				h('details', h('summary', t('receipt.file')), h('dl', ...aboutFile(receipt.source))),
 			),
 			good && left ? leftOver(receipt, left, page) : null,
 			h(
@@ -124,9 +125,19 @@ export async function receiptView(main, page, id) {
 	announce(title);
 }
 
+/** @param {Receipt['source']} source */
+function aboutFile(source) {
+	const stored = source.size === null ? [] : [size(source.size), source.compression];
+	return [
+		line(t('receipt.size'), stored.filter(Boolean).join(' · ') || '–'),
+		source.encoding && line(t('receipt.encoding'), source.encoding.toUpperCase()),
+		source.sha256 && line(t('receipt.content'), source.sha256, 'mono'),
+	];
+}
+
 /**
  * @param {string} name
- * @param {string} value
+ * @param {Child} value
  * @param {string} [kind]
  */
 function line(name, value, kind = 'plain') {
@@ -168,13 +179,13 @@ function leftOver(receipt, left, page) {
 			),
 		h(
 			'div.actions.start',
-			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct')),
+			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct', { n: left })),
 			h(
 				'button.plain',
 				{
 					onclick: (event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page),
 				},
-				t('receipt.download'),
+				t('receipt.download', { n: left }),
 			),
 		),
 	);
@@ -189,10 +200,7 @@ async function download(button, id, page) {
 	try {
 		const body = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
 		if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
-		const link = h('a', { download: `rejected-${id}.csv` });
-		link.href = URL.createObjectURL(body);
-		link.click();
-		URL.revokeObjectURL(link.href);
+		saveAs(body, `rejected-${id}.csv`);
 	} catch (error) {
 		if (!(error instanceof Problem)) throw error;
 		button.after(h('p.soft', { role: 'alert' }, error.sentence));
@@ -269,9 +277,25 @@ export async function historyView(main, page) {
 	const more = h('button.plain', { onclick: () => load() }, t('history.more'));
 	const show = () => {
 		const words = search.value.trim().toLowerCase();
+		const known = new Map(entries.map((one) => [one.import_id, one]));
+		/** @param {Imported} one */
+		const name = (one) => {
+			if (!one.corrects) return fileName(one.source);
+			const list = known.get(one.corrects);
+			const number = t('receipt.number', { id: String(one.corrects) });
+			return t('history.corrections', { name: list ? fileName(list.source) : number });
+		};
 		const found = entries.filter((one) =>
-			`${fileName(one.source)} ${one.import_id} ${day(one.started)}`.toLowerCase().includes(words),
+			`${name(one)} ${one.import_id} ${day(one.started)} ${dateAndTime(one.started)}`
+				.toLowerCase()
+				.includes(words),
 		);
+		// Corrections are newer than what they correct, so they have arrived before it.
+		/** @param {Imported} list */
+		const corrected = (list) =>
+			entries
+				.filter((one) => one.corrects === list.import_id && !one.undone)
+				.reduce((total, one) => total + registered(one), 0);
 		/** @type {Map<string, Imported[]>} */
 		const days = new Map();
 		for (const one of found) {
@@ -281,7 +305,11 @@ export async function historyView(main, page) {
 		fill(
 			listed,
 			...[...days].map(([title, ones]) =>
-				h('section', h('h2', title), h('ul.rows', ...ones.map((one) => h('li', entry(one))))),
+				h(
+					'section',
+					h('h2', title),
+					h('ul.rows', ...ones.map((one) => h('li', entry(one, name(one), corrected(one))))),
+				),
 			),
 			entries.length && !found.length ? h('p.soft.center', t('history.none_found')) : null,
 		);
@@ -316,31 +344,28 @@ export async function historyView(main, page) {
 	);
 }
 
-/** @param {Imported} receipt */
-function entry(receipt) {
+/**
+ * @param {Imported} receipt
+ * @param {string} name
+ * @param {number} corrected how many of its rejected rows are registered since
+ */
+function entry(receipt, name, corrected) {
 	const good = ['loaded', 'partially_loaded'].includes(receipt.status);
 	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
 	const said = [];
 	if (receipt.undone) said.push(t('history.undone'));
-	else if (good) said.push(t('history.registered', { n: registered(receipt) }));
+	else if (good) said.push(t('history.registered', { n: registered(receipt) + corrected }));
 	else said.push(wrong(receipt.code, null));
-	if (good && receipt.counts.rejected && !receipt.undone)
-		said.push(t('history.rejected', { n: receipt.counts.rejected }));
+	const left = receipt.counts.rejected - corrected;
+	if (good && left > 0 && !receipt.undone) said.push(t('history.rejected', { n: left }));
 	return h(
 		'a.row',
 		{ href: `#/imports/${receipt.import_id}` },
 		badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
-		h(
-			'span.row-main',
-			h(
-				'bdi',
-				receipt.corrects ? t('history.corrections', { id: String(receipt.corrects) }) : fileName(receipt.source),
-			),
-			h('span.soft', said.join(' · ')),
-		),
+		h('span.row-main', h('bdi', name), h('span.soft', said.join(' · '))),
 		h(
 			'span.row-side',
-			h('span', clock(receipt.started)),
+			h('span', when(receipt.started, clock)),
 			h('span.soft', t('receipt.number', { id: String(receipt.import_id) })),
 		),
 	);

@@ -5,7 +5,7 @@ import { announce, fill, h, icon } from './dom.js';
 import { failure, reasonOf, steps, sum, waiting } from './parts.js';
 import { registerUpload, sendCorrections } from './registering.js';
 import * as store from './store.js';
-import { fileName, list, number, size, t } from './text.js';
+import { fileName, list, number, t } from './text.js';
 import { Workbench } from './workbench.js';
 
 /**
@@ -69,9 +69,8 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 		steps(counts.rejected ? 1 : 2),
 		h(
 			'header.verdict',
-			h('p.eyebrow', h('bdi', name), ` · ${size(receipt.source.size ?? 0)}`),
 			heading,
-			h('p.lead', refused ? t('verdict.lead_refused') : t('verdict.lead')),
+			h('p.lead', h('bdi', name), ' · ', t(refused ? 'verdict.lead_refused' : 'home.nothing_yet')),
 			h('div.numbers', counts.read ? numbers : null, facts(receipt)),
 		),
 		refused ? reasonOf(receipt) : null,
@@ -95,7 +94,7 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 				? t('verdict.left_out', { n: correcting.left })
 				: corrected
 					? t('verdict.both', { n: good, corrected })
-					: t('verdict.nothing_registered');
+					: '';
 	};
 	update();
 	button.addEventListener('click', async () => {
