@@ -189,9 +189,8 @@ def test_a_hostile_list_is_only_text(uploader: Uploader, text: str) -> None:
     assert not [path for _, path in uploader.requests if path.endswith("/x")]
 
 
-def test_the_page_is_read_in_order(uploader: Uploader) -> None:
-    expect(uploader.page.locator("body")).to_match_aria_snapshot(
-        """
+READ = {
+    "empty": """
         - link "Skip to the content"
         - banner:
           - link "Rollcall"
@@ -204,8 +203,45 @@ def test_the_page_is_read_in_order(uploader: Uploader) -> None:
           - button "Choose a file"
           - region "The list needs these columns":
             - heading "The list needs these columns" [level=2]
-        """
-    )
+        """,
+    "partly": """
+        - main:
+          - list "Steps"
+          - heading "4 of 8 users would be registered." [level=1]
+          - paragraph: messy_users.csv · Nothing is registered yet.
+          - region "Correct the rows":
+            - heading "Correct the rows" [level=2]
+            - status: 4 rows still to correct
+            - progressbar "Corrected rows"
+            - group "Show":
+              - button "All 4 rows" [pressed]
+            - button "Next wrong cell"
+            - grid "Rows that are wrong"
+          - complementary "What is only known when you register"
+          - button "Register 4 users"
+        """,
+    "registered": """
+        - main:
+          - article:
+            - heading "5 users are registered" [level=1]
+            - list "Corrections":
+              - listitem:
+                - link "1 corrected row is registered, as import 2"
+            - region "3 rows are not registered":
+              - link "Correct them here"
+              - button "Download them"
+            - link "Register another list"
+            - button "Copy the link"
+            - button "Undo"
+        """,
+}
+
+
+@pytest.mark.parametrize("state", READ)
+def test_a_state_is_read_in_order(uploader: Uploader, state: str) -> None:
+    STATES[state](uploader)
+
+    expect(uploader.page.locator("body")).to_match_aria_snapshot(READ[state])
 
 
 def test_a_violation_of_the_policy_would_be_seen(new_uploader: NewUploader) -> None:
