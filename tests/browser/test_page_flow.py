@@ -96,8 +96,10 @@ def test_an_undo_says_how_many_and_removes_them(uploader: Uploader, server: Page
 def test_an_undo_that_is_not_confirmed_does_nothing(uploader: Uploader, server: PageServer) -> None:
     uploader.check(GOOD)
     uploader.register()
-    uploader.page.get_by_role("button", name="Undo").click()
-    uploader.page.get_by_role("button", name="Cancel").click()
+    uploader.page.get_by_role("button", name="Undo").focus()
+    uploader.page.keyboard.press("Enter")
+    expect(uploader.page.get_by_role("button", name="Cancel")).to_be_focused()
+    uploader.page.keyboard.press("Enter")
 
     expect(uploader.page.get_by_role("dialog")).to_have_count(0)
     assert len(server.names) == 2
