@@ -1689,6 +1689,19 @@ class TestS3:
 
         assert named == [owner] * 3
 
+    @pytest.mark.parametrize(
+        ("name", "media_type"),
+        [("receipt.html", "text/html; charset=utf-8"), ("receipt.json", "application/json")],
+    )
+    def test_a_browser_shows_a_receipt_and_stores_no_file(
+        self, new_bucket: Callable[[bool], str], s3_client: "S3Client", name: str, media_type: str
+    ) -> None:
+        bucket = new_bucket(False)  # noqa: FBT003 - without versions
+        put(S3ObjectStore(bucket, "", s3_client), f"list.csv/1/{name}", b"content")
+
+        found = s3_client.head_object(Bucket=bucket, Key=f"list.csv/1/{name}")
+        assert (found["ContentType"], found["ContentDisposition"]) == (media_type, "inline")
+
     def test_reading_from_a_missing_bucket_is_not_found(self, s3_client: "S3Client") -> None:
         store = S3ObjectStore("no-such-bucket", "", s3_client)
 

@@ -108,7 +108,7 @@ def test_bad_rows_are_listed_and_good_rows_registered(
     [folder] = Path(f"{messy}.rollcall").iterdir()
     [rejected] = folder.glob("rejected-*.csv")
     assert command == f"    rollcall import {rejected.relative_to(rollcall.folder)}"
-    assert _tree(folder) == ["receipt.json", rejected.name]
+    assert _tree(folder) == ["receipt.html", "receipt.json", rejected.name]
     assert "thirty" in rejected.read_text(encoding="utf-8-sig")
 
 
@@ -457,6 +457,7 @@ def test_an_upload_in_s3_is_imported_with_its_reports_in_s3(
     folder = f"from/march/users 1.csv/{receipt['source']['version']}"
     stored = {found["Key"] for found in s3_client.list_objects_v2(Bucket=reports)["Contents"]}
     assert stored == {
+        f"{folder}/receipt.html",
         f"{folder}/receipt.json",
         receipt["rejected_rows"].removeprefix(f"s3://{reports}/"),
     }

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from datetime import UTC, datetime
 
 import attrs
 import pytest
@@ -11,109 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.application.receipts import from_dict, to_dict, to_json
-from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import (
     REJECTIONS_SHOWN,
     ConservationError,
     Counts,
     FaultTotal,
     Receipt,
-    Source,
     Status,
     Tally,
 )
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import Upload
-from support.receipts import SCHEMA, a_receipt
+from support.receipts import a_receipt, receipts, rejections
 
 UPLOAD = Upload(bucket="b", key="k", version="1", size=1, last_modified=datetime(2026, 1, 1, tzinfo=UTC))
 FATES = ("registered", "updated", "unchanged", "rejected", "withheld")
-
-texts = st.text(st.characters(exclude_categories=()), max_size=12)
-sentences = st.text(st.characters(exclude_categories=()), min_size=1, max_size=12)
-lines = st.integers(1, 10**9)
-numbers = st.none() | lines
-row_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["row_code"]["enum"]])
-refusal_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["refusal_code"]["enum"]])
-skip_codes = st.sampled_from([Code(code) for code in SCHEMA["$defs"]["skip_code"]["enum"]])
-columns = st.none() | st.sampled_from(["name", "country", "age"])
-times = st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=9))))
-faults = st.builds(Fault, row_codes, sentences, columns)
-rejections = st.builds(
-    lambda line, more, found: Rejection(line, line + more, tuple(found)),
-    lines,
-    st.integers(0, 100),
-    st.lists(faults, min_size=1, max_size=3),
-)
-totals = st.builds(FaultTotal, row_codes, columns, lines, lines)
-sources = st.builds(
-    Source,
-    bucket=texts,
-    key=texts,
-    version=texts,
-    size=st.none() | st.integers(0, 10**12),
-    last_modified=st.none() | times,
-    sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
-    encoding=st.none() | sentences,
-    delimiter=st.none() | st.sampled_from(",;\t"),
-    compression=st.sampled_from([None, "gzip"]),
-    ignored_columns=st.lists(texts, max_size=3).map(tuple),
-)
-policies = st.builds(
-    Policy,
-    max_rejected=st.sampled_from(["all", "0", "10", "2.5%"]).map(Tolerance.parse),
-    unique_by=st.sampled_from([(), ("name",), ("name", "country")]),
-    on_duplicate=st.sampled_from(OnDuplicate),
-    on_repeat=st.sampled_from(OnRepeat),
-    on_new_version=st.sampled_from(OnNewVersion),
-)
-
-
-def _counts(*fates: str, rejected: int = 0) -> st.SearchStrategy[Counts]:
-    """Counts in which only these fates occur, with at least this many rejected rows."""
-    least = {fate: rejected if fate == "rejected" else 0 for fate in (*fates, "blank")}
-    return st.fixed_dictionaries({fate: st.integers(least[fate], 10**12) for fate in least}).map(
-        lambda met: Counts(read=sum(met[fate] for fate in fates), **met)
-    )
-
-
-def _receipts(status: Status, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Receipt]:
-    return st.builds(
-        Receipt,
-        status=st.just(status),
-        source=sources,
-        policy=policies.map(Policy.as_dict),
-        started=times,
-        seconds=st.timedeltas(timedelta(0)).map(timedelta.total_seconds),
-        import_id=numbers,
-        corrects=numbers,
-        **parts,
-    )
-
-
-loaded = _receipts(Status.LOADED, counts=_counts("registered", "updated", "unchanged"))
-partially_loaded = _receipts(
-    Status.PARTIALLY_LOADED,
-    code=st.just(Code.ROWS_REJECTED),
-    message=sentences,
-    counts=_counts("registered", "updated", "unchanged", "rejected", rejected=1),
-    totals=st.lists(totals, min_size=1, max_size=3).map(tuple),
-    rejections=st.lists(rejections, min_size=1, max_size=3).map(tuple),
-    rejected_rows=st.none() | sentences,
-)
-refused = _receipts(
-    Status.REFUSED,
-    code=refusal_codes,
-    message=sentences,
-    counts=_counts("rejected", "withheld"),
-    totals=st.lists(totals, max_size=3).map(tuple),
-    rejections=st.lists(rejections, max_size=3).map(tuple),
-    rejected_rows=st.none() | sentences,
-)
-skipped = _receipts(
-    Status.SKIPPED, code=skip_codes, message=sentences, first_receipt=st.none() | loaded | partially_loaded
-)
-receipts = loaded | partially_loaded | refused | skipped
 
 
 def _receipt(registered: int) -> Receipt:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import takewhile
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Never, NoReturn
 from urllib.parse import quote
 
@@ -43,6 +44,12 @@ _READ_BYTES = 64 * 1024
 _MAX_KEY_BYTES = 1024
 # boto3 holds the parts of a multipart upload in memory, by default ten at once; a single upload is streamed.
 _WHOLE_IF_POSSIBLE = TransferConfig(use_threads=False, multipart_threshold=1024**3)
+
+# A browser shows these by their name in a folder, and by these headers from S3.
+_SHOWN_BY_BROWSERS = {
+    ".html": {"ContentType": "text/html; charset=utf-8", "ContentDisposition": "inline"},
+    ".json": {"ContentType": "application/json", "ContentDisposition": "inline"},
+}
 
 # S3's version id of an object that was stored while its bucket had no versioning.
 _NO_VERSION = "null"
@@ -286,6 +293,7 @@ class S3ObjectStore:
                 _Unclosed(content),  # type: ignore[arg-type]  # reading is all it does
                 self._bucket,
                 self._prefix + key,
+                ExtraArgs=_SHOWN_BY_BROWSERS.get(PurePosixPath(key).suffix),
                 Config=_WHOLE_IF_POSSIBLE,
             )
         return address

@@ -114,7 +114,8 @@ class ReportStore(ObjectReader, Protocol):
         """Store an object, whole or not at all. It replaces any object of the same key, and survives a crash.
 
         Args:
-            key: The object key. MUST NOT lead out of the store. A key that does not fit is an error.
+            key: The object key. MUST NOT lead out of the store. A key that does not fit is an error. If it ends
+                with .html or .json, a browser shows the object as that.
             content: A stream, read from its position to its end and not closed.
 
         Returns:

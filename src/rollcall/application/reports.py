@@ -18,9 +18,10 @@ from rollcall.application.errors import (
 from rollcall.application.ports import ReportStore
 from rollcall.application.receipts import from_dict, to_json
 from rollcall.domain.receipt import Receipt, Source
-from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, local_key
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference, WebUpload, local_key
 
 RECEIPT_NAME = "receipt.json"
+PAGE_NAME = "receipt.html"
 LONGEST_REPORT_NAME = "rejected-0123456789ab.csv"
 FOLDER_SUFFIX = ".rollcall"
 
@@ -60,11 +61,14 @@ class Reports:
         folders: Yields the folders in the store for the reports on an upload, the preferred one first. The first
             in which all reports fit is used.
         is_report: Returns whether an announced or listed object is a report, from which nothing is imported.
+        page: Returns a receipt as HTML for people. It is stored beside the receipt, unless the upload came by the
+            uploader's page. None to store no such file.
     """
 
     store: ReportStore
     folders: Callable[[Source], Iterable[str]] = folders_of
     is_report: Callable[[ObjectReference], bool] = lambda _: False
+    page: Callable[[Receipt], str] | None = None
 
     def has_receipt(self, source: Source) -> bool:
         """Return whether any receipt of an upload is stored.
@@ -112,14 +116,19 @@ class Reports:
         return f"{self.folder(receipt.source)}/{address.rpartition('/')[2]}" if address else None
 
     def store_receipt(self, receipt: Receipt) -> None:
-        """Store a receipt, in place of an existing one of the same upload.
+        """Store a receipt, in place of an existing one of the same upload, and its page for people.
 
         Raises:
             ReportNotStoredError: The receipt could not be stored.
         """
-        text = to_json(receipt) + "\n"
+        folder = self.folder(receipt.source)
+        files = {RECEIPT_NAME: to_json(receipt) + "\n"}
+        if self.page and not WebUpload.of_key(receipt.source.key):
+            # Before the receipt: after a crash between the two, a redelivery finds no receipt and stores both.
+            files = {PAGE_NAME: self.page(receipt), **files}
         with _translated_errors(receipt):
-            self.store.put(self._receipt(receipt.source).key, io.BytesIO(text.encode("ascii")))
+            for name, text in files.items():
+                self.store.put(f"{folder}/{name}", io.BytesIO(text.encode("utf-8", "backslashreplace")))
 
     def require_writable(self, source: Source) -> None:
         """Check before the commit whether the reports on an upload certainly cannot be stored.

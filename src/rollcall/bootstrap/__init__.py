@@ -20,7 +20,16 @@ from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
 from rollcall.bootstrap.services import Services
-from rollcall.bootstrap.stores import AnyUpload, file_reference, folder, is_report, object_store, reports
+from rollcall.bootstrap.stores import (
+    WEB_FOLDER,
+    AnyUpload,
+    file_reference,
+    folder,
+    is_report,
+    object_store,
+    receipt_page,
+    reports,
+)
 from rollcall.bootstrap.uploading import Uploading, WebStores, checks, uploading, web_stores
 from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from rollcall.adapters.sqs import SqsQueues
 
 __all__ = [
+    "WEB_FOLDER",
     "Local",
     "Services",
     "Uploading",
@@ -44,6 +54,7 @@ __all__ = [
     "now",
     "object_store",
     "queue_sender",
+    "receipt_page",
     "reports",
     "repository",
     "sweeper",
@@ -138,7 +149,8 @@ def local(settings: Settings, data: Path) -> Iterator[Local]:
     """
     stores = web_stores(settings, data)
     with repository(settings, data) as users:
-        importer = import_users(settings, users, uploads=stores.uploads, into=Reports(store=stores.reports))
+        into = Reports(store=stores.reports, page=receipt_page)
+        importer = import_users(settings, users, uploads=stores.uploads, into=into)
         check = upload_checker(settings, stores.inbox, stores.reports)
         yield Local(users=users, stores=stores, check=check, import_users=importer)
 

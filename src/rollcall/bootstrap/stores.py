@@ -3,19 +3,27 @@
 Importing boto3 takes longer than importing a small file, so each adapter is imported only when it is needed.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 
+import rollcall
 from rollcall.adapters.local import LocalObjectStore, key_of, path_of
 from rollcall.application.errors import StoreUnavailableError
 from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject, WholeStore
+from rollcall.application.receipt_page import LANGUAGES, ReceiptPage
 from rollcall.application.reports import Reports, folders_beside
+from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.settings import PREFIX, Address, SettingError, Settings
+
+# The files of the uploader's page.
+WEB_FOLDER = Path(rollcall.__file__).parent / "web"
 
 
 def object_store(address: Address, *, owner: str | None = None) -> WholeStore:
@@ -93,12 +101,34 @@ def reports(settings: Settings, address: Address | None) -> Reports:
         address: The address of the store; None for a folder beside each local file.
     """
     if address is None:
-        return Reports(store=LocalObjectStore(Path("/")), folders=folders_beside)
+        return Reports(store=LocalObjectStore(Path("/")), folders=folders_beside, page=receipt_page)
 
     return Reports(
         store=object_store(address, owner=settings.bucket_owner),
         is_report=partial(is_report, address, settings.uploads),
+        page=receipt_page,
     )
+
+
+def receipt_page(receipt: Receipt) -> str:
+    """Return a receipt as HTML for people."""
+    return _receipt_page()(receipt)
+
+
+@cache
+def _receipt_page() -> ReceiptPage:
+    own = _read_json(WEB_FOLDER.parent / "application" / "receipt_page.json")
+    return ReceiptPage(
+        {
+            language: {**_read_json(WEB_FOLDER / f"{language}.json"), "file": own[language]}
+            for language in LANGUAGES
+        }
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def is_report(reports: Address | None, uploads: Address | None, reference: ObjectReference) -> bool:
