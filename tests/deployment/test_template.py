@@ -78,6 +78,7 @@ GIVEN = {"uploads", "reports", "inbox", "bucket_owner", "queue"}
 ABSENT = {"data", "page_hosts", "sign_in"}
 # Only the function that serves the page knows where people sign in.
 OF_THE_PAGE = {"ROLLCALL_PAGE_HOSTS", "ROLLCALL_SIGN_IN"}
+PAGE_HOSTS = "Resources/ApiFunction/Properties/Environment/Variables/ROLLCALL_PAGE_HOSTS"
 # Lambda has less disk than a machine, and the package contains certificates.
 OTHER_DEFAULTS = {"max_upload_bytes": str(GIB), "max_csv_bytes": str(4 * GIB), "database_ca": "/opt/ca-bundle.pem"}
 CHOICES: dict[str, type[StrEnum]] = {
@@ -680,6 +681,26 @@ def every_setting_is_a_parameter(template: Template) -> None:
         assert str(declared["Default"]) == OTHER_DEFAULTS.get(name, field.default or "")
 
 
+def the_page_asks_every_host_of_a_sign_in(template: Template) -> None:
+    """That of the issuer, and those where it exchanges a code for a token."""
+
+    def asked(parameters: dict[str, str]) -> Any:  # noqa: ANN401 - a template may contain any YAML
+        variables = deployed(template, parameters)["ApiFunction"]["Properties"]["Environment"]["Variables"]
+        return variables["ROLLCALL_PAGE_HOSTS"]["Fn::Sub"][1]["OfTheIssuer"]["Fn::Sub"]
+
+    assert asked(JWT)[0] == "https://${Host} ${SignInHosts}"
+    assert asked(POOL).split() == [
+        "https://cognito-idp.${AWS::Region}.${AWS::URLSuffix}",
+        "https://${SignInDomain}.auth.${AWS::Region}.amazoncognito.com",
+    ]
+    takes = re.compile(template["Parameters"]["SignInHosts"]["AllowedPattern"]).fullmatch
+    assert takes("")
+    assert takes("https://a.auth.eu-west-1.amazoncognito.com https://oauth2.googleapis.com")
+    assert not any(
+        map(takes, ["https://a/oauth2", "https://*", "https://a;script-src", "http://a", "https://a  "])
+    )
+
+
 def only_the_migration_connects_as_the_owner(template: Template) -> None:
     """Only the migration has the secret of the tables' owner, because an owner can drop tables."""
     for function in FUNCTIONS:
@@ -1258,6 +1279,10 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_ENCODING", "utf-8"),
         ("Parameters/MaxRejected/Default", "10%"),
         ("Parameters/MaxUploadBytes/Default", 5 * GIB),
+    ],
+    the_page_asks_every_host_of_a_sign_in: [
+        (f"{PAGE_HOSTS}/Fn::If/1/Fn::Sub/1/OfTheIssuer/Fn::If/2/Fn::Sub/0", "https://${Host}"),
+        ("Parameters/SignInHosts/AllowedPattern", ".*"),
     ],
     only_the_migration_connects_as_the_owner: [
         (
