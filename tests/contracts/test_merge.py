@@ -419,6 +419,30 @@ def test_corrected_rows_are_known_until_an_undo(opening: Opening) -> None:
     assert desk.repository.corrected([]) == set()
 
 
+def test_the_corrections_of_an_import_are_listed(opening: Opening) -> None:
+    """Also if they first correct rows of another import; those that were undone are not."""
+    desk = Desk(opening(Policy()), Policy())
+    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,old\nC,X,old\n"))
+    other = desk.drop("b.csv", completed(b"name,country,age\nD,X,1\nE,X,old\n"))
+    a, b = (desk.rejected_rows(receipt) for receipt in (first, other))
+    mixed = b.replace(b"E,X,old", b"E,X,2") + a.splitlines(keepends=True)[1].replace(b"B,X,old", b"B,X,2")
+    corrections = [
+        desk.drop("c.csv", mixed),
+        desk.drop("d.csv", a.replace(b"C,X,old", b"C,X,3")),
+    ]
+
+    def listed(receipt: Receipt, before: int | None = None, limit: int | None = None) -> list[int]:
+        entries = desk.repository.entries(correcting=receipt.import_id, before=before, limit=limit)
+        return [entry.import_id for entry in entries]
+
+    both, last = [receipt.import_id or 0 for receipt in corrections]
+    assert corrections[0].corrects == other.import_id
+    assert (listed(first), listed(other), listed(corrections[0])) == ([last, both], [both], [])
+    assert (listed(first, before=last), listed(first, limit=1)) == ([both], [last])
+    desk.repository.undo(both, NOON)
+    assert (listed(first), listed(other)) == ([last], [])
+
+
 def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     """Of two rows with the same origin, the first counts."""
     desk = Desk(opening(Policy()), Policy())

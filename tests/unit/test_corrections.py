@@ -309,3 +309,19 @@ def test_pages_are_linked(site: Site) -> None:
     wrong = follow(site, following.replace(str(number), str(number + 3)))
     assert is_problem(wrong, 400, "invalid-request")
     assert pointers(wrong) == [("/after", "out-of-range")]
+
+
+def test_the_corrections_of_an_import_are_found_by_its_number(site: Site) -> None:
+    """However many imports came after them; only by their uploader, and by operators."""
+    import_id = site.loaded()
+    correct(site, import_id, (3, GOOD))
+    site.import_all()
+    for number in range(3):
+        site.loaded(LIST + f"Eve,X,{number}\n".encode(), f"{number}.csv")
+
+    def found(by: str, number: int = import_id) -> list[int]:
+        listed = site.ask("GET", "/api/imports", by=by, query={"corrects": str(number), "limit": "1"})
+        assert listed.json["next"] is None
+        return [one["corrects"] for one in listed.json["imports"]]
+
+    assert (found("ann"), found("ben"), found("ann", 10**6)) == ([import_id], [], [])

@@ -197,6 +197,7 @@ class DryRunUserRepository:
         *,
         before: int | None = None,  # noqa: ARG002 - the port's, as all the others
         uploaded_by: str | None = None,  # noqa: ARG002
+        correcting: int | None = None,  # noqa: ARG002
         limit: int | None = None,  # noqa: ARG002
     ) -> Generator[LedgerEntry, None, None]:
         """Yield nothing."""

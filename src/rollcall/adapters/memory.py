@@ -257,15 +257,19 @@ class _Tables:
             or not opened.changed.keys() <= self.users.keys()
         )
 
+    def corrected_by(self, import_id: int) -> set[int]:
+        return {by for origin, by in self.corrections.items() if origin.import_id == import_id}
+
     def dependent_imports(self, import_id: int) -> DependentImports:
-        correcting = [by for origin, by in self.corrections.items() if origin.import_id == import_id]
         after = dropwhile(lambda entry: entry.import_id != import_id, self.ledger.values())
         comparing = [
             entry.import_id
             for entry in islice(after, 1, None)
             if entry.active and entry.receipt.policy.get("unique_by")
         ]
-        return DependentImports(correcting=min(correcting, default=None), comparing=min(comparing, default=None))
+        return DependentImports(
+            correcting=min(self.corrected_by(import_id), default=None), comparing=min(comparing, default=None)
+        )
 
 
 def _exclude(one: ImportRequest, other: ImportRequest) -> bool:
@@ -560,13 +564,21 @@ class MemoryUserRepository:
             return set(origins) & self._tables.corrections.keys()
 
     def entries(
-        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+        self,
+        *,
+        before: int | None = None,
+        uploaded_by: str | None = None,
+        correcting: int | None = None,
+        limit: int | None = None,
     ) -> Generator[LedgerEntry, None, None]:
         with self._changing:
+            corrections = self._tables.corrected_by(correcting) if correcting is not None else None
             entries = [
                 entry
                 for entry in self._tables.ledger.values()
-                if (before is None or entry.import_id < before) and uploaded_by in {None, entry.uploaded_by}
+                if (before is None or entry.import_id < before)
+                and uploaded_by in {None, entry.uploaded_by}
+                and (corrections is None or entry.import_id in corrections)
             ]
         yield from islice(sorted(entries, key=lambda entry: -entry.import_id), limit)
 

@@ -467,13 +467,19 @@ class UserRepository(Protocol):
         ...
 
     def entries(
-        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+        self,
+        *,
+        before: int | None = None,
+        uploaded_by: str | None = None,
+        correcting: int | None = None,
+        limit: int | None = None,
     ) -> Generator[LedgerEntry, None, None]:
         """Yield the ledger entries of imports, the newest first.
 
         Args:
             before: Only imports with a lower id; None for all.
             uploaded_by: Only the imports of this uploader; None for all.
+            correcting: Only the imports in force that registered corrected rows of this import; None for all.
             limit: The largest number of entries; None for all.
 
         Raises:

@@ -6,13 +6,12 @@ import * as store from './store.js';
 import { clock, dateAndTime, day, fileName, size, t, wrong } from './text.js';
 
 const PAGE = 50;
-const LOOK_BACK = 4; // pages of later imports among which corrections are looked for
 
 /** @param {Imported} receipt */
 const registered = (receipt) => receipt.counts.registered + receipt.counts.updated;
 
 /**
- * Return the imports that correct an import.
+ * Return the imports in force that correct an import, the oldest first.
  * @param {number} id
  * @param {AbortSignal} signal
  * @returns {Promise<Imported[]>}
@@ -20,12 +19,12 @@ const registered = (receipt) => receipt.counts.registered + receipt.counts.updat
 async function correctionsOf(id, signal) {
 	const found = [];
 	/** @type {ImportsPath | null} */
-	let next = '/api/imports?limit=200';
-	for (let pages = 0; next !== null && pages < LOOK_BACK; pages += 1) {
+	let next = `/api/imports?corrects=${id}`;
+	while (next !== null) {
 		/** @type {Imports} */
 		const page = await call('GET', next, { signal });
-		found.push(...page.imports.filter((one) => one.corrects === id));
-		next = (page.imports.at(-1)?.import_id ?? 0) > id ? page.next : null;
+		found.push(...page.imports);
+		next = page.next;
 	}
 	return found.reverse();
 }
@@ -38,7 +37,7 @@ async function correctionsOf(id, signal) {
 export async function receiptView(main, page, id) {
 	fill(main, waiting(t('app.loading')));
 	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
-	const corrections = (await correctionsOf(id, page.signal)).filter((one) => !one.undone && registered(one));
+	const corrections = await correctionsOf(id, page.signal);
 	const { counts } = receipt;
 	const corrected = corrections.reduce((total, one) => total + registered(one), 0);
 	const all = registered(receipt) + corrected;

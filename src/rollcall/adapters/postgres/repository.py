@@ -246,7 +246,12 @@ class PostgresUserRepository:
             return {asked[place - 1] for (place,) in connection.run(_CORRECTED, parameters)}
 
     def entries(
-        self, *, before: int | None = None, uploaded_by: str | None = None, limit: int | None = None
+        self,
+        *,
+        before: int | None = None,
+        uploaded_by: str | None = None,
+        correcting: int | None = None,
+        limit: int | None = None,
     ) -> Generator[LedgerEntry, None, None]:
         """Stream entries through a server-side cursor."""
         query = _ENTRY + "where true "
@@ -257,6 +262,9 @@ class PostgresUserRepository:
         if uploaded_by is not None:
             query += "and uploaded_by {eq} %s "
             parameters.append(uploaded_by)
+        if correcting is not None:
+            query += "and id {eq} any (select corrected_by from {corrections} where import_id {eq} %s) "
+            parameters.append(correcting)
         parameters.append(limit)
         for row in self._stream(query + "order by id desc limit %s", parameters, _ENTRIES_FETCHED_AT_ONCE):
             yield _as_entry(row)

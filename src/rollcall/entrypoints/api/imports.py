@@ -4,6 +4,8 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from rollcall.application.errors import UnknownImportError
 from rollcall.application.receipts import to_dict
 from rollcall.domain.ledger import LedgerEntry
@@ -50,7 +52,10 @@ def visible_import(api: "Api", request: Request) -> LedgerEntry:
 
 def _list_imports(api: "Api", request: Request) -> Answer:
     entries = api.services().users.entries(
-        before=request.parameters.get("after"), uploaded_by=uploader(request), limit=limit_of(request) + 1
+        before=request.parameters.get("after"),
+        uploaded_by=uploader(request),
+        correcting=request.parameters.get("corrects"),
+        limit=limit_of(request) + 1,
     )
     with closing(entries):
         return page_of(request, PATH, "imports", ((entry.import_id, shown(entry)) for entry in entries))
@@ -74,7 +79,16 @@ ROUTES = (
         name="list_imports",
         summary="The caller's imports, the newest first; with rollcall/operate, all imports",
         answer=_list_imports,
-        parameters=(after("The number of the last import of the page before"), LIMIT),
+        parameters=(
+            after("The number of the last import of the page before"),
+            LIMIT,
+            attrs.evolve(
+                IMPORT_ID,
+                name="corrects",
+                place="query",
+                description="Only the imports in force that registered corrected rows of this import",
+            ),
+        ),
         answers={HTTPStatus.OK: page_schema("imports", IMPORT)},
         headers=HEADERS,
         problems=frozenset({UNAVAILABLE}),
