@@ -1,9 +1,13 @@
 """From a list to its receipt, and back."""
 
+from datetime import timedelta
+from io import BytesIO
+
 import pytest
 from playwright.sync_api import expect
 
 from support.browsing import BUTTON_NAMES, MESSY, NewUploader, Uploader, table
+from support.command_line import wait_until
 from support.page_server import PageServer
 
 GOOD = table("Ann,Norway,41", "Ben,Kenya,30")
@@ -199,3 +203,30 @@ def test_the_language_is_switched_and_kept(uploader: Uploader) -> None:
 
     expect(uploader.heading).to_have_text("ユーザーの名簿を登録")
     expect(uploader.page.locator("html")).to_have_attribute("lang", "ja")
+
+
+def test_a_check_is_shown_by_its_address_after_a_day(uploader: Uploader, server: PageServer) -> None:
+    uploader.check(MESSY.read_bytes(), MESSY.name)
+    server.site.now.pass_by(timedelta(days=2))
+    uploader.page.reload()
+
+    expect(uploader.heading).to_have_text("4 of 8 users would be registered.")
+    expect(uploader.page.locator(".lead")).to_have_text("This upload is too old. Choose the file again.")
+    expect(uploader.row(5)).to_contain_text("thirty")
+    expect(uploader.register_button).to_have_count(0)
+
+
+def test_a_refused_import_is_shown_by_its_address(uploader: Uploader, server: PageServer) -> None:
+    """Somebody put the list into the bucket."""
+    server.site.stores.uploads.put("list.csv", BytesIO(table("Ann,Norway,old", ",Kenya,3")))
+    wait_until(lambda: server.imports)
+    uploader.go(f"#/imports/{server.imports[0].import_id}")
+
+    expect(uploader.heading).to_have_text("The list was refused")
+    expect(uploader.page.locator(".reason-card")).to_contain_text("Too many rows are wrong")
+    expect(uploader.row(2)).to_contain_text("old")
+    expect(uploader.page.locator("tbody tr")).to_have_count(2)
+    expect(uploader.page.locator(".filter").nth(1)).to_have_text("1 row: age is not a whole number")
+    with uploader.page.expect_download() as download:
+        uploader.page.get_by_role("button", name="Download them").click()
+    assert b"[type-error] age is 'old'" in download.value.path().read_bytes()

@@ -13,7 +13,7 @@ from rollcall.entrypoints.api.problems import RequestCode
 from rollcall.settings import SettingError
 from support.api_events import Answered, an_api, ask
 
-MAX_BYTES = 150_000
+MAX_BYTES = 150 * 1024
 LANGUAGES = ("en", "ja")
 CATALOGUES: dict[str, Any] = {
     language: json.loads((WEB_FOLDER / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES

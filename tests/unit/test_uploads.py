@@ -292,6 +292,18 @@ def test_an_expired_upload_stays_expired_when_it_is_gone() -> None:
     assert is_problem(site.register(upload_id, etag), 410, "expired")
 
 
+def test_the_last_check_outlives_its_upload(site: Site) -> None:
+    """With its rejected rows, for its uploader only."""
+    upload_id, _ = site.checked()
+    before = site.state(upload_id)["check"]
+    site.now.pass_by(2 * DAY)
+    path = f"/api/uploads/{upload_id}"
+
+    assert site.state(upload_id)["check"] == before
+    assert [row["line"] for row in site.ask("GET", f"{path}/rejections").json["rows"]] == [3]
+    assert is_problem(site.ask("GET", path, by="ben"), 404, "not-found")
+
+
 def test_a_registered_upload_does_not_expire(site: Site) -> None:
     upload_id, etag = site.checked()
     site.register(upload_id, etag)

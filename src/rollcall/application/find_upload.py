@@ -9,7 +9,7 @@ import attrs
 from rollcall.application import check_upload
 from rollcall.application.decoding import Inspection
 from rollcall.application.ports import ObjectListing, UserRepository, WebUploads
-from rollcall.application.reports import Reports
+from rollcall.application.reports import RECEIPT_NAME, Reports
 from rollcall.application.values import ListedObject
 from rollcall.domain.ledger import LedgerEntry
 from rollcall.domain.policy import MAX_CSV_BYTES
@@ -40,7 +40,8 @@ class UploadState:
         state: Its state. `REGISTERED` means that there is a verdict in the ledger, which may be a refusal.
         received: The newest version in the inbox; None if there is none, or if it expired.
         versions: The number of versions in the inbox that did not expire.
-        check: The receipt of the check of that version; None if it is not checked yet.
+        check: The receipt of the check of that version, or of the last check of an upload that expired; None if
+            there is none.
         copy: The version in the store of uploads; None if there is none.
         entry: The ledger entry of that version; None if there is none.
     """
@@ -72,6 +73,7 @@ class FindUpload:
         inbox: The uploads that are not registered.
         uploads: The uploads that are registered.
         checks: The reports on uploads in the inbox.
+        reports: The store of these reports.
         users: The repository of users and ledger.
         now: Returns the current time, with its time zone.
     """
@@ -79,6 +81,7 @@ class FindUpload:
     inbox: ObjectListing
     uploads: WebUploads
     checks: Reports
+    reports: ObjectListing
     users: UserRepository
     now: Callable[[], datetime]
 
@@ -103,6 +106,7 @@ class FindUpload:
             state = State.CHECKED if check else State.CHECKING
         else:
             state = State.AWAITING if self.now() < upload.awaited_until else State.EXPIRED
+            check = self._last_check(upload) if state is State.EXPIRED else None
         return UploadState(
             upload=upload,
             state=state,
@@ -112,6 +116,12 @@ class FindUpload:
             copy=copy,
             entry=entry,
         )
+
+    def _last_check(self, upload: WebUpload) -> Receipt | None:
+        reports = self.reports.list(f"{check_upload.folder_of(upload)}/")
+        receipts = [listed for listed in reports if listed.reference.key.endswith(f"/{RECEIPT_NAME}")]
+        last = max(receipts, key=lambda listed: listed.upload.last_modified, default=None)
+        return self.checks.read(last.reference) if last else None
 
     def _identity(self, copy: ListedObject, originals: Sequence[ListedObject]) -> str:
         upload = copy.upload

@@ -105,10 +105,19 @@ class Reports:
             StoreUnavailableError: The store could not be reached.
         """
         try:
-            with self.store.open(self._receipt(source)) as found:
-                return from_dict(json.loads(b"".join(found.read())))
+            return self.read(self._receipt(source))
         except ObjectNotFoundError:
             return None
+
+    def read(self, reference: ObjectReference) -> Receipt:
+        """Return a stored receipt.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            StoreUnavailableError: The store could not be reached.
+        """
+        with self.store.open(reference) as found:
+            return from_dict(json.loads(b"".join(found.read())))
 
     def rejected_rows_key(self, receipt: Receipt) -> str | None:
         """Return the key of the file of rejected rows in the store; None if no row was rejected."""

@@ -110,6 +110,7 @@ def uploading(
         inbox=stores.inbox,
         uploads=stores.uploads,
         checks=checked,
+        reports=stores.reports,
         users=users,
         now=now,
     )

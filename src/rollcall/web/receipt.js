@@ -1,9 +1,11 @@
 // A receipt by its address, and the history of imports.
 import { call, mayOperate, Problem } from './api.js';
+import { Correcting } from './correcting.js';
 import { announce, fill, h, icon, saveAs } from './dom.js';
 import { badge, confirmed, failure, reasonOf, sum, waiting, when } from './parts.js';
 import * as store from './store.js';
 import { clock, dateAndTime, day, fileName, size, t, wrong } from './text.js';
+import { Workbench } from './workbench.js';
 
 const PAGE = 50;
 
@@ -122,6 +124,25 @@ export async function receiptView(main, page, id) {
 		),
 	);
 	announce(title);
+	if (receipt.status === 'refused' && counts.rejected) await showRows(main, page, receipt);
+}
+
+/**
+ * Show the rows of a refused list, to read.
+ * @param {HTMLElement} main
+ * @param {View} page
+ * @param {Imported} receipt
+ */
+async function showRows(main, page, receipt) {
+	const { import_id: id, source, counts, totals } = receipt;
+	const correcting = new Correcting(`imports/${id}`, fileName(source), page.policy, counts.rejected, page.signal);
+	main.append(
+		new Workbench(correcting, totals, false).element,
+		h('div.actions', downloadButton(id, counts.rejected, page)),
+	);
+	await correcting.load().catch((error) => {
+		if (error.status !== 404) throw error;
+	});
 }
 
 /** @param {Receipt['source']} source */
@@ -179,15 +200,20 @@ function leftOver(receipt, left, page) {
 		h(
 			'div.actions.start',
 			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct', { n: left })),
-			h(
-				'button.plain',
-				{
-					onclick: (event) => download(/** @type {HTMLElement} */ (event.currentTarget), id, page),
-				},
-				t('receipt.download', { n: left }),
-			),
+			downloadButton(id, left, page),
 		),
 	);
+}
+
+/**
+ * @param {number} id
+ * @param {number} n rows
+ * @param {View} page
+ */
+function downloadButton(id, n, page) {
+	/** @type {HTMLElement} */
+	const button = h('button.plain', { onclick: () => download(button, id, page) }, t('receipt.download', { n }));
+	return button;
 }
 
 /**

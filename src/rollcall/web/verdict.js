@@ -18,10 +18,10 @@ export async function uploadView(main, page, id) {
 	announce(t('verdict.checking'));
 	const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
 	const draft = await store.find(`uploads/${id}`).catch(() => undefined);
-	if (upload.state === 'expired') {
+	if (upload.state === 'expired' && !upload.check) {
 		fill(main, failure(t('verdict.expired'), again(page)));
-	} else if (upload.state === 'checked' && !draft?.registering) {
-		await showVerdict(main, page, id, upload.check);
+	} else if (upload.state === 'expired' || (upload.state === 'checked' && !draft?.registering)) {
+		await showVerdict(main, page, id, upload.check, upload.state === 'expired');
 	} else {
 		await goOn(main, page, id, upload.check?.etag, draft?.asNew ?? false, upload.state !== 'checked');
 	}
@@ -37,11 +37,13 @@ function again(page) {
  * @param {View} page
  * @param {string} id
  * @param {Checked} check
+ * @param {boolean} expired
  */
-async function showVerdict(main, page, id, { etag, receipt }) {
+async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	const { counts } = receipt;
 	const name = fileName(receipt.source);
 	const refused = receipt.status === 'refused';
+	const closed = refused || expired;
 	const good = counts.registered + counts.updated;
 	/** @param {number} corrected */
 	const title = (corrected) => {
@@ -63,19 +65,24 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 	const bench = h('div');
 	const button = h('button.primary.large');
 	const note = h('span.note');
-	const bar = refused ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
+	const bar = closed ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
 	fill(
 		main,
 		steps(counts.rejected ? 1 : 2),
 		h(
 			'header.verdict',
 			heading,
-			h('p.lead', h('bdi', name), ' · ', t(refused ? 'verdict.lead_refused' : 'home.nothing_yet')),
+			h(
+				'p.lead',
+				h('bdi', name),
+				' · ',
+				t(expired ? 'verdict.expired' : refused ? 'verdict.lead_refused' : 'home.nothing_yet'),
+			),
 			h('div.numbers', counts.read ? numbers : null, facts(receipt)),
 		),
 		refused ? reasonOf(receipt) : null,
 		bench,
-		refused ? null : unchecked(page.policy.policy),
+		closed ? null : unchecked(page.policy.policy),
 		bar,
 	);
 	announce(title(0));
@@ -107,7 +114,7 @@ async function showVerdict(main, page, id, { etag, receipt }) {
 	/** @type {Workbench | null} */
 	let workbench = null;
 	if (counts.rejected) {
-		workbench = new Workbench(correcting, receipt.totals, !refused);
+		workbench = new Workbench(correcting, receipt.totals, !closed);
 		bench.append(workbench.element);
 		correcting.addEventListener('change', update);
 		correcting.addEventListener('rows', update);
