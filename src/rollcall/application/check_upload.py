@@ -11,6 +11,11 @@ from rollcall.domain.upload import LOCAL_BUCKET, WebUpload
 FOLDER = "checks"
 
 
+def folder_of(upload: WebUpload) -> str:
+    """Return the folder of all checks of an upload."""
+    return f"{FOLDER}/{upload.id}"
+
+
 def folders_of(source: Source) -> Iterator[str]:
     """Yield the folder, in the store of reports, of the check of one version of an upload of the page."""
     upload = WebUpload.of_key(source.key)
@@ -20,7 +25,7 @@ def folders_of(source: Source) -> Iterator[str]:
     if source.bucket == LOCAL_BUCKET and source.last_modified:
         # The version of a file is its SHA-256, which only a reader of the whole file knows.
         version = f"{source.size}-{source.last_modified:%Y%m%dT%H%M%S.%f}"
-    yield f"{FOLDER}/{upload.id}/{version}"
+    yield f"{folder_of(upload)}/{version}"
 
 
 def etag_of(check: Receipt) -> str:

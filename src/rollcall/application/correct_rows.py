@@ -102,10 +102,7 @@ class CorrectRows:
             raise CorrectionsRefusedError(
                 Code.UNDONE, f"import {entry.import_id} was undone; import the original file again first"
             )
-        for number, row in enumerate(rows):
-            for column, cell in zip(COLUMNS, row.cells, strict=True):
-                if not can_be_read(cell):
-                    raise UnreadableCellError(number, column)
+        require_readable(rows)
         origins = self._origins(entry, rows)
         content = _written(rows, origins)
         name = f"corrections-of-import-{entry.import_id}.csv"
@@ -170,6 +167,18 @@ class CorrectRows:
                 f"{counted(len(corrected), 'row')} of {len(origins):,} was corrected and registered before",
                 [number for number, origin in enumerate(origins) if origin in corrected],
             )
+
+
+def require_readable(rows: Sequence[CorrectedRow]) -> None:
+    """Check whether a file can contain the cells of corrected rows.
+
+    Raises:
+        UnreadableCellError: A cell cannot be in a file.
+    """
+    for number, row in enumerate(rows):
+        for column, cell in zip(COLUMNS, row.cells, strict=True):
+            if not can_be_read(cell):
+                raise UnreadableCellError(number, column)
 
 
 def _written(rows: Sequence[CorrectedRow], origins: Sequence[Origin]) -> bytes:

@@ -252,7 +252,7 @@ class Inbox(ObjectReader, ObjectListing, UploadForms, Protocol):
 
 
 class WebUploads(ObjectReader, ObjectListing, NewObjects, Protocol):
-    """The store of uploads, to which the Web API adds."""
+    """The store of uploads, or the inbox, to which the Web API adds."""
 
 
 class WebReports(ObjectListing, RangeReader, DownloadLinks, Protocol):

@@ -13,7 +13,7 @@ from rollcall.application.values import ImportRequest, ListedObject
 from rollcall.domain.decision import admit
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.policy import Policy
-from rollcall.domain.receipt import Status
+from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import Upload, WebUpload
 
@@ -88,7 +88,11 @@ class RegisterUpload:
         found = self.find(upload)
         if found.copy and not (as_new and found.refused_on_import):
             return found
-        received = self._confirmed(found, etag)
+        received, check = checked_version(found, etag)
+        if not check.status.registers:
+            raise RegistrationRefusedError(
+                Refusal.REFUSED, check.message or "the check refused the file; correct the original"
+            )
         key = upload.key(received.reference.key.rpartition("/")[2], as_new=as_new)
         if not as_new:
             try:
@@ -101,30 +105,10 @@ class RegisterUpload:
         try:
             self.uploads.copy(self.inbox, received, key)
         except ObjectNotFoundError:
-            raise _expired() from None
+            raise expired() from None
         except ObjectChangedError:
-            raise _changed() from None
+            raise changed() from None
         return self.find(upload)
-
-    def _confirmed(self, found: UploadState, etag: str) -> ListedObject:
-        """Return the version whose check a person saw.
-
-        Raises:
-            RegistrationRefusedError: There is no such version, or its check refused it.
-        """
-        if not found.received and found.state is not State.AWAITING:
-            raise _expired()
-        if not found.received or not found.check or found.check.status is Status.SKIPPED:
-            if found.versions > 1:
-                raise _changed()
-            raise RegistrationRefusedError(Refusal.NOT_CHECKED, "the file is not checked yet")
-        if found.etag != etag:
-            raise _changed()
-        if not found.check.status.registers:
-            raise RegistrationRefusedError(
-                Refusal.REFUSED, found.check.message or "the check refused the file; correct the original"
-            )
-        return found.received
 
     def _require_first(self, key: str, web_upload: WebUpload) -> None:
         """Check that the ledger has no import in force of another file of this name.
@@ -149,13 +133,32 @@ class RegisterUpload:
             raise RegistrationRefusedError(Refusal.KEY_ALREADY_LOADED, decision.message, because_of)
 
 
-def _expired() -> RegistrationRefusedError:
+def checked_version(found: UploadState, etag: str) -> tuple[ListedObject, Receipt]:
+    """Return the version whose check a person saw, and its check.
+
+    Raises:
+        RegistrationRefusedError: There is no such version, or it has another check.
+    """
+    if not found.received and found.state is not State.AWAITING:
+        raise expired()
+    if not found.received or not found.check or found.check.status is Status.SKIPPED:
+        if found.versions > 1:
+            raise changed()
+        raise RegistrationRefusedError(Refusal.NOT_CHECKED, "the file is not checked yet")
+    if found.etag != etag:
+        raise changed()
+    return found.received, found.check
+
+
+def expired() -> RegistrationRefusedError:
+    """Return the refusal of an upload whose object is gone, or was never sent."""
     return RegistrationRefusedError(
         Refusal.EXPIRED, "the file was not sent in time, or not registered within a day; upload it again"
     )
 
 
-def _changed() -> RegistrationRefusedError:
+def changed() -> RegistrationRefusedError:
+    """Return the refusal of an upload that is not the one that was checked."""
     return RegistrationRefusedError(
         Refusal.CHANGED_SINCE_CHECK, "the file or the rules changed since this check; look at the new check"
     )

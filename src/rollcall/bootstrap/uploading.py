@@ -1,6 +1,7 @@
 """The stores and the use cases of the page's uploads."""
 
 import secrets
+import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import attrs
 
 from rollcall.adapters.local import LocalObjectStore, reason_of
 from rollcall.application import check_upload
+from rollcall.application.correct_list import CorrectList
 from rollcall.application.correct_rows import CorrectRows
 from rollcall.application.find_upload import FindUpload
 from rollcall.application.ports import FormReceiver, ReportStore, UserRepository, WebReports, WholeStore
@@ -50,6 +52,7 @@ class Uploading:
         find: Returns the state of an upload.
         register: Registers a checked upload.
         correct: Corrects rejected rows of an import.
+        correct_list: Corrects a list that its check refused.
         checks: The reports on uploads in the inbox.
         reports: The reports on imports.
         store: The store of both.
@@ -59,6 +62,7 @@ class Uploading:
     find: FindUpload
     register: RegisterUpload
     correct: CorrectRows
+    correct_list: CorrectList
     checks: Reports
     reports: Reports
     store: WebReports
@@ -131,6 +135,9 @@ def uploading(
             now=now,
         ),
         correct=CorrectRows(find=find, uploads=stores.uploads, reports=reports, store=stores.reports, users=users),
+        correct_list=CorrectList(
+            find=find, inbox=stores.inbox, encodings=settings.encodings, spool=tempfile.TemporaryFile
+        ),
         checks=checked,
         reports=reports,
         store=stores.reports,

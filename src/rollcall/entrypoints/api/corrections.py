@@ -1,5 +1,7 @@
-"""The rejected rows of imports, and their corrections."""
+"""The rejected rows of imports, and corrections of rejected rows."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -7,10 +9,12 @@ from rollcall.application.correct_rows import MAX_ROWS, CorrectedRow, Correction
 from rollcall.application.errors import (
     ObjectNotFoundError,
     UnreadableCellError,
+    UploadNotAcceptedError,
     WrongPositionError,
 )
+from rollcall.application.register_upload import RegistrationRefusedError
 from rollcall.domain.rejection import Code
-from rollcall.domain.upload import owner
+from rollcall.domain.upload import WebUpload, owner
 from rollcall.domain.user import COLUMNS
 from rollcall.entrypoints.api import rejections, uploads
 from rollcall.entrypoints.api.bodies import not_found
@@ -30,19 +34,27 @@ LINK_SECONDS = 300
 _MAX_LINE = 10**15
 _POST_HEADERS = {**uploads.HEADERS, "Location": "The upload of the corrections"}
 
-_CORRECTED_ROW: Schema = {
+_ROW: Mapping[str, Schema] = {
+    "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
+    "cells": CELLS,
+}
+_CORRECTED_ROW: Schema = closed_object(_ROW)
+_PROVEN_ROW: Schema = {
     **closed_object(
         {
-            "line": {"type": "integer", "minimum": 1, "maximum": _MAX_LINE},
-            "cells": CELLS,
+            **_ROW,
             "proof": {
                 "type": ["string", "null"],
                 "description": "As in the rejected row; without it, the file of all rejected rows is searched",
             },
         }
     ),
-    "required": ["line", "cells"],
+    "required": list(_ROW),
 }
+
+
+def _body(row: Schema) -> Schema:
+    return closed_object({"rows": {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": row}})
 
 
 def _get_rejected(api: "Api", request: Request) -> Answer:
@@ -70,27 +82,59 @@ def _get_rejections(api: "Api", request: Request) -> Answer:
 
 
 def _correct(api: "Api", request: Request) -> Answer:
-    services = api.services()
     entry = visible_import(api, request)
-    rows = [
+    with _refusals():
+        upload = api.services().uploading.correct(entry, _rows(request), owner(request.caller.id))
+    return _started(api, upload)
+
+
+def _correct_list(api: "Api", request: Request) -> Answer:
+    refused = uploads.own_upload(request)
+    with _refusals():
+        upload = api.services().uploading.correct_list(refused, request.parameters["If-Match"], _rows(request))
+    return _started(api, upload)
+
+
+def _rows(request: Request) -> list[CorrectedRow]:
+    return [
         CorrectedRow(row["line"], [row["cells"][column] for column in COLUMNS], row.get("proof"))
         for row in request.body["rows"]
     ]
+
+
+def _started(api: "Api", upload: WebUpload) -> Answer:
+    state = uploads.state_answer(api.services().uploading.find(upload), HTTPStatus.ACCEPTED)
+    return Answer(
+        status=state.status, body=state.body, headers={**state.headers, "Location": uploads.path_of(upload)}
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Translate the refusal of corrections.
+
+    Raises:
+        Problem: They are refused.
+    """
     try:
-        upload = services.uploading.correct(entry, rows, owner(request.caller.id))
+        yield
     except UnreadableCellError as error:
         detail = Detail(f"/rows/{error.row}/cells/{error.column}", Code.MALFORMED_QUOTING, str(error))
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY, Code.MALFORMED_QUOTING, "no file can contain a cell", [detail]
         ) from None
     except CorrectionsRefusedError as error:
-        wrong = error.code is Code.NOTHING_TO_CORRECT
+        conflict = error.code in {Code.UNDONE, Code.ALREADY_CORRECTED}
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.CONFLICT,
+            HTTPStatus.CONFLICT if conflict else HTTPStatus.UNPROCESSABLE_ENTITY,
             error.code,
             str(error),
             [Detail(f"/rows/{row}/line", error.code, f"the row {error.code.says}") for row in error.rows],
         ) from None
+    except RegistrationRefusedError as error:
+        raise uploads.not_registered(error) from None
+    except UploadNotAcceptedError as error:
+        raise uploads.not_accepted(error) from None
     except WrongPositionError:
         raise Problem(
             HTTPStatus.CONFLICT, Code.SOURCE_CHANGED, "the file of rejected rows was changed by hand"
@@ -99,10 +143,6 @@ def _correct(api: "Api", request: Request) -> Answer:
         raise Problem(
             HTTPStatus.CONFLICT, Code.SOURCE_GONE, "the file of rejected rows no longer exists"
         ) from None
-    state = uploads.state_answer(services.uploading.find(upload), HTTPStatus.ACCEPTED)
-    return Answer(
-        status=state.status, body=state.body, headers={**state.headers, "Location": uploads.path_of(upload)}
-    )
 
 
 ROUTES = (
@@ -149,19 +189,31 @@ ROUTES = (
         summary="Correct rejected rows of an import; they are imported as an upload of their own",
         answer=_correct,
         parameters=(IMPORT_ID,),
-        body=closed_object(
-            {
-                "rows": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": MAX_ROWS,
-                    "items": _CORRECTED_ROW,
-                }
-            }
-        ),
+        body=_body(_PROVEN_ROW),
         max_body_bytes=MAX_BODY_BYTES,
         answers={HTTPStatus.ACCEPTED: uploads.UPLOAD},
         headers=_POST_HEADERS,
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE}),
+    ),
+    Route(
+        method="POST",
+        path="/api/uploads/{id}/corrections",
+        scope=Scope.UPLOAD,
+        name="correct_list",
+        summary="Correct rows of a refused list; the corrected copy is checked as an upload of its own",
+        answer=_correct_list,
+        parameters=(uploads.UPLOAD_ID, uploads.IF_MATCH),
+        body=_body(_CORRECTED_ROW),
+        max_body_bytes=MAX_BODY_BYTES,
+        answers={HTTPStatus.ACCEPTED: uploads.UPLOAD},
+        headers=_POST_HEADERS,
+        problems=frozenset(
+            {
+                HTTPStatus.CONFLICT,
+                HTTPStatus.GONE,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            }
+        ),
     ),
 )

@@ -28,7 +28,14 @@ _STATUSES = {
     Code.SIZE_LIMIT: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Code.FORMAT_ERROR: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
-_UPLOAD_ID = Parameter(
+IF_MATCH = Parameter(
+    name="If-Match",
+    place="header",
+    schema={"type": "string"},
+    description="The ETag of the check",
+    required=True,
+)
+UPLOAD_ID = Parameter(
     name="id",
     place="path",
     schema={"type": "string", "pattern": f"^{WEB_UPLOAD_ID}$"},
@@ -102,7 +109,7 @@ def path_of(upload: WebUpload) -> str:
     return f"/api/uploads/{upload.id}"
 
 
-def _own(request: Request) -> WebUpload:
+def own_upload(request: Request) -> WebUpload:
     """Return the upload that a request names.
 
     Raises:
@@ -120,8 +127,7 @@ def _start(api: "Api", request: Request) -> Answer:
             owner(request.caller.id), request.body["filename"], request.body["size"]
         )
     except UploadNotAcceptedError as error:
-        status = _STATUSES.get(error.fault.code, HTTPStatus.UNPROCESSABLE_ENTITY)
-        raise Problem(status, error.fault.code, error.fault.message) from None
+        raise not_accepted(error) from None
     return Answer(
         status=HTTPStatus.CREATED,
         body={
@@ -136,12 +142,12 @@ def _start(api: "Api", request: Request) -> Answer:
 
 
 def _get(api: "Api", request: Request) -> Answer:
-    upload = _own(request)
+    upload = own_upload(request)
     return state_answer(api.services().uploading.find(upload), HTTPStatus.OK)
 
 
 def _get_rejections(api: "Api", request: Request) -> Answer:
-    upload = _own(request)
+    upload = own_upload(request)
     services = api.services()
     check = services.uploading.find(upload).check
     if not check:
@@ -150,22 +156,33 @@ def _get_rejections(api: "Api", request: Request) -> Answer:
 
 
 def _register(api: "Api", request: Request) -> Answer:
-    upload = _own(request)
+    upload = own_upload(request)
     try:
         found = api.services().uploading.register(
             upload, request.parameters["If-Match"], as_new=request.body.get("as_new", False)
         )
     except RegistrationRefusedError as error:
-        expired = error.refusal is Refusal.EXPIRED
-        raise Problem(
-            HTTPStatus.GONE if expired else HTTPStatus.CONFLICT,
-            Code.KEY_ALREADY_LOADED
-            if error.refusal is Refusal.KEY_ALREADY_LOADED
-            else RequestCode(error.refusal.value),
-            str(error),
-            headers={"Link": f'</api/imports/{error.import_id}>; rel="related"'} if error.import_id else {},
-        ) from None
+        raise not_registered(error) from None
     return state_answer(found, HTTPStatus.ACCEPTED)
+
+
+def not_registered(error: RegistrationRefusedError) -> Problem:
+    """Return the problem that answers why an upload cannot be registered or corrected."""
+    expired = error.refusal is Refusal.EXPIRED
+    return Problem(
+        HTTPStatus.GONE if expired else HTTPStatus.CONFLICT,
+        Code.KEY_ALREADY_LOADED
+        if error.refusal is Refusal.KEY_ALREADY_LOADED
+        else RequestCode(error.refusal.value),
+        str(error),
+        headers={"Link": f'</api/imports/{error.import_id}>; rel="related"'} if error.import_id else {},
+    )
+
+
+def not_accepted(error: UploadNotAcceptedError) -> Problem:
+    """Return the problem that answers why a file is not accepted."""
+    status = _STATUSES.get(error.fault.code, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return Problem(status, error.fault.code, error.fault.message)
 
 
 ROUTES = (
@@ -207,7 +224,7 @@ ROUTES = (
         name="get_upload",
         summary="The state of an upload, with the receipts of its check and its import",
         answer=_get,
-        parameters=(_UPLOAD_ID,),
+        parameters=(UPLOAD_ID,),
         answers={HTTPStatus.OK: UPLOAD},
         headers=HEADERS,
         problems=frozenset({HTTPStatus.SERVICE_UNAVAILABLE}),
@@ -219,7 +236,7 @@ ROUTES = (
         name="get_upload_rejections",
         summary="A page of the rows that the check of an upload rejected",
         answer=_get_rejections,
-        parameters=(_UPLOAD_ID, *rejections.PARAMETERS),
+        parameters=(UPLOAD_ID, *rejections.PARAMETERS),
         answers={HTTPStatus.OK: rejections.REJECTIONS},
         headers=pages.HEADERS,
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}),
@@ -232,14 +249,8 @@ ROUTES = (
         summary="Register exactly the version that a check saw; to repeat it is harmless",
         answer=_register,
         parameters=(
-            _UPLOAD_ID,
-            Parameter(
-                name="If-Match",
-                place="header",
-                schema={"type": "string"},
-                description="The ETag of the check",
-                required=True,
-            ),
+            UPLOAD_ID,
+            IF_MATCH,
         ),
         body={
             "type": "object",
