@@ -55,7 +55,7 @@ declare global {
 				? Imports
 				: Path extends `/api/imports/${string}/undo`
 					? Receipt
-					: Path extends `/api/imports/${string}/corrections` | `/api/uploads/${string}/registration`
+					: Path extends `/api/${string}/corrections` | `/api/uploads/${string}/registration`
 						? Upload
 						: Path extends `/api/imports/${string}/rejected?as=link`
 							? Blob | { url: string }

@@ -1,5 +1,6 @@
 """From a list to its receipt, and back."""
 
+import re
 from datetime import timedelta
 from io import BytesIO
 
@@ -185,7 +186,7 @@ def test_a_refused_list_says_why_and_what_to_do(uploader: Uploader, data: bytes,
 
     expect(uploader.heading).to_have_text("Nothing of this list would be registered.")
     expect(uploader.page.locator(".reason-card h2")).to_have_text(says)
-    expect(uploader.register_button).to_have_count(0)
+    expect(uploader.page.get_by_role("button", name=re.compile(r"Register \d"))).to_have_count(0)
 
 
 @pytest.mark.parametrize("environment", [{"ROLLCALL_MAX_CSV_BYTES": "1000", "ROLLCALL_MAX_UPLOAD_BYTES": "500"}])
@@ -230,3 +231,27 @@ def test_a_refused_import_is_shown_by_its_address(uploader: Uploader, server: Pa
     with uploader.page.expect_download() as download:
         uploader.page.get_by_role("button", name="Download them").click()
     assert b"[type-error] age is 'old'" in download.value.path().read_bytes()
+
+
+@pytest.mark.parametrize("environment", [{"ROLLCALL_MAX_REJECTED": "0"}])
+def test_a_refused_list_is_corrected_and_checked_again(uploader: Uploader, server: PageServer) -> None:
+    """A row that is still wrong keeps what was typed."""
+    uploader.check(table("Ann,Norway,41", "Ben,Kenya,old", "Cem,Chile,151"))
+    check = uploader.page.get_by_role("button", name="Check the corrected list")
+    expect(check).to_be_disabled()
+    uploader.correct(3, 3, "30")
+    uploader.correct(4, 3, "152")
+    check.click()
+
+    expect(uploader.row(4)).to_contain_text("152")
+    expect(uploader.page.locator("tbody tr")).to_have_count(1)
+    uploader.correct(4, 3, "51")
+    check.click()
+    expect(uploader.heading).to_have_text("All 3 users would be registered.")
+    assert server.imports == []
+    uploader.register()
+    expect(uploader.heading).to_have_text("3 users are registered")
+    assert server.names == ["Ann", "Ben", "Cem"]
+    uploader.go("#/")
+    expect(uploader.page.locator(".drop")).to_be_visible()
+    expect(uploader.page.locator(".draft")).to_have_count(0)

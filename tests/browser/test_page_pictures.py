@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from rollcall.entrypoints.api.page import FOLDER
+from rollcall.bootstrap import WEB_FOLDER
 from support.browsing import MESSY, NewUploader, table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -92,7 +92,7 @@ class Album:
 
 def _style() -> str:
     """Return the style sheet without its comments and white space."""
-    text = (FOLDER / "style.css").read_text(encoding="utf-8")
+    text = (WEB_FOLDER / "style.css").read_text(encoding="utf-8")
     return re.sub(r"/\*.*?\*/|\s+", "", text, flags=re.DOTALL)
 
 

@@ -102,6 +102,11 @@ export class Correcting extends EventTarget {
 		return this.rows.filter((row) => row.edited && !row.sent && row.now?.length === 0);
 	}
 
+	/** Rows that were changed, right or wrong. */
+	get edited() {
+		return this.rows.filter((row) => row.edited);
+	}
+
 	get sent() {
 		return this.rows.filter((row) => row.sent).length;
 	}

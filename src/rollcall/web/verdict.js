@@ -18,12 +18,13 @@ export async function uploadView(main, page, id) {
 	announce(t('verdict.checking'));
 	const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
 	const draft = await store.find(`uploads/${id}`).catch(() => undefined);
-	if (upload.state === 'expired' && !upload.check) {
+	const { state, check } = upload;
+	if (state === 'expired' && !check) {
 		fill(main, failure(t('verdict.expired'), again(page)));
-	} else if (upload.state === 'expired' || (upload.state === 'checked' && !draft?.registering)) {
-		await showVerdict(main, page, id, upload.check, upload.state === 'expired');
+	} else if (check && (state === 'expired' || (state === 'checked' && !draft?.registering))) {
+		await showVerdict(main, page, id, check, state === 'expired');
 	} else {
-		await goOn(main, page, id, upload.check?.etag, draft?.asNew ?? false, upload.state !== 'checked');
+		await goOn(main, page, id, check?.etag, draft?.asNew ?? false, state !== 'checked');
 	}
 }
 
@@ -44,6 +45,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	const name = fileName(receipt.source);
 	const refused = receipt.status === 'refused';
 	const closed = refused || expired;
+	const copies = receipt.code === 'too-many-rejections' && !receipt.corrects && !expired; // of the list, corrected
 	const good = counts.registered + counts.updated;
 	/** @param {number} corrected */
 	const title = (corrected) => {
@@ -65,7 +67,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	const bench = h('div');
 	const button = h('button.primary.large');
 	const note = h('span.note');
-	const bar = closed ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
+	const bar = closed && !copies ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
 	fill(
 		main,
 		steps(counts.rejected ? 1 : 2),
@@ -81,6 +83,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 			h('div.numbers', counts.read ? numbers : null, facts(receipt)),
 		),
 		refused ? reasonOf(receipt) : null,
+		copies ? h('p', t('verdict.correct_here')) : null,
 		bench,
 		closed ? null : unchecked(page.policy.policy),
 		bar,
@@ -92,20 +95,23 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 		const corrected = correcting.corrected.length;
 		heading.textContent = title(corrected);
 		fill(numbers, sum(counts.read, parts(corrected)));
-		fill(button, t('verdict.register', { n: good + corrected }), icon('arrow'));
+		fill(button, t(copies ? 'verdict.check_again' : 'verdict.register', { n: good + corrected }), icon('arrow'));
 		const waits = correcting.unjudged.size > 0;
-		button.toggleAttribute('disabled', good + corrected === 0 || waits);
-		note.textContent = waits
-			? t('verdict.waits', { n: correcting.unjudged.size })
-			: correcting.left
-				? t('verdict.left_out', { n: correcting.left })
-				: corrected
-					? t('verdict.both', { n: good, corrected })
-					: '';
+		button.toggleAttribute('disabled', copies ? !correcting.edited.length : good + corrected === 0 || waits);
+		note.textContent = copies
+			? t('grid.left', { n: correcting.left })
+			: waits
+				? t('verdict.waits', { n: correcting.unjudged.size })
+				: correcting.left
+					? t('verdict.left_out', { n: correcting.left })
+					: corrected
+						? t('verdict.both', { n: good, corrected })
+						: '';
 	};
 	update();
 	button.addEventListener('click', async () => {
 		workbench?.grid.end(true);
+		if (copies) return checkCopy(main, page, id, etag, correcting);
 		if (correcting.unjudged.size) return update();
 		correcting.draft.registering = true;
 		await correcting.keep([]);
@@ -114,11 +120,38 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	/** @type {Workbench | null} */
 	let workbench = null;
 	if (counts.rejected) {
-		workbench = new Workbench(correcting, receipt.totals, !closed);
+		workbench = new Workbench(correcting, receipt.totals, !closed || copies);
 		bench.append(workbench.element);
 		correcting.addEventListener('change', update);
 		correcting.addEventListener('rows', update);
 		await correcting.load();
+	}
+}
+
+/**
+ * Let the server check a copy of a refused list, with all rows as they are now.
+ * @param {HTMLElement} main
+ * @param {View} page
+ * @param {string} id
+ * @param {string} etag
+ * @param {Correcting} correcting
+ */
+async function checkCopy(main, page, id, etag, correcting) {
+	fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', t('home.nothing_yet'))));
+	try {
+		const rows = correcting.edited.map(({ line, cells }) => ({ line, cells }));
+		const copy = await call('POST', `/api/uploads/${id}/corrections`, {
+			headers: { 'If-Match': etag },
+			body: { rows },
+			signal: page.signal,
+		});
+		await store.remove(correcting.id).catch(() => {});
+		page.go(`#/uploads/${copy.id}`);
+	} catch (error) {
+		if (page.signal.aborted) return;
+		if (!(error instanceof Problem)) throw error;
+		const back = h('button.primary', { onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
+		fill(main, failure(error.sentence, back, again(page)), h('p.soft.center', t('signin.kept')));
 	}
 }
 
