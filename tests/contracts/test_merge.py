@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -486,6 +486,36 @@ def test_a_table_not_prepared_for_the_policy_stops_the_import(emptied: Callable[
             pass
 
 
+def test_the_index_of_an_earlier_version_is_made_again(emptied: Callable[[], str]) -> None:
+    """It was in the order of a language; an index that somebody else made is left alone."""
+    url = emptied()
+    asked(url, "create unique index users_unique_by_name on users (name)")
+    asked(url, "create unique index users_unique_by_lower on users (lower(name))")
+    asked(url, "create unique index users_unique_by_age on users (age) where age > 100")
+    with closing(PostgresUserRepository(url)) as repository:
+        with (
+            pytest.raises(NotMigratedError, match="users_unique_by_name"),
+            repository.importing(ImportRequest(an_upload(), "a", BY_NAME)),
+        ):
+            pass
+        done = [migrate(url, BY_NAME), migrate(url, BY_NAME)]
+        with repository.importing(ImportRequest(an_upload(), "a", BY_NAME)):
+            pass
+
+    assert [[phrase.partition(",")[0] for phrase in phrases] for phrases in done] == [
+        ["made the unique index users_unique_by_name again"],
+        [],
+    ]
+    definitions = asked(
+        url, "select indexdef from pg_indexes where indexname ~ '^users_unique_by_' order by indexname"
+    )
+    assert [definition.partition("btree ")[2] for (definition,) in definitions] == [
+        "(age) WHERE (age > 100)",
+        "(lower(name))",
+        '(name COLLATE "C")',
+    ]
+
+
 def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], str]) -> None:
     url = emptied()
     with closing(PostgresUserRepository(url)) as repository:
@@ -497,7 +527,8 @@ def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], st
     assert "Canary" not in str(caught.value)
 
 
-names = st.sampled_from(["A", "B", "C", "=D", "'-E", 'F "f"', "G, g"])
+# Languages order these names otherwise than their bytes do.
+names = st.sampled_from(["A", "a", "B", "Á", "A\u0301", "😀", "ﬁ", "=D", "'-E", 'F "f"', "G, g"])
 ages = st.sampled_from(["1", "2", "3", "x", "", "151"])
 rows = st.tuples(names, st.sampled_from(["X", "Y", ""]), ages)
 
@@ -540,6 +571,36 @@ def test_both_repositories_merge_alike(emptied: Callable[[], str], data: st.Data
             assert outcomes[0] == outcomes[1]
             memory, database = (list(desk.repository.users()) for desk in desks)
             assert memory == database
+
+
+@pytest.mark.parametrize("on_duplicate", OnDuplicate)
+@pytest.mark.parametrize(
+    ("key", "collation"), [("bigint generated always as identity (cache 1000)", "default"), ("serial", "POSIX")]
+)
+def test_the_order_of_the_file_is_kept_in_any_table(
+    new_database: Callable[[], AbstractContextManager[str]], key: str, collation: str, on_duplicate: OnDuplicate
+) -> None:
+    """The operator may have made the table, with another kind of key and another collation."""
+    policy = attrs.evolve(BY_NAME, on_duplicate=on_duplicate)
+    files = [
+        ["B", "b", "Á", "A\u0301", "A", "a", "B", "A"],
+        ["c", "B", "Z", "á", "A", "c", "C", "Á", "😀", "\U00010000"],
+    ]
+    with new_database() as url:
+        asked(
+            url,
+            f'create table users (id {key} primary key, name text collate "{collation}" not null,'
+            " country text not null, age integer not null)",
+        )
+        migrate(url, policy)
+        with closing(PostgresUserRepository(url)) as repository:
+            desks = [Desk(MemoryUserRepository(), policy), Desk(repository, policy)]
+            for number, listed in enumerate(files):
+                upload = _csv([(name, "X", str(age)) for age, name in enumerate(listed, number)])
+                memory, database = (desk.drop(f"{number}.csv", upload) for desk in desks)
+                assert memory.counts == database.counts
+
+            assert list(desks[0].repository.users()) == list(desks[1].repository.users())
 
 
 def _undone(desk: Desk, import_id: int) -> object:

@@ -144,7 +144,7 @@ def test_a_request_killed_after_the_commit_can_be_repeated(make: MakeApi, databa
 def test_users_are_compared_under_the_key_rule(make: MakeApi, database_url: str) -> None:
     """`unique_by` applies to a request as to any row; the key rule does not depend on it."""
     api = make(ROLLCALL_UNIQUE_BY="name", ROLLCALL_ON_DUPLICATE="update", ROLLCALL_ON_NEW_VERSION="import")
-    asked(database_url, "create unique index users_unique_by_name on users (name)")
+    asked(database_url, 'create unique index users_unique_by_name on users (name collate "C")')
 
     first, second = register(api, "1"), register(api, "2", {**ANN, "age": 42})
 

@@ -13,7 +13,8 @@ grant select, insert on corrections to rollcall_importer;
 -- The sweep runs as the importer. It records the uploads that it queued, and deletes them once the ledger has them.
 grant select, insert, update, delete on lost_uploads to rollcall_importer;
 grant usage on sequence imports_id_seq to rollcall_importer;
--- Needed only if the table users existed before Rollcall, with a serial key.
+-- Needed under ROLLCALL_UNIQUE_BY, because staged rows get their ids before they are inserted, and if the table users
+-- existed before Rollcall, with a serial key.
 do $$
 declare
     numbers text := pg_get_serial_sequence('users', 'id');

@@ -377,8 +377,9 @@ class _PostgresImport:
         # import on another connection has used.
         connection.execute("discard sequences")
         # Rows that may exist already are staged and compared with the table before they are inserted.
-        compares = request.policy.unique_by or request.corrects is not None
-        self._staging = Staging(connection, request.policy) if compares else None
+        corrects = request.corrects is not None
+        compares = request.policy.unique_by or corrects
+        self._staging = Staging(connection, request.policy, corrects=corrects) if compares else None
         connection.execute("savepoint nobody_registered")
 
     @property
