@@ -37,6 +37,48 @@ def client_copy(contest: Contest, form: str, rows: int, **more: Any) -> Contende
     return Contender(name=r"psql \copy", command=_by_psql(contest, statement), rows=rows, form=form, **more)
 
 
+def merge_by_conflict(contest: Contest, form: str, rows: int, *, updates: bool, **more: Any) -> Contender:
+    """Return a COPY into a temporary table, then `insert … on conflict`."""
+    action = (
+        "update set age = excluded.age where users.age is distinct from excluded.age" if updates else "nothing"
+    )
+    return _by_staging(
+        contest,
+        "staging and on conflict",
+        form,
+        rows,
+        "insert into users (name, country, age) select name, country, age from staged"
+        f" on conflict (name, country) do {action}",
+        **more,
+    )
+
+
+def merge_by_merge(contest: Contest, form: str, rows: int, *, updates: bool, **more: Any) -> Contender:
+    """Return a COPY into a temporary table that is then analyzed, then `merge`."""
+    update = "when matched and users.age is distinct from staged.age then update set age = staged.age"
+    return _by_staging(
+        contest,
+        "staging and merge",
+        form,
+        rows,
+        "analyze staged; merge into users using staged"
+        " on (users.name, users.country) = (staged.name, staged.country)"
+        f" {update if updates else ''} when not matched then"
+        " insert (name, country, age) values (staged.name, staged.country, staged.age)",
+        **more,
+    )
+
+
+def _by_staging(contest: Contest, name: str, form: str, rows: int, statement: str, **more: Any) -> Contender:
+    command = _by_psql(
+        contest,
+        "begin; create temporary table staged (name text, country text, age integer);"
+        f" copy staged from '{contest.file(form, rows)}' (format csv, header, encoding 'UTF8');"
+        f" {statement}; commit",
+    )
+    return Contender(name=name, command=command, rows=rows, form=form, alike=True, **more)
+
+
 def _by_psql(contest: Contest, statement: str) -> tuple[str, ...]:
     return psql(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", contest.server.url, "-c", statement
 
@@ -53,8 +95,7 @@ def rollcall_import(
         form=form,
         litter=file.with_name(f"{file.name}.rollcall"),
         rejects="*/rejected-*.csv",
-        **_wanted(form),
-        **more,
+        **_wanted(form) | more,
     )
 
 
@@ -63,6 +104,8 @@ def _wanted(form: str) -> dict[str, Any]:
         return {"users": "good", "exits": _PARTLY_LOADED}
     if form == "all bad":
         return {"expected": 0, "exits": _REFUSED}
+    if form in data.FOR_A_FULL_TABLE:
+        return {"alike": True}
     return {"users": None if form in data.OTHER_USERS else "all"}
 
 
@@ -165,11 +208,25 @@ def plain_check(contest: Contest, rows: int) -> Contender:
     return Contender(name="csv.reader and User", command=command, rows=rows, table=None)
 
 
+def check_by_peer(contest: Contest, way: str, form: str, rows: int) -> Contender:
+    """Return one of the checks in `peers.py`."""
+    command = (str(PEERS_PYTHON), str(HERE / "peers.py"), way, "", str(contest.file(form, rows)))
+    return Contender(name=CHECKS[way], command=command, rows=rows, form=form, table=None)
+
+
+CHECKS = {
+    "duckdb_check": "DuckDB, rejects stored",
+    "polars_check": "polars",
+    "pydantic_check": "csv.reader and pydantic",
+    "frictionless_check": "frictionless",
+}
+
+
 def peer(contest: Contest, way: str, form: str, rows: int, **more: Any) -> Contender:
     """Return one of the ways in `peers.py`."""
     command = (str(PEERS_PYTHON), str(HERE / "peers.py"), way, contest.server.url, str(contest.file(form, rows)))
-    table = "dlt.users" if way == "dlt" else "users"
-    return Contender(name=PEERS[way], command=command, rows=rows, form=form, table=table, **more)
+    table = "dlt.users" if way in {"dlt", "dlt_merge"} else "users"
+    return Contender(name=(PEERS | MERGES)[way], command=command, rows=rows, form=form, table=table, **more)
 
 
 PEERS = {
@@ -177,11 +234,13 @@ PEERS = {
     "polars": "polars write_database (ADBC)",
     "write_row": "DictReader and write_row",
     "pandas_copy": "pandas to_sql, COPY recipe",
+    "duckdb_postgres": "DuckDB's postgres extension",
     "executemany": "psycopg executemany",
     "pandas_to_sql": "pandas to_sql, multi",
     "dlt": "dlt (a table of its own)",
     "connection_per_row": "a connection per row",
 }
+MERGES = {"dlt_merge": "dlt merge (a table of its own)"}
 
 
 def pgloader(contest: Contest, form: str, rows: int, **more: Any) -> list[Contender]:

@@ -28,6 +28,7 @@ ROLLCALL = Path(sys.prefix, "bin", "rollcall")
 PEERS_PYTHON = HERE / ".venv" / "bin" / "python"
 _NAME = "rollcall_benchmark"
 _DATABASE = sql.Identifier(_NAME)
+_KEPT = sql.Identifier(f"{_NAME}_kept")
 _QUERY_SECONDS = 600
 _IDLE_SECONDS = 60
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -61,6 +62,7 @@ class Contender:
         users: The users that must be in the table afterwards, by a checksum: `all` of the first `rows` users, or
             those whose rows are `good` in the forms with bad rows; None if this is not checked.
         expected: The number of rows that the table must have; None if this is not checked.
+        alike: Whether the table must have the same rows afterwards as for the first such contender of the suite.
         exits: The allowed exit codes; None for any.
         table: The table that receives the rows; None if the command needs no database.
         environment: Environment variables added to those of this process.
@@ -74,6 +76,7 @@ class Contender:
     form: str = "clean"
     users: str | None = None
     expected: int | None = None
+    alike: bool = False
     exits: frozenset[int] | None = frozenset({0})
     table: str | None = "users"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -125,18 +128,23 @@ class Server:
             sql.SQL("create database {} encoding 'UTF8' template template0").format(_DATABASE)
         )
         self.url = urlsplit(url)._replace(path=f"/{_NAME}").geturl()
-        self._connection = psycopg.connect(
+        self._connection = self._connected()
+        self._postmaster = _postmaster(self._connection)
+        self._kept = False
+        self.migrate()
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
             self.url,
             autocommit=True,
             connect_timeout=10,
             options=f"-c statement_timeout={_QUERY_SECONDS}s",
         )
-        self._postmaster = _postmaster(self._connection)
-        self.migrate()
 
     def close(self) -> None:
         """Delete the database of the benchmark."""
         self._connection.close()
+        self.forget()
         self._maintenance.execute(sql.SQL("drop database {} with (force)").format(_DATABASE))
         self._maintenance.close()
 
@@ -165,6 +173,36 @@ class Server:
         self._connection.execute("truncate users, imports, corrections restart identity")
         self._connection.execute("drop schema if exists dlt, dlt_staging cascade")
         self._connection.execute("checkpoint")
+
+    def fill(self, file: Path, unique_by: str) -> None:
+        """Load a clean file, and keep the database, so that `prepare` restores it until `forget`."""
+        self.empty()
+        self.query(f"copy users (name, country, age) from '{file}' (format csv, header)")
+        self.migrate(unique_by)
+        self.query("vacuum (analyze) users")
+        self._copy_database(_DATABASE, _KEPT)
+        self._kept = True
+
+    def prepare(self) -> None:
+        """Restore the tables that `fill` kept; without such tables, empty them."""
+        if not self._kept:
+            self.empty()
+            return
+        self._copy_database(_KEPT, _DATABASE)
+        self._connection.execute("checkpoint")
+
+    def forget(self) -> None:
+        """Delete what `fill` kept."""
+        self._kept = False
+        self._maintenance.execute(sql.SQL("drop database if exists {} with (force)").format(_KEPT))
+
+    def _copy_database(self, source: sql.Identifier, copy: sql.Identifier) -> None:
+        self._connection.close()
+        self._maintenance.execute(sql.SQL("drop database if exists {} with (force)").format(copy))
+        self._maintenance.execute(
+            sql.SQL("create database {} template {} strategy file_copy").format(copy, source)
+        )
+        self._connection = self._connected()
 
     def settle(self) -> None:
         """Wait until no other client is connected; after a minute, end the remaining connections."""
@@ -243,6 +281,7 @@ class Contest:
         self._results = results
         self._timeout = timeout
         self._fingerprints: dict[tuple[str, int], tuple[int, int | None]] = {}
+        self._first: dict[tuple[str, str, int], tuple[int, int | None]] = {}
 
     def file(self, form: str, rows: int) -> Path:
         """Return the path of a file of the benchmark."""
@@ -271,7 +310,7 @@ class Contest:
         if contender.table:
             if contender.users:
                 self._learn(contender.rows)
-            self.server.empty()
+            self.server.prepare()
         before = self.server.cpu()
         took, said = self._measured(contender)
         if contender.table:
@@ -344,6 +383,10 @@ class Contest:
             loaded = found[0]
             if contender.users and found != self._fingerprints[contender.users, contender.rows]:
                 reasons.append(f"the {loaded:,} rows in the table are not those of the file")
+            if contender.alike:
+                first = self._first.setdefault((known["suite"], contender.form, contender.rows), found)
+                if found != first:
+                    reasons.append(f"the {loaded:,} rows in the table are not those of the first contender")
             if contender.expected is not None and loaded != contender.expected:
                 reasons.append(f"{loaded:,} rows in the table, not {contender.expected:,}")
         wrong = "; ".join(reasons) or None
@@ -357,6 +400,17 @@ class Contest:
         try:
             yield
         finally:
+            self.server.empty()
+            self.server.migrate()
+
+    @contextmanager
+    def filled(self, rows: int, columns: str) -> Iterator[None]:
+        """Give each run a table with the users of a clean file, until the context ends."""
+        self.server.fill(self.file("clean", rows), columns)
+        try:
+            yield
+        finally:
+            self.server.forget()
             self.server.empty()
             self.server.migrate()
 

@@ -3,6 +3,9 @@
 User number n is always the same person, and no two users have the same name and country. A clean row has 30 bytes
 on average, and two of three rows contain a letter that is not ASCII. In the forms `WITH_BAD_ROWS`, one row of each
 hundred is bad; `is_bad` and `GOOD_ROWS` both compute which.
+
+Two forms are for a table that has the users of a clean file with ten times the rows. `next` has only other users.
+In `nightly`, one row of each hundred is a new user or has another age, by turns; the other rows are in the table.
 """
 
 import gzip
@@ -50,10 +53,14 @@ _ROWS = {
     "crlf": "{name},{country},{age}\r\n",
     "long names": "{name:ö<200},{country},{age}\n",
     "wide": "{name},{country},{age}" + ",another cell" * 20 + "\n",
+    "next": _CLEAN,
+    "nightly": _CLEAN,
 }
+TABLE_PER_FILE = 10  # the table has this many times the rows of the files `next` and `nightly`
 # The file of clean rows in other encodings.
 _ENCODINGS = {"cp1252": "cp1252", "utf-16": "utf-16"}
 FORMS = (*_ROWS, *_ENCODINGS, "gzip")
+FOR_A_FULL_TABLE = frozenset({"next", "nightly"})
 WITH_BAD_ROWS = frozenset({"bad", "bad values"})
 OTHER_USERS = frozenset({"long names", "cp1252"})  # cp1252 lacks some letters, so some names differ
 
@@ -132,11 +139,13 @@ def _lines(form: str, rows: int) -> Iterator[str]:
     row = _ROWS[form]
     yield _header(form)
     for number in range(rows):
-        # Multiplying by odd factors, and mixing the upper bits into the lower, is one-to-one: no user comes twice.
-        mixed = number * 0x9E3779B1 % _MOST_USERS
-        mixed = (mixed ^ mixed >> 12) * 0x85EBCA6B % _MOST_USERS
-        name, country = _NAMES[mixed // len(_COUNTRIES)], _COUNTRIES[mixed % len(_COUNTRIES)]
         hundred = number // 100
+        is_new = form == "next" or (form == "nightly" and is_bad(number) and hundred % 2 == 0)
+        ages = 1 if form == "nightly" and is_bad(number) else 0
+        if is_new:
+            name, country, age = _user(TABLE_PER_FILE * rows + number)
+        else:
+            name, country, age = _user(TABLE_PER_FILE * number if form == "nightly" else number)
         if form == "all bad":
             line = _BAD_ROWS[number % len(_BAD_ROWS)]
         elif form == "bad values" and is_bad(number):
@@ -146,7 +155,15 @@ def _lines(form: str, rows: int) -> Iterator[str]:
             line = _RUNAWAY_QUOTE if runaway else _BAD_ROWS[hundred % len(_BAD_ROWS)]
         else:
             line = row
-        yield line.format(name=name, country=country, age=mixed % 97)
+        yield line.format(name=name, country=country, age=age + ages)
+
+
+def _user(number: int) -> tuple[str, str, int]:
+    """Return name, country and age of a user, counted from 0."""
+    # Multiplying by odd factors, and mixing the upper bits into the lower, is one-to-one: no user comes twice.
+    mixed = number * 0x9E3779B1 % _MOST_USERS
+    mixed = (mixed ^ mixed >> 12) * 0x85EBCA6B % _MOST_USERS
+    return _NAMES[mixed // len(_COUNTRIES)], _COUNTRIES[mixed % len(_COUNTRIES)], mixed % 97
 
 
 def _header(form: str) -> str:

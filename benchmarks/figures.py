@@ -20,6 +20,20 @@ def ratios(runs: Iterable[Run], others: Iterable[Run]) -> list[float]:
     ]
 
 
+def cpu_ratios(runs: Iterable[Run], others: Iterable[Run]) -> list[float]:
+    """Return the client's CPU time of one contender divided by that of another, for each round."""
+    return [
+        run.client_cpu / other.client_cpu
+        for run, other in zip(runs, others, strict=True)
+        if not run.wrong and not other.wrong
+    ]
+
+
+def per_row(runs: Iterable[Run]) -> list[float]:
+    """Return the seconds a row of each run."""
+    return [run.seconds / run.rows for run in counting(runs)]
+
+
 def shares(runs: Iterable[Run]) -> list[float]:
     """Return the client's CPU time divided by the server's, for each run."""
     return [run.client_cpu / run.server_cpu for run in counting(runs) if run.server_cpu]

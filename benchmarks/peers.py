@@ -102,8 +102,35 @@ def adbc(url: str, file: Path) -> None:
         connection.commit()
 
 
+def duckdb_postgres(url: str, file: Path) -> None:
+    """Insert from DuckDB's CSV reader through its PostgreSQL extension, which is a package of PyPI."""
+    import duckdb
+    import duckdb_ext
+
+    [extension] = Path(duckdb_ext.__path__[0]).rglob("postgres_scanner.duckdb_extension")
+    connection = duckdb.connect()
+    connection.execute(f"load '{extension}'")
+    connection.execute(f"attach '{url}' as target (type postgres)")
+    connection.execute(f"insert into target.users (name, country, age) from {_DUCKDB_ROWS.format(file)}")
+
+
+_DUCKDB_ROWS = (
+    "read_csv('{}', header = true, auto_detect = false,"
+    " columns = {{name: 'varchar', country: 'varchar', age: 'integer'}})"
+)
+
+
 def dlt(url: str, file: Path) -> None:
     """Load by dlt from its file system source to a table that dlt creates, with additional columns."""
+    _run_dlt(url, file, write_disposition="append")
+
+
+def dlt_merge(url: str, file: Path) -> None:
+    """Load by dlt in the same way, and merge by name and country."""
+    _run_dlt(url, file, write_disposition="merge", primary_key=("name", "country"))
+
+
+def _run_dlt(url: str, file: Path, **how: Any) -> None:
     import dlt
     from dlt.sources.filesystem import filesystem, read_csv
     from psycopg.conninfo import conninfo_to_dict
@@ -123,7 +150,97 @@ def dlt(url: str, file: Path) -> None:
         dataset_name="dlt",
     )
     rows = filesystem(bucket_url=file.parent.as_uri(), file_glob=file.name) | read_csv()
-    pipeline.run(rows.with_name("users"), write_disposition="append")
+    pipeline.run(rows.with_name("users"), **how)
+
+
+# The rules of `User`, in the syntax of RE2 and of Rust's regex: forbidden characters, and a visible one.
+FORBIDDEN = r"\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}\x{202a}-\x{202e}\x{2066}-\x{2069}"
+VISIBLE = rf"[^{FORBIDDEN}\s\p{{Z}}\p{{Cf}}]"
+TEXT = rf"^[^{FORBIDDEN}]*{VISIBLE}[^{FORBIDDEN}]*$"
+
+
+def duckdb_check(_: str, file: Path) -> None:
+    """Judge by DuckDB: its CSV reader stores the rows that it rejects, and SQL applies the other rules."""
+    import duckdb
+
+    rules = " and ".join(
+        f"length(trim({column})) <= 200 and regexp_matches({column}, '{TEXT}')" for column in ("name", "country")
+    )
+    connection = duckdb.connect()
+    connection.execute("set enable_progress_bar = false")
+    rows = _DUCKDB_ROWS.format(file).removesuffix(")") + ", store_rejects = true)"
+    [(good, read)] = connection.execute(
+        f"select count(*) filter (where {rules} and age between 0 and 150), count(*) from {rows}"
+    ).fetchall()
+    [(rejected,)] = connection.execute("select count(distinct line) from reject_errors").fetchall()
+    print(f"{good} good, {read - good + rejected} bad")
+
+
+def polars_check(_: str, file: Path) -> None:
+    """Judge by polars, which stops at a row of the wrong shape."""
+    import polars as pl
+
+    columns = ("name", "country", "age")
+    rules = [
+        rule
+        for column in columns[:2]
+        for rule in (
+            pl.col(column).str.strip_chars().str.len_chars() <= 200,  # noqa: PLR2004 - the rule of `User`
+            pl.col(column).str.contains(TEXT),
+        )
+    ]
+    age = pl.col("age").str.strip_chars().cast(pl.Int32, strict=False).is_between(0, 150)
+    is_good = pl.all_horizontal(*rules, age).fill_null(value=False)
+    rows = pl.scan_csv(file, schema=dict.fromkeys(columns, pl.String))
+    [(good, read)] = rows.select(is_good.sum(), read=pl.len()).collect(engine="streaming").rows()
+    print(f"{good} good, {read - good} bad")
+
+
+def pydantic_check(_: str, file: Path) -> None:
+    """Judge the rows of `csv.reader` by pydantic."""
+    from typing import Annotated, NamedTuple
+
+    from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+
+    text = StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=TEXT)
+
+    class Row(NamedTuple):
+        name: Annotated[str, text]
+        country: Annotated[str, text]
+        age: Annotated[int, Field(ge=0, le=150)]
+
+    validate = TypeAdapter(Row).validate_python
+    good = bad = 0
+    with file.open(encoding="utf-8", newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        next(reader)
+        for cells in reader:
+            try:
+                validate(cells)
+                good += 1
+            except ValidationError:
+                bad += 1
+    print(f"{good} good, {bad} bad")
+
+
+def frictionless_check(_: str, file: Path) -> None:
+    """Judge by frictionless, which collects at most 1,000 errors by default."""
+    from frictionless import Resource, Schema
+
+    text = {"required": True, "minLength": 1, "maxLength": 200, "pattern": r"[^\x00-\x1f\x7f-\x9f]*"}
+    schema = Schema.from_descriptor(
+        {
+            "fields": [
+                {"name": "name", "type": "string", "constraints": text},
+                {"name": "country", "type": "string", "constraints": text},
+                {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 150}},
+            ]
+        }
+    )
+    report = Resource(path=file.name, basepath=str(file.parent), schema=schema).validate()
+    task = report.task
+    bad = len({error[0] for error in report.flatten(["rowNumber"])})
+    print(f"{(task.stats.get('rows') or 0) - bad} good, {bad} bad")
 
 
 def plain_check(_: str, file: Path) -> None:
@@ -152,8 +269,14 @@ WAYS = {
         pandas_copy,
         polars,
         adbc,
+        duckdb_postgres,
         dlt,
+        dlt_merge,
         plain_check,
+        duckdb_check,
+        polars_check,
+        pydantic_check,
+        frictionless_check,
     )
 }
 

@@ -1,6 +1,6 @@
 r"""How fast Rollcall is, beside others, on the same rows, the same server and the same table: `./dev bench`.
 
-    ./dev bench                      all suites: more than half an hour, and 10 GB in the temporary folder
+    ./dev bench                      all suites: more than an hour, and 10 GB in the temporary folder
     ./dev bench --short              all suites once with few rows, to see that they work; the figures mean nothing
     ./dev bench --suite goals        only this suite; the option may be repeated
     ./dev bench --rows 1000000       fewer rows in the largest file; the other sizes are fractions of it
@@ -10,7 +10,9 @@ The suites, with the minutes that each takes on an idle machine with two cores, 
     ./dev bench --suite tenth        3: the goals of a million rows, five rounds beside both COPYs
     ./dev bench --suite goals        20: these and the goals of ten million rows, likewise
     ./dev bench --suite peers        9: five rounds of a million rows, the slow ones with fewer
-    ./dev bench --suite unique       5: ten million rows once, with `unique_by`
+    ./dev bench --suite checks       10: five rounds of ten million rows, the slow ones with fewer
+    ./dev bench --suite unique       25: with `unique_by`, five rounds of a million rows, and ten million once
+    ./dev bench --suite nightly      15: five rounds of a file of which the table has nearly every row
     ./dev bench --suite growth       10
     ./dev bench --suite small        1
 
@@ -20,7 +22,9 @@ Suites:
     tenth     only those goals that hold for a tenth of the rows
     peers     other ways to load the same clean file, and their results for a file with 1 % bad rows
     growth    whether the cost is proportional to the rows, and the cost of other forms of files
-    unique    the largest file once, with `unique_by` name and country
+    checks    Rollcall's check beside others that apply the same rules
+    unique    with `unique_by` name and country: into an empty table, into a full one, and the largest file once
+    nightly   with `unique_by`, a file of which 99 % is in the table already, under `update`
     small     ten rows: the time that a person waits
 
 How it is measured. Each run is a process of its own, timed from before its start until it has ended, with a limit.
@@ -31,6 +35,14 @@ every second round has the reverse order. A ratio is that of two runs of one rou
 the range of these ratios. COPY is the server's own, sent by psql. COPY against COPY shows how much of a ratio is
 noise. All contenders use the same server with the same settings, and commit equally durably. The server's CPU is
 that of all its processes. A memory peak is that of the client's largest process. 1 MB is a million bytes.
+
+The peers of `unique` and `nightly` load the file by the server's own COPY into a temporary table, then merge it by
+one statement. For a full table, each run gets a new copy of a database with the users of the largest file.
+Rollcall and its peers must leave the same rows. dlt merges into a table of its own, and gets fewer rows.
+
+The peers of `checks` apply the rules of `User`: the shape of the row, blank or long text, forbidden characters,
+and the range of ages. They only count; Rollcall would also name each bad cell and write a file of the rejected
+rows. DuckDB and polars use every core, so the goal is one of CPU time.
 
 The server is the embedded PostgreSQL. `ROLLCALL_BENCH_DATABASE_URL` names another one, whose user must be able to
 create a database and to read this machine's files there. Its CPU is measured if it runs on this machine.
@@ -56,13 +68,17 @@ from typing import TypeAlias
 
 import data
 from contenders import (
+    CHECKS,
     PEERS,
     check,
+    check_by_peer,
     client_copy,
     copy,
     import_from_s3,
     import_into_embedded,
     import_many_files,
+    merge_by_conflict,
+    merge_by_merge,
     peer,
     pgloader,
     plain_check,
@@ -70,10 +86,34 @@ from contenders import (
     s3_server,
 )
 from contest import HERE, PEERS_PYTHON, ROLLCALL, ROOT, Contender, Contest, Run, Server, clean_environment, psql
-from figures import is_met, more, peaks, rates, ratios, shares, short, show_runs, show_table, span
+from figures import (
+    cpu_ratios,
+    is_met,
+    more,
+    peaks,
+    per_row,
+    rates,
+    ratios,
+    shares,
+    short,
+    show_runs,
+    show_table,
+    span,
+)
 from rollcall.adapters.embedded_postgres import running
 
-PACKAGES = "adbc-driver-postgresql", "dlt", "pandas", "polars", "psycopg", "pyarrow", "sqlalchemy"
+PACKAGES = (
+    "adbc-driver-postgresql",
+    "dlt",
+    "duckdb",
+    "frictionless",
+    "pandas",
+    "polars",
+    "psycopg",
+    "pyarrow",
+    "pydantic",
+    "sqlalchemy",
+)
 SETTINGS = "shared_buffers", "max_wal_size", "wal_level", "fsync", "synchronous_commit", "full_page_writes"
 UNIQUE_BY = {"ROLLCALL_UNIQUE_BY": "name,country"}
 SMALLEST = 10_000
@@ -285,7 +325,7 @@ def peers(contest: Contest, rows: int, pairs: int) -> None:
             rollcall_import(contest, "clean", rows),
             *(
                 peer(contest, way, "clean", rows, users="all")
-                for way in ("adbc", "polars", "write_row", "pandas_copy")
+                for way in ("adbc", "polars", "write_row", "pandas_copy", "duckdb_postgres")
             ),
             *pgloader(contest, "clean", rows, users="all"),
         ],
@@ -379,15 +419,85 @@ def growth(contest: Contest, rows: int, pairs: int) -> None:
     show_runs([*forms.values()])
 
 
-def unique(contest: Contest, rows: int, _pairs: int) -> None:
-    """Measure the cost of `unique_by` for the largest file."""
+def checks(contest: Contest, rows: int, pairs: int) -> None:
+    """Compare other ways to apply the same rules."""
+    fast, slow = ("duckdb_check", "polars_check"), ("pydantic_check", "frictionless_check")
+    runs = contest.rounds(
+        "checks", [check(contest, rows), *(check_by_peer(contest, way, "clean", rows) for way in fast)], pairs
+    )
+    slower = contest.rounds(
+        "checks", [check_by_peer(contest, way, "clean", rows // 10) for way in slow], min(pairs, 2)
+    )
+    print(f"## Checks\n\n{rows:,} clean rows; the slow ones were given fewer.")
+    ours = runs["rollcall check"]
+    _show_goals(
+        contest,
+        rows,
+        [
+            (f"CPU of check ÷ {CHECKS[way]}, {rows:,} rows", "≤ 0.6", cpu_ratios(ours, runs[CHECKS[way]]))
+            for way in fast
+        ],
+    )
+    show_runs([*runs.values(), *slower.values()])
+
+
+def unique(contest: Contest, rows: int, pairs: int) -> None:
+    """Measure the cost of `unique_by`, beside other ways to leave out users that are in the table."""
+    fewer = rows // 10
+
+    def contenders(form: str) -> list[Contender]:
+        return [
+            rollcall_import(contest, form, fewer, environment=UNIQUE_BY, users=None, alike=True),
+            merge_by_conflict(contest, form, fewer, updates=False),
+            merge_by_merge(contest, form, fewer, updates=False),
+        ]
+
     with contest.unique_by(UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
-        run = contest.run(
-            "unique",
-            rollcall_import(contest, "clean", rows, "rollcall import, unique_by", environment=UNIQUE_BY),
-        )
+        many = contest.run("unique", rollcall_import(contest, "clean", rows, environment=UNIQUE_BY))
+        into_empty = contest.rounds("unique", contenders("clean"), pairs)
+        by_dlt = contest.rounds("unique", [peer(contest, "dlt_merge", "clean", fewer // 10)], min(pairs, 2))
+    with contest.filled(rows, UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
+        into_full = contest.rounds("unique", contenders("next"), pairs)
     print("## Users identified by name and country")
-    show_runs([[run]])
+    few = into_empty["rollcall import"]
+    costs = [per_row([many])[0] / cost for cost in per_row(few)] if not many.wrong else []
+    _show_goals(
+        contest,
+        rows,
+        [
+            *_beside_peers(into_empty, f"{fewer:,} rows into an empty table", "≤ 0.7"),
+            *_beside_peers(into_full, f"{fewer:,} rows into {rows:,}", "≤ 0.7"),
+            (f"cost of a row, {rows:,} rows ÷ {fewer:,} rows", "≤ 1.3", costs),
+        ],
+    )
+    show_runs([*into_empty.values(), *by_dlt.values(), [many]])
+    print(f"Into a table of {rows:,} users:")
+    show_runs([*into_full.values()])
+
+
+def nightly(contest: Contest, rows: int, pairs: int) -> None:
+    """Measure a file of which the table has nearly every row, under `update`."""
+    fewer = rows // data.TABLE_PER_FILE
+    environment = UNIQUE_BY | {"ROLLCALL_ON_DUPLICATE": "update"}
+    with contest.filled(rows, UNIQUE_BY["ROLLCALL_UNIQUE_BY"]):
+        runs = contest.rounds(
+            "nightly",
+            [
+                rollcall_import(contest, "nightly", fewer, environment=environment),
+                merge_by_conflict(contest, "nightly", fewer, updates=True),
+                merge_by_merge(contest, "nightly", fewer, updates=True),
+            ],
+            pairs,
+        )
+    print(f"## A nightly file\n\n{fewer:,} rows, of which 99 % are unchanged, into {rows:,}.")
+    _show_goals(contest, rows, _beside_peers(runs, f"{fewer:,} rows", "≤ 0.5"))
+    show_runs([*runs.values()])
+
+
+def _beside_peers(runs: dict[str, list[Run]], size: str, wanted: str) -> list[Goal]:
+    """Return the ratios of Rollcall's import, which is the first, to each other contender."""
+    ours, *peers = runs.values()
+    return [(f"unique_by ÷ {other[0].contender}, {size}", wanted, ratios(ours, other)) for other in peers]
 
 
 def small(contest: Contest, _rows: int, pairs: int) -> None:
@@ -443,7 +553,9 @@ SUITES: dict[str, Callable[[Contest, int, int], None]] = {
     "tenth": tenth,
     "peers": peers,
     "growth": growth,
+    "checks": checks,
     "unique": unique,
+    "nightly": nightly,
     "small": small,
 }
 
