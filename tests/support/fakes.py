@@ -53,6 +53,7 @@ class Desk:
         spool: Opens a temporary file.
         through: The store that the import reads instead of `uploads`, or None.
         into: The store that the import writes instead of `reports`, or None.
+        policy: The operator's policy.
     """
 
     uploads: MemoryObjectStore = attrs.field(factory=lambda: _bucket("inbox"))
@@ -64,6 +65,7 @@ class Desk:
     spool: Callable[[], BinaryIO] = io.BytesIO
     through: ObjectStore | None = None
     into: ObjectStore | None = None
+    policy: Policy = Policy()
 
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
         """Upload a file with every column, see `completed`, and return a reference to that version."""
@@ -76,7 +78,7 @@ class Desk:
 
     def importer(
         self,
-        policy: Policy = Policy(),
+        policy: Policy | None = None,
         *,
         max_upload_bytes: int = 10**9,
         max_csv_bytes: int = 10**9,
@@ -89,7 +91,7 @@ class Desk:
             uploads=self.through or self.uploads,
             reports=Reports(store=self.into or self.reports),
             users=self.users,
-            policy=policy,
+            policy=policy or self.policy,
             encodings=encodings,
             max_upload_bytes=max_upload_bytes,
             max_csv_bytes=max_csv_bytes,
@@ -102,13 +104,17 @@ class Desk:
     def load(
         self,
         reference: ObjectReference,
-        policy: Policy = Policy(),
+        policy: Policy | None = None,
         *,
         again: bool = False,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> Receipt:
         """Import an upload."""
         return self.importer(policy)(reference, again=again, progress=progress)
+
+    def upload(self, data: bytes, key: str = "users.csv", policy: Policy | None = None, **limits: Any) -> Receipt:  # noqa: ANN401 - as `importer` takes them
+        """Upload a file with every column, see `completed`, and import it."""
+        return self.importer(policy, **limits)(self.drop(data, key))
 
     def rows(self, import_id: int | None = None) -> list[tuple[str | int, ...]]:
         """Values of the registered users in the columns that tests write out, in order."""
@@ -122,6 +128,11 @@ class Desk:
         """Content of one report."""
         with self.reports.open(ObjectReference(key=key)) as stored:
             return b"".join(stored.read())
+
+    def rejected_rows(self, receipt: Receipt) -> bytes:
+        """Content of the rejected-rows file that a receipt names."""
+        assert receipt.rejected_rows
+        return self.read(receipt.rejected_rows.removeprefix("memory:"))
 
     def times_stored(self, key: str) -> int:
         """Number of times that a report was written."""
