@@ -39,11 +39,17 @@ USUAL = {
 }
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 MORE = {column: cell for column, cell in USUAL.items() if column not in WRITTEN}
+MORE_CELLS = "".join(f"{cell}," for cell in MORE.values())  # what `completed` puts before a row
+
+
+def cells_of(name: str = "Ann", country: str = "Norway", age: str = "41") -> dict[str, str]:
+    """Return one cell for each of `COLUMNS`, in that order."""
+    return {**USUAL, "name": name, "country": country, "age": age}
 
 
 def row_of(name: str, country: str, age: str) -> list[str]:
-    """Return one cell for each of `COLUMNS`, in that order."""
-    return list({**USUAL, "name": name, "country": country, "age": age}.values())
+    """Return the cells of `cells_of` as a row."""
+    return list(cells_of(name, country, age).values())
 
 
 def a_user(name: str, country: str, age: int) -> User:

@@ -21,6 +21,7 @@ from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.openapi import document
 from rollcall.settings import Settings, read_settings
 from support.api_events import Answered, ask, token
+from support.builders import completed
 
 _COMPONENTS = document(ROUTES)["components"]
 
@@ -113,7 +114,8 @@ class Site:
         return answered
 
     def send(self, data: bytes = LIST, name: str = "list.csv", by: str = "ann") -> str:
-        """Upload a file to the inbox, and return the id of the upload."""
+        """Upload a file with every column, see `completed`, to the inbox; return the id of the upload."""
+        data = completed(data)
         started = self.ask("POST", "/api/uploads", by=by, send={"filename": name, "size": max(1, len(data))})
         assert started.status == 201, started.text
         self.receive(started.json["fields"], io.BytesIO(data))

@@ -19,6 +19,7 @@ from rollcall.entrypoints.callers import Scope
 from rollcall.settings import SettingError, read_settings
 from support.api_events import http_event
 from support.aws_events import Context, lambda_log
+from support.builders import cells_of
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -115,7 +116,7 @@ for event in json.loads(sys.argv[1]):
 loaded = {{"boto3", "botocore.session", "aws_xray_sdk", "psycopg", "pydantic"}} & set(sys.modules)
 print(sorted(loaded), {CANARY!r})
 """
-    rows = {"rows": [{"name": "Ann", "country": "Norway", "age": "41"}]}
+    rows = {"rows": [cells_of()]}
     events = [
         http_event("GET", "/api/policy"),
         http_event("POST", "/api/rows/check", body=json.dumps(rows)),

@@ -19,11 +19,12 @@ from rollcall.domain.receipt import Receipt
 from rollcall.domain.user import COLUMNS
 from rollcall.entrypoints.api.routes import MAX_BODY_BYTES
 from support.api_events import an_api, answer_to, ask, http_event, is_problem, pointers
+from support.builders import cells_of
 from support.fakes import Clock, Desk
 from support.receipts import CheckedImport
 from support.strategies import RULES, invalid_cells, valid_cells
 
-GOOD = {"name": "Ann", "country": "Norway", "age": "41"}
+GOOD = cells_of()
 CANARY = "S3CRET"
 API = an_api()
 THIRTY = "\N{FULLWIDTH DIGIT THREE}\N{FULLWIDTH DIGIT ZERO}"

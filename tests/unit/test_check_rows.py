@@ -6,13 +6,13 @@ from rollcall.application.check_rows import check_rows
 from rollcall.application.errors import UnreadableCellError
 from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS
 from rollcall.domain.rejection import Code
-from support.builders import reader_of
+from support.builders import cells_of, reader_of
 
-GOOD = {"name": "Ann", "country": "Norway", "age": "41"}
+GOOD = cells_of()
 
 
 def test_each_row_has_its_faults_in_order() -> None:
-    bad = {"age": "thirty", "country": "Norway", "name": " "}
+    bad = dict(reversed(cells_of(" ", age="thirty").items()))
 
     checked = check_rows([GOOD, bad, GOOD])
 

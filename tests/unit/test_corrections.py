@@ -15,9 +15,10 @@ from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.user import User
 from support.api_events import Answered, is_problem, pointers
+from support.builders import a_user, cells_of
 from support.site import LIST, Site
 
-GOOD = {"name": "Ben", "country": "X", "age": "30"}
+GOOD = cells_of("Ben", "X", "30")
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -95,7 +96,7 @@ def test_rows_are_corrected_in_several_rounds(site: Site) -> None:
 def test_a_row_that_is_still_bad_is_rejected_again(site: Site) -> None:
     """Its correction has rejected rows of its own, which can be corrected."""
     import_id = site.loaded(b"name,country,age\nAnn,X,old\nBen,X,old\nCem,X,1\n")
-    bad = {"name": "Ann", "country": "=1+1", "age": "older"}
+    bad = cells_of("Ann", "=1+1", "older")
     corrected = correct(site, import_id, (2, bad), (3, GOOD)).json
     site.import_all()
     second = site.state(corrected["id"])["import"]["id"]
@@ -249,11 +250,11 @@ def test_ten_thousand_rows_are_corrected_by_one_import(encoding: str) -> None:
     assert (first.status, again.json["id"]) == (202, first.json["id"])
     assert (receipt.status, receipt.counts.registered, receipt.corrects) == (Status.LOADED, 10_000, import_id)
     assert correct(site, import_id, *rows).json["state"] == "registered"
-    assert list(site.users.users(receipt.import_id))[9_999] == User(name="山田9999", country="日本", age=30)
+    assert list(site.users.users(receipt.import_id))[9_999] == a_user("山田9999", "日本", 30)
     assert is_problem(correct(site, import_id, *rows, (99_999, GOOD)), 413, "size-limit")
 
 
-@given(st.lists(st.text(max_size=12), min_size=3, max_size=3))
+@given(st.lists(st.text(max_size=12), min_size=len(GOOD), max_size=len(GOOD)))
 def test_corrected_cells_are_imported_as_they_were_sent(cells: list[str]) -> None:
     """A formula, a quote or a line end is no other text in the file."""
     site = Site.in_memory()

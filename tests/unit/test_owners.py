@@ -10,6 +10,7 @@ from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.routes import Route
 from rollcall.entrypoints.callers import Scope
 from support.api_events import ISSUER, Answered, everything_logged, is_problem, signed, token
+from support.builders import cells_of, completed
 from support.site import Site
 
 CANARY = "S3CRET"
@@ -22,7 +23,7 @@ OWNED = [
     and route.scope is Scope.UPLOAD
     and route.path.startswith(("/api/uploads", "/api/imports"))
 ]
-CORRECTION = {"rows": [{"line": 2, "cells": {"name": CANARY, "country": "X", "age": "3"}}]}
+CORRECTION = {"rows": [{"line": 2, "cells": cells_of(CANARY, "X", "3")}]}
 
 
 def sent(route: Route, etag: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_what_is_anothers_does_not_exist(site: Site, route: Route) -> None:
 )
 def test_operators_see_all_imports(site: Site, route: Route) -> None:
     import_id = site.loaded(LIST)
-    site.stores.uploads.put("direct.csv", io.BytesIO(LIST.replace(b"Ann", b"Eve")))
+    site.stores.uploads.put("direct.csv", io.BytesIO(completed(LIST.replace(b"Ann", b"Eve"))))
     site.import_all()
     [direct] = [entry.import_id for entry in site.users.entries() if entry.uploaded_by is None]
 

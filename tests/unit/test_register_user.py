@@ -17,13 +17,14 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import API_BUCKET, owner, request_key
+from support.builders import cells_of
 from support.fakes import Clock, Desk
 from support.receipts import as_published
 
 ME = owner("me")
-ANN = {"name": "Ann", "country": "Norway", "age": "41"}
-BEN = {"name": "Ben", "country": "Peru", "age": "0"}
-FAULTY = {"name": " ", "country": "Norway", "age": "x"}
+ANN = cells_of()
+BEN = cells_of("Ben", "Peru", "0")
+FAULTY = cells_of(" ", age="x")
 POLICIES = [
     Policy(),
     Policy(on_new_version=OnNewVersion.IMPORT),
@@ -82,7 +83,7 @@ def test_cells_that_mean_the_same_user_are_the_same(users: MemoryUserRepository)
 
     receipt = register(ME, "k", ANN)
 
-    assert register(ME, "k", {"name": " Ann\n", "country": "Norway", "age": "041"}) == receipt
+    assert register(ME, "k", cells_of(" Ann\n", age="041")) == receipt
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
@@ -164,10 +165,10 @@ def test_a_file_is_no_repeat_of_a_request() -> None:
     users = MemoryUserRepository()
     desk = Desk(users=users)
     register = a_case(users)
-    file = b'"name","country","age"\n"Ann","Norway","41"\n'
+    file = "\n".join(",".join(f'"{cell}"' for cell in row) for row in (ANN, ANN.values())) + "\n"
 
     receipt = registered(register(ME, "1", ANN))
-    loaded = desk.load(desk.drop(file))
+    loaded = desk.upload(file.encode())
     register(ME, "2", ANN)
 
     assert receipt.source.sha256 == loaded.source.sha256

@@ -18,6 +18,7 @@ from rollcall.domain.receipt import Status
 from rollcall.domain.upload import ObjectReference, WebUpload
 from rollcall.settings import SettingError, read_settings
 from support.api_events import is_problem
+from support.builders import cells_of, completed
 from support.site import LIST, Site
 
 DAY = timedelta(days=1)
@@ -33,14 +34,14 @@ def replace(site: Site, upload_id: str, data: bytes) -> None:
     """Replace the bytes of an upload in the inbox."""
     keys = {listed.reference.key for listed in site.stores.inbox.list()}
     [key] = [key for key in keys if upload_id[-32:] in key]
-    site.stores.inbox.put(key, io.BytesIO(data))
+    site.stores.inbox.put(key, io.BytesIO(completed(data)))
 
 
 def test_an_upload_passes_through_all_states(site: Site) -> None:
-    started = site.ask("POST", "/api/uploads", send={"filename": "list.csv", "size": len(LIST)})
+    started = site.ask("POST", "/api/uploads", send={"filename": "list.csv", "size": len(completed(LIST))})
     upload_id = started.json["id"]
     states = [site.state(upload_id)]
-    site.receive(started.json["fields"], io.BytesIO(LIST))
+    site.receive(started.json["fields"], io.BytesIO(completed(LIST)))
     states.append(site.state(upload_id))
     receipt = site.check(upload_id)
     states.append(site.state(upload_id))
@@ -130,7 +131,7 @@ def test_the_rejected_rows_of_a_check_are_shown(site: Site) -> None:
 
     assert shown["next"] is None
     [row] = shown["rows"]
-    assert (row["line"], row["cells"]) == (3, {"name": "Ben", "country": "X", "age": "old"})
+    assert (row["line"], row["cells"]) == (3, cells_of("Ben", "X", "old"))
     assert row["faults"][0]["code"] == "type-error"
 
 
