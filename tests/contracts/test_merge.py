@@ -1,10 +1,9 @@
 """Every repository merges rows with existing users, and applies corrected rows, in the same way."""
 
-import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import attrs
 import pytest
@@ -21,9 +20,7 @@ from rollcall.application.errors import (
     SchemaError,
     UndoRefusedError,
 )
-from rollcall.application.import_users import ImportUsers
 from rollcall.application.ports import UserRepository
-from rollcall.application.reports import Reports
 from rollcall.application.values import ImportRequest
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
@@ -31,13 +28,12 @@ from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
-from support.builders import MORE, a_block, a_user, an_upload, asked, completed, eventually
+from support.builders import MORE_CELLS, a_block, a_user, an_upload, asked, completed, eventually
 from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
-from support.receipts import CheckedImport, a_receipt
+from support.fakes import Desk
+from support.receipts import a_receipt
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-# The cells that `completed` puts before a row.
-MORE_CELLS = "".join(f"{cell}," for cell in MORE.values())
 BY_NAME = Policy(unique_by=("name",))
 
 Opening = Callable[[Policy], "UserRepository"]
@@ -72,77 +68,34 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
         migrate(acting_as(MIGRATOR, emptied()), Policy())
 
 
-@attrs.define
-class Desk:
-    """A person who uploads files, one a second."""
-
-    repository: UserRepository
-    policy: Policy
-    clock: datetime = NOON
-    uploads: MemoryObjectStore = attrs.Factory(
-        lambda self: MemoryObjectStore("uploads", self.now, ""), takes_self=True
-    )
-    reports: MemoryObjectStore = attrs.Factory(
-        lambda self: MemoryObjectStore("reports", self.now), takes_self=True
-    )
-
-    def now(self) -> datetime:
-        """Return the time; each call adds a second."""
-        self.clock += timedelta(seconds=1)
-        return self.clock
-
-    def drop(self, key: str, data: bytes, policy: Policy | None = None) -> Receipt:
-        """Upload a file and import it."""
-        self.uploads.put(key, io.BytesIO(data))
-        return self.importer(policy)(ObjectReference(key=key))
-
-    def importer(self, policy: Policy | None = None) -> ImportUsers:
-        """Return the use case, connected to this desk."""
-        return CheckedImport(
-            uploads=self.uploads,
-            reports=Reports(store=self.reports),
-            users=self.repository,
-            policy=policy or self.policy,
-            now=self.now,
-            spool=io.BytesIO,
-        )
-
-    def rejected_rows(self, receipt: Receipt) -> bytes:
-        """Return the file of rejected rows that a receipt names."""
-        assert receipt.rejected_rows is not None
-        key = receipt.rejected_rows.removeprefix("memory:")
-        with self.reports.open(ObjectReference(key=key)) as found:
-            return b"".join(found.read())
-
-
 @pytest.mark.parametrize(
     ("key", "shown"), [("a\0b.csv", "a\\x00b.csv"), ("\ud800.csv", "\\ud800.csv"), ("a\nb.csv", "a\nb.csv")]
 )
 def test_an_upload_with_any_key_has_a_verdict(opening: Opening, key: str, shown: str) -> None:
     """PostgreSQL stores neither NUL nor a lone surrogate; the receipt shows them as escapes."""
-    desk = Desk(opening(Policy()), Policy())
+    desk = Desk(users=opening(Policy()))
 
-    first = desk.drop(key, completed(b"name,country,age\nA,X,1\n"))
+    first = desk.upload(b"name,country,age\nA,X,1\n", key)
     again = desk.importer()(ObjectReference(key=key))
 
     assert (first.status, first.source.key) == (Status.LOADED, shown)
     assert (again.code, again.first_receipt) == (Code.REDELIVERY, first)
-    assert [entry.receipt for entry in desk.repository.entries()] == [first]
+    assert [entry.receipt for entry in desk.users.entries()] == [first]
     assert desk.importer().reports.has(first)
 
 
 def test_an_older_version_that_arrives_later_is_superseded(opening: Opening) -> None:
     """The order of the versions counts, not that of their deliveries."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
-    desk = Desk(opening(policy), policy)
-    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,1\n")))
-    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,2\nB,X,3\n")))
+    desk = Desk(users=opening(policy), policy=policy)
+    desk.drop(b"name,country,age\nA,X,1\n", "a.csv")
+    desk.drop(b"name,country,age\nA,X,2\nB,X,3\n", "a.csv")
 
     newer = desk.importer()(ObjectReference(key="a.csv", version="2"))
     older = desk.importer()(ObjectReference(key="a.csv", version="1"))
 
     assert (newer.status, older.status, older.code) == (Status.LOADED, Status.SKIPPED, Code.SUPERSEDED)
-    assert [user.age for user in desk.repository.users()] == [2, 3]
+    assert [user.age for user in desk.users.users()] == [2, 3]
 
 
 @pytest.mark.parametrize(("first", "second"), [("0A", "0AB"), ("0a", "0AB"), ("0F", "1")])
@@ -150,9 +103,9 @@ def test_sequencers_decide_the_order_of_versions(opening: Opening, first: str, s
     """S3's times have whole seconds, and a multipart upload has the time of its start."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     at_once = MemoryObjectStore("uploads", now=lambda: NOON, version_suffix="")
-    desk = Desk(opening(policy), policy, uploads=at_once)
+    desk = Desk(users=opening(policy), policy=policy, uploads=at_once)
     for age in (1, 2, 3):
-        at_once.put("a.csv", io.BytesIO(completed(f"name,country,age\nA,X,{age}\n".encode())))
+        desk.drop(f"name,country,age\nA,X,{age}\n".encode(), "a.csv")
 
     def deliver(version: str, sequencer: str | None) -> Status:
         return desk.importer()(ObjectReference(key="a.csv", version=version, sequencer=sequencer)).status
@@ -160,16 +113,16 @@ def test_sequencers_decide_the_order_of_versions(opening: Opening, first: str, s
     statuses = [deliver("2", second), deliver("1", first), deliver("3", None)]
 
     assert statuses == [Status.LOADED, Status.SKIPPED, Status.LOADED]
-    assert [user.age for user in desk.repository.users()] == [3]
+    assert [user.age for user in desk.users.users()] == [3]
 
 
 def test_a_newer_version_judged_again_stays_newer(opening: Opening) -> None:
     """An older version that arrives afterwards is skipped."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
     strict = attrs.evolve(policy, max_rejected=Tolerance("0"))
-    desk = Desk(opening(policy), policy)
+    desk = Desk(users=opening(policy), policy=policy)
     for row in ("A,X,1", "A,X,2", "A,X,3\nB,X,b"):
-        desk.uploads.put("a.csv", io.BytesIO(completed(f"name,country,age\n{row}\n".encode())))
+        desk.drop(f"name,country,age\n{row}\n".encode(), "a.csv")
 
     def deliver(version: str, policy: Policy) -> Status:
         return desk.importer(policy)(ObjectReference(key="a.csv", version=version)).status
@@ -179,14 +132,14 @@ def test_a_newer_version_judged_again_stays_newer(opening: Opening) -> None:
 
     assert before == [Status.REFUSED, Status.LOADED, Status.PARTIALLY_LOADED]
     assert late is Status.SKIPPED
-    assert [user.age for user in desk.repository.users()] == [3]
+    assert [user.age for user in desk.users.users()] == [3]
 
 
 def test_the_sequencer_is_kept_when_a_person_names_the_key(opening: Opening) -> None:
     """An upload that is judged again keeps the sequencer of its first event."""
     strict = Policy(max_rejected=Tolerance("0"))
-    desk = Desk(opening(strict), strict)
-    desk.uploads.put("a.csv", io.BytesIO(completed(b"name,country,age\nA,X,1\nB,X,b\n")))
+    desk = Desk(users=opening(strict), policy=strict)
+    desk.drop(b"name,country,age\nA,X,1\nB,X,b\n", "a.csv")
 
     announced = desk.importer()(ObjectReference(key="a.csv", version="1", sequencer="0A"))
     named = desk.importer(Policy())(ObjectReference(key="a.csv"))
@@ -198,60 +151,60 @@ def test_the_sequencer_is_kept_when_a_person_names_the_key(opening: Opening) -> 
 def test_an_import_that_changed_users_cannot_be_undone(opening: Opening) -> None:
     """The previous fields are not stored."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.UPDATE)
-    desk = Desk(opening(policy), policy)
-    desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
-    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,2\n"))
+    desk = Desk(users=opening(policy), policy=policy)
+    desk.upload(b"name,country,age\nA,X,1\n", "a.csv")
+    second = desk.upload(b"name,country,age\nA,X,2\n", "b.csv")
 
     with pytest.raises(UndoRefusedError, match="it changed 1 user, and"):
-        desk.repository.undo(second.import_id or 0, NOON)
+        desk.users.undo(second.import_id or 0, NOON)
 
     assert second.counts.updated == 1
 
 
 def test_only_the_newest_import_can_be_undone_with_unique_by(opening: Opening) -> None:
     """A later import may have left out rows because of it."""
-    desk = Desk(opening(BY_NAME), BY_NAME)
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
-    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,2\nB,X,3\n"))
+    desk = Desk(users=opening(BY_NAME), policy=BY_NAME)
+    first = desk.upload(b"name,country,age\nA,X,1\n", "a.csv")
+    second = desk.upload(b"name,country,age\nA,X,2\nB,X,3\n", "b.csv")
 
     with pytest.raises(UndoRefusedError, match="came after it"):
-        desk.repository.undo(first.import_id or 0, NOON)
-    desk.repository.undo(second.import_id or 0, NOON)
-    removed = desk.repository.undo(first.import_id or 0, NOON)
+        desk.users.undo(first.import_id or 0, NOON)
+    desk.users.undo(second.import_id or 0, NOON)
+    removed = desk.users.undo(first.import_id or 0, NOON)
 
     assert (second.counts.unchanged, removed) == (1, 1)
-    assert list(desk.repository.users()) == []
+    assert list(desk.users.users()) == []
 
 
 def test_the_newest_import_is_the_one_merged_last(opening: Opening) -> None:
     """An import that is undone and repeated counts from its last merge."""
-    desk = Desk(opening(BY_NAME), BY_NAME)
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\n"))
-    desk.repository.undo(first.import_id or 0, NOON)
-    second = desk.drop("b.csv", completed(b"name,country,age\nA,X,1\nB,X,3\n"))
+    desk = Desk(users=opening(BY_NAME), policy=BY_NAME)
+    first = desk.upload(b"name,country,age\nA,X,1\n", "a.csv")
+    desk.users.undo(first.import_id or 0, NOON)
+    second = desk.upload(b"name,country,age\nA,X,1\nB,X,3\n", "b.csv")
     again = desk.importer()(ObjectReference(key="a.csv"), again=True)
 
     assert (again.import_id, again.counts.unchanged) == (3, 1)
     with pytest.raises(UndoRefusedError, match="import 3 came after it"):
-        desk.repository.undo(second.import_id or 0, NOON)
-    desk.repository.undo(3, NOON)
-    desk.repository.undo(second.import_id or 0, NOON)
+        desk.users.undo(second.import_id or 0, NOON)
+    desk.users.undo(3, NOON)
+    desk.users.undo(second.import_id or 0, NOON)
 
-    assert list(desk.repository.users()) == []
+    assert list(desk.users.users()) == []
 
 
 def test_an_import_opened_first_and_merged_last_is_newer(opening: Opening) -> None:
     """The time of the merge counts, not that of the opening."""
-    desk = Desk(opening(BY_NAME), BY_NAME)
-    with desk.repository.importing(ImportRequest(an_upload("slow.csv"), "sha", BY_NAME)) as slow:
-        quick = desk.drop("quick.csv", completed(b"name,country,age\nA,X,1\n"))
+    desk = Desk(users=opening(BY_NAME), policy=BY_NAME)
+    with desk.users.importing(ImportRequest(an_upload("slow.csv"), "sha", BY_NAME)) as slow:
+        quick = desk.upload(b"name,country,age\nA,X,1\n", "quick.csv")
         slow.register(a_block([a_user("A", "X", 1)]))
         slow.merge()
         receipt = a_receipt(an_upload("slow.csv"), slow.verdict.import_id, Counts(read=1, unchanged=1))
         slow.commit(attrs.evolve(receipt, policy=BY_NAME.as_dict()))
 
     with pytest.raises(UndoRefusedError, match=f"import {slow.verdict.import_id} came after it"):
-        desk.repository.undo(quick.import_id or 0, NOON)
+        desk.users.undo(quick.import_id or 0, NOON)
 
 
 def test_imports_merge_one_after_the_other(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,16 +291,16 @@ def test_two_versions_of_a_key_at_once_are_not_both_first(
 
 def test_a_correction_of_an_unknown_import_is_rejected(opening: Opening) -> None:
     """Also if the first row of the file corrects another import, or if rows share an origin."""
-    desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
+    desk = Desk(users=opening(Policy()))
+    first = desk.upload(b"name,country,age\nA,X,1\nB,X,b\n", "a.csv")
     corrected = desk.rejected_rows(first).replace(b"B,X,b", b"B,X,2")
 
-    second = desk.drop(
-        "b.csv", corrected + "".join(f"{MORE_CELLS}{row},9,,,77\r\n" for row in ("C,X,3", "D,X,4")).encode()
+    second = desk.upload(
+        corrected + "".join(f"{MORE_CELLS}{row},9,,,77\r\n" for row in ("C,X,3", "D,X,4")).encode(), "b.csv"
     )
 
     assert [(one.code, one.count, one.first_line) for one in second.totals] == [(Code.NOTHING_TO_CORRECT, 2, 3)]
-    assert [user.age for user in desk.repository.users()] == [1, 2]
+    assert [user.age for user in desk.users.users()] == [1, 2]
 
 
 def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> None:
@@ -366,7 +319,7 @@ def test_rows_rejected_on_merge_keep_the_order_of_the_file(opening: Opening) -> 
 
 
 def _origin(desk: Desk, receipt: Receipt, line: int) -> Origin:
-    entry = desk.repository.get_import(receipt.import_id or 0)
+    entry = desk.users.get_import(receipt.import_id or 0)
     return Verdict(entry.import_id, entry.secret).origin(line)
 
 
@@ -387,16 +340,16 @@ def test_a_refused_upload_does_not_wait_for_the_merge_lock(opening: Opening) -> 
 
 def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
     """The undo is then refused; otherwise the correction of an undone import would stay in force."""
-    desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
+    desk = Desk(users=opening(Policy()))
+    first = desk.upload(b"name,country,age\nA,X,1\nB,X,b\n", "a.csv")
     import_id = first.import_id or 0
     with (
         ThreadPoolExecutor(1) as pool,
-        desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=import_id)) as importing,
+        desk.users.importing(ImportRequest(an_upload("b"), "b", corrects=import_id)) as importing,
     ):
         importing.register(a_block([a_user("B", "X", 2)], origins=[_origin(desk, first, 3)]))
         importing.merge()
-        undo = pool.submit(desk.repository.undo, import_id, NOON)
+        undo = pool.submit(desk.users.undo, import_id, NOON)
         with pytest.raises(TimeoutError):
             undo.result(0.3)
         importing.commit(a_receipt(an_upload("b"), importing.verdict.import_id, Counts(read=1, registered=1)))
@@ -405,51 +358,51 @@ def test_an_undo_waits_for_a_correction_of_its_import(opening: Opening) -> None:
 
 
 def test_corrected_rows_are_known_until_an_undo(opening: Opening) -> None:
-    desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", b"name,country,age\nA,X,old\nB,X,old\nC,X,3\n")
+    desk = Desk(users=opening(Policy()))
+    first = desk.upload(b"name,country,age\nA,X,old\nB,X,old\nC,X,3\n", "a.csv")
     asked = [_origin(desk, first, line) for line in (2, 3, 4)]
-    before = desk.repository.corrected(asked)
-    second = desk.drop("b.csv", desk.rejected_rows(first).replace(b"A,X,old", b"A,X,1"))
-    during = desk.repository.corrected(asked)
+    before = desk.users.corrected(asked)
+    second = desk.upload(desk.rejected_rows(first).replace(b"A,X,old", b"A,X,1"), "b.csv")
+    during = desk.users.corrected(asked)
     assert second.import_id is not None
-    desk.repository.undo(second.import_id, NOON)
+    desk.users.undo(second.import_id, NOON)
 
     assert (before, during) == (set(), {asked[0]})
-    assert desk.repository.corrected(asked) == set()
-    assert desk.repository.corrected([]) == set()
+    assert desk.users.corrected(asked) == set()
+    assert desk.users.corrected([]) == set()
 
 
 def test_the_corrections_of_an_import_are_listed(opening: Opening) -> None:
     """Also if they first correct rows of another import; those that were undone are not."""
-    desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,old\nC,X,old\n"))
-    other = desk.drop("b.csv", completed(b"name,country,age\nD,X,1\nE,X,old\n"))
+    desk = Desk(users=opening(Policy()))
+    first = desk.upload(b"name,country,age\nA,X,1\nB,X,old\nC,X,old\n", "a.csv")
+    other = desk.upload(b"name,country,age\nD,X,1\nE,X,old\n", "b.csv")
     a, b = (desk.rejected_rows(receipt) for receipt in (first, other))
     mixed = b.replace(b"E,X,old", b"E,X,2") + a.splitlines(keepends=True)[1].replace(b"B,X,old", b"B,X,2")
     corrections = [
-        desk.drop("c.csv", mixed),
-        desk.drop("d.csv", a.replace(b"C,X,old", b"C,X,3")),
+        desk.upload(mixed, "c.csv"),
+        desk.upload(a.replace(b"C,X,old", b"C,X,3"), "d.csv"),
     ]
 
     def listed(receipt: Receipt, before: int | None = None, limit: int | None = None) -> list[int]:
-        entries = desk.repository.entries(correcting=receipt.import_id, before=before, limit=limit)
+        entries = desk.users.entries(correcting=receipt.import_id, before=before, limit=limit)
         return [entry.import_id for entry in entries]
 
     both, last = [receipt.import_id or 0 for receipt in corrections]
     assert corrections[0].corrects == other.import_id
     assert (listed(first), listed(other), listed(corrections[0])) == ([last, both], [both], [])
     assert (listed(first, before=last), listed(first, limit=1)) == ([both], [last])
-    desk.repository.undo(both, NOON)
+    desk.users.undo(both, NOON)
     assert (listed(first), listed(other)) == ([last], [])
 
 
 def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
     """Of two rows with the same origin, the first counts."""
-    desk = Desk(opening(Policy()), Policy())
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
+    desk = Desk(users=opening(Policy()))
+    first = desk.upload(b"name,country,age\nA,X,1\nB,X,b\n", "a.csv")
     origin = _origin(desk, first, 3)
 
-    with desk.repository.importing(ImportRequest(an_upload("b"), "b", corrects=origin.import_id)) as importing:
+    with desk.users.importing(ImportRequest(an_upload("b"), "b", corrects=origin.import_id)) as importing:
         importing.register(a_block([a_user("B", "X", 2), a_user("B", "X", 3)], origins=[origin, origin]))
         merge_result = importing.merge()
 
@@ -459,13 +412,11 @@ def test_an_origin_is_corrected_once_within_a_file(opening: Opening) -> None:
 def test_the_first_row_of_an_origin_counts_even_as_a_duplicate(opening: Opening) -> None:
     """Existing users do not decide which row corrects a line."""
     policy = attrs.evolve(BY_NAME, on_duplicate=OnDuplicate.REJECT)
-    desk = Desk(opening(policy), policy)
-    first = desk.drop("a.csv", completed(b"name,country,age\nA,X,1\nB,X,b\n"))
+    desk = Desk(users=opening(policy), policy=policy)
+    first = desk.upload(b"name,country,age\nA,X,1\nB,X,b\n", "a.csv")
     origin = _origin(desk, first, 3)
 
-    with desk.repository.importing(
-        ImportRequest(an_upload("b"), "b", policy, corrects=origin.import_id)
-    ) as importing:
+    with desk.users.importing(ImportRequest(an_upload("b"), "b", policy, corrects=origin.import_id)) as importing:
         importing.register(a_block([a_user("A", "X", 2), a_user("C", "X", 3)], origins=[origin, origin]))
         merge_result = importing.merge()
 
@@ -519,7 +470,7 @@ def test_the_index_of_an_earlier_version_is_made_again(emptied: Callable[[], str
 def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], str]) -> None:
     url = emptied()
     with closing(PostgresUserRepository(url)) as repository:
-        Desk(repository, Policy()).drop("a.csv", completed(b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n"))
+        Desk(users=repository).upload(b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n", "a.csv")
 
     with pytest.raises(SchemaError, match="1 group of users with the same name") as caught:
         migrate(url, BY_NAME)
@@ -549,7 +500,7 @@ def test_both_repositories_merge_alike(emptied: Callable[[], str], data: st.Data
         on_new_version=data.draw(st.sampled_from(OnNewVersion)),
     )
     with postgres(emptied) as prepared:
-        desks = [Desk(MemoryUserRepository(new_secret=lambda: b"secret"), policy), Desk(prepared(policy), policy)]
+        desks = [Desk(policy=policy), Desk(users=prepared(policy), policy=policy)]
         rejected: list[Receipt] = []
         for number in range(data.draw(st.integers(1, 5))):
             step = data.draw(st.sampled_from(["file", "file", "mend", "undo"]))
@@ -564,12 +515,12 @@ def test_both_repositories_merge_alike(emptied: Callable[[], str], data: st.Data
                 else:
                     upload = _csv(data.draw(st.lists(rows, max_size=6)))
                 key = data.draw(st.sampled_from(["a.csv", "b.csv"]))
-                receipts = [desk.drop(key, upload) for desk in desks]
+                receipts = [desk.upload(upload, key) for desk in desks]
                 rejected += [receipts[0]] if receipts[0].rejected_rows else []
                 outcomes = [attrs.evolve(one, import_id=None, first_receipt=None) for one in receipts]
 
             assert outcomes[0] == outcomes[1]
-            memory, database = (list(desk.repository.users()) for desk in desks)
+            memory, database = (list(desk.users.users()) for desk in desks)
             assert memory == database
 
 
@@ -594,30 +545,30 @@ def test_the_order_of_the_file_is_kept_in_any_table(
         )
         migrate(url, policy)
         with closing(PostgresUserRepository(url)) as repository:
-            desks = [Desk(MemoryUserRepository(), policy), Desk(repository, policy)]
+            desks = [Desk(users=users, policy=policy) for users in (MemoryUserRepository(), repository)]
             for number, listed in enumerate(files):
                 upload = _csv([(name, "X", str(age)) for age, name in enumerate(listed, number)])
-                memory, database = (desk.drop(f"{number}.csv", upload) for desk in desks)
+                memory, database = (desk.upload(upload, f"{number}.csv") for desk in desks)
                 assert memory.counts == database.counts
 
-            assert list(desks[0].repository.users()) == list(desks[1].repository.users())
+            assert list(desks[0].users.users()) == list(desks[1].users.users())
 
 
 def _undone(desk: Desk, import_id: int) -> object:
     try:
-        return desk.repository.undo(import_id, NOON)
+        return desk.users.undo(import_id, NOON)
     except (LookupError, UndoRefusedError) as error:
         return str(error)
 
 
 def test_names_are_compared_exactly(opening: Opening) -> None:
     """Without case folding or normalisation, in the database as in Python."""
-    desk = Desk(opening(BY_NAME), BY_NAME)
+    desk = Desk(users=opening(BY_NAME), policy=BY_NAME)
 
-    receipt = desk.drop("a.csv", completed("name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode()))
+    receipt = desk.upload("name,country,age\né,X,1\ne\u0301,X,2\nÉ,X,3\n".encode(), "a.csv")
 
     assert receipt.counts.registered == 3
-    assert [a_user("é", "X", 1)] == list(desk.repository.users())[:1]
+    assert [a_user("é", "X", 1)] == list(desk.users.users())[:1]
 
 
 def merge_for_a_second(repository: UserRepository) -> None:
