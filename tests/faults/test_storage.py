@@ -1,31 +1,28 @@
 """A store fails: one clear sentence, nothing half registered, and a redelivery completes the import."""
 
 import gzip
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
 import attrs
 import pytest
 
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, StoreUnavailableError
-from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
 from support.builders import add_user, asked
 from support.campaigns import Campaign, Line
+from support.fakes import Desk
 from support.oracle import Oracle, foreign_users, in_s3
 from support.privacy import require_quiet
-from support.receipts import CheckedImport
 from support.s3_server import Request, S3Server, s3_server
 from support.uploads import FaultyUpload, made_upload
 
 
 @attrs.frozen
-class Desk:
+class Buckets:
     """Buckets that fail, and a database that works.
 
     Attributes:
@@ -46,14 +43,8 @@ class Desk:
         return ObjectReference(bucket="inbox", key=upload.key, etag=stored.etag, size=size)
 
     def deliver(self, reference: ObjectReference, *, tries: int = 1) -> Receipt:
-        case = CheckedImport(
-            uploads=self.s3.store("inbox", tries=tries),
-            reports=Reports(store=self.s3.store("reports", tries=tries)),
-            users=self.users,
-            now=lambda: datetime.now(UTC),
-            spool=tempfile.TemporaryFile,
-        )
-        return case(reference)
+        uploads, reports = (self.s3.store(bucket, tries=tries) for bucket in ("inbox", "reports"))
+        return Desk(users=self.users, through=uploads, into=reports).load(reference)
 
     def fail(self, reference: ObjectReference, upload: FaultyUpload, line: Line) -> str:
         """Import. It must fail with one sentence and change nothing in the table."""
@@ -77,7 +68,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
+def buckets(database_url: str) -> Iterator[Buckets]:
     """The database contains a user of no import, who must not change."""
     add_user(database_url)
     with ExitStack() as held:
@@ -90,7 +81,7 @@ def desk(database_url: str) -> Iterator[Desk]:
             receipt_address=in_s3,
             foreign=foreign_users(database_url),
         )
-        yield Desk(s3, oracle, users)
+        yield Buckets(s3, oracle, users)
 
 
 def _with_length(request: Request, data: bytes, sent: int) -> None:
@@ -136,10 +127,12 @@ FRAMINGS: dict[str, Callable[[Request, bytes, int], None]] = {
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_truncated_body_is_never_taken_for_a_shorter_file(desk: Desk, campaign: Campaign, framing: str) -> None:
+def test_a_truncated_body_is_never_taken_for_a_shorter_file(
+    buckets: Buckets, campaign: Campaign, framing: str
+) -> None:
     """Cut at a row boundary, where the part is a whole CSV, and within a row."""
     upload = made_upload("list.csv", rows=campaign.choose(7, 200), seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
     boundaries = [at for at in range(1, len(upload.content)) if upload.content[at - 1 : at] == b"\n"]
     points = sorted({0, *boundaries, *(at + 1 for at in boundaries[::3]), *(at - 2 for at in boundaries[::4])})
     points = [at for at in points if at < len(upload.content)]
@@ -153,15 +146,15 @@ def test_a_truncated_body_is_never_taken_for_a_shorter_file(desk: Desk, campaign
                 FRAMINGS[framing](request, upload.content, sent)
                 return True
 
-            desk.s3.breaking = cut
-            desk.fail(reference, upload, line)
-        desk.merge(reference, upload)
+            buckets.s3.breaking = cut
+            buckets.fail(reference, upload, line)
+        buckets.merge(reference, upload)
 
 
-def test_a_stalled_server_is_waited_for_up_to_the_time_limit(desk: Desk, campaign: Campaign) -> None:
+def test_a_stalled_server_is_waited_for_up_to_the_time_limit(buckets: Buckets, campaign: Campaign) -> None:
     """It stalls before its answer, and at any place in the body."""
     upload = made_upload("list.csv", rows=200, seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
     points = [None, *range(0, len(upload.content), len(upload.content) // campaign.choose(3, 40))]
     with campaign.line("S3: stalled") as line:
         line.points = len(points)
@@ -176,9 +169,9 @@ def test_a_stalled_server_is_waited_for_up_to_the_time_limit(desk: Desk, campaig
                 request.stall()
                 return True
 
-            desk.s3.breaking = stall
-            assert "time" in desk.fail(reference, upload, line).lower()
-        desk.merge(reference, upload)
+            buckets.s3.breaking = stall
+            assert "time" in buckets.fail(reference, upload, line).lower()
+        buckets.merge(reference, upload)
 
 
 WHERE: dict[str, Callable[[Request], bool]] = {
@@ -191,11 +184,11 @@ WHERE: dict[str, Callable[[Request], bool]] = {
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (403, "AccessDenied")])
 def test_a_store_that_refuses_for_good_is_reported(
-    desk: Desk, campaign: Campaign, where: str, status: int, code: str
+    buckets: Buckets, campaign: Campaign, where: str, status: int, code: str
 ) -> None:
     """Before the commit, nothing is registered. After it, everything is, and the redelivery stores the receipt."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
 
     def refuse(request: Request) -> bool:
         if WHERE[where](request):
@@ -206,15 +199,15 @@ def test_a_store_that_refuses_for_good_is_reported(
     with campaign.line(f"S3: {code} without end, for {where}") as line:
         line.points = 1
         for _ in range(campaign.choose(1, 10)):
-            desk.s3.breaking = refuse
-            assert code in desk.fail(reference, upload, line)
-        registered = asked(desk.oracle.database_url, "select count(*) from imports where in_force")
+            buckets.s3.breaking = refuse
+            assert code in buckets.fail(reference, upload, line)
+        registered = asked(buckets.oracle.database_url, "select count(*) from imports where in_force")
         assert registered == [(int(where == "the receipt"),)]
-        desk.merge(reference, upload)
+        buckets.merge(reference, upload)
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign, where: str) -> None:
+def test_a_store_that_is_busy_once_is_asked_again(buckets: Buckets, campaign: Campaign, where: str) -> None:
     """The client asks again in the same delivery."""
     with campaign.line(f"S3: SlowDown once, for {where}") as line:
         line.points = 1
@@ -222,7 +215,7 @@ def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign
         for number in range(campaign.choose(1, 10)):
             upload = made_upload(f"{number}.csv", rows=40, seed=campaign.seed)
             uploads.append(upload)
-            reference = desk.drop(upload)
+            reference = buckets.drop(upload)
             left = [1]
 
             def refuse(request: Request, left: list[int] = left) -> bool:
@@ -232,11 +225,11 @@ def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign
                     return True
                 return False
 
-            desk.s3.breaking = refuse
-            receipt = desk.deliver(reference, tries=2)
+            buckets.s3.breaking = refuse
+            receipt = buckets.deliver(reference, tries=2)
             assert (receipt.status, left) == (Status.PARTIALLY_LOADED, [])
-            line.add(desk.oracle.found(uploads))
-        desk.oracle.require_all_settled(uploads)
+            line.add(buckets.oracle.found(uploads))
+        buckets.oracle.require_all_settled(uploads)
 
 
 @pytest.mark.parametrize("versioned", [True, False], ids=["versioned", "not versioned"])
@@ -244,26 +237,26 @@ def test_a_store_that_is_busy_once_is_asked_again(desk: Desk, campaign: Campaign
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("what", ["overwritten", "deleted"])
 def test_only_the_announced_version_is_imported(
-    desk: Desk, campaign: Campaign, what: str, when: str, *, versioned: bool, ignores: bool
+    buckets: Buckets, campaign: Campaign, what: str, when: str, *, versioned: bool, ignores: bool
 ) -> None:
     """Also with a store that ignores the requested version and always returns the newest, as some do."""
-    desk.s3.versioned, desk.s3.ignores_conditions = versioned, ignores
+    buckets.s3.versioned, buckets.s3.ignores_conditions = versioned, ignores
     first = made_upload("list.csv", rows=40, seed=campaign.seed)
-    reference = desk.drop(first)
+    reference = buckets.drop(first)
     other = made_upload("list.csv", rows=30, seed=campaign.seed + 1)
 
     def change() -> None:
         if what == "deleted":
-            desk.s3.delete("inbox/list.csv")
+            buckets.s3.delete("inbox/list.csv")
         else:
-            desk.s3.put("inbox/list.csv", other.content)
+            buckets.s3.put("inbox/list.csv", other.content)
 
     def change_midway(request: Request) -> bool:
         if not WHERE["the upload"](request):
             return False
-        found = desk.s3.find(request.object_path)
+        found = buckets.s3.find(request.object_path)
         assert found
-        desk.s3.breaking = lambda _: False
+        buckets.s3.breaking = lambda _: False
         request.begin(200, {**request.describing(found), "Content-Length": str(len(found.data))})
         request.wfile.write(found.data[:500])
         change()
@@ -273,30 +266,30 @@ def test_only_the_announced_version_is_imported(
     if when == "before":
         change()
     else:
-        desk.s3.breaking = change_midway
+        buckets.s3.breaking = change_midway
     how = f"{what} {when} the read, {'' if versioned else 'not '}versioned{', conditions ignored' * ignores}"
     with campaign.line(f"S3: {how}") as line:
         line.points = 1
-        receipt = desk.deliver(reference)
+        receipt = buckets.deliver(reference)
         kept = versioned and not ignores and what == "overwritten"
         if when == "during" or kept:
             assert receipt.status is Status.PARTIALLY_LOADED
         else:
             gone = Code.SOURCE_GONE if what == "deleted" else Code.SOURCE_CHANGED
             assert (receipt.status, receipt.code) == (Status.SKIPPED, gone)
-            assert asked(desk.oracle.database_url, "select count(*) from imports") == [(0,)]
-        line.add(desk.oracle.found([first]))
-        desk.oracle.require_nothing_broken([first])
+            assert asked(buckets.oracle.database_url, "select count(*) from imports") == [(0,)]
+        line.add(buckets.oracle.found([first]))
+        buckets.oracle.require_nothing_broken([first])
 
 
 @pytest.mark.parametrize("size", [-1, 1, -40], ids=str)
-def test_a_size_that_differs_from_the_body_is_an_error(desk: Desk, campaign: Campaign, size: int) -> None:
+def test_a_size_that_differs_from_the_body_is_an_error(buckets: Buckets, campaign: Campaign, size: int) -> None:
     """The announced size is larger or smaller."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
 
     def lie(request: Request) -> bool:
-        found = desk.s3.find(request.object_path)
+        found = buckets.s3.find(request.object_path)
         if not found or not WHERE["the upload"](request):
             return False
         request.protocol_version = "HTTP/1.1"
@@ -307,9 +300,9 @@ def test_a_size_that_differs_from_the_body_is_an_error(desk: Desk, campaign: Cam
 
     with campaign.line(f"S3: a size of {size:+} bytes announced") as line:
         line.points = 1
-        desk.s3.breaking = lie
-        desk.fail(reference, upload, line)
-        desk.merge(reference, upload)
+        buckets.s3.breaking = lie
+        buckets.fail(reference, upload, line)
+        buckets.merge(reference, upload)
 
 
 # Makes status, body and further headers from the object.
@@ -326,36 +319,36 @@ OTHER_BODIES: dict[str, OtherBody] = {
 
 @pytest.mark.parametrize("versioned", [True, False], ids=["versioned", "not versioned"])
 def test_another_body_than_the_announced_one_is_not_imported(
-    desk: Desk, campaign: Campaign, *, versioned: bool
+    buckets: Buckets, campaign: Campaign, *, versioned: bool
 ) -> None:
     """The server only resembles S3, and its answer is valid HTTP."""
-    desk.s3.versioned = versioned
+    buckets.s3.versioned = versioned
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
     with campaign.line(f"S3: another body than announced, {'' if versioned else 'not '}versioned") as line:
         line.points = len(OTHER_BODIES)
         for other in OTHER_BODIES.values():
 
             def lie(request: Request, other: OtherBody = other) -> bool:
-                found = desk.s3.find(request.object_path)
+                found = buckets.s3.find(request.object_path)
                 if not found or not WHERE["the upload"](request):
                     return False
                 status, body, headers = other(found.data)
                 request.answer(status, body, **request.describing(found), **headers)
                 return True
 
-            desk.s3.breaking = lie
-            desk.fail(reference, upload, line)
-        desk.merge(reference, upload)
+            buckets.s3.breaking = lie
+            buckets.fail(reference, upload, line)
+        buckets.merge(reference, upload)
 
 
-def test_a_body_that_differs_from_its_checksum_is_not_imported(desk: Desk, campaign: Campaign) -> None:
+def test_a_body_that_differs_from_its_checksum_is_not_imported(buckets: Buckets, campaign: Campaign) -> None:
     """S3 keeps a checksum for each object that a newer client stored."""
     upload = made_upload("list.csv", rows=40, seed=campaign.seed)
-    reference = desk.drop(upload)
+    reference = buckets.drop(upload)
 
     def garble(request: Request) -> bool:
-        found = desk.s3.find(request.object_path)
+        found = buckets.s3.find(request.object_path)
         if not found or not WHERE["the upload"](request):
             return False
         body = found.data.replace(b"Japan", b"Jbpan")
@@ -364,6 +357,6 @@ def test_a_body_that_differs_from_its_checksum_is_not_imported(desk: Desk, campa
 
     with campaign.line("S3: a body that is not what its checksum says") as line:
         line.points = 1
-        desk.s3.breaking = garble
-        assert "checksum" in desk.fail(reference, upload, line)
-        desk.merge(reference, upload)
+        buckets.s3.breaking = garble
+        assert "checksum" in buckets.fail(reference, upload, line)
+        buckets.merge(reference, upload)
