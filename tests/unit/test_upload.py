@@ -16,8 +16,10 @@ from rollcall.domain.upload import (
     Upload,
     WebUpload,
     is_earlier,
+    local_key,
     owner,
     owner_in,
+    path_text,
     request_key,
     web_key,
 )
@@ -142,3 +144,12 @@ def test_an_upload_of_the_page_is_known_by_its_key(prefix: str, as_new: bool) ->
     assert re.fullmatch(WEB_UPLOAD_ID, upload.id)
     assert key.startswith(upload.prefix)
     assert [WebUpload.of_key(other) for other in (f"x{key}", f"{key}/", "list.csv", f"{key}/list")] == [None] * 4
+
+
+@given(st.lists(st.sampled_from([b"\\x5c", b"\\xe9", b"\\", b"\xe9", "é".encode(), b"x", b"/"])).map(b"".join))
+def test_the_text_of_a_path_names_that_path(path: bytes) -> None:
+    """Also if the path is not UTF-8, or looks escaped."""
+    text = path_text(path)
+
+    assert text.isprintable()
+    assert local_key(text).encode("utf-8", "surrogateescape") == path
