@@ -1,5 +1,6 @@
 """The rule of each field of a user."""
 
+import re
 import sys
 import unicodedata
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from rollcall.domain.rejection import Code, Fault, counted, preview
-from rollcall.domain.user import COLUMNS, User, is_blank
+from rollcall.domain.user import COLUMNS, User, WholeNumber, is_blank
 from support.builders import ANN, USUAL, a_user, row_of
 from support.reference_reader import (
     BIDI_CONTROLS,
@@ -297,6 +298,14 @@ def test_every_accepted_value_matches_its_json_schema(name: str, age: str) -> No
 
     if isinstance(user, User):
         assert Draft202012Validator(User.schema()).is_valid(attrs.asdict(user))
+
+
+@given(limits=st.tuples(st.integers(0, 1100), st.integers(0, 1100)).map(sorted))
+def test_the_clean_numbers_are_those_of_the_range(limits: list[int]) -> None:
+    least, most = limits
+    clean = re.compile(WholeNumber(minimum=least, maximum=most).clean())
+
+    assert [number for number in range(1200) if clean.fullmatch(f"{number}")] == [*range(least, most + 1)]
 
 
 @pytest.mark.parametrize(
