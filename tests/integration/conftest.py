@@ -9,6 +9,7 @@ import pytest
 
 from rollcall.entrypoints import import_lambda
 from rollcall.settings import read_settings
+from support.builders import MORE, MORE_CELLS, WRITTEN, completed
 from support.chain import Chain, Wire, chained
 from support.command_line import LARGE, CommandLine
 from support.receipts import require_files_as_published
@@ -45,8 +46,8 @@ def large(tmp_path: Path) -> Path:
     """A file that takes about a second to import, so that an import can be stopped midway."""
     path = tmp_path / "large.csv"
     with path.open("w", encoding="ascii") as file:
-        file.write("name,country,age\n")
-        file.writelines(f"Canary {number},Somewhere,{number % 100}\n" for number in range(LARGE))
+        file.write(",".join([*MORE, *WRITTEN]) + "\n")
+        file.writelines(f"{MORE_CELLS}Canary {number},Somewhere,{number % 100}\n" for number in range(LARGE))
     return path
 
 
@@ -71,5 +72,5 @@ def wired() -> Iterator[Wire]:
 
 def _copy(example: Path, folder: Path) -> Path:
     path = folder / example.name
-    path.write_bytes(example.read_bytes())
+    path.write_bytes(completed(example.read_bytes()))
     return path

@@ -11,6 +11,7 @@ from rollcall.entrypoints.api_lambda import answer_in_time, wire
 from rollcall.settings import read_settings
 from support.api_events import http_event, token
 from support.aws_events import Context, lambda_log
+from support.builders import cells_of
 from support.command_line import CommandLine, imports, users
 from support.database_roles import IMPORTER, OPERATOR, acting_as
 
@@ -48,7 +49,7 @@ def test_the_api_function_cannot_delete_a_user(sampled: str) -> None:
 
 def test_the_undo_function_undoes_and_registers_nobody(sampled: str) -> None:
     """It connects as the operator, who cannot add users."""
-    user = json.dumps({"name": "Ann", "country": "Norway", "age": "41"})
+    user = json.dumps(cells_of())
 
     added, *_ = _ask(sampled, OPERATOR, "POST", "/api/users", body=user, headers={"idempotency-key": "k"})
     undone, receipt, _ = _ask(sampled, OPERATOR, "POST", "/api/imports/1/undo", body="{}")

@@ -16,13 +16,13 @@ from rollcall.entrypoints.api import Api
 from rollcall.entrypoints.callers import Scope
 from rollcall.settings import read_settings
 from support.api_events import Answered, an_api, ask, everything_logged, http_event, is_problem, token
-from support.builders import an_upload, asked, load
+from support.builders import an_upload, asked, cells_of, load
 from support.command_line import imports, users
 from support.database_roles import IMPORTER, OPERATOR, acting_as
 from support.receipts import is_as_published
 
-ANN = {"name": "Ann", "country": "Norway", "age": 41}
-BEN = {"name": "Ben", "country": "Peru", "age": 0}
+ANN = {**cells_of(), "age": 41}
+BEN = {**cells_of("Ben", "Peru"), "age": 0}
 CANARY = "S3CRET"
 UPLOADER = token("ann", Scope.UPLOAD)
 PROGRAM = Path(__file__).parents[1] / "support/api_program.py"

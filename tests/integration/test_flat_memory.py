@@ -10,12 +10,13 @@ import attrs
 import pytest
 
 from rollcall.adapters.embedded_postgres import running
+from support.builders import completed
 from support.command_line import CommandLine
 
 KIB = 1024
 MIB = 1024 * KIB
 
-START = b"name,country,age\nAnn,Chile,30\n"
+START = completed(b"name,country,age\nAnn,Chile,30\n")
 
 # A process starts with the memory peak of its parent, so the parent must be small.
 _MEASURE = """
@@ -92,7 +93,8 @@ def test_three_times_as_many_bad_rows_take_little_more_memory(rollcall: CommandL
 def test_an_import_does_not_read_receipts_of_earlier_imports(tmp_path: Path, sample: Path) -> None:
     """A receipt may have megabytes, and there may be thousands."""
     other = _written(tmp_path / "other.csv", [START])
-    wide = _written(tmp_path / "wide.csv", [b"name,country,age,", b"\x01" * 1000 * KIB, b"\n", b"Ann,Chile,30,\n"])
+    header, row = START.splitlines()
+    wide = _written(tmp_path / "wide.csv", [header, b",", b"\x01" * 1000 * KIB, b"\n", row, b",\n"])
     with running(tmp_path / "data"):
         rollcall = CommandLine(tmp_path, {"ROLLCALL_DATA": str(tmp_path / "data")})
         peaks = [_peak_of_importing(rollcall, file, 0, "loaded") for file in (sample, wide, other)]

@@ -14,13 +14,14 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.domain.upload import WebUpload
 from rollcall.settings import read_settings
 from support.api_events import is_problem
+from support.builders import cells_of, completed
 from support.database_roles import IMPORTER, EachJobAsItsRole, acting_as
 from support.site import LIST, SetClock, Site
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-GOOD = {"name": "Ben", "country": "X", "age": "30"}
+GOOD = cells_of("Ben", "X", "30")
 
 
 @pytest.fixture(params=[True, False], ids=["versions", "no versions"])
@@ -82,7 +83,9 @@ def test_a_file_is_uploaded_checked_registered_and_corrected(site: Site) -> None
 def test_replaced_bytes_are_not_registered_from_s3(site: Site) -> None:
     upload_id, etag = site.checked()
     [listed] = site.stores.inbox.list()
-    site.stores.inbox.put(listed.reference.key.removeprefix("in/"), io.BytesIO(LIST.replace(b"Ann", b"Eve")))
+    site.stores.inbox.put(
+        listed.reference.key.removeprefix("in/"), io.BytesIO(completed(LIST.replace(b"Ann", b"Eve")))
+    )
 
     assert site.register(upload_id, etag).status == 409
     site.check(upload_id)

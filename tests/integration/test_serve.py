@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 
 import pytest
 
+from support.builders import cells_of
 from support.command_line import CommandLine, ended, imports, wait_until
 from support.served import Reply, Server, serving
 
@@ -22,7 +23,7 @@ MIB = 1024 * 1024
 UPLOADED = 128 * MIB
 MEMORY = 100 * MIB
 
-ROW = {"name": "Ann", "country": "Chile", "age": "30"}
+ROW = cells_of("Ann", "Chile", "30")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.watch import watch
+from support.builders import MORE_CELLS, completed_text
 from support.command_line import (
     LARGE,
     CommandLine,
@@ -31,7 +32,7 @@ from support.command_line import (
     wait_until,
 )
 
-ANN = "name,country,age\nAnn,Chile,30\n"
+ANN = completed_text("name,country,age\nAnn,Chile,30\n")
 
 
 class _Enough(Exception):  # noqa: N818 - it is no error
@@ -336,7 +337,7 @@ tempfile.TemporaryFile = refuse
 main()
 """
     (rollcall.folder / "incoming").mkdir()
-    (rollcall.folder / "incoming" / "bad.csv").write_text(ANN + "Bob,Chile,x\n")
+    (rollcall.folder / "incoming" / "bad.csv").write_text(f"{ANN}{MORE_CELLS}Bob,Chile,x\n")
     outcome = ended(rollcall.start("watch", "incoming", "--interval", "0.1", program=[sys.executable, "-c", full]))
 
     assert outcome.code == 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-GOOD = completed(b"name,country,age\nTaro,Japan,30\n")
+GOOD = b"name,country,age\nTaro,Japan,30\n"
 KEY = "in coming/Søren + 100%.csv"
 
 Wire = Callable[[Mapping[str, str]], ImportLambda]
@@ -53,8 +53,8 @@ class Chain:
     dead: str
 
     def drop(self, data: bytes, key: str = KEY) -> None:
-        """Upload a file."""
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+        """Upload a file with every column, see `completed`."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=completed(data))
 
     def receive(self, url: str = "") -> Event:
         """Receive messages from a queue, as the event that AWS passes to a function."""
@@ -149,9 +149,8 @@ def chained(s3: "S3Client", bucket: str) -> Chain:
 def imported_elsewhere(chain: Chain, database_url: str) -> Iterator[None]:
     """Hold the locks of another import of the same upload."""
     head = chain.s3.head_object(Bucket=chain.bucket, Key=KEY)
-    upload = Upload(
-        bucket=chain.bucket, key=KEY, version=head["VersionId"], size=len(GOOD), last_modified=head["LastModified"]
-    )
+    version, size, modified = head["VersionId"], head["ContentLength"], head["LastModified"]
+    upload = Upload(bucket=chain.bucket, key=KEY, version=version, size=size, last_modified=modified)
     with ExitStack() as held:
         other = wire(read_settings(chain.settings(database_url)), held)
         with other.import_users.users.importing(ImportRequest(upload, sha256=None)):

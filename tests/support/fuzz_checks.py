@@ -24,7 +24,7 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, 
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.rejection import Code, escaped
 from rollcall.domain.user import COLUMNS, User
-from support.builders import NOON
+from support.builders import NOON, a_user, completed
 from support.fakes import Desk
 from support.fast_path import without_fast_path
 from support.kept import CHOICES
@@ -102,7 +102,7 @@ MARKS = {"utf-8": b"\xef\xbb\xbf", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe
 MOST_CSV_BYTES = 16 * 1024
 
 # It leaves two rows to correct, and one user for duplicates.
-LOADED = b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n"
+LOADED = completed(b"name,country,age\nAnn,X,1\nBob,X,b\nCy,X,c\n")
 LOADED_BEFORE = (False, True)
 SECRET = b"secret"  # of every verdict in a test
 LOADED_REJECTED: frozenset[Origin] = frozenset((1, line, proof(SECRET, line)) for line in (3, 4))
@@ -195,7 +195,8 @@ class Case:
             choice[number % len(choice)] for choice, number in zip(CIRCUMSTANCES, numbers, strict=True)
         ]
         policy, encodings, opening, form, *others = choices
-        return cls(policy, encodings, form(with_proofs(opening.encode() + data[CHOICES:])), *others)
+        upload = form(with_proofs(opening.encode() + data[CHOICES:]))
+        return cls(policy, encodings, completed(upload), *others)
 
     def ledger(self) -> Model:
         """Return the expected ledger and table before the upload."""
@@ -312,15 +313,20 @@ def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tup
             desk.load(desk.drop(LOADED, "loaded.csv"))
         receipt = drop(desk, case, case.upload, "users.csv", MOST_CSV_BYTES)
     reports = {key: data for key, data in desk.stored().items() if key.startswith("users.csv/")}
-    return desk, Outcome(receipt, desk.rows(), reports)
+    return desk, Outcome(receipt, registered(desk), reports)
+
+
+def registered(desk: Desk) -> list[Values]:
+    """Return the values of all users, in order."""
+    return [user.values() for user in desk.users.users()]
 
 
 def drop(desk: Desk, case: Case, upload: bytes, key: str, max_csv_bytes: int = 10**9) -> Receipt:
     """Import another upload."""
-    before = len(desk.rows())
+    before = len(registered(desk))
     importer = desk.importer(case.policy, encodings=case.encodings, max_csv_bytes=max_csv_bytes)
     receipt = importer(desk.drop(upload, key))
-    assert len(desk.rows()) - before == receipt.counts.registered
+    assert len(registered(desk)) - before == receipt.counts.registered
     return receipt
 
 
@@ -476,11 +482,11 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, expected: Expected) -> 
         return  # it names an import that does not exist yet
     file = RejectedFile.of(outcome)
     assert not looks_otherwise(case, file, stored(outcome)), "it says its encoding, or leaves no doubt"
-    before, correctable = desk.rows(), LOADED_REJECTED if case.loaded_before else frozenset()
+    before, correctable = registered(desk), LOADED_REJECTED if case.loaded_before else frozenset()
     # A row that lost only its line is complete in the file, because its proof contains the line.
     if not any(row.origin and row.faults[0][1] == LINE for row in expected.rejected):
         drop(desk, case, stored(outcome), "uncorrected.csv")
-        assert desk.rows() == before, "left uncorrected, rows were registered"
+        assert registered(desk) == before, "left uncorrected, rows were registered"
 
     header, *rows = file.rows
     wanted: list[Values] = []
@@ -502,11 +508,11 @@ def comes_back(case: Case, desk: Desk, outcome: Outcome, expected: Expected) -> 
         assert len(wanted) < len(rows), "every row is corrected"
         assert corrected.code in {Code.TOO_MANY_REJECTIONS, Code.NOTHING_TO_CORRECT}
         wanted = []
-    assert desk.rows() == before + wanted, "corrected rows are not registered as they are"
+    assert registered(desk) == before + wanted, "corrected rows are not registered as they are"
 
     again = drop(desk, case, file.saved([header, *rows, []], case.saved_as), "again.csv")
     assert not again.counts.registered, "corrected rows are registered twice"
-    assert desk.rows() == before + wanted
+    assert registered(desk) == before + wanted
 
 
 def looks_otherwise(case: Case, file: RejectedFile, data: bytes) -> bool:
@@ -532,7 +538,7 @@ def correct(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything
         The values to be registered.
     """
     values: list[str | int] = []
-    good_values: Values = (f"Person {number}", f"Land {number}", number % 151)
+    good_values = a_user(f"Person {number}", f"Land {number}", number % 151).values()
     for column, good in zip(COLUMNS, good_values, strict=True):
         place = sheet.place(column)
         kept = row_verdict([row.cells[place]] * len(COLUMNS))[COLUMNS.index(column)] if row.cells else None
