@@ -190,7 +190,7 @@ class RejectedRowsFile:
         origin = row.origin or self._verdict.origin(row.rejection.line)
         in_order = (  # of OWN_LABELS
             str(origin.line),
-            reason(row.rejection.faults).encode("ascii", "backslashreplace").decode("ascii"),
+            _as_ascii(reason(row.rejection.faults)),
             _cut(row.record, self._delimiter) if cells is None else self._raw_text_kept(row.record),
             token_of(origin),
         )
@@ -273,6 +273,10 @@ class RejectedRowsFile:
         self._bytes_left -= len(data)
         self._hash.update(data)
         self._spool.write(data)
+
+
+def _as_ascii(text: str) -> str:
+    return text if text.isascii() else text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _written_columns(header: Header, delimiter: str) -> Sequence[tuple[int, str]]:

@@ -65,13 +65,18 @@ def screen(
     size = 1
     while True:
         screening.skip_blank_lines(reader.take_empty_lines())
-        if reader.bytes_read >= WORTHWHILE_BYTES and _accept_run(reader, clean, screening):
+        # Other forms than the first are worth trying if a row was good without being clean.
+        forms = clean if screening.accepted_last else clean[:1]
+        if reader.bytes_read >= WORTHWHILE_BYTES and _accept_run(reader, forms, screening):
             size = 1
-        # The longer no record is clean, the more text is judged before the clean patterns are tried again.
-        records = reader.take_some(header.delimiter, size)
+        # The longer no record is clean, the more is judged before the clean patterns are tried again.
+        enough = screening.size + size
+        while records := reader.take_some(header.delimiter, size):
+            for record in records:
+                screening.judge(record)
+            if screening.size >= enough:
+                break
         size = min(size * 2, JUDGED_BYTES)
-        for record in records:
-            screening.judge(record)
         if screening.size >= BATCH_BYTES or not records:
             yield screening.flush()
         if not records:
@@ -113,6 +118,7 @@ class Screening:
         self._header = header
         self._rejected_on_merge = iter(rejected_on_merge)
         self._next_rejected_on_merge = next(self._rejected_on_merge, None)
+        self.accepted_last = True
         self._clear()
 
     @property
@@ -149,6 +155,7 @@ class Screening:
         record = _as_meant(record, self._header)
         origin, unidentified = read_origin(record, self._header) if self._header.corrects else (None, None)
         user = (unidentified,) if unidentified else self._read_user(record)
+        self.accepted_last = isinstance(user, User)
         if isinstance(user, User):
             self._rows.append(_as_row(user))
             self._spans.append(range(record.line, record.line + 1))

@@ -29,7 +29,10 @@ _digits = re.compile("[0-9]+")
 
 def is_blank(text: str) -> bool:
     """Return whether a text has no visible character: only white space and format characters (Cf), or nothing."""
-    return all(character in WHITE_SPACE or category(character) == "Cf" for character in text)
+    # Most texts begin with a letter or a digit, which is visible.
+    return not text[:1].isalnum() and all(
+        character in WHITE_SPACE or category(character) == "Cf" for character in text
+    )
 
 
 class Rule(Protocol):
@@ -107,7 +110,8 @@ class Text:
                 Code.CONSTRAINT_ERROR,
                 f"has {len(text):,} characters ({preview(text)}); give at most {self.max_length}",
             )
-        if found := _forbidden.search(text):
+        # Python prints no forbidden character, and is fast to find out.
+        if not text.isprintable() and (found := _forbidden.search(text)):
             return Fault(
                 Code.FORBIDDEN_VALUE,
                 f"holds the character U+{ord(found[0]):04X} ({preview(text)}); "
