@@ -8,8 +8,8 @@ runtime := $(firstword $(subst -, ,$(target)))
 version := $(runtime:python%=%)
 package := $(ARTIFACTS_DIR)
 
-# Amazon Linux 2023, below Python 3.12 and newer, has glibc 2.34; Amazon Linux 2, below Python 3.11, has 2.26.
-platforms.x86_64 := manylinux2014_x86_64
+# Amazon Linux 2023, below Python 3.12 and newer, has glibc 2.34.
+platforms.x86_64 := manylinux2014_x86_64 manylinux_2_28_x86_64
 platforms.arm64 := manylinux2014_aarch64 manylinux_2_28_aarch64
 platforms := $(platforms.$(lastword $(subst -, ,$(target))))
 
