@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.domain.policy import Policy
+from rollcall.domain.rejection import Code
 from support.fast_path import (
     EVERY_TRAP,
     FIRST,
@@ -35,6 +36,23 @@ def test_an_import_with_and_without_the_fast_path_is_the_same(
 ) -> None:
     """Receipts, rejected rows to the byte, and users, for pieces of any size."""
     require_the_same(data, policy, piece_bytes=piece_bytes, batch=batch)
+
+
+@pytest.mark.parametrize("header", ["name,country,age", "name,country,age,note", "name;country;age"])
+@pytest.mark.parametrize("cell", [0, -1])
+@pytest.mark.parametrize("junk", ["E08080", "F0808080", "F4908080", "EDA080"])
+def test_what_only_re2_takes_for_a_character_is_refused(junk: str, cell: int, header: str) -> None:
+    """Overlong forms, code points that do not exist, and surrogates, in a field and in an ignored column."""
+    mark = ";" if ";" in header else ","
+    cells = ["Ann", "Chile", "30", "ok"][: header.count(mark) + 1]
+    row = mark.join(cells).encode() + b"\n"
+    cells[cell] = f"a{junk}a"
+    bad = mark.join(cells).encode().replace(junk.encode(), bytes.fromhex(junk)) + b"\n"
+    data = header.encode() + b"\n" + row * 9 + bad + row
+
+    came = what_comes_of([data], MemoryUserRepository(), Policy())
+
+    assert [receipt.code for receipt in came.receipts] == [Code.ENCODING_ERROR]
 
 
 def require_the_same(data: bytes, policy: Policy, *, piece_bytes: int = WHOLE, batch: int = WHOLE) -> None:
