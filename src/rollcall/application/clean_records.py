@@ -131,8 +131,8 @@ class OutOfPlace:
         for rule, column in zip(RULES, trimmed, strict=False):
             most = rule.clean_length
             if most and max(map(len, column), default=0) > most:
-                long = (row for row, cell in enumerate(column) if len(cell.decode(errors="replace")) > most)
-                del rows[next(long, len(rows)) :]
+                cells = b"\n".join(column).decode(errors="replace").split("\n")
+                del rows[next((row for row, cell in enumerate(cells) if len(cell) > most), len(rows)) :]
         return b"".join([b",".join(row) + b"\n" for row in rows])
 
     def _columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:

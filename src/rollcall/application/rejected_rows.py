@@ -178,7 +178,8 @@ class RejectedRowsFile:
         self._positions = [position for position, _ in columns]
         # Under a wide header, writing it cell by cell for each row is slow.
         self._empty_cells = self._delimiter * len(columns)
-        self._write_row([*(label for _, label in columns), *OWN_LABELS])
+        *own, last = OWN_LABELS
+        self._write_row([*(label for _, label in columns), *own], token=last)
 
     def add(self, row: RejectedRow) -> None:
         """Append a row, unless the disk space is used up. A corrected row keeps its origin if that is known."""
@@ -192,9 +193,9 @@ class RejectedRowsFile:
             str(origin.line),
             _as_ascii(reason(row.rejection.faults)),
             _cut(row.record, self._delimiter) if cells is None else self._raw_text_kept(row.record),
-            token_of(origin),
         )
-        self._write_row([*(cells or ()), *in_order], after="" if cells else self._empty_cells)
+        after = "" if cells else self._empty_cells
+        self._write_row([*(cells or ()), *in_order], after=after, token=token_of(origin))
         # Bytes are counted as pieces are written, so at most one piece too many is written.
         self.overflowed = self._bytes_left < 0
 
@@ -256,11 +257,11 @@ class RejectedRowsFile:
                     return True
         return False
 
-    def _write_row(self, cells: Sequence[str], *, after: str = "") -> None:
+    def _write_row(self, cells: Sequence[str], *, after: str = "", token: str) -> None:
         if self._tried_before and not self._mistakable:
-            self._mistakable = any(map(self._looks_otherwise, cells))
+            self._mistakable = any(map(self._looks_otherwise, (*cells, token)))
         self._pending.write(after)
-        self._writer.writerow(safe_row(cells, self._delimiter))
+        self._writer.writerow([*safe_row(cells, self._delimiter), token])  # a token is no formula
         if self._pending.tell() >= _PENDING_CHARACTERS:
             self._write_pending()
 

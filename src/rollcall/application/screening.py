@@ -175,9 +175,9 @@ class Screening:
         return screened
 
     def _read_user(self, record: Record) -> User | tuple[Fault, ...]:
-        fault = _record_fault(record.fault, len(record.cells), len(self._header.labels))
-        if fault:
-            return (fault,)
+        width = len(self._header.labels)
+        if record.fault or len(record.cells) != width:
+            return _record_faults(record.fault, len(record.cells), width)
         user = User.parse([record.cells[position] for position in self._header.positions])
         if self._next_rejected_on_merge and self._next_rejected_on_merge[0] == record.line:
             user = (self._next_rejected_on_merge[1],)
@@ -187,7 +187,8 @@ class Screening:
 
 def _as_meant(record: Record, header: Header) -> Record:
     """Undo what a spreadsheet, or the guard against it, has done to a record."""
-    record = _completed(record, header)
+    if len(record.cells) < len(header.labels):
+        record = _completed(record, header)
     return restored(record, header.delimiter) if header.corrects else record
 
 
@@ -207,7 +208,11 @@ def _is_blank_row(record: Record) -> bool:
 
 
 @lru_cache  # every row may have the same
-def _record_fault(code: Code | None, found: int, width: int) -> Fault | None:
+def _record_faults(code: Code | None, found: int, width: int) -> tuple[Fault]:
+    return (_record_fault(code, found, width),)
+
+
+def _record_fault(code: Code | None, found: int, width: int) -> Fault:
     if code is Code.MALFORMED_QUOTING:
         return Fault(
             code,
@@ -221,13 +226,10 @@ def _record_fault(code: Code | None, found: int, width: int) -> Fault | None:
             Code.MISSING_CELL,
             f"the row has {_cells(found)} where the header has {width}; add what is missing",
         )
-    if found > width:
-        return Fault(
-            Code.EXTRA_CELL,
-            f"the row has {_cells(found)} where the header has {width}; "
-            "put a cell that holds the delimiter in quotes",
-        )
-    return None
+    return Fault(
+        Code.EXTRA_CELL,
+        f"the row has {_cells(found)} where the header has {width}; put a cell that holds the delimiter in quotes",
+    )
 
 
 def _cells(number: int) -> str:

@@ -21,6 +21,8 @@ _SEPARATORS = ",;|\t\r\n"
 # Python also counts U+001C to U+001F as white space.
 _SKIPPED = "".join(set(WHITE_SPACE) - set("\t\r\n")) + "\x1c\x1d\x1e\x1f'\""
 
+_start = re.compile(f"[{_STARTS}]")
+
 
 def safe_text(text: str, delimiter: str) -> str:
     """Return a cell or label with a mark before each piece that a spreadsheet may run.
@@ -40,8 +42,9 @@ def safe_text(text: str, delimiter: str) -> str:
 
 
 def safe_row(cells: Sequence[str], delimiter: str) -> Sequence[str]:
-    """Return the cells of a row made safe; see `safe_text`. One search shows whether any cell needs it."""
-    if not _may_run(delimiter).search(delimiter.join(cells)):
+    """Return the cells of a row made safe; see `safe_text`. Two searches show whether the row needs it."""
+    text = delimiter.join(cells)
+    if not _start.search(text) or not _may_run(delimiter).search(text):
         return cells
     return [safe_text(cell, delimiter) for cell in cells]
 

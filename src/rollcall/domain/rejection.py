@@ -141,8 +141,9 @@ def preview(cell: str) -> str:
         At most `SHOWN_CHARACTERS` in single quotes. Characters that cannot be printed are escaped, and "..." marks
         a cut.
     """
-    if len(cell) <= SHOWN_CHARACTERS and cell.isprintable():
-        return f"'{cell}'"
+    shown = escaped(cell[:SHOWN_CHARACTERS])
+    if len(shown) <= SHOWN_CHARACTERS:
+        return f"'{shown}'" if len(cell) <= SHOWN_CHARACTERS else f"'{shown}...'"
     beginning = ""
     for character in cell:
         piece = escaped(character)
