@@ -82,7 +82,7 @@ def main() -> None:
             "-rss_limit_mb=2048",
             "-max_len=600",
             "-print_final_stats=1",
-            f"-dict={HERE / 'csv.dict'}",
+            f"-dict={HERE.parent / 'fuzz/csv.dict'}",
             f"-artifact_prefix={FOUND}/",
             *others,
             str(CORPUS),
