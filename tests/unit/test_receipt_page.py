@@ -195,7 +195,7 @@ def test_an_upload_of_the_page_has_no_second_page() -> None:
     """Its uploader reads the receipt on the page itself."""
     desk = Desk()
     importer = attrs.evolve(desk.importer(), reports=Reports(store=desk.reports, page=receipt_page))
-    for key in "users.csv", web_key("0" * 64, "1" * 32, "users.csv"):
+    for key in "users.csv", web_key("0" * 64, "1" * 40, "users.csv"):
         importer(desk.drop(MIXED + f"{key[:3]},X,1\n".encode(), key))
 
     assert [key for key in desk.stored() if key.endswith(".html")] == ["users.csv/1/receipt.html"]
