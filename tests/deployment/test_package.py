@@ -122,8 +122,10 @@ def test_an_upload_is_registered_and_its_reports_are_stored(deployed: Deployed, 
 
     assert deployed.stack.deliver(function) == []
     assert len(deployed.users()) == 4
-    [(receipt_key, receipt), (rejected_key, rejected)] = sorted(deployed.stack.reports().items())
+    [(page_key, page), (receipt_key, receipt), (rejected_key, rejected)] = sorted(deployed.stack.reports().items())
     assert receipt_key.startswith(f"{KEY}/")
+    assert page_key == receipt_key.replace(".json", ".html")
+    assert page.startswith(b"<!doctype html>")
     assert json.loads(receipt)["counts"]["rejected"] == 4
     assert json.loads(receipt)["rejected_rows"] == f"s3://{deployed.stack.reports_bucket}/{rejected_key}"
     assert rejected.count(b"\n") == 5

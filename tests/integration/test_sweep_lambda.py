@@ -164,7 +164,7 @@ def test_reports_among_the_uploads_are_not_queued(
     """Also the position of the sweep."""
     chain.drop(GOOD + b"x,y,z\n")
     assert chain.deliver(wired(chain.settings(database_url))) == []
-    assert len(chain.reports()) == 2
+    assert len(chain.reports()) == 3
 
     assert sweepers(chain)() == (1, 0, 0, True)
 

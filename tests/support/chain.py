@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -106,6 +106,10 @@ class Chain:
         return {
             item["Key"]: self.s3.get_object(Bucket=self.bucket, Key=item["Key"])["Body"].read() for item in listed
         }
+
+    def receipts(self) -> dict[str, Any]:
+        """Return the receipts by key."""
+        return {key: json.loads(data) for key, data in self.reports().items() if key.endswith("/receipt.json")}
 
     def lose(self) -> Event:
         """Delete every message in the queue, and return the event that they would have been."""
