@@ -8,6 +8,7 @@ runtime := $(firstword $(subst -, ,$(target)))
 version := $(runtime:python%=%)
 package := $(ARTIFACTS_DIR)
 
+# python3.11 is made for tests on machines that have no newer one; Lambda's runs on a Linux that is too old for RE2.
 # Amazon Linux 2023, below Python 3.12 and newer, has glibc 2.34.
 platforms.x86_64 := manylinux2014_x86_64 manylinux_2_28_x86_64
 platforms.arm64 := manylinux2014_aarch64 manylinux_2_28_aarch64

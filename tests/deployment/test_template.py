@@ -593,7 +593,8 @@ def one_package_for_all_functions(template: Template) -> None:
     made = {path.parent.name for path in (ROOT / "deploy/package").glob("*/Makefile")}
     parameters = template["Parameters"]
     runtimes, architectures = (parameters[name]["AllowedValues"] for name in ("Runtime", "Architecture"))
-    assert made == {f"{one}-{other}" for one in runtimes for other in architectures}
+    # Machines that have no newer Python test the package with theirs.
+    assert made == {f"{one}-{other}" for one in runtimes for other in architectures} | {"python3.11-x86_64"}
     assert parameters["Runtime"]["Default"] == "python3.13"
     assert parameters["Architecture"]["Default"] == "arm64"
 
