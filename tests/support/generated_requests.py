@@ -23,8 +23,9 @@ from support.receipts import ROOT
 
 LONG = bool(os.environ.get("FUZZ_API_LONG"))
 
-# A correction needs the line of a rejected row that is not yet corrected, a file of the page its name.
-RARE = {"correct_rows", "get_asset"}
+# A correction needs the line of a rejected row that is not yet corrected, or a list that its check refused; a file of
+# the page needs its name.
+RARE = {"correct_list", "correct_rows", "get_asset"}
 
 _EXAMPLES = 200 if LONG else 6  # for each operation
 _SECONDS = 3600 if LONG else 300
