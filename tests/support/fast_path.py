@@ -15,10 +15,11 @@ from rollcall.application import decoding, screening
 from rollcall.application.header import OWN_LABELS
 from rollcall.application.ports import UserRepository
 from rollcall.application.reports import Reports
+from rollcall.domain.fields import WholeNumber
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import COLUMNS, RULES, User, WholeNumber
+from rollcall.domain.user import COLUMNS, RULES, User
 from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import attrs
 from hypothesis import strategies as st
 
+from rollcall.domain.fields import WHITE_SPACE, Rule, Text, WholeNumber, is_blank
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS, WHITE_SPACE, Rule, Text, User, WholeNumber, is_blank
+from rollcall.domain.user import COLUMNS, User
 
 RULES: dict[str, Rule] = {field.name: field.metadata["rule"] for field in attrs.fields(User)}
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from rollcall.application.header import DELIMITERS, Header, read_header
 from rollcall.application.records import RecordReader
+from rollcall.domain.fields import WHITE_SPACE
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS, WHITE_SPACE
+from rollcall.domain.user import COLUMNS
 from support.builders import completed_text, reader_of
 
 MIB = 1024 * 1024

@@ -21,8 +21,9 @@ from rollcall.application.records import RecordReader, as_utf8
 from rollcall.application.rejected_rows import RejectedRow
 from rollcall.application.screening import screen
 from rollcall.domain.correction import Origin
+from rollcall.domain.fields import WHITE_SPACE, Rule, Text
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS, RULES, WHITE_SPACE, Rule, Text, User
+from rollcall.domain.user import COLUMNS, RULES, User
 from support.builders import USUAL, completed_text, reader_of
 from support.fast_path import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_fast_path
 
@@ -229,7 +230,7 @@ def test_a_laxer_rule_is_noticed(strict: str, lax: str) -> None:
         ("rollcall.application.clean_records._LINE_END", r"\r?\n?"),
         ("rollcall.application.clean_records._PADDING", b" \t_"),
         ("rollcall.application.clean_records._SHORT_LINE", 220),
-        ("rollcall.domain.user.Text.clean_length", 201),
+        ("rollcall.domain.fields.Text.clean_length", 201),
     ],
 )
 def test_a_laxer_form_is_noticed(name: str, lax: object) -> None:

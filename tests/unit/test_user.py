@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from rollcall.domain.fields import WholeNumber, is_blank
 from rollcall.domain.rejection import Code, Fault, counted, preview
-from rollcall.domain.user import COLUMNS, User, WholeNumber, is_blank
+from rollcall.domain.user import COLUMNS, User
 from support.builders import ANN, USUAL, a_user, row_of
 from support.reference_reader import (
     BIDI_CONTROLS,

@@ -8,8 +8,9 @@ import attrs
 
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.spreadsheets import restored_text
+from rollcall.domain.fields import WHITE_SPACE, is_blank
 from rollcall.domain.rejection import Code, Fault, preview
-from rollcall.domain.user import COLUMNS, WHITE_SPACE, is_blank
+from rollcall.domain.user import COLUMNS
 
 DELIMITERS = (",", ";", "\t")
 

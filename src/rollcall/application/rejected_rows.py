@@ -19,8 +19,9 @@ from rollcall.application.reasons import reason
 from rollcall.application.records import LINE_END, MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS, MAX_RECORD_BYTES, Record
 from rollcall.application.spreadsheets import MARK, UNSAFE_DELIMITERS, restored_text, safe_row, safe_text
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
+from rollcall.domain.fields import WHITE_SPACE
 from rollcall.domain.rejection import Code, Fault, Rejection, preview
-from rollcall.domain.user import COLUMNS, WHITE_SPACE
+from rollcall.domain.user import COLUMNS
 
 CUT_MARK = " [cut here]"
 # Under a wider header, the file has only the columns that are needed to correct the rows.

@@ -11,8 +11,9 @@ from rollcall.application.records import Record, RecordReader
 from rollcall.application.rejected_rows import RejectedRow, read_origin, restored
 from rollcall.application.values import Block
 from rollcall.domain.correction import Origin
+from rollcall.domain.fields import is_blank
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.user import User, is_blank
+from rollcall.domain.user import User
 
 # The size of a batch that is worth passing on.
 BATCH_BYTES = 128 * 1024

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rollcall.domain.user import WHITE_SPACE
+from rollcall.domain.fields import WHITE_SPACE
 
 MARK = "'"
 # With one of these as delimiter, a mark does not help or cannot be recognised.

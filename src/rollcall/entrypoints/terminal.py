@@ -18,11 +18,12 @@ from rich.text import Text
 
 from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
+from rollcall.domain.fields import FORBIDDEN_CHARACTERS, WholeNumber
 from rollcall.domain.ledger import LedgerEntry
 from rollcall.domain.receipt import Action, FaultTotal, Receipt, Remedy, Status
 from rollcall.domain.rejection import Code, Rejection, counted
 from rollcall.domain.upload import LOCAL_BUCKET
-from rollcall.domain.user import COLUMNS, FORBIDDEN_CHARACTERS, RULES, User, WholeNumber
+from rollcall.domain.user import COLUMNS, RULES, User
 
 REJECTIONS_LISTED = 20
 LABELS_LISTED = 10
