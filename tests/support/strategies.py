@@ -1,12 +1,31 @@
-"""Strategies for users, cells and whole uploads, all derived from `User` and its rules."""
+"""Strategies for rules, users, cells and whole uploads; those of users derive from `User` and its rules."""
 
 import gzip
+import string
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 
 import attrs
+import re2
+from hypothesis import reject
 from hypothesis import strategies as st
 
-from rollcall.domain.fields import WHITE_SPACE, Rule, Text, WholeNumber, is_blank
+from rollcall.domain.errors import DeclarationError
+from rollcall.domain.fields import (
+    WHITE_SPACE,
+    Boolean,
+    Choice,
+    Date,
+    DecimalNumber,
+    Email,
+    Rule,
+    Text,
+    Uuid,
+    Value,
+    WholeNumber,
+    is_blank,
+)
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import COLUMNS, User
 
@@ -19,6 +38,8 @@ _ALLOWED = st.characters(
     codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs"), exclude_characters=_BIDIRECTIONAL_CONTROLS
 )
 _FORBIDDEN = st.sampled_from("\x00\x01\x08\t\n\r\x1b\x1f\x7f\x80\x85\x9f\u2028\u2029" + _BIDIRECTIONAL_CONTROLS)
+
+_PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
 
 # Values that broke CSV readers, spreadsheets or COPY before.
 _TRICKY = (
@@ -55,6 +76,10 @@ _TRICKY = (
 
 def texts(rule: Text) -> st.SearchStrategy[str]:
     """Values of a text field, trimmed."""
+    if rule.pattern:
+        return st.from_regex(rule.pattern, fullmatch=True, alphabet=_PRINTABLE).filter(
+            lambda text: text == text.strip(WHITE_SPACE) and len(text) <= rule.max_length
+        )
     anything = st.text(_ALLOWED, min_size=1, max_size=min(rule.max_length, 30))
     longest = st.sampled_from(("a", "é", "𠮷")).map(lambda character: character * rule.max_length)
     return (
@@ -64,18 +89,99 @@ def texts(rule: Text) -> st.SearchStrategy[str]:
     )
 
 
-def whole_numbers(rule: WholeNumber) -> st.SearchStrategy[int]:
-    """Values of a whole-number field."""
-    return st.integers(rule.minimum, rule.maximum)
-
-
-def values(rule: Rule) -> st.SearchStrategy[str | int]:
+def values(rule: Rule) -> st.SearchStrategy[Value]:  # noqa: PLR0911 - one for each kind
     """Values of a field with this rule."""
-    if isinstance(rule, Text):
-        return texts(rule)
-    if isinstance(rule, WholeNumber):
-        return whole_numbers(rule)
+    match rule:
+        case Text():
+            return texts(rule)
+        case WholeNumber():
+            return st.integers(rule.minimum, rule.maximum)
+        case DecimalNumber():
+            most = 10**rule.digits - 1
+            tiny = st.integers(-(10**rule.places), 10**rule.places)
+            return (st.integers(-most, most) | tiny).map(
+                lambda number: Decimal((int(number < 0), tuple(map(int, str(abs(number)))), -rule.places))
+            )
+        case Date():
+            return st.dates(rule.earliest, rule.latest)
+        case Boolean():
+            return st.booleans()
+        case Choice():
+            return st.sampled_from(rule.values)
+        case Email():
+            return _emails().filter(lambda email: len(email) <= rule.max_length)
+        case Uuid():
+            return st.uuids()
     raise NotImplementedError(f"say here what values a field with {rule} holds")
+
+
+def _emails() -> st.SearchStrategy[str]:
+    local = st.text(string.ascii_letters + string.digits + ".!#$%&'*+/=?^_`{|}~-", min_size=1, max_size=20)
+    label = st.from_regex("[a-zA-Z0-9]([a-zA-Z0-9-]{0,5}[a-zA-Z0-9])?", fullmatch=True, alphabet=_PRINTABLE)
+    return st.builds("{}@{}".format, local, st.lists(label, min_size=1, max_size=3).map(".".join))
+
+
+@st.composite
+def patterns(draw: st.DrawFn) -> str:
+    """Patterns as a text may declare them; some match only texts that are too long, or take too many attempts."""
+    single = st.builds(
+        "{}{}".format,
+        st.sampled_from(
+            ("[A-Z]", "[0-9]", "[a-z0-9._-]", r"[!-\]]", r"[\^a\-z]", "[ -~]", *'x-K ,"~', r"\.", r"\\")
+        ),
+        st.sampled_from(("", "", "", "?", "+", "*", "{2}", "{1,3}", "{2,}")),
+    )
+    sequence = st.lists(single, min_size=1, max_size=3).map("".join)
+    group = st.builds("({}{}){}".format, st.sampled_from(("", "?:")), sequence, st.sampled_from(("", "?")))
+    one = st.lists(sequence | group, min_size=1, max_size=3).map("".join)
+    return "|".join(draw(st.lists(one, min_size=1, max_size=2)))
+
+
+@st.composite
+def _texts_of_a_form(draw: st.DrawFn) -> Text:
+    pattern = draw(patterns())
+    text = st.from_regex(pattern, fullmatch=True, alphabet=_PRINTABLE)
+    try:
+        return Text(max_length=draw(st.integers(3, 60)), pattern=pattern, example=draw(text))
+    except DeclarationError:
+        reject()
+
+
+_FORMATS = ("D.M.YYYY", "DD.MM.YYYY", "M/D/YYYY", "YYYYMMDD", "YYYY年M月D日", "YYYY/MM/DD")
+_WORDS = ("yes", "y", "1", "on", "はい", "x", "no", "n", "0", "off", "いいえ", "Straße", "oui, oui", "ok")
+_CHOICES = (*_WORDS, "member", "Guest", "a,b", 'a "b"', "\\.", "NULL", "=1+1", "-", "a.b", "山田", "K", "x" * 200)
+
+
+def rules() -> st.SearchStrategy[Rule]:
+    """Rules of every kind, as records may declare them."""
+    limits = st.tuples(st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1)) | st.tuples(
+        st.integers(0, 300), st.integers(0, 300)
+    )
+    return st.one_of(
+        st.builds(Text, st.integers(3, 300)),
+        _texts_of_a_form(),
+        limits.map(lambda pair: WholeNumber(min(pair), max(pair))),
+        st.integers(1, 45).flatmap(
+            lambda digits: st.builds(DecimalNumber, st.just(digits), st.integers(0, digits - 1))
+        ),
+        st.builds(
+            lambda formats, days: Date(tuple(formats), min(days), max(days)),
+            st.sets(st.sampled_from(_FORMATS)),
+            st.tuples(st.dates(), st.dates()) | st.just((date.min, date.max)),
+        ),
+        st.lists(st.sampled_from(_WORDS), unique=True).flatmap(
+            lambda words: st.integers(0, len(words)).map(
+                lambda half: Boolean(true=tuple(words[:half]), false=tuple(words[half:]))
+            )
+        ),
+        st.builds(
+            lambda values, any_case: Choice(tuple(values), any_case),
+            st.lists(st.sampled_from(_CHOICES), min_size=1, unique=True),
+            st.booleans(),
+        ),
+        st.builds(Email, st.integers(60, 254)),
+        st.just(Uuid()),
+    )
 
 
 def users() -> st.SearchStrategy[User]:
@@ -84,18 +190,56 @@ def users() -> st.SearchStrategy[User]:
 
 
 @st.composite
-def cells_for(draw: st.DrawFn, value: str | int) -> str:
-    """Cells that a field parses to this value: padded, and numbers with leading zeros."""
-    text = str(value)
-    if isinstance(value, int):
-        text = "0" * draw(st.sampled_from((0, 0, 0, 1, 40))) + text
+def cells_for(draw: st.DrawFn, rule: Rule, value: Value) -> str:
+    """Cells that a field parses to this value: padded, with needless zeros, or in another declared form."""
+    text = rule.text(value)
+    zeros = "0" * draw(st.sampled_from((0, 0, 0, 1, 40)))
+    match rule:
+        case WholeNumber():
+            text = zeros + text
+        case DecimalNumber():
+            number = text.lstrip("-")
+            point = "" if "." in number else "."
+            more = draw(st.sampled_from(("", "", f"{point}{zeros or '0'}")))
+            text = ("-" if text != number else "") + zeros + number + more
+        case Date() if isinstance(value, date):
+            text = draw(st.sampled_from([text, *(_dated(value, form) for form in rule.formats)]))
+        case Boolean():
+            words = [text, *(rule.true if value else rule.false)]
+            text = draw(_in_any_case(draw(st.sampled_from(words))))
+        case Choice(any_case=True) | Uuid():
+            text = draw(_in_any_case(text))
     padding = st.one_of(st.just(""), st.just(""), st.text(st.sampled_from(WHITE_SPACE), max_size=3))
     return draw(padding) + text + draw(padding)
 
 
+def _in_any_case(word: str) -> st.SearchStrategy[str]:
+    return st.sampled_from((word, word.upper(), word.title(), word.lower()))
+
+
+def _dated(day: date, form: str) -> str:
+    """Write a date in a format such as `D.M.YYYY`."""
+    parts = {
+        "YYYY": f"{day.year:04}",
+        "MM": f"{day.month:02}",
+        "DD": f"{day.day:02}",
+        "M": day.month,
+        "D": day.day,
+    }
+    for part, number in parts.items():
+        form = form.replace(part, f"{number}")
+    return form
+
+
 def valid_cells(rule: Rule) -> st.SearchStrategy[str]:
     """Cells that a field with this rule accepts."""
-    return values(rule).flatmap(cells_for)
+    return values(rule).flatmap(lambda value: cells_for(rule, value))
+
+
+def is_clean(rule: Rule, text: str, without: str = "") -> bool:
+    """Whether a text matches a rule's pattern of clean text, and is not too long for it."""
+    matches = re2.fullmatch(rule.clean(without), text.encode(errors="surrogatepass")) is not None
+    return matches and len(text) <= (rule.clean_length or len(text))
 
 
 def blank_cells() -> st.SearchStrategy[str]:
@@ -103,10 +247,62 @@ def blank_cells() -> st.SearchStrategy[str]:
     return st.text(st.sampled_from(WHITE_SPACE + "\u200b\u200c\u200d\ufeff\u00ad"), max_size=4)
 
 
+_OF_ANOTHER_TYPE: dict[type, Sequence[str]] = {
+    DecimalNumber: (
+        "1,5",
+        "1.",
+        ".5",
+        "+1",
+        "1e2",
+        "1_0",
+        "0x1",
+        "NaN",
+        "Infinity",
+        "--1",
+        "1 000",
+        "½",
+        "٣",
+        "1\0",
+    ),
+    Date: (
+        "2023-02-29",
+        "2024-13-01",
+        "0000-01-01",
+        "45292",
+        "today",
+        "31-12-2024",
+        "24-01-01",
+        "٢٠٢٤-01-01",
+        "1\0",
+    ),
+    Boolean: ("maybe", "tru", "2", "10", "null", "true.", "t\0"),
+    Email: (
+        *(
+            "ann",
+            "ann@",
+            "@b.example",
+            "a b@c.example",
+            "a@b@c",
+            "a@b..c",
+            "a@-b",
+            "a@b-",
+            "a@b.",
+            "a@b.c,",
+            '"a"@b',
+        ),
+        *("山@b.example", "a@例え.jp", f"a@{'x' * 64}", "a\0@b.example", "(a)@b", "a@[127.0.0.1]"),
+    ),
+    Uuid: (
+        *("123e4567-e89b-12d3-a456-42661417400", "123e4567e89b12d3a456426614174000", "g" * 36, "1\0"),
+        "{123e4567-e89b-12d3-a456-426614174000}",
+    ),
+}
+
+
 def invalid_cells(rule: Rule) -> st.SearchStrategy[tuple[str, Code]]:
     """Cells that a field with this rule rejects, each with its code."""
     blank = blank_cells().map(lambda cell: (cell, Code.BLANK_CELL))
-    if isinstance(rule, Text):
+    if isinstance(rule, Text) and not rule.pattern:
         inside = st.tuples(_FORBIDDEN, st.sampled_from(("a", "é", "山"))).map(
             lambda pair: pair[1] + pair[0] + pair[1]
         )
@@ -130,7 +326,31 @@ def invalid_cells(rule: Rule) -> st.SearchStrategy[tuple[str, Code]]:
             st.integers(rule.maximum + 1).map(lambda number: (str(number), Code.CONSTRAINT_ERROR)),
             st.just(("9" * 5000, Code.CONSTRAINT_ERROR)),
         )
-    raise NotImplementedError(f"say here what a field with {rule} refuses")
+    wrong = [(cell, Code.TYPE_ERROR) for cell in _OF_ANOTHER_TYPE.get(type(rule), ())]
+    return st.one_of(blank, st.sampled_from([*wrong, *_out_of_range(rule)]))
+
+
+def _out_of_range(rule: Rule) -> list[tuple[str, Code]]:
+    """Return cells of the right type, or of no type, that a rule does not allow."""
+    match rule:
+        case Text():
+            cells = ["é", "no\0", "x" * (rule.max_length + 1)]
+        case DecimalNumber():
+            whole = "1" + "0" * (rule.digits - rule.places)
+            cells = [whole, f"-{whole}.0", f"0.{'0' * rule.places}1", "9" * 5000, "1." + "9" * 5000]
+        case Date():
+            cells = [
+                str(date.fromordinal(day))
+                for day in (rule.earliest.toordinal() - 1, rule.latest.toordinal() + 1)
+                if date.min.toordinal() <= day <= date.max.toordinal()
+            ]
+        case Choice():
+            cells = ["another", rule.values[0] * 2, "é\0"]
+        case Email():
+            cells = ["a" * rule.max_length + "@b.example"]
+        case _:
+            cells = []
+    return [(cell, Code.CONSTRAINT_ERROR) for cell in cells]
 
 
 @attrs.frozen(kw_only=True)
@@ -262,7 +482,7 @@ def _cells_of(draw: st.DrawFn, dialect: _Dialect, bad: dict[str, str], user: Use
         if column is None
         else bad[column]
         if column in bad
-        else draw(cells_for(getattr(user, column)))
+        else draw(cells_for(RULES[column], getattr(user, column)))
         for column in dialect.columns
     ]
 

@@ -22,6 +22,7 @@ RollcallError
 ├── UndoRefusedError
 │   └── UndoUnconfirmedError
 ├── ConservationError                in the domain: the counts of a receipt do not add up
+├── DeclarationError                 in the domain: a record or one of its fields is declared wrongly
 ├── SettingError                     in the settings
 ├── RegistrationRefusedError         in the use case: a checked upload is not registered
 ├── CorrectionsRefusedError          in the use case: corrected rows are not imported

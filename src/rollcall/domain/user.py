@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import attrs
 
-from rollcall.domain.fields import Rule, Text, WholeNumber, field
+from rollcall.domain.fields import Rule, Text, WholeNumber, columns_of, field
 from rollcall.domain.rejection import Fault
 
 
@@ -59,6 +59,6 @@ class User:
         return values
 
 
-COLUMNS: tuple[str, ...] = tuple(attribute.name for attribute in attrs.fields(User))
+COLUMNS = columns_of(User)
 _get_values = attrgetter(*COLUMNS)
 RULES: tuple[Rule, ...] = tuple(attribute.metadata["rule"] for attribute in attrs.fields(User))
