@@ -151,6 +151,7 @@ class Text:
     example: str | None = None
     _pattern: Pattern | None = attrs.field(init=False, eq=False, repr=False)
     sql = "text"
+    text = staticmethod(str)
 
     @_pattern.default
     def _checked(self) -> Pattern | None:
@@ -161,8 +162,6 @@ class Text:
             raise DeclarationError("the max_length of a text is less than 1")
         if self._pattern and self.parse(self.example or "") != self.example:
             raise DeclarationError(f"the pattern {self.pattern} needs an example that matches it")
-
-    text = staticmethod(str)
 
     @property
     def _wanted(self) -> str:
@@ -191,10 +190,7 @@ class Text:
         if is_blank(text):
             return Fault(Code.BLANK_CELL, f"is blank; give {self._wanted}")
         if len(text) > self.max_length:
-            return Fault(
-                Code.CONSTRAINT_ERROR,
-                f"has {len(text):,} characters ({preview(text)}); give at most {self.max_length}",
-            )
+            return _too_long(text, self.max_length)
         if self._pattern and not self._pattern.matches(text):
             return _fault(self, text, "of the right form", f"give {self._wanted}", Code.CONSTRAINT_ERROR)
         # Python prints no forbidden character, and is fast to find out.
@@ -514,10 +510,7 @@ class Email:
         if not _email.fullmatch(text):
             return _fault(self, text, "an e-mail address", "give one such as ann@example.com")
         if len(text) > self.max_length:
-            return Fault(
-                Code.CONSTRAINT_ERROR,
-                f"has {len(text):,} characters ({preview(text)}); give at most {self.max_length}",
-            )
+            return _too_long(text, self.max_length)
         return text
 
 
@@ -619,6 +612,11 @@ def _fault(rule: Rule, text: str, what: str, advice: str, code: Code = Code.TYPE
         forms = "digits (0-9)" if digits_only else "characters"
         return Fault(code, f"is {preview(text)}, not in half-width {forms}; give {narrow}")
     return Fault(code, f"is {preview(text)}, not {what}; {advice}")
+
+
+def _too_long(text: str, most: int) -> Fault:
+    message = f"has {len(text):,} characters ({preview(text)}); give at most {most}"
+    return Fault(Code.CONSTRAINT_ERROR, message)
 
 
 def _listed(words: Sequence[str]) -> str:
