@@ -23,8 +23,8 @@ from support.receipts import ROOT
 
 LONG = bool(os.environ.get("FUZZ_API_LONG"))
 
-# A correction needs the line of a rejected row that is not yet corrected, or a list that its check refused; a file of
-# the page needs its name.
+# A correction needs the line of a rejected row that is not yet corrected, or a list that its check refused. A file
+# of the page needs its name.
 RARE = {"correct_list", "correct_rows", "get_asset"}
 
 _EXAMPLES = 200 if LONG else 6  # for each operation
