@@ -13,7 +13,7 @@ from typing import BinaryIO
 import attrs
 
 from rollcall.application.correct_rows import CorrectedRow, CorrectionsRefusedError, require_readable
-from rollcall.application.decoding import Content, Inspection, read_utf8, size_fault
+from rollcall.application.decoding import Content, inspected, read_utf8, size_fault
 from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError, UploadNotAcceptedError
 from rollcall.application.find_upload import FindUpload
 from rollcall.application.header import Header, read_header
@@ -75,7 +75,7 @@ class CorrectList:
             raise _too_large()
         try:
             with self.inbox.open(received.reference) as stored, self.spool() as spool:
-                content = Inspection(self.encodings, MAX_BYTES).finish(stored.read)
+                content = inspected(self.encodings, MAX_BYTES, stored)
                 self._write(stored.reread(), content, rows, spool)
                 stored.verify()
                 spool.seek(0)

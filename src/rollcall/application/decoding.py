@@ -11,6 +11,7 @@ from unicodedata import name
 
 import attrs
 
+from rollcall.application.ports import StoredObject
 from rollcall.domain.rejection import Code, Fault
 
 CHUNK_BYTES = 256 * 1024
@@ -204,16 +205,21 @@ def _transcoder(encoding: str) -> _Utf8 | _ToUtf8:
 
 
 class _Trial:
-    """The strict decoding of an upload in one encoding, until it fails or the upload ends."""
+    """The strict decoding of an upload in one encoding, until it fails or the upload ends.
+
+    Attributes:
+        failure: The position of the first byte that does not fit, behind the byte order mark; None if all fit.
+        cut_short: Whether only the end of a character is missing.
+        sample: The beginning of what does not fit.
+    """
 
     def __init__(self, encoding: str) -> None:
         self.encoding = encoding
-        self.failure: tuple[int, int] | None = None
+        self.failure: int | None = None
         self.cut_short = False
         self.sample = b""
         self._transcode = _transcoder(encoding)
         self._bytes = 0
-        self._lines = 1
         self._last = b""
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
@@ -222,33 +228,28 @@ class _Trial:
         Returns:
             The whole characters in UTF-8; nothing after a failure.
         """
-        if self.failure:
+        if self.failure is not None:
             self.sample += data[: _SAMPLE_BYTES - len(self.sample)]
             return b""
         try:
             text = self._transcode(data, final=final)
         except UnicodeDecodeError as error:
             pending = len(error.object) - len(data)
-            self._count(error.object[: error.start].decode(self.encoding, "replace").encode())
-            self.failure = self._bytes - pending + error.start, self._lines
+            decoded = error.object[: error.start].decode(self.encoding, "replace").encode()
+            self.failure = self._bytes - pending + error.start
             self.cut_short = final  # a wrong byte in a complete character fails earlier
             # The character before is included, because a byte inside a word is guessed better than a lone one.
-            before = self._last if self._last.isascii() else b""
-            self.sample = before + error.object[error.start :][: _SAMPLE_BYTES - 1]
+            before = decoded[-1:] or self._last
+            self.sample = (before if before.isascii() else b"") + error.object[error.start :][: _SAMPLE_BYTES - 1]
             return b""
         except UnicodeError:
             # Some decoders give no position, such as UTF-16 without a byte order mark; UTF-7 gives surrogates.
-            self.failure = self._bytes, self._lines
+            self.failure = self._bytes
             self.sample = data[:_SAMPLE_BYTES]
             return b""
         self._bytes += len(data)
-        self._count(text)
-        return text
-
-    def _count(self, text: bytes) -> None:
-        split_line_end = self._last == b"\r" and text.startswith(b"\n")
-        self._lines += _line_ends_in(text) - split_line_end
         self._last = text[-1:] or self._last
+        return text
 
 
 def _at_least(least: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -277,8 +278,8 @@ class Inspection:
         max_csv_bytes: The largest size after decompression, in bytes.
 
     Attributes:
-        content: The content, after `read` has ended. None if the encoding failed behind the beginning of the
-            upload, and only another pass can show whether the next encoding fits.
+        content: The content, after `read` has ended. None if an encoding failed, and only another pass can show
+            whether the next encoding fits, or in which line the first one failed.
     """
 
     def __init__(self, encodings: Sequence[str], max_csv_bytes: int) -> None:
@@ -289,12 +290,13 @@ class Inspection:
         self._mark = b""
         self._csv_bytes = 0
         self._fault: Fault | None = None
+        self._read = Content()
         self.content: Content | None = None
 
     @property
     def encoding(self) -> str | None:
         """The first encoding that has not failed; None if there is none, or if nothing was read."""
-        return next((trial.encoding for trial in self._trials if not trial.failure), None)
+        return next((trial.encoding for trial in self._trials if trial.failure is None), None)
 
     def read(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Read the stored bytes to their end.
@@ -322,25 +324,27 @@ class Inspection:
             )
         for rest in stored:
             content_hash.update(rest)  # of a file that is too large
-        fault = self._fault = self._fault or self._encoding_fault()
-        if not fault and self._reading[-1].failure:
-            return  # only another pass shows whether the next encoding fits
+        fault = self._fault
         unpacked = not fault or fault.code not in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
-        self.content = Content(
+        self._read = Content(
             sha256=(content_hash if unpacked or not is_gzip else stored_hash).hexdigest(),
             compression="gzip" if is_gzip else None,
             encoding=None if fault else self.encoding,
             bom_length=len(self._mark),
             fault=fault,
         )
+        if fault or self._reading[-1].failure is None:
+            self.content = self._read
 
     def finish(self, blocks: Callable[[], Iterable[bytes]]) -> Content:
-        """Return the content, and read the upload again for that if necessary.
+        """Return the content, after `read` has ended.
 
         Args:
-            blocks: Returns the stored bytes.
+            blocks: Returns the stored bytes once more, if another pass is needed.
         """
         while not self.content:
+            if not self.encoding:
+                return attrs.evolve(self._read, fault=self._encoding_fault(blocks()))
             for _ in self.read(blocks()):
                 pass
         return self.content
@@ -370,10 +374,10 @@ class Inspection:
                     self._mark, encodings = mark, (encoding,)
             self._trials = [_Trial(encoding) for encoding in encodings]
         for trial in self._trials:
-            if not trial.failure:
+            if trial.failure is None:
                 self._reading.append(trial)
                 text = trial.feed(head[len(self._mark) :])
-                if not trial.failure:
+                if trial.failure is None:
                     return b"" if self._fault else text
         return b""
 
@@ -381,11 +385,23 @@ class Inspection:
         """Decode the next bytes in the encoding that fits the beginning; the others only add to their samples."""
         return [trial.feed(data, final=final) for trial in self._reading][-1]
 
-    def _encoding_fault(self) -> Fault | None:
-        if self.encoding:
-            return None
+    def _line_of(self, trial: _Trial, blocks: Iterable[bytes]) -> int:
+        """Return the physical line, 1-based, in which an encoding failed."""
+        transcode = _transcoder(trial.encoding)
+        line, last, start, end = 1, b"", -len(self._mark), trial.failure or 0
+        for data in _Gunzip().unpack(blocks) if self._read.compression else blocks:
+            text = transcode(data[max(0, -start) : max(0, end - start)])
+            split_line_end = last == b"\r" and text.startswith(b"\n")
+            line += _line_ends_in(text) - split_line_end
+            last = text[-1:] or last
+            start += len(data)
+            if start >= end:
+                break
+        return line
+
+    def _encoding_fault(self, blocks: Iterable[bytes]) -> Fault:
         first = self._trials[0]
-        offset, line = first.failure or (0, 1)
+        offset, line = first.failure or 0, self._line_of(first, blocks)
         tried = ", ".join(trial.encoding for trial in self._trials)
         cut_short = next((trial.encoding for trial in self._trials if trial.cut_short), None)
         if cut_short:
@@ -490,6 +506,14 @@ def read_utf8(stream: BinaryIO, content: Content) -> Iterator[bytes]:
             yield text
     if text := transcode(b"", final=True):
         yield text
+
+
+def inspected(encodings: Sequence[str], max_csv_bytes: int, stored: StoredObject) -> Content:
+    """Read an open upload to its end, and return its content; see `Inspection`."""
+    inspection = Inspection(encodings, max_csv_bytes)
+    for _ in inspection.read(stored.read()):
+        pass
+    return inspection.finish(lambda: blocks(stored.reread()))
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes]:

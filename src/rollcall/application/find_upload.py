@@ -7,7 +7,7 @@ from enum import StrEnum
 import attrs
 
 from rollcall.application import check_upload
-from rollcall.application.decoding import Inspection
+from rollcall.application.decoding import inspected
 from rollcall.application.ports import ObjectListing, UserRepository, WebUploads
 from rollcall.application.reports import RECEIPT_NAME, Reports
 from rollcall.application.values import ListedObject
@@ -132,7 +132,6 @@ class FindUpload:
             check = self.checks.read_receipt(Source.of(original.upload))
             if check and check.source.sha256 and check.source.size == upload.size:
                 return upload.with_content(check.source.sha256).identity
-        inspection = Inspection(("utf-8",), MAX_CSV_BYTES)
         with self.uploads.open(copy.reference) as stored:
-            content = inspection.finish(stored.read)
+            content = inspected(("utf-8",), MAX_CSV_BYTES, stored)
         return upload.with_content(content.sha256 or "").identity
