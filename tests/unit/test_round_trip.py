@@ -340,7 +340,7 @@ def test_a_row_without_its_origin_is_not_registered_again(label: str) -> None:
     assert ages(desk) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("removed", [{LINE}, {IMPORT}, {LINE, IMPORT}], ids=str)
+@pytest.mark.parametrize("removed", [{LINE}, {IMPORT}, {LINE, IMPORT}], ids=["no line", "no import", "neither"])
 def test_rows_without_the_columns_that_identify_them_are_refused(removed: set[str]) -> None:
     """As a plain list they would be registered under a new identity, and a second time from the whole file."""
     desk = Desk()
