@@ -28,6 +28,15 @@ DROP = """([data, name]) => {
     }
 }"""
 
+CORRECT = """body => fetch('/api/imports/1/corrections', {
+    method: 'POST',
+    headers: {
+        'Content-Type': 'application/json',
+        Authorization: `Bearer ${sessionStorage.getItem('rollcall.token')}`,
+    },
+    body: JSON.stringify(body),
+})"""
+
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("way", ["drop", "button", "keyboard"])
@@ -122,10 +131,31 @@ def test_rows_that_were_left_out_are_corrected_later(uploader: Uploader, server:
     expect(uploader.heading).to_have_text("5 users are registered")
     expect(uploader.page.locator(".equation dd")).to_have_text(["8", "4", "1", "3"])
     assert len(server.names) == 5
+    uploader.page.get_by_role("link", name="Correct them here").click()
+    expect(uploader.page.locator("tbody tr")).to_have_count(3)
     uploader.go("#/imports")
     entries = ["1 registered", "5 registered · 3 not registered"]
     expect(uploader.page.locator(".row-main .soft")).to_have_text(entries)
     expect(uploader.page.locator(".row-main bdi").first).to_have_text("Corrections of messy_users.csv")
+
+
+def test_a_row_is_not_corrected_twice(uploader: Uploader, server: PageServer) -> None:
+    """Somebody else corrects it in the meantime."""
+    uploader.check(table("Ann,Norway,41", "Ben,Kenya,old"))
+    uploader.register()
+    uploader.go("#/imports/1/correct")
+    uploader.correct(3, 3, "30")
+    post = {"rows": [{"line": 3, "cells": {"name": "Ben", "country": "Kenya", "age": "31"}}]}
+    uploader.page.evaluate(CORRECT, post)
+    wait_until(lambda: len(server.imports) == 2)
+    uploader.register()
+
+    expect(uploader.page.locator(".receipt")).to_contain_text(
+        "1 row was registered already; your new value was not used."
+    )
+    uploader.go("#/imports/1/correct")
+    expect(uploader.heading).to_have_text("Nothing is left to correct")
+    assert len(server.names) == 2
 
 
 def test_rows_that_were_left_out_are_downloaded(uploader: Uploader) -> None:

@@ -85,12 +85,15 @@ def test_a_second_correction_of_a_row_is_refused(site: Site) -> None:
 
 
 def test_rows_are_corrected_in_several_rounds(site: Site) -> None:
+    """A page of rejected rows says which are corrected."""
     import_id = site.loaded(b"name,country,age\nAnn,X,old\nBen,X,old\nCem,X,old\nDan,X,1\n")
     for line, name in (4, "Cem"), (2, "Ann"):
         assert correct(site, import_id, (line, {**GOOD, "name": name})).status == 202
         site.import_all()
 
     assert site.names() == ["Dan", "Cem", "Ann"]
+    rows = site.ask("GET", f"/api/imports/{import_id}/rejections").json["rows"]
+    assert [row["line"] for row in rows if row["corrected"]] == [2, 4]
 
 
 def test_a_row_that_is_still_bad_is_rejected_again(site: Site) -> None:

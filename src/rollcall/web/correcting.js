@@ -15,7 +15,7 @@ export class Correcting extends EventTarget {
 	 * @param {string} id "uploads/…" or "imports/…"
 	 * @param {string} name of the file
 	 * @param {Policy} policy
-	 * @param {number} total rejected rows
+	 * @param {number} total rejected rows that nobody corrected yet
 	 * @param {AbortSignal} signal
 	 */
 	constructor(id, name, policy, total, signal) {
@@ -67,10 +67,12 @@ export class Correcting extends EventTarget {
 				await sleep(3000, this.signal);
 				continue;
 			}
-			for (const found of page.rows) this.add(found);
+			for (const found of page.rows) if (!found.corrected) this.add(found);
 			next = page.next;
+			if (next === null) this.total = this.rows.length;
 			this.dispatchEvent(new Event('rows'));
 		}
+		this.draft.rejected = this.total;
 		this.judgeSoon();
 	}
 
@@ -87,8 +89,7 @@ export class Correcting extends EventTarget {
 			edited: false,
 		};
 		const edit = this.edits.get(row.line);
-		if (edit?.sent) row.sent = true;
-		else if (edit?.cells) {
+		if (edit) {
 			row.cells = edit.cells;
 			row.now = edit.faults;
 			row.edited = true;
@@ -99,7 +100,7 @@ export class Correcting extends EventTarget {
 
 	/** Rows that would be registered as they are now. */
 	get corrected() {
-		return this.rows.filter((row) => row.edited && !row.sent && row.now?.length === 0);
+		return this.rows.filter((row) => row.edited && row.now?.length === 0);
 	}
 
 	/** Rows that were changed, right or wrong. */
@@ -107,12 +108,8 @@ export class Correcting extends EventTarget {
 		return this.rows.filter((row) => row.edited);
 	}
 
-	get sent() {
-		return this.rows.filter((row) => row.sent).length;
-	}
-
 	get left() {
-		return this.total - this.corrected.length - this.sent;
+		return this.total - this.corrected.length;
 	}
 
 	/**
@@ -125,11 +122,14 @@ export class Correcting extends EventTarget {
 		this.set(row, { ...row.cells, ...cells });
 	}
 
-	/** @returns {Row | undefined} the row whose last change was undone */
+	/** @returns {{row: Row, column: number} | undefined} the cell whose last change was undone */
 	undo() {
 		const last = this.history.pop();
-		if (last) this.set(last.row, last.cells);
-		return last?.row;
+		if (!last) return undefined;
+		const { row, cells } = last;
+		const column = this.columns.findIndex((name) => cells[name] !== row.cells[name]);
+		this.set(row, cells);
+		return { row, column };
 	}
 
 	/**
@@ -154,22 +154,20 @@ export class Correcting extends EventTarget {
 	 */
 	async keep(rows) {
 		this.draft.corrected = this.corrected.length;
-		const edits = rows.filter((row) => row.edited || row.sent).map((row) => this.asEdit(row));
+		/** @type {store.Edit[]} */
+		const edits = rows
+			.filter((row) => row.edited)
+			.map((row) => ({ draft: this.id, line: row.line, cells: row.cells, faults: row.now }));
 		try {
 			await store.save(this.draft, edits);
-			for (const row of rows) if (!row.edited && !row.sent) await store.dropEdit(this.id, row.line);
+			await store.dropEdits(
+				this.id,
+				rows.filter((row) => !row.edited).map((row) => row.line),
+			);
 		} catch {
 			this.kept = false;
 			this.dispatchEvent(new Event('trouble'));
 		}
-	}
-
-	/**
-	 * @param {Row} row
-	 * @returns {store.Edit}
-	 */
-	asEdit(row) {
-		return { draft: this.id, line: row.line, cells: row.sent ? null : row.cells, faults: row.now, sent: row.sent };
 	}
 
 	judgeSoon() {
@@ -234,7 +232,7 @@ export class Correcting extends EventTarget {
 	async offer(rows) {
 		const asked = [];
 		for (const row of rows) {
-			if (row.offers || row.sent || !row.now?.length) continue;
+			if (row.offers || !row.now?.length) continue;
 			row.offers = {};
 			for (const { name, schema } of this.policy.columns) {
 				if (!row.now.some((fault) => fault.column === name)) continue;

@@ -11,7 +11,6 @@ import { t, wrong } from './text.js';
  * @property {Fault[]} faults of the original cells
  * @property {Fault[] | null} now the faults of the present cells; null if the server did not judge them yet
  * @property {boolean} edited
- * @property {boolean} [sent] whether it is registered already
  * @property {Cells} [offers] likely corrections by column
  */
 
@@ -200,7 +199,7 @@ export class Grid {
 			);
 			return element;
 		}
-		const state = row.sent ? 'sent' : row.now === null ? 'judging' : row.now.length ? 'bad' : 'good';
+		const state = row.now === null ? 'judging' : row.now.length ? 'bad' : 'good';
 		element.dataset.state = state;
 		const header = this.bare('rowheader', index, 0);
 		header.append(
@@ -220,7 +219,7 @@ export class Grid {
 				cell.setAttribute('aria-describedby', this.reasonId(row, fault));
 			}
 			if (value !== row.original[column]) cell.classList.add('edited');
-			if (!this.given.editable || row.sent) cell.setAttribute('aria-readonly', 'true');
+			if (!this.given.editable) cell.setAttribute('aria-readonly', 'true');
 			element.append(cell);
 		});
 		element.append(this.makeReasons(index, row));
@@ -234,8 +233,7 @@ export class Grid {
 	makeReasons(index, row) {
 		const cell = this.bare('gridcell', index, this.columns.length + 1);
 		cell.classList.add('reasons');
-		if (row.sent) cell.append(t('grid.state_sent'));
-		else if (row.now === null) cell.append(t('grid.state_judging'));
+		if (row.now === null) cell.append(t('grid.state_judging'));
 		else if (!row.now.length) cell.append(h('span.fine', t('grid.state_good')));
 		else {
 			const offers = Object.values(row.offers ?? {});
@@ -340,7 +338,7 @@ export class Grid {
 		for (let step = 0; step <= this.total; step += 1) {
 			const index = (this.active.row + step) % this.total;
 			const row = this.rows[index];
-			if (!row || row.sent) continue;
+			if (!row) continue;
 			const wrong = this.wrongCells(row).filter((at) => step > 0 || at + 1 > this.active.column);
 			if (!wrong.length) continue;
 			this.go(index, Math.min(...wrong) + 1);
@@ -412,7 +410,7 @@ export class Grid {
 	commit(value) {
 		const row = this.rows[this.active.row];
 		const column = this.columns[this.active.column - 1];
-		if (row && column && this.given.editable && !row.sent) this.given.onedit(row, column, value);
+		if (row && column && this.given.editable) this.given.onedit(row, column, value);
 	}
 
 	/**
@@ -423,7 +421,7 @@ export class Grid {
 		const row = this.rows[this.active.row];
 		const column = this.columns[this.active.column - 1];
 		const cell = this.cell();
-		if (!row || !cell || !this.given.editable || row.sent) return;
+		if (!row || !cell || !this.given.editable) return;
 		if (!column) {
 			if (Object.keys(row.offers ?? {}).length && typed === undefined) this.given.onoffer(row);
 			return;

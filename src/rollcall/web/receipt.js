@@ -18,7 +18,7 @@ const registered = (receipt) => receipt.counts.registered + receipt.counts.updat
  * @param {AbortSignal} signal
  * @returns {Promise<Imported[]>}
  */
-async function correctionsOf(id, signal) {
+export async function correctionsOf(id, signal) {
 	const found = [];
 	/** @type {ImportsPath | null} */
 	let next = `/api/imports?corrects=${id}`;
@@ -31,6 +31,16 @@ async function correctionsOf(id, signal) {
 	return found.reverse();
 }
 
+/** @param {Imported[]} imports */
+const registeredBy = (imports) => imports.reduce((total, one) => total + registered(one), 0);
+
+/**
+ * Return how many rejected rows of an import nobody corrected yet.
+ * @param {Imported} receipt
+ * @param {Imported[]} corrections
+ */
+export const rowsLeft = ({ counts }, corrections) => Math.max(0, counts.rejected - registeredBy(corrections));
+
 /**
  * @param {HTMLElement} main
  * @param {View} page
@@ -41,11 +51,11 @@ export async function receiptView(main, page, id) {
 	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
 	const corrections = await correctionsOf(id, page.signal);
 	const { counts } = receipt;
-	const corrected = corrections.reduce((total, one) => total + registered(one), 0);
+	const corrected = registeredBy(corrections);
 	const all = registered(receipt) + corrected;
 	const name = fileName(receipt.source);
 	const good = ['loaded', 'partially_loaded'].includes(receipt.status) && !receipt.undone;
-	const left = Math.max(0, counts.rejected - corrected);
+	const left = rowsLeft(receipt, corrections);
 	const title = receipt.undone
 		? t('receipt.undone')
 		: good
@@ -53,6 +63,8 @@ export async function receiptView(main, page, id) {
 			: t(`receipt.${receipt.status}`);
 	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
 	const draft = await store.find(`imports/${id}`).catch(() => undefined);
+	const unused = draft?.unused;
+	if (draft?.unused) await store.save({ ...draft, unused: 0 });
 	if (draft && !draft.corrected) await store.remove(draft.id).catch(() => {});
 	const parts = [
 		{ name: t('counts.registered'), value: counts.registered, kind: receipt.undone ? 'rest' : 'good' },
@@ -70,6 +82,7 @@ export async function receiptView(main, page, id) {
 			h('h1', { tabindex: -1 }, title),
 			h('p.lead', h('bdi', name)),
 			receipt.undone && h('p.lead', t('receipt.undone_more', { n: registered(receipt) })),
+			unused && h('p.center', { role: 'status' }, icon('warn'), ' ', t('receipt.unused', { n: unused })),
 			counts.read ? sum(counts.read, parts) : null,
 			corrections.length
 				? h(
@@ -241,7 +254,7 @@ async function download(button, id, page) {
  */
 async function undo(main, page, receipt, corrections) {
 	const all = [...corrections].reverse().concat(receipt);
-	const users = all.reduce((total, one) => total + registered(one), 0);
+	const users = registeredBy(all);
 	const body = [t('undo.what', { n: users, name: fileName(receipt.source) })];
 	if (corrections.length) body.push(t('undo.with', { n: corrections.length }));
 	body.push(t('undo.again'));
@@ -318,9 +331,7 @@ export async function historyView(main, page) {
 		// Corrections are newer than what they correct, so they have arrived before it.
 		/** @param {Imported} list */
 		const corrected = (list) =>
-			entries
-				.filter((one) => one.corrects === list.import_id && !one.undone)
-				.reduce((total, one) => total + registered(one), 0);
+			registeredBy(entries.filter((one) => one.corrects === list.import_id && !one.undone));
 		/** @type {Map<string, Imported[]>} */
 		const days = new Map();
 		for (const one of found) {

@@ -31,7 +31,7 @@ export async function registerUpload(upload, etag, asNew, signal) {
  */
 export async function sendCorrections(importId, columns, progress, signal) {
 	const id = `imports/${importId}`;
-	const edits = (await store.editsOf(id)).filter((edit) => !edit.sent && edit.cells && edit.faults?.length === 0);
+	const edits = (await store.editsOf(id)).filter((edit) => edit.faults?.length === 0);
 	let done = 0;
 	while (edits.length) {
 		const part = taken(edits, columns);
@@ -47,13 +47,13 @@ export async function sendCorrections(importId, columns, progress, signal) {
 				});
 			} catch (error) {
 				if (!(error instanceof Problem) || error.code !== 'already-corrected' || !error.errors.length) throw error;
-				// These rows were corrected before, perhaps by this page in a request whose answer was lost.
+				// These rows were corrected before, perhaps by somebody else.
 				const known = new Set(error.errors.map(({ pointer }) => Number(pointer.split('/')[2])));
 				rows = rows.filter((_, index) => !known.has(index));
 			}
 		}
 		if (answer) await uploadIn(answer.id, ['registered'], signal);
-		await markSent(id, part);
+		await dropSent(id, part, part.length - rows.length);
 		done += part.length;
 	}
 }
@@ -66,7 +66,7 @@ function taken(edits, columns) {
 	let bytes = 0;
 	let rows = 0;
 	while (rows < edits.length && rows < ROWS && bytes < BYTES) {
-		bytes += 40 + columns.reduce((sum, column) => sum + 3 * (edits[rows].cells?.[column].length ?? 0), 0);
+		bytes += 40 + columns.reduce((sum, column) => sum + 3 * edits[rows].cells[column].length, 0);
 		rows += 1;
 	}
 	return edits.splice(0, rows);
@@ -75,12 +75,15 @@ function taken(edits, columns) {
 /**
  * @param {string} id
  * @param {store.Edit[]} edits
+ * @param {number} unused how many of them were corrected already
  */
-async function markSent(id, edits) {
+async function dropSent(id, edits, unused) {
 	const draft = await store.find(id);
 	if (!draft) return;
-	await store.save(
-		{ ...draft, corrected: Math.max(0, draft.corrected - edits.length) },
-		edits.map((edit) => ({ ...edit, cells: null, sent: true })),
+	const corrected = Math.max(0, draft.corrected - edits.length);
+	await store.save({ ...draft, corrected, unused: (draft.unused ?? 0) + unused });
+	await store.dropEdits(
+		id,
+		edits.map((edit) => edit.line),
 	);
 }

@@ -9,14 +9,14 @@
  * @property {string} updated
  * @property {boolean} [asNew] whether a list of the same name is to be registered as a new list
  * @property {boolean} [registering] whether Register was pressed
+ * @property {number} [unused] corrections of rows that were corrected already
  */
 /**
  * @typedef {object} Edit
  * @property {string} draft
  * @property {number} line
- * @property {Cells | null} cells null once they are registered
+ * @property {Cells} cells
  * @property {Fault[] | null} faults null if the server did not judge them yet
- * @property {boolean} [sent]
  */
 
 const DAYS = 30;
@@ -70,10 +70,13 @@ export function save(draft, edits = []) {
 
 /**
  * @param {string} draft
- * @param {number} line
+ * @param {number[]} lines
  */
-export function dropEdit(draft, line) {
-	return transact('readwrite', (_drafts, edits) => edits.delete([draft, line]));
+export function dropEdits(draft, lines) {
+	return transact('readwrite', (drafts, edits) => {
+		for (const line of lines) edits.delete([draft, line]);
+		return drafts.count();
+	});
 }
 
 /**

@@ -2,7 +2,8 @@
 import { call, Problem, uploadIn } from './api.js';
 import { Correcting } from './correcting.js';
 import { announce, fill, h, icon } from './dom.js';
-import { failure, reasonOf, steps, sum, waiting } from './parts.js';
+import { badge, failure, reasonOf, steps, sum, waiting } from './parts.js';
+import { correctionsOf, rowsLeft } from './receipt.js';
 import { registerUpload, sendCorrections } from './registering.js';
 import * as store from './store.js';
 import { fileName, list, number, t } from './text.js';
@@ -293,10 +294,11 @@ function unchecked(policy) {
 export async function correctView(main, page, id) {
 	fill(main, waiting(t('app.loading')));
 	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
+	const left = rowsLeft(receipt, await correctionsOf(id, page.signal));
 	const draft = await store.find(`imports/${id}`).catch(() => undefined);
 	const columns = page.policy.columns.map((column) => column.name);
 	const name = fileName(receipt.source);
-	const correcting = new Correcting(`imports/${id}`, name, page.policy, receipt.counts.rejected, page.signal);
+	const correcting = new Correcting(`imports/${id}`, name, page.policy, left, page.signal);
 	const workbench = new Workbench(correcting, receipt.totals, true);
 	const button = h('button.primary.large');
 	const note = h('span.note');
@@ -321,10 +323,13 @@ export async function correctView(main, page, id) {
 	button.addEventListener('click', register);
 	const update = () => {
 		const corrected = correcting.corrected.length;
+		heading.textContent = t('correct.title', { n: correcting.total });
 		fill(button, t('verdict.register', { n: corrected }), icon('arrow'));
-		button.toggleAttribute('disabled', !corrected || correcting.unjudged.size > 0);
-		note.textContent = t('verdict.left_out', { n: correcting.left });
+		button.hidden = !corrected;
+		button.toggleAttribute('disabled', correcting.unjudged.size > 0);
+		note.textContent = corrected && correcting.left ? t('verdict.left_out', { n: correcting.left }) : '';
 	};
+	const heading = h('h1', { tabindex: -1 });
 	update();
 	fill(
 		main,
@@ -337,7 +342,7 @@ export async function correctView(main, page, id) {
 				' · ',
 				h('bdi', name),
 			),
-			h('h1', { tabindex: -1 }, t('correct.title', { n: receipt.counts.rejected })),
+			heading,
 			h('p.lead', t('correct.lead', { registered: number(receipt.counts.registered + receipt.counts.updated) })),
 		),
 		workbench.element,
@@ -346,5 +351,8 @@ export async function correctView(main, page, id) {
 	correcting.addEventListener('change', update);
 	correcting.addEventListener('rows', update);
 	await correcting.load();
-	if (draft?.registering) await register();
+	if (!correcting.total) {
+		const back = h('a.button.primary', { href: `#/imports/${id}` }, t('undo.back'));
+		fill(main, h('section.card.state', badge('check', 'good'), h('h1', t('correct.nothing')), back));
+	} else if (draft?.registering) await register();
 }

@@ -100,12 +100,12 @@ export class Workbench {
 
 	/** @param {Row} row */
 	passes(row) {
-		if (this.filter === 'left') return !row.sent && row.now?.length !== 0;
+		if (this.filter === 'left') return row.now?.length !== 0;
 		return row.faults.some((fault) => this.filter === `${fault.code}/${fault.column ?? ''}`);
 	}
 
 	arrived() {
-		if (this.filter === null) {
+		if (this.filter === null && this.grid.total === this.correcting.total) {
 			this.grid.rows = this.correcting.rows;
 			this.grid.extend();
 		} else this.arrange();
@@ -123,20 +123,21 @@ export class Workbench {
 	}
 
 	count() {
-		const { left, total, sent } = this.correcting;
-		const corrected = total - left - sent;
+		const { left, total } = this.correcting;
+		const corrected = total - left;
 		const sentence = left ? t('grid.left', { n: left }) : t('grid.none_left', { n: corrected });
 		if (this.left.textContent !== sentence) fill(this.left, left ? null : icon('check'), sentence);
 		this.left.classList.toggle('fine', !left);
-		this.meter.value = corrected + sent;
+		this.meter.value = corrected;
 		this.next.toggleAttribute('disabled', !left);
 	}
 
 	undo() {
-		const row = this.correcting.undo();
-		if (!row) return;
+		const undone = this.correcting.undo();
+		if (!undone) return;
+		const { row, column } = undone;
 		const at = this.grid.rows.indexOf(row);
-		if (at >= 0) this.grid.go(at, this.grid.active.column);
+		if (at >= 0) this.grid.go(at, column + 1);
 		announce(t('grid.undone', { line: String(row.line) }));
 	}
 

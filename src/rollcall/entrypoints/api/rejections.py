@@ -4,6 +4,7 @@ from http import HTTPStatus
 from urllib.parse import urlencode
 
 from rollcall.application.errors import ObjectNotFoundError, WrongPositionError
+from rollcall.application.rejected_rows import origin_of
 from rollcall.application.rejections import Page, Rejections
 from rollcall.application.reports import Reports
 from rollcall.bootstrap import Services
@@ -32,6 +33,10 @@ REJECTIONS_SCHEMA = page_schema(
                 "type": ["string", "null"],
                 "description": "Proves that the import rejected the row, for its correction; null in a check",
             },
+            "corrected": {
+                "type": "boolean",
+                "description": "Whether an import in force registered a correction of the row",
+            },
         }
     ),
 )
@@ -41,7 +46,7 @@ def page(services: Services, request: Request, receipt: Receipt, reports: Report
     """Answer a page of rejected rows.
 
     Args:
-        services: Has the store of the reports.
+        services: Has the store of the reports, and the ledger that knows which rows are corrected.
         request: The request, with `PARAMETERS`.
         receipt: The receipt of the check or the import.
         reports: The reports to which it belongs.
@@ -61,4 +66,11 @@ def page(services: Services, request: Request, receipt: Receipt, reports: Report
         raise not_found() from None
     following = None if found.next is None else f"{path}?{urlencode({'limit': limit, 'after': found.next})}"
     headers = {"Link": f'<{following}>; rel="next"'} if following else {}
-    return Answer(body={"rows": [row.as_dict() for row in found.rows], "next": following}, headers=headers)
+    origins = [origin_of(row.proof or "") for row in found.rows]
+    proven = [origin for origin in origins if origin]
+    corrected = services.users.corrected(proven) if proven else set()
+    rows = [
+        {**row.as_dict(), "corrected": origin in corrected}
+        for row, origin in zip(found.rows, origins, strict=True)
+    ]
+    return Answer(body={"rows": rows, "next": following}, headers=headers)
