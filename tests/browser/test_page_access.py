@@ -214,7 +214,7 @@ READ = {
             - status: 4 rows still to correct
             - progressbar "Corrected rows"
             - group "Show":
-              - button "All 4 rows" [pressed]
+              - button "All wrong rows (4)" [pressed]
             - button "Next wrong cell"
             - grid "Rows that are wrong"
           - complementary "What is only known when you register"
@@ -223,7 +223,7 @@ READ = {
     "registered": """
         - main:
           - article:
-            - heading "5 users are registered" [level=1]
+            - heading "5 of 8 users are registered" [level=1]
             - list "Corrections":
               - listitem:
                 - link "1 corrected row is registered, as import 2"

@@ -104,6 +104,7 @@ def test_an_undo_says_how_many_and_removes_them(uploader: Uploader, server: Page
     uploader.page.get_by_role("button", name="Remove 8 users").click()
 
     expect(uploader.heading).to_have_text("Undone")
+    expect(uploader.page.locator(".receipt")).to_contain_text("0 registered now, 4 removed.")
     assert server.names == []
 
 
@@ -128,7 +129,7 @@ def test_rows_that_were_left_out_are_corrected_later(uploader: Uploader, server:
     uploader.correct(5, 3, "30")
     uploader.register()
 
-    expect(uploader.heading).to_have_text("5 users are registered")
+    expect(uploader.heading).to_have_text("5 of 8 users are registered")
     expect(uploader.page.locator(".equation dd")).to_have_text(["8", "4", "1", "3"])
     assert len(server.names) == 5
     uploader.page.get_by_role("link", name="Correct them here").click()
@@ -180,15 +181,18 @@ def test_a_list_of_the_same_name_is_asked_about(uploader: Uploader, server: Page
     assert len(server.names) == 3
 
 
-def test_a_receipt_has_an_address_and_is_in_the_history(uploader: Uploader) -> None:
+def test_a_receipt_has_an_address_and_is_in_the_history(uploader: Uploader, server: PageServer) -> None:
     uploader.check(GOOD, "autumn.csv")
     uploader.register()
     assert uploader.page.url.endswith("#/imports/1")
     uploader.check(table("Dana,Chile,30"), "winter.csv")
     uploader.register()
     uploader.page.get_by_role("link", name="History").click()
-    uploader.page.get_by_role("searchbox").fill("autumn")
-    expect(uploader.page.locator(".rows li")).to_have_count(1)
+    day = server.site.now().date()
+    searches = {"Import 1": 1, "\uff11": 1, f"{day}": 2, f"{day.month}/{day.day}": 2, "nowhere": 0, "autumn": 1}
+    for words, count in searches.items():
+        uploader.page.get_by_role("searchbox").fill(words)
+        expect(uploader.page.locator(".rows li")).to_have_count(count)
     uploader.page.locator(".rows a").click()
 
     expect(uploader.heading).to_have_text("2 users are registered")

@@ -25,6 +25,7 @@ def few(uploader: Uploader) -> Uploader:
 def test_a_likely_correction_is_offered_and_never_applied(few: Uploader) -> None:
     offer = few.row(3).locator(".offer")
     expect(offer).to_have_text("Use 30")
+    expect(few.row(3).locator(".reason")).to_have_text("age has full-width digits: use 30")
     expect(few.row(5).locator(".offer")).to_have_text("Use 30")
     expect(few.row(4).locator(".offer")).to_have_count(0)
     expect(few.row(6).locator(".offer")).to_have_count(0)
@@ -71,6 +72,7 @@ def test_a_change_is_taken_back(few: Uploader) -> None:
     few.page.keyboard.press("Control+z")
 
     expect(few.cell(6, 3)).to_have_text("-1")
+    expect(few.cell(6, 3)).to_be_focused()
     expect(few.left).to_have_text("4 rows still to correct")
 
 
@@ -97,9 +99,11 @@ def test_faults_are_filters(few: Uploader) -> None:
     few.page.get_by_role("button", name="1 row: country is blank").click()
     expect(few.page.locator("tbody tr")).to_have_count(1)
     expect(few.page.get_by_role("grid")).to_have_attribute("aria-rowcount", "2")
-    few.page.get_by_role("button", name="All 4 rows").click()
-
+    few.page.get_by_role("button", name="All wrong rows (4)").click()
     expect(few.page.locator("tbody tr")).to_have_count(4)
+    few.correct(4, 2, "Chile")
+
+    expect(few.page.get_by_role("button", name="1 row: country is blank")).to_have_count(0)
 
 
 def test_a_screen_reader_is_told_what_is_wrong(few: Uploader) -> None:

@@ -183,18 +183,8 @@ export async function uploadIn(id, states, signal) {
 	let wait = 300;
 	for (;;) {
 		const upload = await call('GET', `/api/uploads/${id}`, { signal });
-		if (isIn(upload, states)) return upload;
+		if (states.some((state) => state === upload.state)) return /** @type {any} */ (upload);
 		await sleep(wait, signal);
 		wait = Math.min(wait * 1.5, 3000);
 	}
-}
-
-/**
- * @template {Upload['state']} State
- * @param {Upload} upload
- * @param {State[]} states
- * @returns {upload is Extract<Upload, {state: State}>}
- */
-function isIn(upload, states) {
-	return states.some((state) => state === upload.state);
 }

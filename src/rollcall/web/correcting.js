@@ -1,5 +1,6 @@
 // The rejected rows of a check or an import, and their corrections: kept here, judged by the server.
 import { call, Problem, sleep } from './api.js';
+import { offered } from './grid.js';
 import * as store from './store.js';
 import { candidates } from './suggest.js';
 
@@ -256,7 +257,7 @@ export class Correcting extends EventTarget {
 			}
 		} catch (error) {
 			if (!this.signal.aborted && !(error instanceof Problem)) throw error;
-			for (const { row } of asked) if (!Object.keys(row.offers ?? {}).length) row.offers = undefined;
+			for (const { row } of asked) if (!offered(row)) row.offers = undefined;
 		}
 	}
 
@@ -265,7 +266,7 @@ export class Correcting extends EventTarget {
 	 * @returns {void}
 	 */
 	applyOffer(row) {
-		if (row.offers && Object.keys(row.offers).length) this.change(row, row.offers);
+		if (row.offers && offered(row)) this.change(row, row.offers);
 	}
 
 	/** @param {string | null} code */

@@ -14,6 +14,23 @@ import { t, wrong } from './text.js';
  * @property {Cells} [offers] likely corrections by column
  */
 
+/**
+ * Return the likely corrections of a row, in one text.
+ * @param {Row} row
+ */
+export const offered = (row) => Object.values(row.offers ?? {}).join(' · ');
+
+/**
+ * Return why a row is wrong.
+ * @param {Row} row
+ * @param {Fault} fault
+ */
+export function why(row, { code, column }) {
+	const value = column && row.offers?.[column];
+	const wide = value && code === 'type-error' && /[\uff10-\uff19]/.test(row.cells[column]);
+	return wide ? t('grid.full_width', { column, value }) : wrong(code, column);
+}
+
 const SPARE = 4; // rows above and below the visible ones
 let count = 0;
 
@@ -87,7 +104,8 @@ export class Grid {
 		this.total = total;
 		this.active.row = Math.min(this.active.row, Math.max(total - 1, 0));
 		this.table.setAttribute('aria-rowcount', String(total + 1));
-		this.clear();
+		this.shown.clear();
+		this.body.replaceChildren();
 		this.render();
 	}
 
@@ -100,11 +118,6 @@ export class Grid {
 			}
 		}
 		this.render();
-	}
-
-	clear() {
-		this.shown.clear();
-		this.body.replaceChildren();
 	}
 
 	/**
@@ -236,18 +249,14 @@ export class Grid {
 		if (row.now === null) cell.append(t('grid.state_judging'));
 		else if (!row.now.length) cell.append(h('span.fine', t('grid.state_good')));
 		else {
-			const offers = Object.values(row.offers ?? {});
-			if (offers.length && this.given.editable) {
+			const value = offered(row);
+			if (value && this.given.editable) {
 				cell.append(
-					h(
-						'button.offer',
-						{ tabindex: -1, onclick: () => this.given.onoffer(row) },
-						t('grid.offer', { value: offers.join(' · ') }),
-					),
+					h('button.offer', { tabindex: -1, onclick: () => this.given.onoffer(row) }, t('grid.offer', { value })),
 				);
 			}
 			for (const fault of row.now) {
-				cell.append(h('span.reason', { id: this.reasonId(row, fault) }, wrong(fault.code, fault.column)));
+				cell.append(h('span.reason', { id: this.reasonId(row, fault) }, why(row, fault)));
 			}
 		}
 		return cell;
@@ -371,7 +380,8 @@ export class Grid {
 		this.end(true);
 		const again = cell === this.cell() && cell === document.activeElement;
 		this.go(Number(row.dataset.index), Number(cell.getAttribute('aria-colindex')) - 1);
-		if (again) this.edit();
+		const touched = matchMedia('(pointer: coarse)').matches && cell.hasAttribute('aria-invalid');
+		if (again || touched) this.edit();
 	}
 
 	/** @param {KeyboardEvent} event */
@@ -423,7 +433,7 @@ export class Grid {
 		const cell = this.cell();
 		if (!row || !cell || !this.given.editable) return;
 		if (!column) {
-			if (Object.keys(row.offers ?? {}).length && typed === undefined) this.given.onoffer(row);
+			if (offered(row) && typed === undefined) this.given.onoffer(row);
 			return;
 		}
 		this.end(true);

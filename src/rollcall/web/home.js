@@ -74,28 +74,7 @@ export async function home(main, page) {
 				'section.drafts',
 				{ 'aria-labelledby': 'drafts' },
 				h('h2', { id: 'drafts' }, t('home.drafts')),
-				...begun.slice(0, 5).map((draft) =>
-					h(
-						'div.draft',
-						h(
-							'a.row',
-							{ href: draft.id.startsWith('imports/') ? `#/${draft.id}/correct` : `#/${draft.id}` },
-							h('span.row-icon', icon('file')),
-							h('span.row-main', h('bdi', draft.name), h('span.soft', when(draft.updated))),
-							h('span.row-side', t('home.draft', { n: draft.corrected, of: draft.rejected })),
-						),
-						h(
-							'button.plain',
-							{
-								onclick: async () => {
-									await store.remove(draft.id);
-									page.go('#/');
-								},
-							},
-							t('actions.discard'),
-						),
-					),
-				),
+				...begun.slice(0, 5).map((draft) => begunList(draft, page)),
 			),
 		);
 	}
@@ -161,6 +140,28 @@ export async function home(main, page) {
 			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
 		}
 	}
+}
+
+/**
+ * @param {store.Draft} draft
+ * @param {View} page
+ */
+function begunList({ id, name, updated, corrected, rejected }, page) {
+	const discard = async () => {
+		await store.remove(id);
+		page.go('#/');
+	};
+	return h(
+		'div.draft',
+		h(
+			'a.row',
+			{ href: id.startsWith('imports/') ? `#/${id}/correct` : `#/${id}` },
+			h('span.row-icon', icon('file')),
+			h('span.row-main', h('bdi', name), h('span.soft', when(updated))),
+			h('span.row-side', t('home.draft', { n: corrected, of: rejected })),
+		),
+		h('button.plain', { onclick: discard }, t('actions.discard')),
+	);
 }
 
 /** @param {Column[]} columns */

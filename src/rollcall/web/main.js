@@ -167,16 +167,12 @@ function watch() {
 		);
 	});
 	window.addEventListener('hashchange', () => {
-		if (findTokenAgain()) policy = null;
+		if (location.hash.startsWith('#token=') && findToken()) policy = null;
 		show().then(() => {
 			// Somebody may work in the view already.
 			if (document.activeElement === document.body) main.querySelector('h1')?.focus({ preventScroll: true });
 		});
 	});
-}
-
-function findTokenAgain() {
-	return location.hash.startsWith('#token=') && findToken();
 }
 
 async function begin() {

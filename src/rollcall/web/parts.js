@@ -85,16 +85,19 @@ export function waiting(title, ...more) {
 /**
  * Show where one is between the file and the receipt.
  * @param {number} current 0 to 2
+ * @param {boolean} [corrected] whether rows were corrected
  */
-export function steps(current) {
+export function steps(current, corrected = false) {
+	/** @param {number} index */
+	const done = (index) => index < current && (index !== 1 || corrected);
 	return h(
 		'ol.steps',
 		{ 'aria-label': t('steps.label') },
 		...['check', 'correct', 'register'].map((name, index) =>
 			h(
-				index < current ? 'li.done' : 'li',
+				done(index) ? 'li.done' : 'li',
 				{ 'aria-current': index === current ? 'step' : null },
-				h('span.dot', { 'aria-hidden': 'true' }, index < current ? icon('check') : String(index + 1)),
+				h('span.dot', { 'aria-hidden': 'true' }, done(index) ? icon('check') : String(index + 1)),
 				t(`steps.${name}`),
 			),
 		),

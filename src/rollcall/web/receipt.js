@@ -4,7 +4,7 @@ import { Correcting } from './correcting.js';
 import { announce, fill, h, icon, saveAs } from './dom.js';
 import { badge, confirmed, failure, reasonOf, sum, waiting, when } from './parts.js';
 import * as store from './store.js';
-import { clock, dateAndTime, day, fileName, size, t, wrong } from './text.js';
+import { clock, day, daysOf, fileName, searched, size, t, wrong } from './text.js';
 import { Workbench } from './workbench.js';
 
 const PAGE = 50;
@@ -31,6 +31,18 @@ export async function correctionsOf(id, signal) {
 	return found.reverse();
 }
 
+const ICONS = { rest: 'undo', good: 'check', warn: 'warn', bad: 'cross' };
+
+/**
+ * @param {Imported} receipt
+ * @param {number} left rows that are still to correct
+ */
+function kindOf(receipt, left) {
+	if (receipt.undone) return 'rest';
+	if (!['loaded', 'partially_loaded'].includes(receipt.status)) return 'bad';
+	return left ? 'warn' : 'good';
+}
+
 /** @param {Imported[]} imports */
 const registeredBy = (imports) => imports.reduce((total, one) => total + registered(one), 0);
 
@@ -54,62 +66,46 @@ export async function receiptView(main, page, id) {
 	const corrected = registeredBy(corrections);
 	const all = registered(receipt) + corrected;
 	const name = fileName(receipt.source);
-	const good = ['loaded', 'partially_loaded'].includes(receipt.status) && !receipt.undone;
 	const left = rowsLeft(receipt, corrections);
-	const title = receipt.undone
-		? t('receipt.undone')
-		: good
-			? t('receipt.registered', { n: all })
-			: t(`receipt.${receipt.status}`);
-	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
-	const draft = await store.find(`imports/${id}`).catch(() => undefined);
+	const kind = kindOf(receipt, left);
+	const good = kind === 'good' || kind === 'warn';
+	const said = { rest: 'undone', good: 'registered', warn: 'partly', bad: receipt.status }[kind];
+	const title = t(`receipt.${said}`, { n: all, of: counts.read });
+	const draft = await store.find(`imports/${id}`);
 	const unused = draft?.unused;
 	if (draft?.unused) await store.save({ ...draft, unused: 0 });
 	if (draft && !draft.corrected) await store.remove(draft.id).catch(() => {});
 	const parts = [
-		{ name: t('counts.registered'), value: counts.registered, kind: receipt.undone ? 'rest' : 'good' },
+		{
+			name: t(receipt.undone ? 'counts.removed' : 'counts.registered'),
+			value: counts.registered,
+			kind: receipt.undone ? 'rest' : 'good',
+		},
 		{ name: t('counts.updated'), value: counts.updated, kind: 'good' },
 		{ name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
 		{ name: t('counts.corrected'), value: Math.min(corrected, counts.rejected), kind: 'good' },
 		{ name: t('counts.rejected_done'), value: left, kind: 'bad' },
 		{ name: t('counts.withheld'), value: counts.withheld, kind: 'rest' },
 	];
+	const original = receipt.corrects && String(receipt.corrects);
+	const done = corrections.map((one) => {
+		const id = String(one.import_id);
+		const sentence = t('receipt.correction', { n: registered(one), id });
+		return h('li', icon('check'), h('a', { href: `#/imports/${id}` }, sentence));
+	});
 	fill(
 		main,
 		h(
 			`article.receipt.${kind}`,
-			badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
+			badge(ICONS[kind], kind),
 			h('h1', { tabindex: -1 }, title),
 			h('p.lead', h('bdi', name)),
 			receipt.undone && h('p.lead', t('receipt.undone_more', { n: registered(receipt) })),
 			unused && h('p.center', { role: 'status' }, icon('warn'), ' ', t('receipt.unused', { n: unused })),
 			counts.read ? sum(counts.read, parts) : null,
-			corrections.length
-				? h(
-						'ul.corrections',
-						{ 'aria-label': t('receipt.corrections') },
-						...corrections.map((one) =>
-							h(
-								'li',
-								icon('check'),
-								h(
-									'a',
-									{ href: `#/imports/${one.import_id}` },
-									t('receipt.correction', { n: registered(one), id: String(one.import_id) }),
-								),
-							),
-						),
-					)
-				: null,
-			receipt.corrects &&
-				h(
-					'p.center',
-					h(
-						'a',
-						{ href: `#/imports/${receipt.corrects}` },
-						t('receipt.corrects', { id: String(receipt.corrects) }),
-					),
-				),
+			corrections.length ? h('ul.corrections', { 'aria-label': t('receipt.corrections') }, ...done) : null,
+			original &&
+				h('p.center', h('a', { href: `#/imports/${original}` }, t('receipt.corrects', { id: original }))),
 			!good && !receipt.undone ? reasonOf(receipt) : null,
 			h(
 				'div.paper',
@@ -123,7 +119,7 @@ export async function receiptView(main, page, id) {
 			good && left ? leftOver(receipt, left, page) : null,
 			h(
 				'div.actions',
-				h('a.button.primary', { href: '#/' }, t('actions.another')),
+				h(good && left ? 'a.button.plain' : 'a.button.primary', { href: '#/' }, t('actions.another')),
 				copyLink(),
 				good && mayOperate()
 					? h(
@@ -212,7 +208,7 @@ function leftOver(receipt, left, page) {
 			),
 		h(
 			'div.actions.start',
-			h('a.button.plain', { href: `#/imports/${id}/correct` }, t('receipt.correct', { n: left })),
+			h('a.button.primary', { href: `#/imports/${id}/correct` }, t('receipt.correct', { n: left })),
 			downloadButton(id, left, page),
 		),
 	);
@@ -257,7 +253,7 @@ async function undo(main, page, receipt, corrections) {
 	const users = registeredBy(all);
 	const body = [t('undo.what', { n: users, name: fileName(receipt.source) })];
 	if (corrections.length) body.push(t('undo.with', { n: corrections.length }));
-	body.push(t('undo.again'));
+	body.push(t(receipt.corrects ? 'undo.again_rows' : 'undo.again'));
 	if (!(await confirmed(t('undo.title', { n: users }), body, t('undo.yes', { n: users })))) return;
 	fill(main, waiting(t('undo.doing', { n: users })));
 	try {
@@ -274,7 +270,7 @@ async function undo(main, page, receipt, corrections) {
 				error.sentence,
 				h('button.primary', { onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back')),
 			),
-			error.detail ? h('p.soft.center', { lang: 'en' }, error.detail) : null,
+			error.detail && h('p.soft.center', { lang: 'en' }, error.detail),
 		);
 	}
 }
@@ -314,7 +310,7 @@ export async function historyView(main, page) {
 	});
 	const more = h('button.plain', { onclick: () => load() }, t('history.more'));
 	const show = () => {
-		const words = search.value.trim().toLowerCase();
+		const words = searched(search.value);
 		const known = new Map(entries.map((one) => [one.import_id, one]));
 		/** @param {Imported} one */
 		const name = (one) => {
@@ -323,11 +319,14 @@ export async function historyView(main, page) {
 			const number = t('receipt.number', { id: String(one.corrects) });
 			return t('history.corrections', { name: list ? fileName(list.source) : number });
 		};
-		const found = entries.filter((one) =>
-			`${name(one)} ${one.import_id} ${day(one.started)} ${dateAndTime(one.started)}`
-				.toLowerCase()
-				.includes(words),
-		);
+		const found = entries.filter((one) => {
+			const id = String(one.import_id);
+			return (
+				searched(name(one)).includes(words) ||
+				[id, searched(t('receipt.number', { id }))].includes(words) ||
+				daysOf(one.started).some((form) => searched(form).startsWith(words))
+			);
+		});
 		// Corrections are newer than what they correct, so they have arrived before it.
 		/** @param {Imported} list */
 		const corrected = (list) =>
@@ -338,16 +337,14 @@ export async function historyView(main, page) {
 			const key = day(one.started);
 			days.set(key, [...(days.get(key) ?? []), one]);
 		}
+		/** @param {Imported} one */
+		const item = (one) => h('li', entry(one, name(one), corrected(one)));
 		fill(
 			listed,
-			...[...days].map(([title, ones]) =>
-				h(
-					'section',
-					h('h2', title),
-					h('ul.rows', ...ones.map((one) => h('li', entry(one, name(one), corrected(one))))),
-				),
-			),
-			entries.length && !found.length ? h('p.soft.center', t('history.none_found')) : null,
+			...[...days].map(([title, ones]) => h('section', h('h2', title), h('ul.rows', ...ones.map(item)))),
+			entries.length && !found.length
+				? h('p.soft.center', t('history.none_found'), ' ', next && t('history.not_loaded'))
+				: null,
 		);
 		more.hidden = next === null;
 	};
@@ -374,7 +371,7 @@ export async function historyView(main, page) {
 	}
 	fill(
 		main,
-		h('header.intro.slim', h('h1', { tabindex: -1 }, t('history.title')), search),
+		h('header.intro.slim', h('h1', { tabindex: -1 }, t('app.history')), search),
 		listed,
 		h('div.actions', more),
 	);
@@ -386,18 +383,17 @@ export async function historyView(main, page) {
  * @param {number} corrected how many of its rejected rows are registered since
  */
 function entry(receipt, name, corrected) {
-	const good = ['loaded', 'partially_loaded'].includes(receipt.status);
-	const kind = receipt.undone ? 'rest' : good ? 'good' : 'bad';
+	const left = Math.max(0, receipt.counts.rejected - corrected);
+	const kind = kindOf(receipt, left);
 	const said = [];
-	if (receipt.undone) said.push(t('history.undone'));
-	else if (good) said.push(t('history.registered', { n: registered(receipt) + corrected }));
-	else said.push(wrong(receipt.code, null));
-	const left = receipt.counts.rejected - corrected;
-	if (good && left > 0 && !receipt.undone) said.push(t('history.rejected', { n: left }));
+	if (kind === 'rest') said.push(t('history.undone', { n: registered(receipt) }));
+	else if (kind === 'bad') said.push(wrong(receipt.code, null));
+	else said.push(t('history.registered', { n: registered(receipt) + corrected }));
+	if (kind === 'warn') said.push(t('history.rejected', { n: left }));
 	return h(
 		'a.row',
 		{ href: `#/imports/${receipt.import_id}` },
-		badge(receipt.undone ? 'undo' : good ? 'check' : 'cross', kind),
+		badge(ICONS[kind], kind),
 		h('span.row-main', h('bdi', name), h('span.soft', said.join(' · '))),
 		h(
 			'span.row-side',

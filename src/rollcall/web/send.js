@@ -91,7 +91,7 @@ function post(url, fields, progress, signal) {
 		request.upload.onprogress = (event) => progress('sending', event.loaded / event.total);
 		request.onload = () => {
 			if (request.status < 300) return resolve();
-			reject(new Problem(request.status, request.status === 413 ? 'size-limit' : 'not-received'));
+			reject(new Problem(request.status, request.status === 413 ? 'size-limit' : 'length-required'));
 		};
 		request.onerror = () => reject(new Problem(0, 'offline'));
 		request.onabort = () => reject(signal.reason);

@@ -81,10 +81,10 @@ export function dropEdits(draft, lines) {
 
 /**
  * @param {string} id
- * @returns {Promise<Draft | undefined>}
+ * @returns {Promise<Draft | undefined>} undefined, too, if this browser keeps nothing
  */
 export function find(id) {
-	return transact('readonly', (drafts) => drafts.get(id));
+	return transact('readonly', (drafts) => drafts.get(id)).catch(() => undefined);
 }
 
 /**

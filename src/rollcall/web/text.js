@@ -1,4 +1,4 @@
-// Words, numbers and times in the language of the reader. Every sentence is in a catalogue.
+// Words, numbers and times in the reader's language. Every sentence is in a catalogue.
 
 /** @typedef {string | {[name: string]: Sentence}} Sentence a sentence, its forms by number, or a group of sentences */
 
@@ -17,7 +17,7 @@ export function currentLanguage() {
 	return language;
 }
 
-/** @returns {string} the language that was chosen before, or that of the browser */
+/** @returns {string} the language chosen before, or the browser's */
 export function preferredLanguage() {
 	const kept = localStorage.getItem(KEPT);
 	const wanted = [...(kept ? [kept] : []), ...navigator.languages].map((tag) => tag.slice(0, 2));
@@ -82,14 +82,10 @@ function filled(sentence, values) {
 }
 
 /** @param {number} value */
-export function number(value) {
-	return new Intl.NumberFormat(language).format(value);
-}
+export const number = (value) => value.toLocaleString(language);
 
 /** @param {number} value a share of 1 */
-export function percent(value) {
-	return new Intl.NumberFormat(language, { style: 'percent' }).format(value);
-}
+export const percent = (value) => value.toLocaleString(language, { style: 'percent' });
 
 /** @param {number} bytes */
 export function size(bytes) {
@@ -100,33 +96,57 @@ export function size(bytes) {
 		unit += 1;
 	}
 	const unitDisplay = unit ? 'short' : 'long';
-	return new Intl.NumberFormat(language, {
-		style: 'unit',
-		unit: units[unit],
-		unitDisplay,
-		maximumFractionDigits: bytes < 10 ? 1 : 0,
-	}).format(bytes);
+	const maximumFractionDigits = bytes < 10 ? 1 : 0;
+	return bytes.toLocaleString(language, { style: 'unit', unit: units[unit], unitDisplay, maximumFractionDigits });
 }
 
-/** @param {string | Date} time */
-export function dateAndTime(time) {
-	return new Intl.DateTimeFormat(language, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time));
-}
+/** @param {string} time */
+export const dateAndTime = (time) => date(time, language, { dateStyle: 'long', timeStyle: 'short' });
 
-/** @param {string | Date} time */
-export function clock(time) {
-	return new Intl.DateTimeFormat(language, { timeStyle: 'short' }).format(new Date(time));
-}
+/** @param {string} time */
+export const clock = (time) => date(time, language, { timeStyle: 'short' });
 
-/** @param {string | Date} time */
+/**
+ * @param {string} time
+ * @param {string} locale
+ * @param {Intl.DateTimeFormatOptions} [options]
+ */
+const date = (time, locale, options) => new Intl.DateTimeFormat(locale, options).format(new Date(time));
+
+/** @type {[string, Intl.DateTimeFormatOptions?][]} */
+const WAYS = [
+	['sv'], // 2026-11-29
+	['ja'],
+	['en'],
+	['en', { dateStyle: 'long' }],
+	['ja', { dateStyle: 'long' }],
+	['ja', { month: 'long', day: 'numeric' }],
+];
+
+/**
+ * Return the ways to write a day.
+ * @param {string} time
+ */
+export const daysOf = (time) => [day(time), ...WAYS.map((way) => date(time, ...way))];
+
+/**
+ * Return a text as it is searched: in small letters of usual width, without spaces and leading zeros.
+ * @param {string} text
+ */
+export const searched = (text) =>
+	text
+		.normalize('NFKC')
+		.toLowerCase()
+		.replace(/\s+|(?<!\d)0+(?=\d)/g, '');
+
+/** @param {string} time */
 export function day(time) {
-	const date = new Date(time);
-	const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(date).setHours(0, 0, 0, 0)) / 86_400_000);
+	const days = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(time).setHours(0, 0, 0, 0)) / 86_400_000);
 	if (days === 0 || days === 1) {
 		const word = new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(-days, 'day');
 		return word.charAt(0).toUpperCase() + word.slice(1);
 	}
-	return new Intl.DateTimeFormat(language, { dateStyle: 'full' }).format(date);
+	return date(time, language, { dateStyle: 'full' });
 }
 
 /** @param {string[]} items */

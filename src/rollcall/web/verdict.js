@@ -18,10 +18,10 @@ export async function uploadView(main, page, id) {
 	fill(main, steps(0), waiting(t('verdict.checking'), h('p.soft', t('home.nothing_yet'))));
 	announce(t('verdict.checking'));
 	const upload = await uploadIn(id, ['checked', 'registering', 'registered', 'expired'], page.signal);
-	const draft = await store.find(`uploads/${id}`).catch(() => undefined);
+	const draft = await store.find(`uploads/${id}`);
 	const { state, check } = upload;
 	if (state === 'expired' && !check) {
-		fill(main, failure(t('verdict.expired'), again(page)));
+		fill(main, failure(t('problems.expired'), again(page)));
 	} else if (check && (state === 'expired' || (state === 'checked' && !draft?.registering))) {
 		await showVerdict(main, page, id, check, state === 'expired');
 	} else {
@@ -61,7 +61,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 		{ name: t('counts.would_correct'), value: corrected, kind: 'good' },
 		{ name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
 		{ name: t('counts.rejected'), value: counts.rejected - corrected, kind: 'bad' },
-		{ name: t('counts.would_withhold'), value: counts.withheld, kind: 'rest' },
+		{ name: t('counts.withheld'), value: counts.withheld, kind: 'rest' },
 	];
 	const heading = h('h1', { tabindex: -1 }, title(0));
 	const numbers = h('div');
@@ -71,7 +71,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	const bar = closed && !copies ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
 	fill(
 		main,
-		steps(counts.rejected ? 1 : 2),
+		steps(refused && !copies ? 0 : counts.rejected ? 1 : 2),
 		h(
 			'header.verdict',
 			heading,
@@ -79,7 +79,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 				'p.lead',
 				h('bdi', name),
 				' · ',
-				t(expired ? 'verdict.expired' : refused ? 'verdict.lead_refused' : 'home.nothing_yet'),
+				t(expired ? 'problems.expired' : refused ? 'verdict.lead_refused' : 'home.nothing_yet'),
 			),
 			h('div.numbers', counts.read ? numbers : null, facts(receipt)),
 		),
@@ -98,12 +98,14 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 		fill(numbers, sum(counts.read, parts(corrected)));
 		fill(button, t(copies ? 'verdict.check_again' : 'verdict.register', { n: good + corrected }), icon('arrow'));
 		const waits = correcting.unjudged.size > 0;
-		button.toggleAttribute('disabled', copies ? !correcting.edited.length : good + corrected === 0 || waits);
+		const none = !copies && good + corrected === 0;
+		button.hidden = none;
+		button.toggleAttribute('disabled', copies ? !correcting.edited.length : waits);
 		note.textContent = copies
 			? t('grid.left', { n: correcting.left })
 			: waits
 				? t('verdict.waits', { n: correcting.unjudged.size })
-				: correcting.left
+				: correcting.left && !none
 					? t('verdict.left_out', { n: correcting.left })
 					: corrected
 						? t('verdict.both', { n: good, corrected })
@@ -149,10 +151,7 @@ async function checkCopy(main, page, id, etag, correcting) {
 		await store.remove(correcting.id).catch(() => {});
 		page.go(`#/uploads/${copy.id}`);
 	} catch (error) {
-		if (page.signal.aborted) return;
-		if (!(error instanceof Problem)) throw error;
-		const back = h('button.primary', { onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
-		fill(main, failure(error.sentence, back, again(page)), h('p.soft.center', t('signin.kept')));
+		notRegistered(main, page, error, `#/uploads/${id}`);
 	}
 }
 
@@ -166,11 +165,11 @@ async function checkCopy(main, page, id, etag, correcting) {
  * @param {boolean} pressed whether the server has the request already
  */
 async function goOn(main, page, id, etag, asNew, pressed) {
-	const columns = page.policy.columns.map((column) => column.name);
 	const detail = h('p.soft', t('registering.list'));
-	fill(main, steps(2), waiting(t('registering.title'), detail, h('p.soft', t('registering.safe'))));
-	announce(t('registering.title'));
 	const from = `uploads/${id}`;
+	const corrected = !!(await store.find(from))?.corrected;
+	fill(main, steps(2, corrected), waiting(t('registering.title'), detail, h('p.soft', t('registering.safe'))));
+	announce(t('registering.title'));
 	try {
 		const upload =
 			pressed || !etag
@@ -181,39 +180,59 @@ async function goOn(main, page, id, etag, asNew, pressed) {
 			await stopRegistering(from);
 			if (receipt.code === 'key-already-loaded') {
 				const other = receipt.remedies.find((one) => one.import_id)?.import_id ?? null;
-				return choose(main, page, id, etag, other);
+				return choose(main, page, id, etag, corrected, other);
 			}
 			return page.go(`#/imports/${upload.import.id}`);
 		}
-		const draft = `imports/${upload.import.id}`;
-		await store.move(from, draft);
-		detail.textContent = t('registering.corrections');
-		await sendCorrections(
-			upload.import.id,
-			columns,
-			(done, total) => {
-				detail.textContent = t('registering.corrected', { n: done, of: total });
-			},
-			page.signal,
-		);
-		await stopRegistering(draft);
-		page.go(`#/imports/${upload.import.id}`);
+		await store.move(from, `imports/${upload.import.id}`);
+		await sendKept(page, upload.import.id, detail);
 	} catch (error) {
-		if (page.signal.aborted) return;
-		if (!(error instanceof Problem)) throw error;
-		if (error.code === 'key-already-loaded') {
+		if (error instanceof Problem && error.code === 'key-already-loaded') {
 			await stopRegistering(from);
-			return choose(main, page, id, etag, error.importId);
+			return choose(main, page, id, etag, corrected, error.importId);
 		}
-		if (!error.passes && error.status !== 401) await stopRegistering(from);
-		const retry = h('button.primary', { onclick: () => page.go(`#/uploads/${id}`) }, t('actions.again'));
-		fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', t('registering.kept')));
+		const lasts = error instanceof Problem && !error.passes && error.status !== 401;
+		if (lasts) await stopRegistering(from);
+		notRegistered(main, page, error, `#/uploads/${id}`);
 	}
+}
+
+/**
+ * Send the corrections that are kept for an import, and show its receipt.
+ * @param {View} page
+ * @param {number} id
+ * @param {HTMLElement} detail says how far it is
+ */
+async function sendKept(page, id, detail) {
+	const columns = page.policy.columns.map((column) => column.name);
+	await sendCorrections(
+		id,
+		columns,
+		(done, total) => {
+			detail.textContent = t('registering.corrected', { n: done, of: total });
+		},
+		page.signal,
+	);
+	await stopRegistering(`imports/${id}`);
+	page.go(`#/imports/${id}`);
+}
+
+/**
+ * @param {HTMLElement} main
+ * @param {View} page
+ * @param {unknown} error
+ * @param {string} view
+ */
+function notRegistered(main, page, error, view) {
+	if (page.signal.aborted) return;
+	if (!(error instanceof Problem)) throw error;
+	const retry = h('button.primary', { onclick: () => page.go(view) }, t('actions.again'));
+	fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', t('registering.kept')));
 }
 
 /** @param {string} id */
 async function stopRegistering(id) {
-	const draft = await store.find(id).catch(() => undefined);
+	const draft = await store.find(id);
 	if (draft) await store.save({ ...draft, registering: false });
 }
 
@@ -223,39 +242,39 @@ async function stopRegistering(id) {
  * @param {View} page
  * @param {string} id
  * @param {string | undefined} etag
+ * @param {boolean} corrected
  * @param {number | null} other
  */
-function choose(main, page, id, etag, other) {
+function choose(main, page, id, etag, corrected, other) {
 	const asNew = async () => {
-		const draft = await store.find(`uploads/${id}`).catch(() => undefined);
+		const draft = await store.find(`uploads/${id}`);
 		if (draft) await store.save({ ...draft, registering: true, asNew: true });
 		await goOn(main, page, id, etag, true, false);
 	};
+	/**
+	 * @param {string} name
+	 * @param {string} href
+	 */
+	const choice = (name, href) =>
+		h(
+			'a.choice',
+			{ href },
+			h('strong', t(`choices.${name}`)),
+			h('span.soft', t(`choices.${name}_more`, { id: String(other) })),
+		);
 	fill(
 		main,
-		steps(2),
+		steps(2, corrected),
 		h(
 			'section.card.choices',
-			h('h1', t('choices.title')),
+			h('h1', t('codes.key-already-loaded.title')),
 			h('p.lead', t('choices.lead')),
-			other &&
-				h(
-					'a.choice',
-					{ href: `#/imports/${other}/correct` },
-					h('strong', t('choices.correct')),
-					h('span.soft', t('choices.correct_more', { id: String(other) })),
-				),
-			other &&
-				h(
-					'a.choice',
-					{ href: `#/imports/${other}` },
-					h('strong', t('choices.look')),
-					h('span.soft', t('choices.look_more', { id: String(other) })),
-				),
+			other && choice('correct', `#/imports/${other}/correct`),
+			other && choice('look', `#/imports/${other}`),
 			h('button.choice', { onclick: asNew }, h('strong', t('choices.new')), h('span.soft', t('choices.new_more'))),
 		),
 	);
-	announce(t('choices.title'));
+	announce(t('codes.key-already-loaded.title'));
 }
 
 /** @param {Receipt} receipt */
@@ -295,8 +314,7 @@ export async function correctView(main, page, id) {
 	fill(main, waiting(t('app.loading')));
 	const receipt = await call('GET', `/api/imports/${id}`, { signal: page.signal });
 	const left = rowsLeft(receipt, await correctionsOf(id, page.signal));
-	const draft = await store.find(`imports/${id}`).catch(() => undefined);
-	const columns = page.policy.columns.map((column) => column.name);
+	const draft = await store.find(`imports/${id}`);
 	const name = fileName(receipt.source);
 	const correcting = new Correcting(`imports/${id}`, name, page.policy, left, page.signal);
 	const workbench = new Workbench(correcting, receipt.totals, true);
@@ -307,17 +325,13 @@ export async function correctView(main, page, id) {
 		if (correcting.unjudged.size) return;
 		correcting.draft.registering = true;
 		await correcting.keep([]);
-		fill(main, steps(2), waiting(t('registering.title'), h('p.soft', t('registering.safe'))));
+		const detail = h('p.soft');
+		fill(main, steps(2, true), waiting(t('registering.title'), detail, h('p.soft', t('registering.safe'))));
 		try {
-			await sendCorrections(id, columns, () => {}, page.signal);
-			await stopRegistering(`imports/${id}`);
-			page.go(`#/imports/${id}`);
+			await sendKept(page, id, detail);
 		} catch (error) {
-			if (page.signal.aborted) return;
-			if (!(error instanceof Problem)) throw error;
-			await stopRegistering(`imports/${id}`);
-			const retry = h('button.primary', { onclick: () => page.go(`#/imports/${id}/correct`) }, t('actions.again'));
-			fill(main, failure(error.sentence, retry), h('p.soft.center', t('registering.kept')));
+			if (!page.signal.aborted) await stopRegistering(`imports/${id}`);
+			notRegistered(main, page, error, `#/imports/${id}/correct`);
 		}
 	};
 	button.addEventListener('click', register);

@@ -1,11 +1,14 @@
 // The grid of rejected rows with its filters, its count of what is left, and the reason of the active row.
 import { sentenceOf } from './api.js';
 import { announce, fill, h, icon } from './dom.js';
-import { Grid } from './grid.js';
+import { Grid, offered, why } from './grid.js';
 import { advice, t, wrong } from './text.js';
 
 /** @typedef {import('./grid.js').Row} Row */
 /** @typedef {import('./correcting.js').Correcting} Correcting */
+
+/** @param {{code: string, column: string | null}} fault */
+const nameOf = ({ code, column }) => `${code}/${column ?? ''}`;
 
 export class Workbench {
 	/**
@@ -24,18 +27,23 @@ export class Workbench {
 			editable,
 			onedit: (row, column, value) => correcting.change(row, { [column]: value }),
 			onactive: (row, column) => this.explain(row, column),
-			onoffer: (row) => correcting.applyOffer(row),
+			onoffer: (row) => {
+				this.grid.end(false);
+				correcting.applyOffer(row);
+			},
 			onvisible: (rows) => this.offerSoon(rows),
 			onundo: () => this.undo(),
 		});
 		this.left = h('p.left', { role: 'status' });
-		this.meter = h('progress.meter', { max: correcting.total, 'aria-label': t('grid.meter') });
+		this.meter = h('progress.meter', { 'aria-label': t('grid.meter') });
 		this.filters = h('div.filters', { role: 'group', 'aria-label': t('grid.filters') });
+		/** @type {Map<string | null, {button: HTMLElement, label: (n: number) => string}>} */
 		this.buttons = new Map();
-		this.addFilter(null, t('grid.all', { n: correcting.total }));
-		if (editable) this.addFilter('left', t('grid.still'));
-		for (const { code, column, count } of totals) {
-			this.addFilter(`${code}/${column ?? ''}`, t('grid.filter', { n: count, wrong: wrong(code, column) }));
+		this.totals = new Map(totals.map((one) => [nameOf(one), one.count]));
+		this.addFilter(null, () => t('grid.all', { n: correcting.total }));
+		if (editable) this.addFilter('left', () => t('grid.still'));
+		for (const one of totals) {
+			this.addFilter(nameOf(one), (n) => t('grid.filter', { n, wrong: wrong(one.code, one.column) }));
 		}
 		this.next = h('button.plain', { onclick: () => this.grid.goToNextFault() }, t('grid.next'));
 		this.trouble = h('div.trouble', { role: 'alert' });
@@ -49,7 +57,7 @@ export class Workbench {
 			{ 'aria-labelledby': 'correct' },
 			h(
 				'div.workbench-head',
-				h('h2', { id: 'correct' }, t(editable ? 'grid.title' : 'grid.title_refused')),
+				h('h2', { id: 'correct' }, t(editable ? 'grid.title' : 'grid.label')),
 				editable ? this.left : null,
 				editable ? this.meter : null,
 			),
@@ -66,25 +74,32 @@ export class Workbench {
 
 	/**
 	 * @param {string | null} name
-	 * @param {string} label
+	 * @param {(n: number) => string} label
 	 */
 	addFilter(name, label) {
-		const button = h(
-			'button.filter',
-			{
-				'aria-pressed': String(name === this.filter),
-				onclick: () => this.choose(name),
-			},
-			label,
-		);
-		this.buttons.set(name, button);
+		const button = h('button.filter', {
+			'aria-pressed': String(name === this.filter),
+			onclick: () => this.choose(name),
+		});
+		this.buttons.set(name, { button, label });
 		this.filters.append(button);
+	}
+
+	/** @returns {Map<string, number>} how many rows have each fault now; until all rows are here, how many had it */
+	faults() {
+		const { rows, total } = this.correcting;
+		if (rows.length < total) return this.totals;
+		const found = new Map();
+		for (const row of rows) {
+			for (const name of (row.now ?? row.faults).map(nameOf)) found.set(name, (found.get(name) ?? 0) + 1);
+		}
+		return found;
 	}
 
 	/** @param {string | null} name */
 	choose(name) {
 		this.filter = name;
-		for (const [one, button] of this.buttons) button.setAttribute('aria-pressed', String(one === name));
+		for (const [one, { button }] of this.buttons) button.setAttribute('aria-pressed', String(one === name));
 		this.grid.active.row = 0;
 		this.grid.element.scrollTop = 0;
 		this.arrange();
@@ -101,7 +116,7 @@ export class Workbench {
 	/** @param {Row} row */
 	passes(row) {
 		if (this.filter === 'left') return row.now?.length !== 0;
-		return row.faults.some((fault) => this.filter === `${fault.code}/${fault.column ?? ''}`);
+		return (row.now ?? row.faults).some((fault) => this.filter === nameOf(fault));
 	}
 
 	arrived() {
@@ -129,6 +144,13 @@ export class Workbench {
 		if (this.left.textContent !== sentence) fill(this.left, left ? null : icon('check'), sentence);
 		this.left.classList.toggle('fine', !left);
 		this.meter.value = corrected;
+		this.meter.max = total;
+		const faults = this.faults();
+		for (const [name, { button, label }] of this.buttons) {
+			const n = name && name !== 'left' ? (faults.get(name) ?? 0) : 1;
+			button.textContent = label(n);
+			button.hidden = !n && name !== this.filter;
+		}
 		this.next.toggleAttribute('disabled', !left);
 	}
 
@@ -174,9 +196,14 @@ export class Workbench {
 				h('span.soft', t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
 				column && row.cells[column] ? h('span.whole', { dir: 'auto' }, row.cells[column]) : null,
 			),
-			...about.map((fault) =>
-				h('p', h('strong', wrong(fault.code, fault.column)), ' ', advice(fault.code, fault.column)),
-			),
+			...about.map((fault) => h('p', h('strong', why(row, fault)), ' ', advice(fault.code, fault.column))),
+			this.editable &&
+				offered(row) &&
+				h(
+					'button.offer',
+					{ onclick: () => this.grid.given.onoffer(row) },
+					t('grid.offer', { value: offered(row) }),
+				),
 			row.record !== null &&
 				h('p', h('span.soft', t('grid.record')), h('code.record', { dir: 'auto' }, row.record)),
 			row.record === null &&
