@@ -137,7 +137,7 @@ export async function receiptView(main, page, id) {
 }
 
 /**
- * Show the rows of a refused list, to read.
+ * Show rows to read.
  * @param {HTMLElement} main
  * @param {View} page
  * @param {Imported} receipt
@@ -324,7 +324,7 @@ export async function historyView(main, page) {
 			return (
 				searched(name(one)).includes(words) ||
 				[id, searched(t('receipt.number', { id }))].includes(words) ||
-				daysOf(one.started).some((form) => searched(form).startsWith(words))
+				(/\D/.test(words) && daysOf(one.started).some((form) => searched(form).startsWith(words)))
 			);
 		});
 		// Corrections are newer than what they correct, so they have arrived before it.
