@@ -21,9 +21,10 @@ CATALOGUES: dict[str, Any] = {
 # Where the name of a sentence is made from a value: the group, and the names.
 MADE = {
     "steps": ("check", "correct", "register"),
-    "grid": ("state_bad", "state_good", "state_judging", "state_sent"),
+    "grid": ("state_bad", "state_good", "state_judging"),
     "home": ("phase_packing", "phase_sending"),
-    "receipt": ("refused", "skipped"),
+    "receipt": ("partly", "refused", "registered", "skipped", "undone"),
+    "choices": ("correct", "correct_more", "look", "look_more"),
 }
 
 
