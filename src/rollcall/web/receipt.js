@@ -101,7 +101,7 @@ export async function receiptView(main, page, id) {
 			h('h1', { tabindex: -1 }, title),
 			h('p.lead', h('bdi', name)),
 			receipt.undone && h('p.lead', t('receipt.undone_more', { n: registered(receipt) })),
-			unused && h('p.center', { role: 'status' }, icon('warn'), ' ', t('receipt.unused', { n: unused })),
+			!!unused && h('p.center', { role: 'status' }, icon('warn'), ' ', t('receipt.unused', { n: unused })),
 			counts.read ? sum(counts.read, parts) : null,
 			corrections.length ? h('ul.corrections', { 'aria-label': t('receipt.corrections') }, ...done) : null,
 			original &&
