@@ -504,7 +504,7 @@ class _PostgresImport:
 
     def _merged(self) -> MergeResult:
         """Merge now if nobody did; nothing registered needs no merge, and no wait for the merge lock."""
-        return self._merge_result or (self.merge() if self._sent else MergeResult(registered=0))
+        return self._merge_result or (self.merge() if self._copy or self._sent else MergeResult(registered=0))
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
