@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,11 +16,13 @@ import rollcall
 from rollcall.adapters.local import LocalObjectStore, key_of, path_of
 from rollcall.application.errors import StoreUnavailableError
 from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject, WholeStore
-from rollcall.application.receipt_page import LANGUAGES, ReceiptPage
 from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.settings import PREFIX, Address, SettingError, Settings
+
+if TYPE_CHECKING:
+    from rollcall.application.receipt_page import ReceiptPage
 
 # The files of the uploader's page.
 WEB_FOLDER = Path(rollcall.__file__).parent / "web"
@@ -116,7 +118,9 @@ def receipt_page(receipt: Receipt) -> str:
 
 
 @cache
-def _receipt_page() -> ReceiptPage:
+def _receipt_page() -> "ReceiptPage":
+    from rollcall.application.receipt_page import LANGUAGES, ReceiptPage  # noqa: PLC0415 - see above
+
     own = _read_json(WEB_FOLDER.parent / "application" / "receipt_page.json")
     return ReceiptPage(
         {
