@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from rollcall.bootstrap import WEB_FOLDER
+from rollcall.bootstrap import PAGE_FOLDER
 from support.browsing import MESSY, NewUploader, table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -41,13 +41,13 @@ PATIENCE_SECONDS = 5
 # Times and shares differ from run to run.
 SHOWN = """() => {
     const kept = ['class', 'd', 'data-state', 'aria-invalid', 'aria-current', 'aria-pressed', 'disabled', 'open'];
-    const told = (one) => {
+    const markup = (one) => {
         if (one.nodeType === Node.TEXT_NODE) return one.data.replace(/[\\d.,]+\\s*%/, '%');
         if (one.matches('time, .days h2, .status, [hidden]')) return '';
         const attributes = kept.map((name) => one.getAttribute(name) ?? '');
-        return `<${[one.localName, ...attributes].join(' ')}>${[...one.childNodes].map(told).join('')}`;
+        return `<${[one.localName, ...attributes].join(' ')}>${[...one.childNodes].map(markup).join('')}`;
     };
-    return told(document.body);
+    return markup(document.body);
 }"""
 
 
@@ -92,7 +92,7 @@ class Album:
 
 def _style() -> str:
     """Return the style sheet without its comments and white space."""
-    text = (WEB_FOLDER / "style.css").read_text(encoding="utf-8")
+    text = (PAGE_FOLDER / "style.css").read_text(encoding="utf-8")
     return re.sub(r"/\*.*?\*/|\s+", "", text, flags=re.DOTALL)
 
 

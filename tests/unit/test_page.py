@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollcall.bootstrap import WEB_FOLDER
+from rollcall.bootstrap import PAGE_FOLDER
 from rollcall.domain.rejection import Code
 from rollcall.entrypoints.api.page import MEDIA_TYPES
 from rollcall.entrypoints.api.problems import RequestCode
@@ -16,7 +16,7 @@ from support.api_events import Answered, an_api, ask
 MAX_BYTES = 150 * 1024
 LANGUAGES = ("en", "ja")
 CATALOGUES: dict[str, Any] = {
-    language: json.loads((WEB_FOLDER / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES
+    language: json.loads((PAGE_FOLDER / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES
 }
 # Where the name of a sentence is made from a value: the group, and the names.
 MADE = {
@@ -50,7 +50,7 @@ def sentences(language: str) -> dict[str, Any]:
 
 def script() -> str:
     """Return all scripts of the page."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(WEB_FOLDER.glob("*.js")))
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(PAGE_FOLDER.glob("*.js")))
 
 
 def test_the_page_may_load_and_ask_only_its_own_host() -> None:
@@ -94,7 +94,7 @@ def test_the_page_learns_where_people_sign_in() -> None:
     assert asked("/assets/site.json").json == {"sign_in": None}
 
 
-@pytest.mark.parametrize("path", sorted(WEB_FOLDER.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(PAGE_FOLDER.iterdir()), ids=lambda path: path.name)
 def test_each_file_is_served_as_it_is(path: Any) -> None:  # noqa: ANN401 - as `parametrize` passes it
     answer = asked(f"/assets/{path.name}")
 
@@ -109,7 +109,7 @@ def test_no_other_file_is_served(name: str) -> None:
 
 
 def test_the_page_is_small() -> None:
-    assert sum(path.stat().st_size for path in WEB_FOLDER.iterdir()) < MAX_BYTES
+    assert sum(path.stat().st_size for path in PAGE_FOLDER.iterdir()) < MAX_BYTES
 
 
 def test_the_catalogues_have_the_same_sentences() -> None:
@@ -147,7 +147,7 @@ def test_no_sentence_is_outside_the_catalogues() -> None:
     text = re.sub(r"/\*.*?\*/|^\s*//.*$|\s//\s.*$", "", script(), flags=re.DOTALL | re.MULTILINE)
     strings = re.findall(r"'([^'\n]*)'|\"([^\"\n]*)\"", text)
     found = {one for pair in strings for one in pair if re.search(r"[A-Z][a-z]+ [a-z]+ [a-z]|[぀-ヿ一-鿿]", one)}
-    page = re.sub(r"<[^>]*>", "", (WEB_FOLDER / "index.html").read_text(encoding="utf-8"))
+    page = re.sub(r"<[^>]*>", "", (PAGE_FOLDER / "index.html").read_text(encoding="utf-8"))
 
     assert found == set()
     assert page.split() == ["Rollcall"]

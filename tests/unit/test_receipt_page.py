@@ -14,7 +14,7 @@ from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application.errors import ReportNotStoredError, StoreUnavailableError
 from rollcall.application.receipt_page import LANGUAGES
 from rollcall.application.reports import Reports
-from rollcall.bootstrap import WEB_FOLDER, receipt_page
+from rollcall.bootstrap import PAGE_FOLDER, receipt_page
 from rollcall.domain.policy import Policy, Tolerance
 from rollcall.domain.receipt import Action, Receipt, Remedy
 from rollcall.domain.rejection import Code, Fault, Rejection
@@ -96,7 +96,7 @@ def test_any_receipt_is_a_page_that_asks_for_nothing(receipt: Receipt) -> None:
 
 
 def test_both_languages_have_the_same_sentences() -> None:
-    own = json.loads((WEB_FOLDER.parent / "application/receipt_page.json").read_text(encoding="utf-8"))
+    own = json.loads((PAGE_FOLDER.parent / "application/receipt_page.json").read_text(encoding="utf-8"))
 
     assert list(own) == list(LANGUAGES)
     assert own["en"].keys() == own["ja"].keys()

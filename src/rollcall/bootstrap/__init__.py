@@ -21,7 +21,7 @@ from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
 from rollcall.bootstrap.services import Services
 from rollcall.bootstrap.stores import (
-    WEB_FOLDER,
+    PAGE_FOLDER,
     AnyUpload,
     file_reference,
     folder,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rollcall.adapters.sqs import SqsQueues
 
 __all__ = [
-    "WEB_FOLDER",
+    "PAGE_FOLDER",
     "Local",
     "Services",
     "Uploading",

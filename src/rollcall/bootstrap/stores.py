@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rollcall.application.receipt_page import ReceiptPage
 
 # The files of the uploader's page.
-WEB_FOLDER = Path(rollcall.__file__).parent / "web"
+PAGE_FOLDER = Path(rollcall.__file__).parent / "web"
 
 
 def object_store(address: Address, *, owner: str | None = None) -> WholeStore:
@@ -121,10 +121,10 @@ def receipt_page(receipt: Receipt) -> str:
 def _receipt_page() -> "ReceiptPage":
     from rollcall.application.receipt_page import LANGUAGES, ReceiptPage  # noqa: PLC0415 - see above
 
-    own = _read_json(WEB_FOLDER.parent / "application" / "receipt_page.json")
+    own = _read_json(PAGE_FOLDER.parent / "application" / "receipt_page.json")
     return ReceiptPage(
         {
-            language: {**_read_json(WEB_FOLDER / f"{language}.json"), "file": own[language]}
+            language: {**_read_json(PAGE_FOLDER / f"{language}.json"), "file": own[language]}
             for language in LANGUAGES
         }
     )

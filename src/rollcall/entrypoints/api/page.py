@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from rollcall.bootstrap import WEB_FOLDER
+from rollcall.bootstrap import PAGE_FOLDER
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
 
@@ -46,7 +46,7 @@ def _get_page(api: "Api", _request: Request) -> Answer:
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
     }
-    return _file(WEB_FOLDER / "index.html", headers)
+    return _file(PAGE_FOLDER / "index.html", headers)
 
 
 def _get_asset(api: "Api", request: Request) -> Answer:
@@ -54,7 +54,7 @@ def _get_asset(api: "Api", request: Request) -> Answer:
         sign_in = api.settings.sign_in
         return Answer(body={"sign_in": attrs.asdict(sign_in) if sign_in else None})
     # The name is compared with the files that exist, so it leads nowhere else.
-    found = {path.name: path for path in WEB_FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
+    found = {path.name: path for path in PAGE_FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
     path = found.get(request.parameters["name"])
     if not path:
         raise not_found()
