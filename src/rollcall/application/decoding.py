@@ -107,12 +107,8 @@ class Content:
     fault: Fault | None = None
 
 
-def line_ends(text: str) -> int:
-    r"""Count the line ends of a text: CRLF, LF and lone CR each end a line."""
-    return _line_ends_in(text.encode("utf-8", "surrogatepass"))
-
-
-def _line_ends_in(text: bytes) -> int:
+def line_ends(text: bytes) -> int:
+    r"""Count the line ends of a text in UTF-8: CRLF, LF and lone CR each end a line."""
     # Most texts have no carriage return, and finding that out is far faster than counting.
     carriage_returns = text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
     return text.count(b"\n") + carriage_returns
@@ -290,7 +286,7 @@ class Inspection:
         self._mark = b""
         self._csv_bytes = 0
         self._fault: Fault | None = None
-        self._read = Content()
+        self._whole = Content()
         self.content: Content | None = None
 
     @property
@@ -326,7 +322,7 @@ class Inspection:
             content_hash.update(rest)  # of a file that is too large
         fault = self._fault
         unpacked = not fault or fault.code not in {Code.COMPRESSION_ERROR, Code.SIZE_LIMIT}
-        self._read = Content(
+        self._whole = Content(
             sha256=(content_hash if unpacked or not is_gzip else stored_hash).hexdigest(),
             compression="gzip" if is_gzip else None,
             encoding=None if fault else self.encoding,
@@ -334,7 +330,7 @@ class Inspection:
             fault=fault,
         )
         if fault or self._reading[-1].failure is None:
-            self.content = self._read
+            self.content = self._whole
 
     def finish(self, blocks: Callable[[], Iterable[bytes]]) -> Content:
         """Return the content, after `read` has ended.
@@ -344,7 +340,7 @@ class Inspection:
         """
         while not self.content:
             if not self.encoding:
-                return attrs.evolve(self._read, fault=self._encoding_fault(blocks()))
+                return attrs.evolve(self._whole, fault=self._encoding_fault(blocks()))
             for _ in self.read(blocks()):
                 pass
         return self.content
@@ -389,10 +385,10 @@ class Inspection:
         """Return the physical line, 1-based, in which an encoding failed."""
         transcode = _transcoder(trial.encoding)
         line, last, start, end = 1, b"", -len(self._mark), trial.failure or 0
-        for data in _Gunzip().unpack(blocks) if self._read.compression else blocks:
+        for data in _Gunzip().unpack(blocks) if self._whole.compression else blocks:
             text = transcode(data[max(0, -start) : max(0, end - start)])
             split_line_end = last == b"\r" and text.startswith(b"\n")
-            line += _line_ends_in(text) - split_line_end
+            line += line_ends(text) - split_line_end
             last = text[-1:] or last
             start += len(data)
             if start >= end:
