@@ -141,7 +141,7 @@ class PostgresUserRepository:
             self._idle.pop().close()
 
     def resembles_import(self, upload: Upload) -> bool:
-        """Query the ledger by key and by size, both of which are indexed."""
+        """Query the ledger by key and by size; each has an index."""
         with self._transaction() as connection, translated_errors(connection):
             found = connection.run(_RESEMBLES_IMPORT, [upload.key_identity, str(upload.size)]).fetchone()
             return found == (True,)
@@ -368,7 +368,7 @@ class _PostgresImport:
         self._sent = 0
         self._copied = 0
         self._merge_result: MergeResult | None = None
-        self._late_locks: set[str] = set()
+        self._late_locks: tuple[set[str], ...] = ()
         self._history: History | None = None
         if not request.reading:
             acquire_locks(connection, *request.content_locks)
@@ -393,15 +393,15 @@ class _PostgresImport:
         """End the COPY, because the connection can do nothing else meanwhile, and acquire the remaining locks."""
         with translated_errors(self._connection):
             self._end_copy()
-            self._late_locks = (request.upload_locks - self._request.upload_locks) | request.content_locks
+            self._late_locks = request.upload_locks - self._request.upload_locks, request.content_locks
             self._request = request
             self._acquire_late_locks()
             self._history = self._look_back()
 
     def _acquire_late_locks(self) -> None:
-        content_locks = self._request.content_locks & self._late_locks
-        acquire_locks(self._connection, *(self._late_locks - content_locks))
-        acquire_locks(self._connection, *content_locks)
+        """Acquire the locks that were not known when the savepoint was made."""
+        for names in self._late_locks:
+            acquire_locks(self._connection, *names)
 
     @cached_property
     def verdict(self) -> Verdict:
