@@ -741,17 +741,17 @@ class TestRivals:
         self, harness: Harness, upload: Upload, sha256: str | None
     ) -> None:
         """Its history dates from the moment it gets the lock, not from its arrival."""
-        told: list[tuple[int | None, ...]] = []
+        histories: list[tuple[int | None, ...]] = []
         with harness.repository.importing(ImportRequest(an_upload(), "sha")) as importing:
             importing.register(a_block([ANN]))
-            waiting = threading.Thread(target=lambda: told.append(history(harness, upload, sha256)))
+            waiting = threading.Thread(target=lambda: histories.append(history(harness, upload, sha256)))
             waiting.start()
             seen = eventually(harness.waits)
             importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=1, registered=1)))
         waiting.join()
 
         assert seen
-        assert told in (
+        assert histories in (
             [(importing.verdict.import_id, None, None)],
             [(None, importing.verdict.import_id, None)],
         )
@@ -890,7 +890,7 @@ class TestOverdue:
         self, harness: Harness, registered: int, *, settled: bool, upload: Upload, sha256: str | None
     ) -> None:
         """At any step of the import; afterwards it changes nothing."""
-        with pytest.raises(RepositoryUnavailableError) as told:
+        with pytest.raises(RepositoryUnavailableError) as failed:
             self._freeze(
                 harness.repository,
                 registered,
@@ -898,7 +898,7 @@ class TestOverdue:
                 settled=settled,
             )
 
-        assert "Ann" not in everything_said_by(told.value)
+        assert "Ann" not in everything_said_by(failed.value)
         assert harness.contents() == [BEN]
         assert [entry.receipt.counts.registered for entry in harness.repository.entries()] == [1]
         load(harness.repository, [CEM], an_upload("another"))
@@ -1250,13 +1250,13 @@ class TestPostgresConnections:
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
         """A snapshot from before the wait would not show the rival's commit."""
-        told: list[LedgerEntry | None] = []
+        entries: list[LedgerEntry | None] = []
         options = "options=-c%20default_transaction_isolation%3Dserializable"
         strict = PostgresUserRepository(f"{database_url}{'&' if '?' in database_url else '?'}{options}")
 
         def wait() -> None:
             with strict.importing(ImportRequest(an_upload("other"), "sha")) as importing:
-                told.append(importing.history.same_content)
+                entries.append(importing.history.same_content)
 
         with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
             waiting = threading.Thread(target=wait)
@@ -1266,7 +1266,7 @@ class TestPostgresConnections:
         waiting.join()
         strict.close()
 
-        assert [entry and entry.import_id for entry in told] == [importing.verdict.import_id]
+        assert [entry and entry.import_id for entry in entries] == [importing.verdict.import_id]
 
 
 class TestPostgresUndo:

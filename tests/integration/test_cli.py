@@ -118,8 +118,8 @@ def test_corrected_rows_are_registered(rollcall: CommandLine, messy: Path, datab
     command = rollcall("import", messy).out.splitlines()[-1].split()[-1]
     rejected = rollcall.folder / command
     rows = rejected.read_text(encoding="utf-8-sig").splitlines()
-    mended = rows[1].replace("thirty", "30")
-    rejected.write_text("\n".join([rows[0], mended]), encoding="utf-8-sig")
+    corrected = rows[1].replace("thirty", "30")
+    rejected.write_text("\n".join([rows[0], corrected]), encoding="utf-8-sig")
 
     outcome = rollcall("import", command)
 
@@ -405,14 +405,14 @@ def test_a_check_names_unchecked_users_and_corrections(rollcall: CommandLine) ->
     """A check finds duplicates within the file; only the database knows earlier users and corrections."""
     (rollcall.folder / "users.csv").write_text(completed_text("name,country,age\nAnn,Chile,30\nAnn,Chile,31\n"))
     two, three = (token_of(Verdict(1, b"secret").origin(line)) for line in (2, 3))
-    mended = completed_text(
+    corrected = completed_text(
         "name,country,age,rollcall_line,rollcall_import\n"
         f"Ann,Chile,30,2,{two}\nBob,Chile,31,2,{two}\nCem,Chile,1,3,{three}\n"
     )
-    (rollcall.folder / "mended.csv").write_text(mended)
+    (rollcall.folder / "corrected.csv").write_text(corrected)
 
     unique = rollcall("check", "users.csv", ROLLCALL_UNIQUE_BY="name", ROLLCALL_ON_DUPLICATE="reject")
-    corrections = rollcall("check", "mended.csv")
+    corrections = rollcall("check", "corrected.csv")
 
     first = "not checked: whether this upload, its content or another version of it is already imported"
     assert "  2 rows read: 1 registered, 1 rejected" in unique.out
