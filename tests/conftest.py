@@ -42,11 +42,12 @@ CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 # No deadlines, because a database may be slow. A developer's machine tries new examples in every run and remembers
 # failures. CI tries more examples, but the same ones for the same code: a red run must be caused by the change
-# under test, and must be red again when it is repeated.
+# under test, and must be red again when it is repeated. On its other versions of Python it tries fewer.
 settings.register_profile("default", max_examples=30, deadline=None)
 settings.register_profile(
     "ci", settings.get_profile("default"), max_examples=100, derandomize=True, database=None, print_blob=True
 )
+settings.register_profile("other-python", settings.get_profile("ci"), max_examples=20)
 settings.load_profile("ci" if CI else "default")
 
 

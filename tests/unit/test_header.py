@@ -45,7 +45,10 @@ def _spellings(draw: st.DrawFn, column: str) -> str:
 
 @given(
     order=st.permutations(COLUMNS),
-    others=st.lists(st.text("xyz ,;\t\"'\r\n", max_size=4), max_size=3),
+    # A label of nothing but another delimiter would make that one right, too.
+    others=st.lists(
+        st.text("xyz ,;\t\"'\r\n", max_size=4).filter(lambda text: not text or text.strip(" ,;\t")), max_size=3
+    ),
     delimiter=st.sampled_from(DELIMITERS),
     quoting=st.booleans(),
     says=st.booleans(),

@@ -16,7 +16,6 @@ from support.api_events import an_api
 from support.forms import form, multipart_type
 
 MAX_BYTES = 100
-SOON = datetime.now(UTC) + timedelta(minutes=10)
 KEY = "web/users.csv"
 
 
@@ -36,6 +35,10 @@ def served(inbox: LocalObjectStore) -> Served:
         max_upload_bytes=1000,
         log=lambda _line: None,
     )
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=10)
 
 
 def _status(served: Served, method: str, path: str, body: BinaryIO, length: int, **more: str) -> int:
@@ -58,11 +61,11 @@ def _upload(served: Served, body: bytes) -> int:
 
 
 def test_forms_are_signed_for_the_address_of_the_inbox(inbox: LocalObjectStore) -> None:
-    assert inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).url == FORM_PATH
+    assert inbox.sign(KEY, max_bytes=MAX_BYTES, expires=_soon()).url == FORM_PATH
 
 
 def test_a_signed_form_is_stored_once(served: Served, inbox: LocalObjectStore, tmp_path: Path) -> None:
-    body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).fields, b"a" * MAX_BYTES)
+    body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=_soon()).fields, b"a" * MAX_BYTES)
 
     assert [_upload(served, body) for _ in range(2)] == [HTTPStatus.CREATED, HTTPStatus.FORBIDDEN]
     assert (tmp_path / KEY).read_bytes() == b"a" * MAX_BYTES
@@ -71,7 +74,7 @@ def test_a_signed_form_is_stored_once(served: Served, inbox: LocalObjectStore, t
 def test_a_file_that_is_longer_than_signed_is_refused(
     served: Served, inbox: LocalObjectStore, tmp_path: Path
 ) -> None:
-    body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).fields, b"a" * (MAX_BYTES + 1))
+    body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=_soon()).fields, b"a" * (MAX_BYTES + 1))
 
     assert _upload(served, body) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -81,7 +84,8 @@ def test_a_file_that_is_longer_than_signed_is_refused(
 def test_a_signed_form_that_is_cut_off_stores_nothing(
     served: Served, inbox: LocalObjectStore, tmp_path: Path, end: int
 ) -> None:
-    body = form(inbox.sign(KEY, max_bytes=MAX_BYTES, expires=SOON).fields, b"a" * MAX_BYTES).removesuffix(b"\r\n")
+    signed = inbox.sign(KEY, max_bytes=MAX_BYTES, expires=_soon())
+    body = form(signed.fields, b"a" * MAX_BYTES).removesuffix(b"\r\n")
 
     cut = io.BytesIO(body[:end])
     assert (

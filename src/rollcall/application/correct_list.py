@@ -159,7 +159,9 @@ def _usual_records(delimiter: str) -> re.Pattern[bytes]:
     """Return a pattern of records of one line that are short, and whose only quotes are around cells."""
     mark = re.escape(delimiter).encode()
     cell = rb'(?:"[^"\r\n]{0,1000}+"|[^"%b\r\n]{0,1000}+)' % mark
-    return re.compile(rb"(?:%b(?:%b%b){0,100}+\r?\n)*+" % (cell, mark, cell))
+    # Greedy and not possessive: before Python 3.11.5 a possessive group matched what its inside does not.
+    # A limited number, because the engine keeps a state for each.
+    return re.compile(rb"(?:%b(?:%b%b){0,100}\r?\n){0,1000}" % (cell, mark, cell))
 
 
 def _corrected(record: Record, header: Header, row: CorrectedRow) -> list[str]:

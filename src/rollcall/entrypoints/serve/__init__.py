@@ -397,10 +397,14 @@ def serve(server: _Server, application: Served) -> None:
         application: What answers.
     """
     server.wsgi_app = application
+    # In a thread of its own: an interrupt inside of it could lose a connection that it has just taken.
+    serving = threading.Thread(target=server.serve)
+    serving.start()
     try:
-        server.serve()
+        serving.join()
     finally:
         server.stop()
+        serving.join()
 
 
 def reason(error: Exception) -> str:
