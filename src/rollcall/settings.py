@@ -3,16 +3,17 @@
 import codecs
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
-from rollcall.domain.errors import RollcallError
+from rollcall.domain.errors import DeclarationError, RollcallError
 from rollcall.domain.policy import (
     MAX_CSV_BYTES,
     MAX_REJECTED_BYTES,
@@ -23,7 +24,7 @@ from rollcall.domain.policy import (
     Policy,
     Tolerance,
 )
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.record import RecordType
 
 PREFIX = "ROLLCALL_"
 
@@ -33,6 +34,7 @@ _bucket = re.compile(r"[A-Za-z0-9._-]+")
 _issuer = re.compile(r"https://[A-Za-z0-9.:-]+(/[^\s?#;,]*)?")
 _host = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?")
 _count = re.compile("[0-9]{1,18}")
+_class = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.\w+)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 _secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@!-]+", re.ASCII)
 _account = re.compile("[0-9]{12}")
 # S3 sends no notifications to a queue whose name ends in .fifo.
@@ -190,11 +192,24 @@ def _encodings(text: str) -> tuple[str, ...]:
     return tuple(codec.name for codec in found)
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    named = {name.strip().lower() for name in text.split(",")} - {""}
-    if not named <= set(COLUMNS):
+def _record(text: str) -> RecordType:
+    found = _class.fullmatch(text)
+    if not found:
         raise ValueError
-    return tuple(column for column in COLUMNS if column in named)
+    # A command does not look for modules in the current folder by itself.
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of this list is text
+        sys.path.append(os.getcwd())  # noqa: PTH109 - as above
+    try:
+        return RecordType.of(getattr(import_module(found["module"]), found["name"]))
+    except DeclarationError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - the module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+    raise SettingError(f"{PREFIX}RECORD", text, f"the class of a record that can be loaded ({reason})")
+
+
+def _columns(text: str) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in text.split(",")) - {""}
 
 
 def _arn(text: str) -> str:
@@ -244,9 +259,13 @@ def _setting(
     def convert(text: str | None, field: "attrs.Attribute[Any]") -> object:
         if text is None:
             return None
-        with suppress(ValueError, LookupError):
+        try:
             return read(text)
-        # Raised after the `with`: in an `except`, the error's context would contain the value.
+        except SettingError:
+            raise  # it says more
+        except (ValueError, LookupError):
+            pass
+        # Raised here: in the `except`, the error's context would contain the value.
         raise SettingError(PREFIX + field.name.upper(), "(hidden)" if secret else text, allowed)
 
     return attrs.field(
@@ -344,10 +363,17 @@ class Settings:
         allowed="all, a count such as 10, or a percentage such as 2.5%",
         what="How many rejected rows an upload may have before it is refused as a whole.",
     )
-    unique_by: tuple[str, ...] = _setting(
+    record: RecordType = _setting(
+        _record,
+        default="rollcall.domain.user:User",
+        allowed="module:Class",
+        what="Class of the record: the columns of a file and of the table, and their rules. "
+        "Its module is also looked for in the current folder.",
+    )
+    unique_by: frozenset[str] = _setting(
         _columns,
         default="",
-        allowed=f"some of {', '.join(COLUMNS)}, with commas between them",
+        allowed="columns of the record that are required, with commas between them",
         what="Columns that identify a user; after a change, run rollcall migrate. Unset: every row is a new user.",
     )
     on_duplicate: OnDuplicate = _setting(
@@ -406,6 +432,16 @@ class Settings:
         what="Largest age of the uploads that the sweep Lambda checks.",
     )
 
+    def __attrs_post_init__(self) -> None:
+        """Check the settings that depend on others.
+
+        Raises:
+            SettingError: A column of `unique_by` cannot identify users.
+        """
+        if not self.unique_by <= set(self.record.identifying):
+            allowed = f"some of {', '.join(self.record.identifying)}, with commas between them"
+            raise SettingError(f"{PREFIX}UNIQUE_BY", ",".join(sorted(self.unique_by)), allowed)
+
     @property
     def names_database(self) -> bool:
         """Whether the settings name a database; otherwise the embedded one is used."""
@@ -416,7 +452,7 @@ class Settings:
         """The settings that decide about imports."""
         return Policy(
             max_rejected=self.max_rejected,
-            unique_by=self.unique_by,
+            unique_by=tuple(column for column in self.record.columns if column in self.unique_by),
             on_duplicate=self.on_duplicate,
             on_repeat=self.on_repeat,
             on_new_version=self.on_new_version,

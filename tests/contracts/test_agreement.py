@@ -39,6 +39,7 @@ from rollcall.application.values import ListedObject
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import NOON, asked, completed
 from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
@@ -163,7 +164,7 @@ class Agreement(RuleBasedStateMachine):
         self.uploads = MemoryObjectStore("bucket", now=lambda: NOON)
         self.references: list[ObjectReference] = []
         self.commits_fail = False
-        self.postgres = PostgresUserRepository(self.url, new_secret=lambda: b"secret")
+        self.postgres = PostgresUserRepository(self.url, USERS, new_secret=lambda: b"secret")
         self.memory = Side(MemoryUserRepository(before_commit=self._refuse_commit, new_secret=lambda: b"secret"))
         self.real = Side(self.postgres)
 
@@ -264,7 +265,7 @@ class Agreement(RuleBasedStateMachine):
     def replace_the_worker(self) -> None:
         """Another process continues, as after a deployment."""
         self.postgres.close()
-        self.postgres = PostgresUserRepository(self.url, new_secret=lambda: b"secret")
+        self.postgres = PostgresUserRepository(self.url, USERS, new_secret=lambda: b"secret")
         self.real.users = self.postgres
 
     @rule()
@@ -309,7 +310,7 @@ def test_memory_and_postgres_agree_after_every_step(
 ) -> None:
     """About receipts, users, ledger and reports."""
     with new_database() as url:
-        migrate(url)
+        migrate(url, USERS)
         asked(
             url,
             "create table refusal (on_purpose int);"

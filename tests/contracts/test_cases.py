@@ -7,13 +7,14 @@ import pytest
 
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.domain.user import USERS
 from support.case_files import checked, each_case, imported, require_alike, require_stored_as_expected
 
 
 @pytest.fixture(scope="module")
 def repository(migrated_database: str) -> Iterator[PostgresUserRepository]:
     """One repository for all cases, emptied before each."""
-    with closing(PostgresUserRepository(migrated_database)) as repository:
+    with closing(PostgresUserRepository(migrated_database, USERS)) as repository:
         yield repository
 
 

@@ -12,6 +12,7 @@ from rollcall.adapters.postgres.naming import Database
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.unique_index import make_unique_index
 from rollcall.domain.policy import Policy
+from rollcall.domain.user import USERS
 from support.builders import asked
 from support.fast_path import (
     EVERY_TRAP,
@@ -59,7 +60,8 @@ def require_the_same(emptied: Callable[[], str], data: bytes, policy: Policy, *,
 def _what_comes_of(url: str, data: bytes, policy: Policy, *, batch: int = WHOLE) -> tuple[Came, list[Any]]:
     with Database.connect(url) as connection:
         connection.schema = "public"
+        connection.record_type = USERS
         make_unique_index(connection, policy)
-    with closing(PostgresUserRepository(url, new_secret=lambda: b"secret")) as users:
+    with closing(PostgresUserRepository(url, USERS, new_secret=lambda: b"secret")) as users:
         came = what_comes_of([FIRST, data], users, policy, batch=batch)
     return came, [asked(url, table) for table in TABLES]

@@ -27,6 +27,7 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy, Tolerance
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError, interrupted_after
 from support.builders import MORE_CELLS, a_block, a_user, an_upload, asked, completed, eventually
 from support.database_roles import MIGRATOR, EachJobAsItsRole, acting_as
@@ -56,7 +57,7 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
 
     def prepared(policy: Policy) -> UserRepository:
         url = emptied()
-        migrate(acting_as(MIGRATOR, url), policy)
+        migrate(acting_as(MIGRATOR, url), USERS, policy)
         opened.append(EachJobAsItsRole(url, new_secret=lambda: b"secret"))
         return opened[-1]
 
@@ -65,7 +66,7 @@ def postgres(emptied: Callable[[], str]) -> Iterator[Opening]:
     finally:
         for repository in opened:
             repository.close()
-        migrate(acting_as(MIGRATOR, emptied()), Policy())
+        migrate(acting_as(MIGRATOR, emptied()), USERS, Policy())
 
 
 @pytest.mark.parametrize(
@@ -443,13 +444,13 @@ def test_the_index_of_an_earlier_version_is_made_again(emptied: Callable[[], str
     asked(url, "create unique index users_unique_by_name on users (name)")
     asked(url, "create unique index users_unique_by_lower on users (lower(name))")
     asked(url, "create unique index users_unique_by_age on users (age) where age > 100")
-    with closing(PostgresUserRepository(url)) as repository:
+    with closing(PostgresUserRepository(url, USERS)) as repository:
         with (
             pytest.raises(NotMigratedError, match="users_unique_by_name"),
             repository.importing(ImportRequest(an_upload(), "a", BY_NAME)),
         ):
             pass
-        done = [migrate(url, BY_NAME), migrate(url, BY_NAME)]
+        done = [migrate(url, USERS, BY_NAME), migrate(url, USERS, BY_NAME)]
         with repository.importing(ImportRequest(an_upload(), "a", BY_NAME)):
             pass
 
@@ -469,11 +470,11 @@ def test_the_index_of_an_earlier_version_is_made_again(emptied: Callable[[], str
 
 def test_existing_duplicates_are_reported_without_names(emptied: Callable[[], str]) -> None:
     url = emptied()
-    with closing(PostgresUserRepository(url)) as repository:
+    with closing(PostgresUserRepository(url, USERS)) as repository:
         Desk(users=repository).upload(b"name,country,age\nCanary,X,1\nB,X,2\nCanary,X,3\n", "a.csv")
 
     with pytest.raises(SchemaError, match="1 group of users with the same name") as caught:
-        migrate(url, BY_NAME)
+        migrate(url, USERS, BY_NAME)
 
     assert "Canary" not in str(caught.value)
 
@@ -543,8 +544,8 @@ def test_the_order_of_the_file_is_kept_in_any_table(
             f'create table users (id {key} primary key, name text collate "{collation}" not null,'
             " country text not null, age integer not null)",
         )
-        migrate(url, policy)
-        with closing(PostgresUserRepository(url)) as repository:
+        migrate(url, USERS, policy, adopt=True)
+        with closing(PostgresUserRepository(url, USERS)) as repository:
             desks = [Desk(users=users, policy=policy) for users in (MemoryUserRepository(), repository)]
             for number, listed in enumerate(files):
                 upload = _csv([(name, "X", str(age)) for age, name in enumerate(listed, number)])

@@ -19,9 +19,24 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.application.errors import RepositoryUnavailableError
+from rollcall.domain.user import USERS
 from support.builders import ANN, BEN, asked, eventually, load
 
 MIGRATIONS = Path(connection.__file__).parent / "migrations"
+
+# The table as earlier versions made it, before the record could be another one.
+EARLIER_USERS = """
+create table users (
+    id bigint generated always as identity (cache 1000) primary key,
+    name text not null,
+    country text not null,
+    age integer not null
+);
+alter table users add column import_id bigint
+    default nullif(current_setting('rollcall.import_id', true), '')::bigint;
+create index users_by_import on users using brin (import_id) with (autosummarize = on);
+"""
+MADE = "made the table users"
 
 # A value for each type of column in any version of the schema.
 BY_TYPE = {
@@ -96,11 +111,11 @@ def with_more(folder: Path, **texts: str) -> Path:
 def test_every_migration_keeps_existing_rows(url: str, migration: str) -> None:
     before = [earlier for earlier in migration_ids() if earlier < migration]
     if before:
-        migrate(url, up_to=before[-1])
+        migrate(url, USERS, up_to=before[-1])
     fill(url)
     was = contents(url)
 
-    migrate(url, up_to=migration)
+    migrate(url, USERS, up_to=migration)
 
     now = contents(url)
     assert applied(url) == [*before, migration]
@@ -109,7 +124,7 @@ def test_every_migration_keeps_existing_rows(url: str, migration: str) -> None:
     )
 
 
-def test_one_run_and_single_steps_give_the_same_schema(
+def test_new_and_earlier_databases_get_the_same_schema(
     url: str, new_database: Callable[[], AbstractContextManager[str]]
 ) -> None:
     query = (
@@ -119,9 +134,11 @@ def test_one_run_and_single_steps_give_the_same_schema(
     )
     indexes = "select indexname, indexdef from pg_indexes where schemaname = 'public' order by indexname"
     with new_database() as one_by_one:
+        asked(one_by_one, EARLIER_USERS)
         for migration in migration_ids():
-            migrate(one_by_one, up_to=migration)
-        migrate(url)
+            migrate(one_by_one, USERS, up_to=migration)
+        assert migrate(one_by_one, USERS) == []
+        migrate(url, USERS)
 
         assert asked(url, query) == asked(one_by_one, query)
         assert asked(url, indexes) == asked(one_by_one, indexes)
@@ -129,25 +146,25 @@ def test_one_run_and_single_steps_give_the_same_schema(
 
 def test_a_second_run_applies_nothing(url: str) -> None:
     """A deployment may always migrate."""
-    assert migrate(url) == migration_ids()
-    assert migrate(url) == []
+    assert migrate(url, USERS) == [*migration_ids(), MADE]
+    assert migrate(url, USERS) == []
     assert applied(url) == migration_ids()
 
 
 def test_one_of_several_simultaneous_runs_applies(url: str) -> None:
     """Several machines may start together."""
     outcomes: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: outcomes.append(migrate(url))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: outcomes.append(migrate(url, USERS))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert sorted(outcomes) == [[], [], [], migration_ids()]
+    assert sorted(outcomes) == [[], [], [], [*migration_ids(), MADE]]
 
 
 def test_a_migration_leaves_no_connection_open(url: str) -> None:
-    migrate(url)
+    migrate(url, USERS)
     query = "select 1 from pg_stat_activity where datname = current_database() and application_name <> 'behind'"
 
     assert eventually(lambda: asked(url, query + " and backend_type = 'client backend'") == [])
@@ -157,7 +174,8 @@ def test_a_failed_migration_changes_nothing_and_shows_no_row(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a correction, the migration succeeds."""
-    migrate(url, up_to=migration_ids()[0])
+    asked(url, EARLIER_USERS)
+    migrate(url, USERS, up_to=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Canary', 'Norway', 4), ('Canary', 'Norway', 5)")
     was = contents(url)
     bad = with_more(
@@ -168,12 +186,12 @@ def test_a_failed_migration_changes_nothing_and_shows_no_row(
     with monkeypatch.context() as patch:
         patch.setattr("rollcall.adapters.postgres.schema.files", lambda _: bad)
         with pytest.raises(RepositoryUnavailableError, match="could not create unique index") as caught:
-            migrate(url)
+            migrate(url, USERS)
 
     assert contents(url) == was
     assert applied(url) == migration_ids()[:1]
     assert "Canary" not in str(caught.value)
-    assert migrate(url) == migration_ids()[1:]
+    assert migrate(url, USERS) == migration_ids()[1:]
 
 
 def test_an_existing_table_of_the_same_name_is_named(url: str) -> None:
@@ -181,7 +199,7 @@ def test_an_existing_table_of_the_same_name_is_named(url: str) -> None:
     asked(url, "create table imports (theirs int)")
 
     with pytest.raises(RepositoryUnavailableError, match='"imports" already exists'):
-        migrate(url)
+        migrate(url, USERS)
 
     assert tables(url) == {"imports"}
 
@@ -207,34 +225,41 @@ insert into _yoyo_migration values
 
 def test_a_database_migrated_by_yoyo_is_recognised(url: str) -> None:
     """No migration is applied twice, and later ones are recorded as yoyo does, by the hash of their id."""
-    migrate(url, up_to="0002.imports")
+    migrate(url, USERS, up_to="0002.imports")
+    asked(url, EARLIER_USERS)
     record = asked(url, "select migration_hash, migration_id from _yoyo_migration order by migration_id")
     asked(url, "drop table _yoyo_migration")
     asked(url, YOYO)
 
-    assert asked(url, "select migration_hash, migration_id from _yoyo_migration order by migration_id") == record
-    assert migrate(url) == migration_ids()[2:]
-    assert applied(url) == migration_ids()
+    assert record[0] in asked(url, "select migration_hash, migration_id from _yoyo_migration")
+    assert migrate(url, USERS) == migration_ids()[1:]
+    assert applied(url) == ["0001.users", *migration_ids()]
 
 
-MIGRATE = "import sys; from rollcall.adapters.postgres.migration import migrate; migrate(sys.argv[1])"
+MIGRATE = """
+import sys
+from rollcall.adapters.postgres.migration import migrate
+from rollcall.domain.user import USERS
+migrate(sys.argv[1], USERS)
+"""
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
 def test_a_killed_migration_does_not_block_the_next(url: str, how: signal.Signals) -> None:
     """It leaves neither half a schema nor a lock."""
-    migrate(url, up_to=migration_ids()[0])
+    asked(url, EARLIER_USERS)
+    migrate(url, USERS, up_to=migration_ids()[0])
     asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
     command = [sys.executable, "-c", MIGRATE, url]
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with psycopg.connect(url) as somebody:
-        somebody.execute("select * from users")  # holds a lock that ALTER TABLE has to wait for
+        somebody.execute("select * from users, imports")  # locks that a migration waits for
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as migrating:  # noqa: S603 - ours
             seen = eventually(lambda: bool(asked(url, waiting)))
             migrating.send_signal(how)
 
     assert seen
-    assert migrate(url) == migration_ids()[1:]
+    assert migrate(url, USERS) == migration_ids()[1:]
     assert [row["name"] for row in contents(url)["users"]] == ["Ann"]
 
 
@@ -245,7 +270,7 @@ def test_a_migration_that_waits_too_long_fails(url: str, monkeypatch: pytest.Mon
         other.execute("select pg_advisory_xact_lock(hashtext('rollcall migration'))")
 
         with pytest.raises(RepositoryUnavailableError, match="somebody else is migrating"):
-            migrate(url)
+            migrate(url, USERS)
 
 
 @pytest.mark.parametrize("form", ["url", "words", "environment", "a name that has to be escaped"])
@@ -262,32 +287,10 @@ def test_every_form_of_a_libpq_address_is_accepted(url: str, form: str, monkeypa
     elif form == "a name that has to be escaped":
         address = f"{url}{'&' if '?' in url else '?'}application_name=it%27s%20%25%20%3D%20%C3%A9"
 
-    migrate(address)
+    migrate(address, USERS)
 
-    repository = PostgresUserRepository(address)
+    repository = PostgresUserRepository(address, USERS)
     load(repository, [ANN, BEN])
     repository.close()
     assert applied(url) == migration_ids()
     assert len(contents(url)["users"]) == 2
-
-
-GUIDES = {
-    "serial key": "id serial primary key, name varchar(255) not null, country varchar(255) not null, age int",
-    "identity": "id int generated by default as identity primary key, name text, country text, age int",
-    "more columns": "id bigserial primary key, name text, country text, age int, at timestamptz default now()",
-}
-
-
-@pytest.mark.parametrize("shape", GUIDES)
-def test_an_existing_users_table_is_kept_with_its_rows(url: str, shape: str) -> None:
-    """The operator may have created it from another guide."""
-    asked(url, f"create table users ({GUIDES[shape]})")
-    asked(url, "insert into users (name, country, age) values ('Ann', 'Norway', 41)")
-    migrate(url)
-    repository = PostgresUserRepository(url)
-    import_id = load(repository, [BEN])
-    together, imported = list(repository.users()), list(repository.users(import_id))
-    repository.close()
-
-    assert [user.name for user in together] == ["Ann", "Ben"]
-    assert imported == [BEN]

@@ -45,7 +45,7 @@ from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import OnNewVersion, Policy
 from rollcall.domain.receipt import ConservationError, Counts, Status
 from rollcall.domain.upload import Upload, owner
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import USERS, User
 from support.builders import (
     ANN,
     ANYTHING,
@@ -143,9 +143,9 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
         return made[-1]
 
     def contents() -> list[User]:
-        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        columns = sql.SQL(", ").join(map(sql.Identifier, USERS.columns))
         query = sql.SQL("select {} from users order by id").format(columns)
-        return [User(**dict(zip(COLUMNS, row, strict=True))) for row in asked(url, query)]
+        return [User(**dict(zip(USERS.columns, row, strict=True))) for row in asked(url, query)]
 
     @contextmanager
     def commits_fail() -> Iterator[None]:
@@ -165,7 +165,7 @@ def in_postgres(emptied: Callable[[], str]) -> Iterator[Harness]:
         yield Harness(
             repository=another(),
             rival=another,
-            of_one_user=lambda: another(PostgresUserRepository),
+            of_one_user=lambda: another(partial(PostgresUserRepository, record_type=USERS)),
             contents=contents,
             commits_fail=commits_fail,
             waits=lambda: bool(asked(url, WAITING)),
@@ -1070,7 +1070,7 @@ def cut_off_clients(url: str, state: str = "%") -> int:
 @pytest.fixture
 def repository(database_url: str) -> Iterator[PostgresUserRepository]:
     """A repository in an empty database."""
-    repository = PostgresUserRepository(database_url)
+    repository = PostgresUserRepository(database_url, USERS)
     yield repository
     repository.close()
 
@@ -1082,7 +1082,7 @@ class TestPostgresConnections:
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An import may commit between the query of the ledger and the attempt to lock."""
-        finder, rival = PostgresUserRepository(database_url), PostgresUserRepository(database_url)
+        finder, rival = PostgresUserRepository(database_url, USERS), PostgresUserRepository(database_url, USERS)
 
         def commit_first(connection: Database, names: Iterable[str]) -> list[str]:
             load(rival, [ANN])
@@ -1231,7 +1231,7 @@ class TestPostgresConnections:
         self, repository: PostgresUserRepository, database_url: str
     ) -> None:
         """A killed worker blocks no other worker."""
-        rival = PostgresUserRepository(database_url)
+        rival = PostgresUserRepository(database_url, USERS)
 
         def be_replaced() -> None:
             with repository.importing(ImportRequest(an_upload(), "sha")) as importing:
@@ -1252,7 +1252,7 @@ class TestPostgresConnections:
         """A snapshot from before the wait would not show the rival's commit."""
         entries: list[LedgerEntry | None] = []
         options = "options=-c%20default_transaction_isolation%3Dserializable"
-        strict = PostgresUserRepository(f"{database_url}{'&' if '?' in database_url else '?'}{options}")
+        strict = PostgresUserRepository(f"{database_url}{'&' if '?' in database_url else '?'}{options}", USERS)
 
         def wait() -> None:
             with strict.importing(ImportRequest(an_upload("other"), "sha")) as importing:
@@ -1287,8 +1287,8 @@ class TestPostgresUndo:
         self, new_database: Callable[[], AbstractContextManager[str]], theirs: str, reason: str
     ) -> None:
         """A rule or a foreign key of the operator may protect them."""
-        with new_database() as url, closing(PostgresUserRepository(url)) as repository:
-            migrate(url)
+        with new_database() as url, closing(PostgresUserRepository(url, USERS)) as repository:
+            migrate(url, USERS)
             import_id = load(repository, [ANN, BEN])
             asked(url, theirs)
             with pytest.raises(UndoRefusedError, match=reason):
@@ -1356,11 +1356,11 @@ class TestPostgresNotReady:
     ) -> None:
         """For every call; the same repository works after the migration."""
         with new_database() as url:
-            repository = PostgresUserRepository(url)
+            repository = PostgresUserRepository(url, USERS)
             for ask in everything_one_can_ask(repository):
                 with pytest.raises(NotMigratedError):
                     ask()
-            migrate(url)
+            migrate(url, USERS)
 
             assert load(repository, [ANN]) == 1
             assert eventually(lambda: clients(url) <= 1)
@@ -1369,8 +1369,8 @@ class TestPostgresNotReady:
     def test_missing_migrations_are_named(self, new_database: Callable[[], AbstractContextManager[str]]) -> None:
         first, *lacking = migration_ids()
         with new_database() as url:
-            migrate(url, up_to=first)
-            repository = PostgresUserRepository(url)
+            migrate(url, USERS, up_to=first)
+            repository = PostgresUserRepository(url, USERS)
             for ask in everything_one_can_ask(repository):
                 with pytest.raises(NotMigratedError, match=f"{', '.join(lacking)}$"):
                     ask()
@@ -1385,8 +1385,8 @@ class TestPostgresNotReady:
         url = urlsplit(database_server)._replace(path=f"/{name}").geturl()
         try:
             with pytest.raises(SchemaError, match=f"{name} has the encoding {encoding}"):
-                migrate(url)
-            for ask in everything_one_can_ask(PostgresUserRepository(url)):
+                migrate(url, USERS)
+            for ask in everything_one_can_ask(PostgresUserRepository(url, USERS)):
                 with pytest.raises(SchemaError, match=f"{name} has the encoding {encoding}.*ENCODING 'UTF8'"):
                     ask()
         finally:
@@ -1402,7 +1402,7 @@ class TestPostgresNotReady:
 
     def test_a_wrong_password_is_reported_as_such(self) -> None:
         with server(refusing_password) as port, pytest.raises(RepositoryUnavailableError, match="password auth"):
-            load(PostgresUserRepository(f"postgresql://u:SecretWord@127.0.0.1:{port}/db"), [ANN])
+            load(PostgresUserRepository(f"postgresql://u:SecretWord@127.0.0.1:{port}/db", USERS), [ANN])
 
     def test_a_closed_port_is_reported_without_the_password(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -1431,11 +1431,11 @@ class TestPostgresNotReady:
         url = urlsplit(database_server)._replace(path="/no_such_database").geturl()
 
         with pytest.raises(RepositoryUnavailableError, match="no_such_database"):
-            load(PostgresUserRepository(url), [ANN])
+            load(PostgresUserRepository(url, USERS), [ANN])
 
     def _is_told_in_one_line(self, url: str) -> None:
-        asks: list[Callable[[], object]] = [lambda: migrate(url)]
-        for ask in asks + everything_one_can_ask(PostgresUserRepository(url)):
+        asks: list[Callable[[], object]] = [lambda: migrate(url, USERS)]
+        for ask in asks + everything_one_can_ask(PostgresUserRepository(url, USERS)):
             with pytest.raises(RepositoryUnavailableError) as caught:
                 ask()
             said = str(caught.value)
@@ -1451,7 +1451,7 @@ class TestPostgresNotReady:
         asked(database_url, sql.SQL("create role {}").format(sql.Identifier(role)))
         asked(database_url, sql.SQL("grant select on _yoyo_migration, imports to {}").format(sql.Identifier(role)))
         url = f"{database_url}{'&' if '?' in database_url else '?'}options=-c%20role%3D{role}"
-        repository = PostgresUserRepository(url)
+        repository = PostgresUserRepository(url, USERS)
         try:
             with pytest.raises(RepositoryUnavailableError, match="permission denied for"):
                 load(repository, [ANN])
@@ -1478,14 +1478,17 @@ def test_only_an_importer_of_the_same_role_is_terminated(
         asked(database_url, sql.SQL(statement).format(sql.Identifier(role)))
     parts = urlsplit(database_url)
     url = parts._replace(netloc=f"{role}:theirs@{parts.netloc.rpartition('@')[2]}").geturl()
-    with closing(PostgresUserRepository(url)) as theirs, closing(PostgresUserRepository(database_url)) as other:
+    with (
+        closing(PostgresUserRepository(url, USERS)) as theirs,
+        closing(PostgresUserRepository(database_url, USERS)) as other,
+    ):
         with other.importing(ImportRequest(an_upload(), "sha", seconds_left=-9)) as importing:
             with pytest.raises(ImportInProgressError):
                 load(theirs, [BEN], sha256="sha")
             importing.commit(a_receipt(an_upload(), importing.verdict.import_id, Counts(read=0)))
         with (
             suppress(RepositoryUnavailableError),
-            closing(PostgresUserRepository(url)) as frozen,
+            closing(PostgresUserRepository(url, USERS)) as frozen,
             frozen.importing(ImportRequest(an_upload("2"), "2", seconds_left=-9)) as importing,
         ):
             load(theirs, [BEN], an_upload("2"), "2")

@@ -26,6 +26,7 @@ from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import ConservationError, Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import BEN, CEM, NOON, a_block, an_upload, asked, eventually
 from support.campaigns import Campaign
 from support.database_roles import IMPORTER, MIGRATOR, OPERATOR, acting_as, migrate_as_documented
@@ -119,7 +120,7 @@ def live_through_everything(desk: DatabaseDesk, url: str) -> Found:
     found = desk.oracle.found([upload])
     corrected = desk.deliver(desk.drop(_corrected(desk, receipt)), url)
     assert corrected.counts.registered == len(upload.bad)
-    with closing(PostgresUserRepository(url)) as users:
+    with closing(PostgresUserRepository(url, USERS)) as users:
         assert len(list(users.users(receipt.import_id))) == len(upload.good)
         assert users.record_lost(["lost"], NOON, at_most=2, patience=timedelta()) == LostUploads(
             queue=frozenset({"lost"})
@@ -152,7 +153,7 @@ def _corrected(desk: DatabaseDesk, receipt: Receipt) -> FaultyUpload:
 
 def _emptied(url: str, policy: Policy) -> DatabaseDesk:
     asked(url, "truncate users, imports, corrections, lost_uploads")
-    migrate(url, policy)
+    migrate(url, USERS, policy)
     return DatabaseDesk(url, policy)
 
 
@@ -160,7 +161,7 @@ def test_names_that_are_shadowed_are_not_used(campaign: Campaign, new_database: 
     """The foreign schema stands before or after PostgreSQL's own in the search path."""
     paths = "public,shadows", "shadows,public", "shadows,pg_catalog,public"
     with new_database() as url, campaign.line("everything of PostgreSQL's shadowed") as line:
-        migrate(url)
+        migrate(url, USERS)
         asked(url, SHADOW_EVERYTHING)
         cases = campaign.choose(zip(POLICIES, paths, strict=True), product(POLICIES, paths))
         for line.points, (policy, path) in enumerate(cases, 1):
@@ -182,14 +183,14 @@ def test_temporary_tables_of_others_are_not_used(
         return lent
 
     with new_database() as url, campaign.line("temporary tables of other clients") as line:
-        migrate(url)
+        migrate(url, USERS)
         cases = campaign.choose(zip(cycle(POLICIES), TEMPORARY), product(POLICIES, TEMPORARY))
         for line.points, (policy, left) in enumerate(cases, 1):
             theirs, desk = left, _emptied(url, policy)
             with monkeypatch.context() as patch:
                 patch.setattr(Database, "connect", after_another_client)
                 line.add(live_through_everything(desk, url))
-                migrate(url, policy)
+                migrate(url, USERS, policy)
 
 
 def test_the_operators_schema_and_triggers_work_as_before(new_database: NewDatabase) -> None:
@@ -197,7 +198,7 @@ def test_the_operators_schema_and_triggers_work_as_before(new_database: NewDatab
     with new_database() as plain:
         asked(plain, 'create schema "The ""App"""')
         url = with_path(plain, '"The ""App""", public')
-        migrate(url)
+        migrate(url, USERS)
         asked(url, "create table audit (name text)")
         asked(
             url,
@@ -256,7 +257,7 @@ def _slow_import(url: str, policy: Policy) -> None:
     """Import two users, with a pause during which the database waits for the upload."""
     upload = an_upload()
     with (
-        closing(PostgresUserRepository(url)) as users,
+        closing(PostgresUserRepository(url, USERS)) as users,
         users.importing(ImportRequest(upload, "sha", policy)) as importing,
     ):
         time.sleep(PAUSE_SECONDS)
@@ -273,7 +274,7 @@ def test_settings_of_role_and_database_change_nothing(campaign: Campaign, new_da
     """All settings at once or one by one: the import still takes its time, is durable, and waits for a rival."""
     known = "select name from pg_settings"
     with new_database() as url, campaign.line("settings of role and database") as line:
-        migrate(url)
+        migrate(url, USERS)
         asked(url, WATCH_COMMIT)
         there = {"rollcall.import_id", *(name.lower() for (name,) in asked(url, known))}
         settings = {name: value for name, value in SETTINGS.items() if name in there}
@@ -428,7 +429,7 @@ def test_a_rule_of_the_table_refuses_the_upload_or_is_reported(
 
 def _met(url: str, policy: Policy, name: str) -> Found:
     definition, expected, named = THEIRS[name]
-    migrate(acting_as(MIGRATOR, url), policy)
+    migrate(acting_as(MIGRATOR, url), USERS, policy)
     upload, desk = made_upload("a.csv", rows=20, bad_share=0.2), DatabaseDesk(url, policy)
     asked(url, definition)
     reference = desk.drop(upload)
@@ -503,9 +504,9 @@ def test_one_connection_is_enough(new_database: NewDatabase) -> None:
         migrate_as_documented(url)
         asked(url, sql.SQL(create).format(sql.Identifier(role)))
         asked(url, sql.SQL("alter role {} password 'of-tests'").format(sql.Identifier(role)))
-        migrate(acting_as(role, url), UPDATE)
+        migrate(acting_as(role, url), USERS, UPDATE)
         assert eventually(lambda: not asked(url, sessions, role))
-        with closing(PostgresUserRepository(acting_as(role, url))) as users:
+        with closing(PostgresUserRepository(acting_as(role, url), USERS)) as users:
             desk = DatabaseDesk(url, UPDATE)
             importer = desk.importer(users)
             reference = desk.drop(made_upload("a.csv", rows=20))
@@ -530,12 +531,12 @@ def test_a_migration_leaves_nothing_in_the_session(
     settings = "select name, setting from pg_settings where source = 'session' and name <> 'transaction_isolation'"
     with new_database() as url:
         migrate_as_documented(url)
-        migrate(acting_as(MIGRATOR, url), UPDATE)
+        migrate(acting_as(MIGRATOR, url), USERS, UPDATE)
         for role in IMPORTER, OPERATOR:
             with pytest.raises(
                 RepositoryUnavailableError, match=rf"role {role} may not migrate .* as the role that"
             ):
-                migrate(acting_as(role, url))
+                migrate(acting_as(role, url), USERS)
         assert [connection.execute(settings.encode()).fetchall() for connection in kept] == [[]] * len(kept)
         assert kept
         assert asked(url, "select from pg_locks where locktype = 'advisory'") == []

@@ -21,6 +21,7 @@ from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Source
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import add_user, asked
 from support.campaigns import Campaign
 from support.oracle import Oracle, foreign_users
@@ -118,7 +119,7 @@ def test_a_file_that_changes_at_any_moment_registers_nobody(
     file = tmp_path / upload.key
     reference = ObjectReference(key=str(file).lstrip("/"))
     store = LocalObjectStore(Path("/"))
-    users = PostgresUserRepository(database_url)
+    users = PostgresUserRepository(database_url, USERS)
     case = CheckedImport(
         uploads=store,
         reports=Reports(store=store, folders=folders_beside),

@@ -21,6 +21,7 @@ from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import ImportInProgressError
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.user import USERS
 from rollcall.settings import read_settings
 from support import worker
 from support.builders import add_user, asked
@@ -124,7 +125,7 @@ class Shop:
         """Deliver an upload until it has its verdict, within the time that a frozen worker may delay others."""
         deadline = time.monotonic() + LIVES_SECONDS + RIVAL_DONE_WITHIN_SECONDS
         reference = bootstrap.file_reference(file)
-        with closing(PostgresUserRepository(self.database_url)) as users:
+        with closing(PostgresUserRepository(self.database_url, USERS)) as users:
             importer = bootstrap.import_users(read_settings({}), users)
             while True:
                 try:
@@ -134,7 +135,7 @@ class Shop:
 
     def undo_all(self) -> None:
         """Undo every import that can be undone."""
-        with closing(PostgresUserRepository(self.database_url)) as users:
+        with closing(PostgresUserRepository(self.database_url, USERS)) as users:
             for entry in list(users.entries()):
                 users.undo(entry.import_id, datetime.now(UTC))
 

@@ -16,6 +16,7 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
+from rollcall.domain.user import USERS
 from support.builders import asked
 from support.campaigns import Campaign, Line
 from support.fakes import DatabaseDesk
@@ -136,7 +137,7 @@ def test_the_server_may_be_killed_around_the_commit(campaign: Campaign, tmp_path
     chance = random.Random(f"{campaign.seed} kill")  # noqa: S311 - to be repeated
     moments, points = ["before the request", "after the request", "before the reply"], set()
     with campaign.line("postmaster killed around the COMMIT, and recovered") as line, running(tmp_path) as url:
-        migrate(url)
+        migrate(url, USERS)
         with proxy_before(url) as proxy:
             for number in range(campaign.choose(2, 30)):
                 asked(url, "truncate users, imports, corrections restart identity")

@@ -48,7 +48,7 @@ from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import NOON, a_user, asked, completed, eventually
 from support.campaigns import Campaign, Line
 from support.deliveries import HOWS, POINTS, Delivery, KilledError, deliver
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from rollcall.application.values import ListedObject
 
 KEYS = ("list.csv", "folder/é list.csv")
-HEADER = COLUMNS
+HEADER = USERS.columns
 OPEN_AT_ONCE = 3
 TOLERANCES = ("all", "all", "0", "1", "50%")
 
@@ -225,7 +225,7 @@ class Promises(RuleBasedStateMachine):
             name = f"{CANARY} {self.steps} {line}" if who in {"new", "bad"} else f"{CANARY} {who}"
             written = f"{name},{country},{age}" if line % 2 else f'"{name}", {country},0{age}'
             lines.append(f"{name},{country},x" if who == "bad" else written)
-            user = None if who == "bad" else a_user(name, country, age).values()
+            user = None if who == "bad" else USERS.values(a_user(name, country, age))
             read.append(Row(line, user, first=(self.steps, line, name, country)))
         self._put(key, completed("\n".join([*lines, ""]).encode()), tuple(read), None, later)
         if delivered:
@@ -349,7 +349,7 @@ class Promises(RuleBasedStateMachine):
             if whole and not origins:
                 origins = {(int(token), int(row["rollcall_line"]), "")}
             good = whole and row["age"].isdigit()
-            user = a_user(row["name"], row["country"].strip(), int(row["age"])).values() if good else None
+            user = USERS.values(a_user(row["name"], row["country"].strip(), int(row["age"]))) if good else None
             read.append(Row(number + 2, user, origins.pop() if len(origins) == 1 else None, first))
         self._put(key, content, tuple(read), None, 1)
         if delivered:
@@ -495,7 +495,7 @@ class Promises(RuleBasedStateMachine):
     def table(self) -> dict[int, list[User]]:
         """Users of each import that has any, in order."""
         found = {
-            entry.import_id: [user.values() for user in self.users.users(entry.import_id)]
+            entry.import_id: [USERS.values(user) for user in self.users.users(entry.import_id)]
             for entry in self.users.entries()
         }
         assert len(list(self.users.users())) == sum(map(len, found.values()))
@@ -557,13 +557,13 @@ class OnPostgres(Promises):
         self.receipts: dict[tuple[int, str], Receipt] = {}
         self.behind = psycopg.connect(self.url, autocommit=True, application_name="behind")
         asked(self.url, "truncate users, imports, corrections, lost_uploads restart identity")
-        migrate(self.url, policy)
+        migrate(self.url, USERS, policy)
         self.users = self.worker()
 
     def worker(self) -> UserRepository:
         """Return a new process's repository, or the last one that is idle."""
         if not self.postgres or self.open:
-            self.postgres.append(PostgresUserRepository(self.url))
+            self.postgres.append(PostgresUserRepository(self.url, USERS))
         return self.postgres[-1] if self.open else self.postgres[0]
 
     @rule()
@@ -589,7 +589,7 @@ class OnPostgres(Promises):
     def table(self) -> dict[int, list[User]]:
         """Query on a connection of the test's own."""
         found: dict[int, list[User]] = {}
-        columns = sql.SQL(", ").join(map(sql.Identifier, ("import_id", *COLUMNS)))
+        columns = sql.SQL(", ").join(map(sql.Identifier, ("import_id", *USERS.columns)))
         for import_id, *user in self.behind.execute(sql.SQL("select {} from users order by id").format(columns)):
             found.setdefault(import_id, []).append(tuple(user))
         return found
@@ -654,6 +654,6 @@ def test_in_postgres_every_promise_holds_after_every_step(
     monkeypatch.setattr("rollcall.adapters.postgres.locks.LOCK_SECONDS", 0.02)
     monkeypatch.setattr("rollcall.adapters.postgres.locks.MERGE_SECONDS", 0.02)
     with new_database() as url:
-        migrate(url)
+        migrate(url, USERS)
         machine: Any = type("OnPostgres", (OnPostgres,), {"url": url})
         _campaign(machine, campaign, "model, in PostgreSQL (steps)", campaign.choose(300, 10_000))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import add_user, asked
 from support.command_line import CommandLine
 from support.oracle import Found, Oracle, foreign_users
@@ -13,7 +13,7 @@ from support.uploads import FaultyUpload, made_upload
 
 Broken = Callable[[str, Path], object]
 
-IMPORTED = ", ".join((*COLUMNS, "import_id"))
+IMPORTED = ", ".join((*USERS.columns, "import_id"))
 
 
 def _imported(folder: Path, database_url: str) -> tuple[Oracle, FaultyUpload]:

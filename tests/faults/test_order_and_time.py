@@ -19,6 +19,7 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import ObjectStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, Policy
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.import_lambda import ImportLambda
 from support.aws_events import Context, Event, in_sqs, s3_record
 from support.builders import NOON, add_user, asked, completed, eventually
@@ -115,7 +116,7 @@ def test_a_deadline_at_any_line_loses_and_doubles_nothing(campaign: Campaign, da
     with ExitStack() as held:
         s3 = held.enter_context(s3_server())
         held.enter_context(lambda_log())
-        users = PostgresUserRepository(database_url)
+        users = PostgresUserRepository(database_url, USERS)
         held.callback(users.close)
         oracle = Oracle(
             database_url=database_url,
@@ -184,11 +185,11 @@ def test_any_order_and_number_of_deliveries_ends_the_same(
     chance = random.Random(f"{campaign.seed} {policy}")  # noqa: S311 - repeatable, not secret
     keys, versions, people = ("a.csv", "b.csv"), (1, 2, 3), 5
     url = emptied()
-    migrate(url, POLICIES[policy])
+    migrate(url, USERS, POLICIES[policy])
     with campaign.line(f"order of deliveries, new versions {policy}") as line, ExitStack() as held:
-        held.callback(lambda: migrate(emptied(), Policy()))
+        held.callback(lambda: migrate(emptied(), USERS, Policy()))
         held.enter_context(lambda_log())
-        users = PostgresUserRepository(url)
+        users = PostgresUserRepository(url, USERS)
         held.callback(users.close)
         for _ in range(campaign.choose(3, 100)):
             asked(url, "truncate users, imports, corrections")

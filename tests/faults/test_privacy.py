@@ -15,6 +15,7 @@ from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.reports import Reports
 from rollcall.bootstrap import now
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.import_lambda import ImportLambda
 from support.aws_events import Context, in_sqs, s3_record
 from support.builders import asked, completed
@@ -130,10 +131,10 @@ def test_the_lambda_shows_no_cell(
     """Not in log, metrics or answer. A message reaches the dead-letter queue unchanged."""
     with campaign.line(f"quiet: the Lambda, with {database} in the database") as line, ExitStack() as held:
         url = held.enter_context(new_database())
-        migrate(url)
+        migrate(url, USERS)
         asked(url, DATABASE[database])
         s3 = held.enter_context(s3_server())
-        users = PostgresUserRepository(url)
+        users = PostgresUserRepository(url, USERS)
         held.callback(users.close)
         case = CheckedImport(
             uploads=s3.store("inbox"),
@@ -171,7 +172,7 @@ def test_an_error_of_the_command_line_shows_no_cell(
 ) -> None:
     """It is one line, for any file name."""
     with campaign.line(f"quiet: the command line, with {database} in the database") as line, new_database() as url:
-        migrate(url)
+        migrate(url, USERS)
         asked(url, DATABASE[database])
         for name in ("a\nb\x1b[2J\u202e.csv", "plain.csv")[: campaign.choose(1, 2)]:
             (tmp_path / name).write_bytes(UPLOAD)

@@ -17,6 +17,7 @@ from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import completed
 from support.campaigns import Campaign
 from support.fakes import DatabaseDesk
@@ -33,7 +34,10 @@ Outcome = Receipt | int | Exception
 def workers(migrated_database: str) -> Iterator[list[PostgresUserRepository]]:
     """One repository for each delivery, each with its own connection."""
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(PostgresUserRepository(migrated_database))) for _ in range(DELIVERIES)]
+        yield [
+            stack.enter_context(closing(PostgresUserRepository(migrated_database, USERS)))
+            for _ in range(DELIVERIES)
+        ]
 
 
 @pytest.fixture(params=[True, False], ids=["locks", "no locks"])
@@ -179,7 +183,7 @@ def test_an_undo_during_imports_of_the_same_upload_is_complete(
         for _ in range(campaign.choose(1 + locks, 50)):
             upload = made_upload("a.csv", rows=300, seed=chance.randrange(10**9))
             url = emptied()
-            migrate(url, policy)
+            migrate(url, USERS, policy)
             desk = DatabaseDesk(url, policy)
             reference = desk.drop(upload)
             import_id = desk.merge(reference).import_id or 0
@@ -208,7 +212,7 @@ def test_one_of_8_files_of_the_same_rows_registers_each_row(
         line.points = 8
         for _ in range(campaign.choose(1 + locks, 50)):
             url = emptied()
-            migrate(url, policy)
+            migrate(url, USERS, policy)
             desk = DatabaseDesk(url, policy)
             first = desk.merge(_drop(desk, "a.csv", ["name,country,age", "own,X,0", *["{n},X,x"] * 50]))
             header, *rows = desk.oracle.read_report(first.rejected_rows or "").decode("utf-8-sig").splitlines()

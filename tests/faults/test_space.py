@@ -21,6 +21,7 @@ from psycopg import sql
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
+from rollcall.domain.user import USERS
 from support.builders import add_user, asked, completed
 from support.command_line import CommandLine, Outcome
 from support.oracle import Oracle, foreign_users
@@ -77,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Disk
     """A PostgreSQL server with a small disk for tables, and that disk."""
     data = tmp_path_factory.mktemp("data")
     with running(data) as url, small_disk(8, owner=(data / "postgres").stat().st_uid) as disk:
-        migrate(url)
+        migrate(url, USERS)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 sql.SQL("create tablespace small location {}").format(sql.Literal(str(disk.folder)))
@@ -187,7 +188,7 @@ def test_a_full_disk_for_the_staged_rows_registers_nothing(
     """With `unique_by`, rows are staged in a temporary table first."""
     url, disk = database
     policy = Policy(unique_by=("name",))
-    migrate(url, policy)
+    migrate(url, USERS, policy)
     disk.fill()
     environment = {
         "ROLLCALL_DATABASE_URL": f"{url}&options=-c%20temp_tablespaces%3Dsmall",
@@ -199,7 +200,7 @@ def test_a_full_disk_for_the_staged_rows_registers_nothing(
         said = _until_there_is_room(
             line, _import_of(CommandLine(tmp_path, environment), upload), upload, _oracle(url), disk.make_room
         )
-    migrate(url)
+    migrate(url, USERS)
 
     assert said == FULL
 
@@ -208,7 +209,7 @@ def test_a_full_disk_for_the_staged_rows_registers_nothing(
 def own_disk(tmp_path: Path) -> Iterator[tuple[CommandLine, Disk, str]]:
     """The embedded database, running on a small disk of its own, and the command line that uses it."""
     with small_disk(160) as disk, running(disk.folder) as url:
-        migrate(url)
+        migrate(url, USERS)
         add_user(url)
         yield CommandLine(tmp_path, {"ROLLCALL_DATA": str(disk.folder)}), disk, url
         (disk.folder / "ballast").unlink(missing_ok=True)
@@ -408,7 +409,7 @@ def test_staged_rows_of_a_refused_upload_are_not_merged(
     rollcall: CommandLine, database_url: str, on_duplicate: str
 ) -> None:
     """Good rows wait in a temporary table, with ids, until the rejected share is known."""
-    migrate(database_url, Policy(unique_by=("name",)))
+    migrate(database_url, USERS, Policy(unique_by=("name",)))
     setting = {"ROLLCALL_UNIQUE_BY": "name", "ROLLCALL_ON_DUPLICATE": on_duplicate}
     file = rollcall.folder / "list.csv"
     file.write_bytes(GOOD + BAD)

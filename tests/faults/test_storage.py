@@ -12,6 +12,7 @@ from rollcall.application.errors import ObjectChangedError, ObjectNotFoundError,
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import add_user, asked
 from support.campaigns import Campaign, Line
 from support.fakes import Desk
@@ -73,7 +74,7 @@ def buckets(database_url: str) -> Iterator[Buckets]:
     add_user(database_url)
     with ExitStack() as held:
         s3 = held.enter_context(s3_server())
-        users = PostgresUserRepository(database_url)
+        users = PostgresUserRepository(database_url, USERS)
         held.callback(users.close)
         oracle = Oracle(
             database_url=database_url,

@@ -12,7 +12,7 @@ import attrs
 import psycopg
 import pytest
 
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import MORE, MORE_CELLS
 from support.command_line import CommandLine, ended, imports, users
 
@@ -22,7 +22,7 @@ HEADER = ",".join([*MORE, "name,country,age\n"]).encode()
 
 def test_files_that_are_not_lists_of_users_are_refused(rollcall: CommandLine, database_url: str) -> None:
     """A refusal is a verdict, not a failure: it is printed and stored in the ledger."""
-    lacking = [column for column in COLUMNS if column not in {"name", "age"}]
+    lacking = [column for column in USERS.columns if column not in {"name", "age"}]
     latin = HEADER + MORE_CELLS.encode() + b"Ann,C\xf4te d'Ivoire,30\n"
     files = {
         "empty": (b"", "empty-file", "the file is empty; the first line must name the columns"),
@@ -30,7 +30,7 @@ def test_files_that_are_not_lists_of_users_are_refused(rollcall: CommandLine, da
         "no header": (
             b"Ann,Chile,30\nBob,UK,20\n",
             "missing-label",
-            f"no column is called {', '.join(COLUMNS)}; the first line has 'Ann', 'Chile', '30' and must name",
+            f"no column is called {', '.join(USERS.columns)}; the first line has 'Ann', 'Chile', '30'",
         ),
         "wrong header": (
             b"name,land,age\nAnn,Chile,30\n",
@@ -48,7 +48,7 @@ def test_files_that_are_not_lists_of_users_are_refused(rollcall: CommandLine, da
         "nobody": (
             HEADER + f"{MORE_CELLS}Ann,Chile,x\n{MORE_CELLS}Bob,UK,-1\n".encode(),
             "too-many-rejections",
-            "2 of 2 rows rejected: age is not a whole number, e.g. line 2; no row is good",
+            "2 of 2 rows rejected: age is of the wrong kind, e.g. line 2; no row is good",
         ),
     }
     for name, (content, _, _) in files.items():

@@ -14,6 +14,7 @@ import pytest
 
 from rollcall.adapters.embedded_postgres import running
 from rollcall.adapters.postgres.migration import migrate
+from rollcall.domain.user import USERS
 from support.builders import completed_text
 from support.command_line import (
     LARGE,
@@ -126,7 +127,7 @@ def database_of_ones_own(
 ) -> Iterator[tuple[str, CommandLine]]:
     """A database whose tables a test may change, and a command line that uses it."""
     with new_database() as url:
-        migrate(url)
+        migrate(url, USERS)
         yield url, attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})
 
 
@@ -207,7 +208,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(tmp_path: Path, data: Path) -> Iterator[CommandLine]:
     """`rollcall` with the embedded database, without users."""
     with running(data) as url:
-        migrate(url)
+        migrate(url, USERS)
         with psycopg.connect(url) as connection:
             connection.execute("truncate users, imports, corrections restart identity")
     command_line = CommandLine(tmp_path, {"ROLLCALL_DATA": str(data)})

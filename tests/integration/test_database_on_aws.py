@@ -17,6 +17,7 @@ from rollcall import bootstrap
 from rollcall.application.errors import RepositoryUnavailableError
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import ImportRequest
+from rollcall.domain.user import USERS
 from rollcall.settings import SettingError, read_settings
 from support.builders import ANN, an_upload, asked, eventually, load, serving
 from support.database_secret import PASSWORD, USER, Secret, made_secret
@@ -72,7 +73,7 @@ def test_users_are_registered_over_tls_with_the_secret(server: TlsPostgres, secr
         encrypted = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where usename = %s"
 
         assert asked(server.behind, encrypted, USER) == [(True,)]
-    assert asked(server.behind, "select name, country, age from users") == [ANN.values()]
+    assert asked(server.behind, "select name, country, age from users") == [USERS.values(ANN)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about its sockets")

@@ -12,6 +12,7 @@ import urllib3
 from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.domain.upload import WebUpload
+from rollcall.domain.user import USERS
 from rollcall.settings import read_settings
 from support.api_events import is_problem
 from support.builders import cells_of, completed
@@ -98,7 +99,7 @@ def test_ten_registrations_in_s3_are_one_import(site: Site, database_url: str) -
     start = threading.Barrier(10)
 
     def register(_: int) -> str:
-        users = PostgresUserRepository(acting_as(IMPORTER, database_url))
+        users = PostgresUserRepository(acting_as(IMPORTER, database_url), USERS)
         case = bootstrap.uploading(site.settings, site.stores, users, site.now).register
         start.wait(timeout=30)
         try:

@@ -18,6 +18,7 @@ import pytest
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.watch import watch
 from support.builders import MORE_CELLS, completed_text
 from support.command_line import (
@@ -236,7 +237,7 @@ def test_an_unreachable_database_is_awaited(
 ) -> None:
     """The error is shown once, not at every try; then the file is imported."""
     with new_database() as url, psycopg.connect(database_server, autocommit=True) as connection:
-        migrate(url)
+        migrate(url, USERS)
         name = urlsplit(url).path.removeprefix("/")
         connection.execute(f"alter database {name} allow_connections false".encode())
         there = attrs.evolve(rollcall, environment={"ROLLCALL_DATABASE_URL": url})

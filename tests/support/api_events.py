@@ -12,6 +12,7 @@ import attrs
 from jsonschema import Draft202012Validator
 
 from rollcall.bootstrap import Services
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.problems import SCHEMA
@@ -20,7 +21,7 @@ from rollcall.entrypoints.callers import Scope
 from rollcall.entrypoints.lambda_runtime import logger
 from rollcall.settings import read_settings
 
-DOCUMENT = document(ROUTES)
+DOCUMENT = document(ROUTES, USERS)
 ISSUER = "https://issuer.example"
 BOTH = " ".join(Scope)
 

@@ -21,9 +21,10 @@ from rollcall.application.values import Block, ImportRequest
 from rollcall.domain.correction import Origin
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import Counts
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.rejection import Fault
 from rollcall.domain.upload import Upload
-from rollcall.domain.user import COLUMNS, RULES, User
+from rollcall.domain.user import USERS, User
 from support.receipts import a_receipt
 from support.reference_reader import Limits, header_at, is_blank, read_record, unpacked
 
@@ -34,8 +35,10 @@ ANYTHING = Policy(on_repeat=OnRepeat.IMPORT, on_new_version=OnNewVersion.IMPORT)
 # The columns that tests write out. Cells of every other column are filled in here.
 WRITTEN = ("name", "country", "age")
 USUAL = {
-    column: next(cell for cell in ("unknown", "7") if not isinstance(rule.parse(cell), Fault))
-    for column, rule in zip(COLUMNS, RULES, strict=True)
+    field.name: next(
+        (cell for cell in ("unknown", "7") if not isinstance(field.parse(cell), Fault)), field.rule.sample()
+    )
+    for field in USERS.fields
 }
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 MORE = {column: cell for column, cell in USUAL.items() if column not in WRITTEN}
@@ -43,7 +46,7 @@ MORE_CELLS = "".join(f"{cell}," for cell in MORE.values())  # what `completed` p
 
 
 def cells_of(name: str = "Ann", country: str = "Norway", age: str = "41") -> dict[str, str]:
-    """Return one cell for each of `COLUMNS`, in that order."""
+    """Return one cell for each of `USERS.columns`, in that order."""
     return {**USUAL, "name": name, "country": country, "age": age}
 
 
@@ -54,7 +57,7 @@ def row_of(name: str, country: str, age: str) -> list[str]:
 
 def a_user(name: str, country: str, age: int) -> User:
     """Return a user."""
-    user = User.parse(row_of(name, country, str(age)))
+    user = USERS.parse(row_of(name, country, str(age)))
     assert isinstance(user, User)
     return user
 
@@ -66,9 +69,9 @@ CEM = a_user('Cem "C", Öz', "Türkiye", 150)
 
 def add_user(url: str, user: User = ANN) -> None:
     """Add a user of no import to a database."""
-    values = sql.SQL(", ").join(sql.Placeholder() * len(COLUMNS))
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-    asked(url, sql.SQL("insert into users ({}) values ({})").format(columns, values), *user.values())
+    values = sql.SQL(", ").join(sql.Placeholder() * len(USERS.columns))
+    columns = sql.SQL(", ").join(map(sql.Identifier, USERS.columns))
+    asked(url, sql.SQL("insert into users ({}) values ({})").format(columns, values), *USERS.values(user))
 
 
 def written(user: User) -> tuple[Any, ...]:
@@ -76,7 +79,7 @@ def written(user: User) -> tuple[Any, ...]:
     return tuple(getattr(user, column) for column in WRITTEN)
 
 
-def csv_of(*rows: User | Mapping[str, object], labels: Sequence[str] = COLUMNS) -> bytes:
+def csv_of(*rows: User | Mapping[str, object], labels: Sequence[str] = USERS.columns) -> bytes:
     """Return a file of users.
 
     Args:
@@ -157,11 +160,14 @@ def an_upload(key: str = "list.csv", version: str = "1", bucket: str = "bucket")
 
 
 def a_block(
-    registered: Sequence[User], lines: Sequence[range] | None = None, origins: Sequence[Origin] | None = None
+    registered: Sequence[AnyUser],
+    lines: Sequence[range] | None = None,
+    origins: Sequence[Origin] | None = None,
+    record_type: RecordType = USERS,
 ) -> Block:
-    """Return a block of users, every cell quoted; without `lines`, they start on line 2."""
+    """Return a block of users, every value quoted; without `lines`, they start on line 2."""
     rows = [
-        ",".join('"' + str(value).replace('"', '""') + '"' for value in user.values()) + "\n"
+        ",".join('"' + text.replace('"', '""') + '"' if text else "" for text in record_type.texts(user)) + "\n"
         for user in registered
     ]
     return Block("".join(rows).encode(), lines or [range(2, 2 + len(rows))], origins)
@@ -169,7 +175,7 @@ def a_block(
 
 def load(
     repository: UserRepository,
-    registered: Sequence[User],
+    registered: Sequence[AnyUser],
     upload: Upload | None = None,
     sha256: str | None = None,
     policy: Policy = ANYTHING,
@@ -180,7 +186,7 @@ def load(
     upload = upload or an_upload()
     with repository.importing(ImportRequest(upload, sha256, policy, seconds_left=seconds_left)) as importing:
         if registered:
-            importing.register(a_block(registered))
+            importing.register(a_block(registered, record_type=repository.record_type))
         counts = Counts(read=len(registered), registered=len(registered))
         importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
     assert importing.verdict.import_id is not None

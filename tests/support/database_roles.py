@@ -10,6 +10,7 @@ from psycopg import sql
 
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.domain.user import USERS
 
 MIGRATOR = "rollcall_migrator"
 IMPORTER = "rollcall_importer"
@@ -41,7 +42,7 @@ def migrate_as_documented(url: str) -> None:
             connection.execute(
                 sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(_PASSWORD))
             )
-    migrate(acting_as(MIGRATOR, url))
+    migrate(acting_as(MIGRATOR, url), USERS)
 
 
 class EachJobAsItsRole(PostgresUserRepository):
@@ -53,8 +54,8 @@ class EachJobAsItsRole(PostgresUserRepository):
     """
 
     def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - the repository's options
-        super().__init__(acting_as(IMPORTER, url), **options)
-        self._operator = PostgresUserRepository(acting_as(OPERATOR, url))
+        super().__init__(acting_as(IMPORTER, url), USERS, **options)
+        self._operator = PostgresUserRepository(acting_as(OPERATOR, url), USERS)
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         return self._operator.undo(import_id, at, confirmed=confirmed)

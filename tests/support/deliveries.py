@@ -25,6 +25,7 @@ from rollcall.domain import correction
 from rollcall.domain.correction import Origin
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import RecordType
 from rollcall.domain.upload import ObjectReference, Upload
 from rollcall.domain.user import User
 from support.receipts import CheckedImport
@@ -229,6 +230,10 @@ class WatchedUsers:
 
     inner: UserRepository
     delivery: Delivery
+
+    @property
+    def record_type(self) -> RecordType:
+        return self.inner.record_type
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:
         return self.inner.undo(import_id, at, confirmed=confirmed)

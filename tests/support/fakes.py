@@ -18,6 +18,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from support.builders import add_user, completed, written
 from support.oracle import Oracle, foreign_users
 from support.receipts import CheckedImport
@@ -69,7 +70,11 @@ class Desk:
 
     def drop(self, data: bytes, key: str = "users.csv") -> ObjectReference:
         """Upload a file with every column, see `completed`, and return a reference to that version."""
-        self.uploads.put(key, io.BytesIO(completed(data)))
+        return self.drop_as_it_is(completed(data), key)
+
+    def drop_as_it_is(self, data: bytes, key: str = "users.csv") -> ObjectReference:
+        """Upload a file, and return a reference to that version."""
+        self.uploads.put(key, io.BytesIO(data))
         return self.versions(key)[0]
 
     def versions(self, key: str) -> list[ObjectReference]:
@@ -184,7 +189,7 @@ class DatabaseDesk:
 
     def deliver(self, reference: ObjectReference, database_url: str) -> Receipt:
         """Deliver an upload once, with a connection of its own."""
-        users = PostgresUserRepository(database_url)
+        users = PostgresUserRepository(database_url, USERS)
         try:
             return self.importer(users)(reference)
         finally:

@@ -19,7 +19,7 @@ from rollcall.domain.fields import WholeNumber
 from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import COLUMNS, RULES, User
+from rollcall.domain.user import USERS, User
 from support.receipts import CheckedImport
 from support.strategies import csv_uploads, refused_uploads
 
@@ -184,7 +184,7 @@ def every_trap(header: str, end: str) -> bytes:
 
 
 def _is_number(label: str) -> bool:
-    return label in COLUMNS and isinstance(RULES[COLUMNS.index(label)], WholeNumber)
+    return label in USERS.columns and isinstance(USERS.rules[USERS.columns.index(label)], WholeNumber)
 
 
 _odd = st.one_of(
@@ -201,7 +201,7 @@ def _mostly_clean(draw: st.DrawFn) -> bytes:
     """Clean rows, and sometimes a cell, a row or a line end that is not clean."""
     others = draw(st.lists(st.sampled_from(["id", "note", "", '"a note"']), max_size=2))
     mended = draw(st.sampled_from([[], [], [], list(OWN_LABELS)]))
-    labels = draw(st.permutations([*COLUMNS, *others, *mended]))
+    labels = draw(st.permutations([*USERS.columns, *others, *mended]))
     delimiter = draw(st.sampled_from([",", ",", ";", "\t", "|"]))
     lines = [f"sep={delimiter}"] if delimiter == "|" or draw(st.integers(0, 9)) == 0 else []
     lines.append(delimiter.join(labels))

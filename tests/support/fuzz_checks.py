@@ -23,7 +23,7 @@ from rollcall.application.values import Block
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
 from rollcall.domain.rejection import Code, escaped
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import USERS, User
 from support.builders import NOON, a_user, completed
 from support.fakes import Desk
 from support.fast_path import without_fast_path
@@ -264,9 +264,9 @@ def read_as_copy_would(block: Block) -> list[User] | None:
     for row in text.split("\n")[:-1]:
         assert "\r" not in row
         assert _row_for_copy.fullmatch(row), "a quote inside an unquoted cell"
-    users = _read_block(block)
+    users = _read_block(USERS, block)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    assert list(rows) == [[str(value) for value in user.values()] for user in users or ()]
+    assert list(rows) == [[str(value) for value in USERS.values(user)] for user in users or ()]
     return users
 
 
@@ -318,7 +318,7 @@ def imported(case: Case, how: AbstractContextManager[None] | None = None) -> tup
 
 def registered(desk: Desk) -> list[Values]:
     """Return the values of all users, in order."""
-    return [user.values() for user in desk.users.users()]
+    return [USERS.values(user) for user in desk.users.users()]
 
 
 def drop(desk: Desk, case: Case, upload: bytes, key: str, max_csv_bytes: int = 10**9) -> Receipt:
@@ -538,10 +538,14 @@ def correct(cells: list[str], number: int, row: Row, sheet: Sheet, *, everything
         The values to be registered.
     """
     values: list[str | int] = []
-    good_values = a_user(f"Person {number}", f"Land {number}", number % 151).values()
-    for column, good in zip(COLUMNS, good_values, strict=True):
+    good_values = USERS.values(a_user(f"Person {number}", f"Land {number}", number % 151))
+    for column, good in zip(USERS.columns, good_values, strict=True):
         place = sheet.place(column)
-        kept = row_verdict([row.cells[place]] * len(COLUMNS))[COLUMNS.index(column)] if row.cells else None
+        kept = (
+            row_verdict([row.cells[place]] * len(USERS.columns))[USERS.columns.index(column)]
+            if row.cells
+            else None
+        )
         if everything or kept is None or isinstance(kept, Code):
             cells[sheet.written_places.index(place)] = str(good)
             values.append(good)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import attrs
 
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 
-# The values in the order of `COLUMNS`.
+# The values in the order of `USERS.columns`.
 User = tuple[str | int, ...]
 # Import, line and proof, as in the column `rollcall_import`.
 Origin = tuple[int, int, str]
@@ -356,7 +356,7 @@ class Model:
         return [first for first, times in registered.items() if times > 1]
 
     def _who(self, user: User | None) -> object:
-        values = dict(zip(COLUMNS, user or (), strict=False))
+        values = dict(zip(USERS.columns, user or (), strict=False))
         return tuple(values.get(column) for column in self.policy.unique_by)
 
     def _was_rejected(self, origin: Origin) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 import attrs
 
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -104,14 +104,14 @@ def age_verdict(cell: str) -> int | Code:
 
 
 # The rule of each field, once more. A text has at most 200 characters unless its field says otherwise.
-VERDICTS: dict[str, Callable[[str], str | int | Code]] = dict.fromkeys(COLUMNS, text_verdict) | {
+VERDICTS: dict[str, Callable[[str], str | int | Code]] = dict.fromkeys(USERS.columns, text_verdict) | {
     "age": age_verdict
 }
 
 
 def row_verdict(cells: Sequence[str]) -> tuple[str | int | Code, ...]:
-    """Return the value or fault of each cell, in the order of `COLUMNS`."""
-    return tuple(VERDICTS[column](cell) for column, cell in zip(COLUMNS, cells, strict=True))
+    """Return the value or fault of each cell, in the order of `USERS.columns`."""
+    return tuple(VERDICTS[column](cell) for column, cell in zip(USERS.columns, cells, strict=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -296,13 +296,13 @@ class Sheet:
         places = self.uploaders_places
         if len(places) <= MOST_COLUMNS_WRITTEN:
             return places
-        return sorted(map(self.place, COLUMNS))
+        return sorted(map(self.place, USERS.columns))
 
     @property
     def ignored(self) -> tuple[str, ...]:
         """Labels of the uploader's columns that belong to no field."""
         normal = _normal(self.labels)
-        return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in COLUMNS)
+        return tuple(self.labels[place] for place in self.uploaders_places if normal[place] not in USERS.columns)
 
     @property
     def holds_corrected_rows(self) -> bool:
@@ -467,9 +467,9 @@ def _header_fault(labels: Sequence[str]) -> Code | None:
     if len(labels) > MOST_COLUMNS:
         return Code.FORMAT_ERROR
     normal = _normal(labels)
-    if not set(COLUMNS) <= set(normal):
+    if not set(USERS.columns) <= set(normal):
         return Code.MISSING_LABEL
-    if any(normal.count(label) > 1 for label in (*COLUMNS, *OWN_LABELS)):
+    if any(normal.count(label) > 1 for label in (*USERS.columns, *OWN_LABELS)):
         return Code.DUPLICATE_LABEL
     ours = set(OWN_LABELS) & set(normal)
     return Code.MISSING_LABEL if ours and not {LINE, IMPORT} <= ours else None
@@ -500,7 +500,7 @@ def _row(
         cells = tuple(restored(cell, delimiter) for cell in cells)
     if not record.fault and all(map(is_blank, cells)):
         return None
-    if record.ended and not record.fault and not {*COLUMNS, LINE, IMPORT} & set(normal[len(cells) :]):
+    if record.ended and not record.fault and not {*USERS.columns, LINE, IMPORT} & set(normal[len(cells) :]):
         cells += ("",) * (len(labels) - len(cells))
     if record.fault or len(cells) != len(labels):
         text = beginning_of(record.text, limits.beginning) if record.fault is Code.RECORD_TOO_LONG else record.text
@@ -517,9 +517,9 @@ def _row(
         origin, fault = _identity(*(trimmed(cells[normal.index(label)]) for label in (LINE, IMPORT)))
         if fault:
             return row(cells=cells, faults=(fault,), origin=origin)
-    verdict = row_verdict([cells[normal.index(column)] for column in COLUMNS])
+    verdict = row_verdict([cells[normal.index(column)] for column in USERS.columns])
     faults = tuple(
-        (value, column) for value, column in zip(verdict, COLUMNS, strict=True) if isinstance(value, Code)
+        (value, column) for value, column in zip(verdict, USERS.columns, strict=True) if isinstance(value, Code)
     )
     values = tuple(value for value in verdict if not isinstance(value, Code))
     return row(cells=cells, values=None if faults else values, faults=faults, origin=origin)

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.domain.policy import Policy
+from rollcall.domain.user import USERS
 from support.aws_events import in_sqs, s3_record
 from support.builders import add_user, eventually
 from support.oracle import Found, Oracle, foreign_users
@@ -184,14 +185,14 @@ def _with_duplicates(upload: FaultyUpload) -> FaultyUpload:
 
 
 def _compared(stage: _Stage) -> Scene:
-    migrate(stage.database_url, Policy(unique_by=("name", "country")))
+    migrate(stage.database_url, USERS, Policy(unique_by=("name", "country")))
     upload = _with_duplicates(made_upload("list.csv", rows=ROWS, bad_share=0.2))
     return _in_a_folder(stage, upload=upload, **_UNIQUE)
 
 
 def _updating(stage: _Stage) -> Scene:
     """Existing users would be updated. No row matches one, so that the oracle knows every user."""
-    migrate(stage.database_url, Policy(unique_by=("name", "country")))
+    migrate(stage.database_url, USERS, Policy(unique_by=("name", "country")))
     return _in_a_folder(stage, ROLLCALL_UNIQUE_BY="name,country", ROLLCALL_ON_DUPLICATE="update")
 
 

@@ -17,13 +17,14 @@ from rollcall.application.ports import UserRepository
 from rollcall.bootstrap import Services, Uploading, WebStores
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.openapi import document
 from rollcall.settings import Settings, read_settings
 from support.api_events import Answered, ask, token
 from support.builders import completed
 
-_COMPONENTS = document(ROUTES)["components"]
+_COMPONENTS = document(ROUTES, USERS)["components"]
 
 LIST = b"name,country,age\nAnn,Norway,41\nBen,X,old\nCem,Y,3\n"
 

@@ -1,6 +1,8 @@
 """Strategies for rules, users, cells and whole uploads; those of users derive from `User` and its rules."""
 
+import csv
 import gzip
+import io
 import string
 from collections.abc import Sequence
 from datetime import date
@@ -26,8 +28,9 @@ from rollcall.domain.fields import (
     WholeNumber,
     is_blank,
 )
+from rollcall.domain.record import Field, RecordType, field
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import USERS, User
 
 RULES: dict[str, Rule] = {field.name: field.metadata["rule"] for field in attrs.fields(User)}
 
@@ -416,7 +419,7 @@ def _as_csv(draw: st.DrawFn, cell: str, delimiter: str) -> str:
 def _dialects(draw: st.DrawFn) -> _Dialect:
     delimiter = draw(st.sampled_from((",", ",", ";", "\t")))
     ignored: list[str | None] = [None] * draw(st.integers(0, 2))
-    columns = draw(st.permutations([*COLUMNS, *ignored]))
+    columns = draw(st.permutations([*USERS.columns, *ignored]))
     labels = [
         draw(st.sampled_from((column, column.upper(), column.title(), f" {column} ")))
         if column
@@ -436,8 +439,8 @@ def _good_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
 def _bad_rows(draw: st.DrawFn, dialect: _Dialect) -> _Row:
     """Rows with rejected cells, or a blank row if all the cells are blank."""
     user = draw(users())
-    which = draw(st.sets(st.sampled_from(COLUMNS), min_size=1))
-    bad = {column: draw(invalid_cells(RULES[column])) for column in COLUMNS if column in which}
+    which = draw(st.sets(st.sampled_from(USERS.columns), min_size=1))
+    bad = {column: draw(invalid_cells(RULES[column])) for column in USERS.columns if column in which}
     cells = _cells_of(draw, dialect, {column: cell for column, (cell, _) in bad.items()}, user)
     raw = draw(_written(cells, dialect.delimiter))
     if all(map(is_blank, cells)):
@@ -556,8 +559,8 @@ def _encoded(draw: st.DrawFn, text: str) -> tuple[str, bytes]:
 
 def refused_uploads() -> st.SearchStrategy[tuple[bytes, Code]]:
     """Refused uploads, each with the code of its refusal."""
-    header = ",".join(COLUMNS).encode()
-    body = header + b"\n" + b",".join([b"1"] * len(COLUMNS)) + b"\n"
+    header = ",".join(USERS.columns).encode()
+    body = header + b"\n" + b",".join([b"1"] * len(USERS.columns)) + b"\n"
     anything = st.binary(max_size=50)
     return st.one_of(
         st.sampled_from((b"", b"\n", b"\r\n \r\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0))).map(
@@ -569,14 +572,55 @@ def refused_uploads() -> st.SearchStrategy[tuple[bytes, Code]]:
         st.sampled_from((b"\x80", b"\x83\x65", b"\xff", b"caf\xe9,")).map(
             lambda bad: (body + bad + b"\n", Code.ENCODING_ERROR)
         ),
-        st.sampled_from(COLUMNS).map(
+        st.sampled_from(USERS.columns).map(
             lambda column: (
-                ",".join(label for label in COLUMNS if label != column).encode() + b"\n",
+                ",".join(label for label in USERS.columns if label != column).encode() + b"\n",
                 Code.MISSING_LABEL,
             )
         ),
-        st.sampled_from(COLUMNS).map(
+        st.sampled_from(USERS.columns).map(
             lambda column: (header + b"," + column.upper().encode() + b"\n", Code.DUPLICATE_LABEL)
         ),
         st.integers(1, 5).map(lambda rows: (header + b"\n" + b"x\n" * rows, Code.TOO_MANY_REJECTIONS)),
     )
+
+
+_COLUMN_NAMES = ("a", "a_b", "b", "age", "line", "place", "select", "user", "x" * 63)
+_LABELS = ("氏名", "Full name", "E-Mail", "straße", "Y, Z")
+
+
+@st.composite
+def record_types(draw: st.DrawFn) -> RecordType:
+    """Records with fields of any kind, some optional, some with further labels."""
+    names = draw(st.lists(st.sampled_from(_COLUMN_NAMES), min_size=1, max_size=5, unique=True))
+    labels = draw(st.permutations(_LABELS))
+    required = draw(st.integers(0, len(names) - 1))
+    fields = {
+        name: field(
+            draw(rules()),
+            optional=number != required and draw(st.booleans()),
+            labels=labels[number : number + draw(st.integers(0, 1))],
+        )
+        for number, name in enumerate(names)
+    }
+    return RecordType.of(attrs.make_class("Generated", fields, kw_only=True))
+
+
+@st.composite
+def uploads_of(draw: st.DrawFn, record_type: RecordType) -> bytes:
+    """CSV uploads of a record, with good, bad and blank cells; some lack optional columns, or have others."""
+    present = [each for each in record_type.fields if not each.optional or draw(st.booleans())]
+    columns: Sequence[Field | None] = draw(st.permutations([*present, *[None] * draw(st.integers(0, 1))]))
+    delimiter = draw(st.sampled_from(",;\t"))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=draw(st.sampled_from(("\n", "\r\n"))))
+    writer.writerow([draw(st.sampled_from((each.name, *each.labels))) if each else "note" for each in columns])
+    for _ in range(draw(st.integers(0, 6))):
+        writer.writerow([draw(_cells_in(each)) if each else "any" for each in columns])
+    return text.getvalue().encode()
+
+
+def _cells_in(each: Field) -> st.SearchStrategy[str]:
+    good = valid_cells(each.rule)
+    bad = invalid_cells(each.rule).map(lambda pair: pair[0])
+    return st.one_of(good, good, good, good, bad | blank_cells() if each.optional else bad)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.errors import RepositoryUnavailableError
+from rollcall.domain.user import USERS
 from rollcall.settings import read_settings
 
 
@@ -22,7 +23,7 @@ def main(database_url: str, file: str, seconds: str) -> str | None:
     """
     killed_at = time.monotonic() + float(seconds)
     reference = bootstrap.file_reference(Path(file))
-    with closing(PostgresUserRepository(database_url)) as users:
+    with closing(PostgresUserRepository(database_url, USERS)) as users:
         importer = bootstrap.import_users(read_settings({}), users)
         try:
             importer(reference, seconds_left=lambda: killed_at - time.monotonic())

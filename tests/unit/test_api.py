@@ -21,6 +21,7 @@ from rollcall.application.errors import (
     UndoUnconfirmedError,
     UnknownImportError,
 )
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES
 from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route
@@ -262,7 +263,7 @@ def test_a_401_names_the_authentication_scheme() -> None:
 
 
 def test_the_document_needs_no_caller() -> None:
-    assert ask(API, "GET", "/api/openapi.json", authorizer={}).json == document(API.routes)
+    assert ask(API, "GET", "/api/openapi.json", authorizer={}).json == document(API.routes, USERS)
 
 
 def test_another_entry_point_names_the_caller() -> None:

@@ -16,7 +16,7 @@ from rollcall.adapters.dry_run import DryRunUserRepository, NoReports
 from rollcall.application.check_rows import MAX_ROWS
 from rollcall.application.reports import Reports
 from rollcall.domain.receipt import Receipt
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api.routes import MAX_BODY_BYTES
 from support.api_events import an_api, answer_to, ask, http_event, is_problem, pointers
 from support.builders import cells_of
@@ -48,7 +48,7 @@ def test_the_policy_is_that_of_the_settings() -> None:
 
     policy = ask(an_api(environment=environment), "GET", "/api/policy").json
 
-    assert [column["name"] for column in policy["columns"]] == list(COLUMNS)
+    assert [column["name"] for column in policy["columns"]] == list(USERS.columns)
     assert policy["columns"][2]["schema"] == {"type": "integer", "minimum": 0, "maximum": 150}
     assert policy["encodings"] == ["utf-8", "cp932"]
     assert (policy["policy"]["max_rejected"], policy["policy"]["unique_by"]) == ("2%", "name")
@@ -99,7 +99,7 @@ def test_check_api_and_import_agree_on_every_row(rows: list[dict[str, str]]) -> 
     check = CheckedImport(
         uploads=desk.uploads,
         reports=Reports(store=NoReports()),
-        users=DryRunUserRepository(),
+        users=DryRunUserRepository(USERS),
         now=Clock(),
         spool=io.BytesIO,
     )
@@ -113,11 +113,11 @@ def test_check_api_and_import_agree_on_every_row(rows: list[dict[str, str]]) -> 
 
 def _as_file(rows: list[dict[str, str]]) -> tuple[bytes, list[int]]:
     """Write rows in quotes, with a column that makes none blank, and return the line of each."""
-    text = f"{','.join(COLUMNS)},note\n"
+    text = f"{','.join(USERS.columns)},note\n"
     lines = []
     for row in rows:
         lines.append(len(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")))
-        text += "".join('"' + row[column].replace('"', '""') + '",' for column in COLUMNS) + "x\n"
+        text += "".join('"' + row[column].replace('"', '""') + '",' for column in USERS.columns) + "x\n"
     return text.encode(), lines
 
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import ANN, BEN, completed, csv_of
 from support.fakes import Desk
 
@@ -40,6 +40,6 @@ def test_a_file_that_is_no_list_stays_as_it_is(data: bytes) -> None:
 def test_a_built_file_registers_its_users() -> None:
     desk = Desk()
 
-    desk.load(desk.drop(csv_of(ANN, {"age": "x"}, BEN, labels=("note", *reversed(COLUMNS)))))
+    desk.load(desk.drop(csv_of(ANN, {"age": "x"}, BEN, labels=("note", *reversed(USERS.columns)))))
 
     assert list(desk.users.users()) == [ANN, BEN]

@@ -6,6 +6,7 @@ from rollcall.application.check_rows import check_rows
 from rollcall.application.errors import UnreadableCellError
 from rollcall.application.records import MAX_QUOTED_BYTES, MAX_QUOTED_LINE_ENDS
 from rollcall.domain.rejection import Code
+from rollcall.domain.user import USERS
 from support.builders import cells_of, reader_of
 
 GOOD = cells_of()
@@ -14,7 +15,7 @@ GOOD = cells_of()
 def test_each_row_has_its_faults_in_order() -> None:
     bad = dict(reversed(cells_of(" ", age="thirty").items()))
 
-    checked = check_rows([GOOD, bad, GOOD])
+    checked = check_rows(USERS, [GOOD, bad, GOOD])
 
     assert [[(fault.code, fault.column) for fault in faults] for faults in checked] == [
         [],
@@ -24,7 +25,7 @@ def test_each_row_has_its_faults_in_order() -> None:
 
 
 def test_no_rows_have_no_faults() -> None:
-    assert check_rows([]) == []
+    assert check_rows(USERS, []) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_no_rows_have_no_faults() -> None:
 )
 def test_a_cell_that_a_file_can_contain_is_judged(cell: str) -> None:
     assert _read_again(cell) == [cell]
-    assert check_rows([{**GOOD, "name": cell}])[0]
+    assert check_rows(USERS, [{**GOOD, "name": cell}])[0]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_cell_that_a_file_can_contain_is_judged(cell: str) -> None:
 def test_a_cell_that_no_file_can_contain_is_no_cell(cell: str) -> None:
     assert _read_again(cell) == []
     with pytest.raises(UnreadableCellError) as caught:
-        check_rows([GOOD, {**GOOD, "country": cell}])
+        check_rows(USERS, [GOOD, {**GOOD, "country": cell}])
     assert (caught.value.row, caught.value.column) == (1, "country")
     assert cell not in str(caught.value)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rollcall.application.records import Record, RecordReader
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.api_events import Answered, is_problem, pointers
 from support.site import Site
 
@@ -92,10 +92,10 @@ def test_any_cell_reaches_the_copy_of_any_list(
     encoding: str,
 ) -> None:
     site = Site.in_memory(STRICT)
-    rows = (COLUMNS, ("Ann", "山", "41"), ("Ben", "X", "old"), ("Cem", "山", "3"))
+    rows = (USERS.columns, ("Ann", "山", "41"), ("Ben", "X", "old"), ("Cem", "山", "3"))
     data = "\r".join(delimiter.join(row) for row in rows).encode(encoding)
     refused, _ = site.checked(pack(data))
-    corrected = dict(zip(COLUMNS, [*cells, "7"], strict=True))
+    corrected = dict(zip(USERS.columns, [*cells, "7"], strict=True))
     copy = correct(site, refused, {3: corrected}).json["id"]
 
     receipt = site.check(copy)

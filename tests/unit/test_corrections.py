@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.domain.receipt import Receipt, Status
-from rollcall.domain.user import User
+from rollcall.domain.user import USERS, User
 from support.api_events import Answered, is_problem, pointers
 from support.builders import a_user, cells_of
 from support.site import LIST, Site
@@ -263,7 +263,7 @@ def test_corrected_cells_are_imported_as_they_were_sent(cells: list[str]) -> Non
     site = Site.in_memory()
     import_id = site.loaded()
     sent = dict(zip(GOOD, cells, strict=True))
-    expected = User.parse(cells)
+    expected = USERS.parse(cells)
 
     answered = correct(site, import_id, (3, sent))
     if answered.status == 400:  # a lone surrogate

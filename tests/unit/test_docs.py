@@ -1,13 +1,15 @@
 """The documentation agrees with the code about codes, settings and receipts."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import attrs
 import pytest
 
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
+from rollcall.entrypoints import record_page
 from rollcall.settings import PREFIX, Settings
 from support.receipts import SCHEMA
 
@@ -34,7 +36,7 @@ def test_the_published_schema_knows_every_code() -> None:
 
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_has_a_sentence(code: Code) -> None:
-    """The sentence reads well after a label: "age is not a whole number"."""
+    """The sentence reads well after a label: "age is of the wrong kind"."""
     sentence = f"age {code.says}"
 
     assert re.fullmatch(r"age [a-z][\w ]+", sentence)
@@ -60,8 +62,15 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
         assert re.search(rf"^ *def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
 
 
+def test_the_page_for_uploaders_has_the_table_of_the_record() -> None:
+    """As `rollcall record --markdown` prints it."""
+    page = (ROOT / "docs/csv.md").read_text(encoding="utf-8")
+
+    assert textwrap.indent(record_page.table(USERS), "  ") in page
+
+
 def test_the_readme_names_every_column() -> None:
     """An uploader must not have to read code."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    assert all(f"| `{column}` |" in readme for column in COLUMNS)
+    assert all(f"| `{column}` |" in readme for column in USERS.columns)

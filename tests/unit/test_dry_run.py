@@ -22,7 +22,7 @@ from rollcall.domain.policy import OnDuplicate, Policy, Tolerance
 from rollcall.domain.receipt import Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.fakes import Clock, Desk
 from support.receipts import CheckedImport
 from support.strategies import csv_uploads
@@ -30,7 +30,9 @@ from support.strategies import csv_uploads
 policies = st.builds(
     Policy,
     max_rejected=st.sampled_from(["all", "all", "2", "60%"]).map(Tolerance),
-    unique_by=st.sets(st.sampled_from(COLUMNS)).map(lambda named: tuple(c for c in COLUMNS if c in named)),
+    unique_by=st.sets(st.sampled_from(USERS.columns)).map(
+        lambda named: tuple(c for c in USERS.columns if c in named)
+    ),
     on_duplicate=st.sampled_from(OnDuplicate),
 )
 cells = st.tuples(
@@ -58,7 +60,7 @@ def _checked(desk: Desk, reference: ObjectReference, policy: Policy) -> Receipt:
     check = CheckedImport(
         uploads=desk.uploads,
         reports=Reports(store=NoReports()),
-        users=DryRunUserRepository(),
+        users=DryRunUserRepository(USERS),
         policy=policy,
         now=Clock(),
         spool=io.BytesIO,
@@ -109,7 +111,7 @@ def test_corrected_rows_are_checked_as_if_they_can_be_corrected(
 @pytest.mark.parametrize("data", [b"name,country,age\nA,X,1\nB,X,x\n", b"name\nA\n"])
 def test_a_check_has_its_reports_stored_if_there_is_a_store(data: bytes) -> None:
     """Its receipt has no import id."""
-    desk = Desk(users=DryRunUserRepository())
+    desk = Desk(users=DryRunUserRepository(USERS))
 
     receipt = desk.load(desk.drop(data))
 

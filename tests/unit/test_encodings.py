@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 from rollcall.domain.receipt import Status
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from rollcall.settings import SettingError, read_settings
 from support.builders import MORE, completed
 from support.fakes import Desk
@@ -57,7 +57,9 @@ def test_rejected_rows_keep_the_encoding_of_the_upload(encoding: str) -> None:
     mended = (
         rejected.decode(encoding)
         .replace("B,old", "B,2")
-        .replace(f"{',' * len(COLUMNS)}4", f'{"".join(f"{cell}," for cell in MORE.values())}"{quoted}",C,3,4')
+        .replace(
+            f"{',' * len(USERS.columns)}4", f'{"".join(f"{cell}," for cell in MORE.values())}"{quoted}",C,3,4'
+        )
     )
     second = importer(desk.drop(mended.encode(encoding), "b.csv"))
 

@@ -12,28 +12,29 @@ from hypothesis import strategies as st
 from rollcall.application.header import DELIMITERS, Header, read_header
 from rollcall.application.records import RecordReader
 from rollcall.domain.fields import WHITE_SPACE
+from rollcall.domain.record import normal_label
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import completed_text, reader_of
 
 MIB = 1024 * 1024
 
 
 def _header(text: str) -> Header:
-    header = read_header(reader_of(completed_text(text)))
+    header = read_header(reader_of(completed_text(text)), USERS)
     assert isinstance(header, Header), header
     return header
 
 
 def _fault(*pieces: str) -> Fault:
-    fault = read_header(reader_of(*pieces))
+    fault = read_header(reader_of(*pieces), USERS)
     assert isinstance(fault, Fault), fault
     return fault
 
 
 def _columns(header: Header) -> list[str]:
     """Return the normal labels at the positions of the columns."""
-    return [header.labels[position].strip(WHITE_SPACE).lower() for position in header.positions]
+    return [header.record_type.by_label[normal_label(label)] for label in header.cells_of(header.labels)]
 
 
 @st.composite
@@ -44,7 +45,7 @@ def _spellings(draw: st.DrawFn, column: str) -> str:
 
 
 @given(
-    order=st.permutations(COLUMNS),
+    order=st.permutations(USERS.columns),
     # A label of nothing but another delimiter would make that one right, too.
     others=st.lists(
         st.text("xyz ,;\t\"'\r\n", max_size=4).filter(lambda text: not text or text.strip(" ,;\t")), max_size=3
@@ -71,14 +72,14 @@ def test_a_header_is_read_in_any_spelling_and_order(
     writer.writerow(labels)
     before = "\n" * blank_lines + (f"sep={delimiter}\n" if says else "")
     reader = reader_of(before, text.getvalue(), "next")
-    header = read_header(reader)
+    header = read_header(reader, USERS)
     following = reader.take(delimiter)
 
     assert isinstance(header, Header)
     assert header.delimiter == delimiter
     assert header.labels == tuple(labels)
     assert header.separator_line == says
-    assert _columns(header) == list(COLUMNS)
+    assert _columns(header) == list(USERS.columns)
     assert sorted(header.ignored) == sorted(others)
     assert following
     assert following.cells == ["next"]
@@ -87,31 +88,31 @@ def test_a_header_is_read_in_any_spelling_and_order(
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 def test_a_header_that_begins_with_blank_labels_is_not_skipped(delimiter: str) -> None:
     """Under another delimiter, its first line alone would be blank."""
-    header = _header(delimiter.join(["", '"\n"', *COLUMNS]) + "\n")
+    header = _header(delimiter.join(["", '"\n"', *USERS.columns]) + "\n")
 
-    assert header.labels == ("", "\n", *COLUMNS)
+    assert header.labels == ("", "\n", *USERS.columns)
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 def test_rows_of_blank_cells_before_the_header_are_skipped(delimiter: str) -> None:
     blank = [delimiter.join(cells) + "\n" for cells in (["", " ", ""], ['""', '" "', '""'], ["", '"\n"', ""])]
 
-    assert _header("".join(blank) + delimiter.join(COLUMNS) + "\n").delimiter == delimiter
+    assert _header("".join(blank) + delimiter.join(USERS.columns) + "\n").delimiter == delimiter
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 def test_blank_labels_longer_than_a_record_are_refused(delimiter: str) -> None:
     """The rest of such a record is not taken for a header."""
-    labels = ["", *['"\n"'] * MIB, *COLUMNS]
+    labels = ["", *['"\n"'] * MIB, *USERS.columns]
 
-    assert _fault(delimiter.join(labels) + f"\n{','.join(COLUMNS)}\n").code is Code.FORMAT_ERROR
+    assert _fault(delimiter.join(labels) + f"\n{','.join(USERS.columns)}\n").code is Code.FORMAT_ERROR
 
 
 def test_a_label_may_span_several_lines() -> None:
     """Excel writes such labels in quotes."""
     header = _header('"Remark\n(if any)";"\r\nname";country;"age "\r\n')
 
-    assert _columns(header) == list(COLUMNS)
+    assert _columns(header) == list(USERS.columns)
     assert header.ignored == ("Remark\n(if any)",)
 
 
@@ -119,7 +120,7 @@ def test_a_header_in_another_order_gives_each_column_a_position() -> None:
     """Ignored labels are reported as written, in their order."""
     header = _header("Note, AGE,name,Extra,country\n")
 
-    assert _columns(header) == list(COLUMNS)
+    assert _columns(header) == list(USERS.columns)
     assert header.ignored == ("Note", "Extra")
 
 
@@ -144,7 +145,7 @@ def test_a_quoted_header_is_read_with_every_delimiter(delimiter: str) -> None:
 )
 def test_a_sep_line_sets_the_delimiter(line: str, delimiter: str) -> None:
     """Also for a delimiter that is never guessed."""
-    header = _header(f"{line}\r\n{delimiter.join(COLUMNS)}\r\n")
+    header = _header(f"{line}\r\n{delimiter.join(USERS.columns)}\r\n")
 
     assert (header.delimiter, header.separator_line) == (delimiter, True)
 
@@ -170,21 +171,21 @@ def test_a_file_without_content_is_empty(text: str) -> None:
 def test_blank_rows_before_the_header_are_skipped(delimiter: str, blank: str) -> None:
     """Also between a `sep=` line and the header."""
     row = blank.format(delimiter)
-    header = delimiter.join(COLUMNS)
+    header = delimiter.join(USERS.columns)
     says = f"sep={delimiter}"
 
-    assert _header(f"\n{says}\n{row}\n\n{header}\n").labels == COLUMNS
-    assert delimiter == "|" or _header(f"{row}\n\n{row}\n{header}\n").labels == COLUMNS
+    assert _header(f"\n{says}\n{row}\n\n{header}\n").labels == USERS.columns
+    assert delimiter == "|" or _header(f"{row}\n\n{row}\n{header}\n").labels == USERS.columns
 
 
 @pytest.mark.parametrize("blank", [",", ";\r", "\t", " ", ";;\n,"])
 def test_many_blank_rows_before_the_header_cost_little(blank: str) -> None:
     """They are not split one by one, up to five times each, and their lines still count."""
-    reader = reader_of(f"{blank}\n" * 1000 + ",".join(COLUMNS) + "\n")
+    reader = reader_of(f"{blank}\n" * 1000 + ",".join(USERS.columns) + "\n")
     split = RecordReader._scan  # noqa: SLF001 - what is costly
 
     with patch.object(RecordReader, "_scan", autospec=True, side_effect=split) as splits:
-        assert isinstance(read_header(reader), Header)
+        assert isinstance(read_header(reader, USERS), Header)
 
     assert reader.line == 1000 * (1 + blank.count("\n")) + 2
     assert splits.call_count <= 5
@@ -196,8 +197,8 @@ def test_a_missing_label_is_named_with_the_labels_found() -> None:
 
     assert fault == Fault(
         Code.MISSING_LABEL,
-        f"no column is called {', '.join(column for column in COLUMNS if column != 'country')}; "
-        f"the first line has 'nmae', 'country', 'years old' and must name {', '.join(COLUMNS)}",
+        f"no column is called {', '.join(column for column in USERS.columns if column != 'country')}; "
+        f"the first line has 'nmae', 'country', 'years old' and must name {', '.join(USERS.columns)}",
     )
 
 
@@ -244,7 +245,7 @@ def test_only_nuls_between_all_letters_suggest_utf_16(text: str, utf_16: bool) -
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 def test_a_required_label_that_occurs_twice_is_refused(delimiter: str) -> None:
     """Either column might be meant; other labels may occur several times."""
-    fault = _fault(delimiter.join([*COLUMNS, "x", "Name", "x", " NAME"]) + "\n")
+    fault = _fault(delimiter.join([*USERS.columns, "x", "Name", "x", " NAME"]) + "\n")
 
     assert fault.code is Code.DUPLICATE_LABEL
     assert fault.column == "name"
@@ -258,7 +259,7 @@ def test_a_header_with_unmatched_quotes_is_refused(text: str) -> None:
     fault = _fault(text)
 
     assert fault.code is Code.FORMAT_ERROR
-    assert "has quotes that do not match; it should be: " + ",".join(COLUMNS) in fault.message
+    assert "has quotes that do not match; it should be: " + ",".join(USERS.columns) in fault.message
 
 
 @pytest.mark.parametrize("says", ["", "sep=,\n"])
@@ -275,7 +276,7 @@ def test_a_header_longer_than_a_record_is_refused(junk: str, end: str, says: str
 
 @pytest.mark.parametrize(("columns", "refused"), [(10_000, False), (10_001, True)])
 def test_a_header_of_too_many_columns_is_refused(columns: int, refused: bool) -> None:  # noqa: FBT001 - what varies
-    header = read_header(reader_of(",".join(COLUMNS) + ",x" * (columns - len(COLUMNS)) + "\n"))
+    header = read_header(reader_of(",".join(USERS.columns) + ",x" * (columns - len(USERS.columns)) + "\n"), USERS)
 
     assert isinstance(header, Fault) == refused
     assert not isinstance(header, Fault) or header.code is Code.FORMAT_ERROR

@@ -34,6 +34,7 @@ from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, 
 from rollcall.domain.receipt import Counts, Receipt, Status
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
+from rollcall.domain.user import USERS
 from support.builders import completed, completed_text
 from support.fakes import Clock, Desk
 from support.privacy import require_quiet
@@ -112,7 +113,7 @@ def test_a_broken_file_is_judged_line_by_line(lines: str) -> None:
     desk = Desk()
     receipt = desk.load(desk.drop(text.encode()))
 
-    assert [user.values() for user in desk.users.users()] == good
+    assert [USERS.values(user) for user in desk.users.users()] == good
     assert _counts(receipt) == (len(good), len(sheet.rows) - len(good), 0)
     assert [rejection.line for rejection in receipt.rejections] == [
         row.line for row in sheet.rows if not row.values

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from rollcall.domain.user import User
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES
 from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.cli import cli
 from support.receipts import SCHEMA
 
-DOCUMENT: dict[str, Any] = document(ROUTES)
+DOCUMENT: dict[str, Any] = document(ROUTES, USERS)
 PUBLISHED = Path(__file__).parents[2] / "docs/openapi.json"
 
 
@@ -54,7 +54,7 @@ def test_the_document_holds_the_user_and_the_receipt() -> None:
         text = text.replace(f'"#/components/schemas/{name}"', f'"{reference}"')
     schemas = json.loads(text)
 
-    assert schemas["User"] == User.schema()
+    assert schemas["User"] == USERS.schema()
     moved = {name: schemas[name.title().replace("_", "")] for name in SCHEMA["$defs"]}
     assert {"$schema": SCHEMA["$schema"], "$defs": moved, **schemas["Receipt"]} == SCHEMA
 

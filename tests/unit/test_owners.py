@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES
 from rollcall.entrypoints.api.openapi import document
 from rollcall.entrypoints.api.routes import Route
@@ -40,7 +41,7 @@ def site() -> Site:
 
 def test_every_route_with_an_id_is_tried() -> None:
     """As the OpenAPI document shows them."""
-    paths = document(ROUTES)["paths"]
+    paths = document(ROUTES, USERS)["paths"]
     documented = {
         (method.upper(), path)
         for path, operations in paths.items()

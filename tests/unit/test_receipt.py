@@ -89,7 +89,7 @@ def test_the_headline_names_the_most_frequent_fault() -> None:
 
     tally.reject(Rejection(12, 12, (Fault(Code.TYPE_ERROR, "age is bad", "age"),)))
 
-    assert tally.headline() == "3 of 1,234 rows rejected: age is not a whole number, e.g. line 9"
+    assert tally.headline() == "3 of 1,234 rows rejected: age is of the wrong kind, e.g. line 9"
 
 
 @given(receipt=receipts)

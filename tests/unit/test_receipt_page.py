@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from rollcall.domain.policy import Policy, Tolerance
 from rollcall.domain.receipt import Action, Receipt, Remedy
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import web_key
+from rollcall.domain.user import USERS
 from support.fakes import Desk
 from support.receipts import receipts
 
@@ -46,7 +48,7 @@ class Read(HTMLParser):
     def of(cls, receipt: Receipt) -> "Read":
         """Read the page of a receipt, in which each element must end where it has to."""
         read = cls()
-        read.feed(receipt_page(receipt))
+        read.feed(receipt_page(USERS, receipt))
         read.close()
         assert read._open == []
         return read
@@ -134,7 +136,7 @@ def test_text_of_an_upload_never_becomes_markup() -> None:
         rejections=(Rejection(2, 3, (Fault(Code.TYPE_ERROR, HOSTILE, "age"),)),),
         rejected_rows=HOSTILE,
     )
-    page = receipt_page(hostile)
+    page = receipt_page(USERS, hostile)
 
     assert "<img" not in page
     assert all(text.count(HOSTILE) >= 3 for text in Read.of(hostile).texts.values())
@@ -179,7 +181,7 @@ def test_a_crash_before_the_receipt_is_made_good() -> None:
     store = _LosingStore()
     desk = Desk()
     reference = desk.drop(MIXED)
-    importer = attrs.evolve(desk.importer(), reports=Reports(store=store, page=receipt_page))
+    importer = attrs.evolve(desk.importer(), reports=Reports(store=store, page=partial(receipt_page, USERS)))
     with pytest.raises(ReportNotStoredError):
         importer(reference)
     store.put("users.csv/1/receipt.html", io.BytesIO(b"of an earlier verdict"))
@@ -188,13 +190,15 @@ def test_a_crash_before_the_receipt_is_made_good() -> None:
 
     assert receipt
     assert importer.reports.has(receipt)
-    assert store.read("users.csv/1/receipt.html", 0, 10**6).decode() == receipt_page(receipt)
+    assert store.read("users.csv/1/receipt.html", 0, 10**6).decode() == receipt_page(USERS, receipt)
 
 
 def test_an_upload_of_the_page_has_no_second_page() -> None:
     """Its uploader reads the receipt on the page itself."""
     desk = Desk()
-    importer = attrs.evolve(desk.importer(), reports=Reports(store=desk.reports, page=receipt_page))
+    importer = attrs.evolve(
+        desk.importer(), reports=Reports(store=desk.reports, page=partial(receipt_page, USERS))
+    )
     for key in "users.csv", web_key("0" * 64, "1" * 40, "users.csv"):
         importer(desk.drop(MIXED + f"{key[:3]},X,1\n".encode(), key))
 

@@ -18,10 +18,10 @@ from rollcall.application.rejected_rows import CUT_MARK, MAX_RAW_BYTES, Rejected
 from rollcall.application.spreadsheets import restored_text
 from rollcall.domain.correction import NO_VERDICT, Verdict
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import reader_of
 
-HEADER = Header(delimiter=",", labels=("Name", " country", "AGE", "note"), positions=(0, 1, 2))
+HEADER = Header(record_type=USERS, delimiter=",", labels=("Name", " country", "AGE", "note"), positions=(0, 1, 2))
 _MARKS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
 
 VERDICT = Verdict(7, b"secret")
@@ -139,14 +139,16 @@ def test_the_file_has_the_dialect_of_the_upload(
     delimiter: str,
 ) -> None:
     """Its delimiter, encoding, BOM and `sep=` line; UTF-8 always has a BOM, for Excel."""
-    labels = (*COLUMNS, "note")
-    positions = tuple(range(len(COLUMNS)))
-    header = Header(delimiter=delimiter, labels=labels, positions=positions, separator_line=says)
+    labels = (*USERS.columns, "note")
+    positions = tuple(range(len(USERS.columns)))
+    header = Header(
+        record_type=USERS, delimiter=delimiter, labels=labels, positions=positions, separator_line=says
+    )
     row = ["山田", f"a{delimiter}b", "é" if encoding != "cp932" else "e", *[""] * (len(labels) - 3)]
     _, data = _file([_refused(row)], header=header, encoding=encoding)
     text = data.removeprefix(_MARKS.get(encoding, b"")).decode(encoding)
     reader = reader_of(text)
-    understood = read_header(reader)
+    understood = read_header(reader, USERS)
 
     assert data.startswith(_MARKS.get(encoding, b""))
     assert text.startswith(f"sep={delimiter}\r\n") == says

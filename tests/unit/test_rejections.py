@@ -19,7 +19,7 @@ from rollcall.application.reports import Reports
 from rollcall.domain.policy import OnDuplicate, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS
+from rollcall.domain.user import USERS
 from support.builders import MORE, MORE_CELLS, WRITTEN, cells_of
 from support.fakes import Desk
 
@@ -36,7 +36,7 @@ ENCODINGS = (
     "gb18030",
     "cp500",
 )
-WIDTH = len(COLUMNS) + 1  # `written` adds a column
+WIDTH = len(USERS.columns) + 1  # `written` adds a column
 LETTERS = "aZ0 =+-@'\",;\t\r\néßøşΩд山田日本ア한글中😀"
 
 
@@ -53,7 +53,7 @@ class Counted:
 
 
 def rejected(desk: Desk, receipt: Receipt) -> Rejections:
-    found = Rejections.of(receipt, Reports(store=desk.reports), desk.reports)
+    found = Rejections.of(receipt, Reports(store=desk.reports), desk.reports, USERS)
     assert found
     return found
 
@@ -76,7 +76,7 @@ def has(character: str, encoding: str) -> bool:
 
 
 def written(rows: Sequence[Sequence[str]], delimiter: str) -> str:
-    header = delimiter.join([*COLUMNS, "note"])
+    header = delimiter.join([*USERS.columns, "note"])
     return f"{header}\r\n" + "".join(
         delimiter.join('"' + cell.replace('"', '""') + '"' for cell in row) + "\r\n" for row in rows
     )
@@ -118,7 +118,7 @@ def test_all_pages_are_all_rejected_rows(
     assert [(row.line, row.faults) for row in found] == [
         (rejection.line, rejection.faults) for rejection in receipt.rejections
     ]
-    whole = [dict(zip(COLUMNS, row, strict=False)) for row in rows if len(row) >= len(COLUMNS)]
+    whole = [dict(zip(USERS.columns, row, strict=False)) for row in rows if len(row) >= len(USERS.columns)]
     assert all(row.record is not None or row.cells in whole for row in found)
 
 
@@ -132,7 +132,7 @@ def test_a_row_that_could_not_be_split_has_its_text() -> None:
         (2, f'{MORE_CELLS}"Ann"x,Norway,41', Code.MALFORMED_QUOTING),
         (3, f"{MORE_CELLS}Ben,X", Code.MISSING_CELL),
     ]
-    assert first.cells == dict.fromkeys(COLUMNS, "")
+    assert first.cells == dict.fromkeys(USERS.columns, "")
 
 
 def test_a_duplicate_keeps_its_fault() -> None:
@@ -166,7 +166,7 @@ def test_a_file_without_rejected_rows_has_none() -> None:
     desk = Desk()
     receipt = desk.load(desk.drop(b"name,country,age\nAnn,Norway,41\n"))
 
-    assert Rejections.of(receipt, Reports(store=desk.reports), desk.reports) is None
+    assert Rejections.of(receipt, Reports(store=desk.reports), desk.reports, USERS) is None
 
 
 @pytest.mark.parametrize("after", [1, 5, 80, 200])
@@ -222,7 +222,7 @@ class Endless:
 
 def test_a_page_of_a_gigabyte_takes_two_reads_and_little_memory() -> None:
     store = Endless()
-    found = Rejections(store, "key", "utf-8")
+    found = Rejections(store, "key", "utf-8", USERS)
     rows = store.size // len(store.row)
     middle = len(store.head) + rows // 2 * len(store.row)
     last = len(store.head) + (rows - 10) * len(store.row)

@@ -11,13 +11,13 @@ from rollcall.application.header import Header
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.screening import Screened, Screening, screen
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import USERS, User
 from support.builders import USUAL, reader_of
 from support.reference_reader import is_blank, row_verdict
 from support.strategies import RULES, blank_cells, invalid_cells, users, valid_cells
 
-LABELS = ("age", "note", *(column for column in COLUMNS if column != "age"))
-HEADER = Header(delimiter=",", labels=LABELS, positions=tuple(map(LABELS.index, COLUMNS)))
+LABELS = ("age", "note", *(column for column in USERS.columns if column != "age"))
+HEADER = Header(record_type=USERS, delimiter=",", labels=LABELS, positions=tuple(map(LABELS.index, USERS.columns)))
 
 any_cells = st.one_of(
     *(valid_cells(rule) for rule in RULES.values()),
@@ -49,7 +49,7 @@ def _screened(records: Sequence[Record], header: Header = HEADER) -> Screened:
 def _users_of(result: Screened) -> list[User]:
     """Parse a block as the table will read it."""
     text = io.StringIO(result.accepted.csv.decode(), newline="")
-    parsed = [User.parse(cells) for cells in csv.reader(text, strict=True)]
+    parsed = [USERS.parse(cells) for cells in csv.reader(text, strict=True)]
     return [user for user in parsed if isinstance(user, User)]
 
 
@@ -61,7 +61,7 @@ def _expected(record: Record) -> tuple[str | int | Code, ...] | None:
         return None
     if len(record.cells) != len(HEADER.labels):
         return (Code.MISSING_CELL if len(record.cells) < len(HEADER.labels) else Code.EXTRA_CELL,)
-    return row_verdict([record.cells[position] for position in HEADER.positions])
+    return row_verdict(HEADER.cells_of(record.cells))
 
 
 @given(records=batches)
@@ -77,7 +77,7 @@ def test_every_record_is_accepted_rejected_or_blank(records: list[Record]) -> No
     assert result.blank == list(verdicts.values()).count(None)
     assert result.read == len(good) + len(bad)
     assert list(result.accepted.lines) == list(good)
-    assert [tuple(user.values()) for user in _users_of(result)] == list(good.values())
+    assert [tuple(USERS.values(user)) for user in _users_of(result)] == list(good.values())
     assert {
         row.rejection.line: tuple(fault.code for fault in row.rejection.faults) for row in result.rejected
     } == bad
@@ -139,7 +139,7 @@ def test_a_row_of_any_number_of_blank_cells_is_skipped() -> None:
     result = _screened([Record(line, line, "", cells) for line, cells in enumerate(blank, 2)])
 
     assert (result.blank, result.read, result.accepted.csv) == (4, 0, b"")
-    assert len(_messages(["", "note", *[""] * (len(LABELS) - 2)])) == len(COLUMNS)
+    assert len(_messages(["", "note", *[""] * (len(LABELS) - 2)])) == len(USERS.columns)
 
 
 @given(records=batches, size=st.integers(1, 5))
@@ -165,9 +165,11 @@ def test_a_batch_of_very_short_rows_holds_few_rows() -> None:
 @given(batch=st.lists(users(), max_size=5))
 def test_accepted_rows_are_accepted_again(batch: list[User]) -> None:
     """A block that is read as an upload gives the same block."""
-    header = Header(delimiter=",", labels=COLUMNS, positions=tuple(range(len(COLUMNS))))
+    header = Header(
+        record_type=USERS, delimiter=",", labels=USERS.columns, positions=tuple(range(len(USERS.columns)))
+    )
     records = [
-        Record(line, line, "", [str(value) for value in user.values()]) for line, user in enumerate(batch, 1)
+        Record(line, line, "", [str(value) for value in USERS.values(user)]) for line, user in enumerate(batch, 1)
     ]
     block = _screened(records, header).accepted
     [again] = [read.accepted for read in screen(RecordReader(iter([block.csv])), header)]

@@ -23,7 +23,7 @@ from rollcall.application.screening import screen
 from rollcall.domain.correction import Origin
 from rollcall.domain.fields import WHITE_SPACE, Text
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS, RULES, User
+from rollcall.domain.user import USERS, User
 from support.builders import USUAL, completed_text, reader_of
 from support.fast_path import BARE_AGES, BARE_TRAPS, MISSHAPEN, without_fast_path
 from support.strategies import is_clean
@@ -60,7 +60,7 @@ class Judged:
 def judged(pieces: Iterable[bytes], rejected_on_merge: Iterable[int] = ()) -> Judged | None:
     """Screen an upload in which some lines are rejected as duplicates; return None if its header has a fault."""
     reader = RecordReader(iter(pieces))
-    header = read_header(reader)
+    header = read_header(reader, USERS)
     if not isinstance(header, Header):
         return None
     whole = Judged([], [], [], [], 0)
@@ -82,7 +82,7 @@ def judged(pieces: Iterable[bytes], rejected_on_merge: Iterable[int] = ()) -> Ju
 @st.composite
 def uploads(draw: st.DrawFn) -> str:
     """Files that are nearly clean, under every header that the fast path accepts."""
-    labels = draw(st.permutations([*COLUMNS, *draw(st.lists(st.sampled_from(["id", "note"]), max_size=2))]))
+    labels = draw(st.permutations([*USERS.columns, *draw(st.lists(st.sampled_from(["id", "note"]), max_size=2))]))
     delimiter = draw(st.sampled_from(",;\t") | st.sampled_from(EVERY_DELIMITER))
     end = draw(line_ends)
     records = [delimiter.join(labels)]
@@ -157,12 +157,12 @@ def test_a_clean_cell_parses_to_itself(text: str) -> None:
 
 def clean_runs(text: str, forms: Forms) -> Iterable[tuple[Header, str, str]]:
     """Yield each kind of clean run at the beginning of an upload, as uploaded and as passed on."""
-    header = read_header(reader_of(text))
+    header = read_header(reader_of(text), USERS)
     if not isinstance(header, Header):
         return
     for records in forms(header):
         reader = reader_of(text)
-        read_header(reader)
+        read_header(reader, USERS)
         lines, rows = records.take(reader)
         assert lines.stop == reader.line
         yield header, _lines(text, lines.start, lines.stop), rows.decode(errors="surrogatepass")
@@ -177,8 +177,8 @@ def assert_sound(text: str, forms: Forms = clean_records) -> None:
     """Check each clean run of an upload against the rules."""
     for header, run, rows in clean_runs(text, forms):
         in_the_file = csv.reader(io.StringIO(run, newline=""), delimiter=header.delimiter, strict=True)
-        users = [User.parse([cells[position] for position in header.positions]) for cells in in_the_file]
-        values = [[str(value) for value in user.values()] for user in users if isinstance(user, User)]
+        users = [USERS.parse(header.cells_of(cells)) for cells in in_the_file]
+        values = [[str(value) for value in USERS.values(user)] for user in users if isinstance(user, User)]
 
         assert len(values) == len(users) == rows.count("\n")
         assert not rows or rows.endswith("\n")
@@ -230,7 +230,7 @@ def test_a_laxer_rule_is_noticed(strict: str, lax: str) -> None:
     [
         ("rollcall.application.clean_records._LINE_END", r"\r?\n?"),
         ("rollcall.application.clean_records._PADDING", b" \t_"),
-        ("rollcall.application.clean_records._SHORT_LINE", 220),
+        ("rollcall.application.clean_records.InPlace.short_line", 220),
         ("rollcall.domain.fields.Text.clean_length", 201),
     ],
 )
@@ -267,7 +267,7 @@ class LaxOutOfPlace(OutOfPlace):
 )
 def test_a_laxer_frame_is_noticed(strict: bytes, lax: bytes) -> None:
     """The same for the pattern of a record with quotes."""
-    assert_found_out(lambda header: [LaxOutOfPlace(header, InPlace(), strict, lax)])
+    assert_found_out(lambda header: [LaxOutOfPlace(header, InPlace(USERS), strict, lax)])
 
 
 def refilled(header: Header, lines: bytes) -> bytes:
@@ -305,7 +305,7 @@ def of_width(header: Header, lines: bytes) -> bytes:
 )
 def test_a_laxer_split_is_noticed(forgive: Callable[[Header, bytes], bytes]) -> None:
     """The same for the code that splits lines."""
-    assert_found_out(lambda header: [LaxOutOfPlace(header, InPlace(), forgive=forgive)])
+    assert_found_out(lambda header: [LaxOutOfPlace(header, InPlace(USERS), forgive=forgive)])
 
 
 def assert_found_out(forms: Forms = clean_records) -> None:
@@ -324,7 +324,7 @@ def assert_found_out(forms: Forms = clean_records) -> None:
 @given(text=cells | ages)
 def test_clean_text_is_its_own_value(text: str) -> None:
     """For each rule by itself."""
-    for rule in RULES:
+    for rule in USERS.rules:
         if is_clean(rule, text):
             value = rule.parse(text)
 
@@ -336,7 +336,7 @@ def test_clean_text_is_its_own_value(text: str) -> None:
 def test_no_character_is_clean_that_a_rule_rejects(around: str) -> None:
     """Of all code points: the classes of RE2 and those of this Python are not the same."""
     texts = [around.format(chr(point)) for point in range(sys.maxunicode + 1)]
-    for rule in set(RULES):
+    for rule in set(USERS.rules):
         pattern = re2.compile(rule.clean())
         clean = [text for text in texts if pattern.fullmatch(text.encode(errors="surrogatepass"))]
 
@@ -346,7 +346,7 @@ def test_no_character_is_clean_that_a_rule_rejects(around: str) -> None:
 @pytest.mark.parametrize("label_line", ["name,country,age", "age;country;name", "id\tname\tcountry\tage"])
 def test_ordinary_rows_are_clean(label_line: str) -> None:
     """A screen that accepts nothing would be sound, but slow."""
-    header = read_header(reader_of(completed_text(label_line + "\n")))
+    header = read_header(reader_of(completed_text(label_line + "\n")), USERS)
     assert isinstance(header, Header)
     kinds = clean_records(header)
 

@@ -22,9 +22,9 @@ from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.domain.user import COLUMNS, User
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -38,14 +38,15 @@ class _Seen:
     """The users and origins of one upload, in a temporary SQLite file, to find duplicates within the upload.
 
     Args:
+        record_type: What a user consists of.
         policy: Names the columns that identify a user, and what to do with duplicates.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, record_type: RecordType, policy: Policy) -> None:
         # Few checks need sqlite3, and not every Python has it.
         import sqlite3  # noqa: PLC0415 - see above
 
-        self._positions = [COLUMNS.index(column) for column in policy.unique_by]
+        self._positions = [record_type.columns.index(column) for column in policy.unique_by]
         self._rejects = policy.rejects_duplicates
         self._registered = 0
         self._unchanged = 0
@@ -124,6 +125,7 @@ class _Seen:
 
 @attrs.define
 class _DryImport:
+    _record_type: RecordType
     _policy: Policy
     _closing: ExitStack
     verdict: Verdict = NO_VERDICT
@@ -138,7 +140,7 @@ class _DryImport:
         """Count the rows; keep only the columns and origins that show duplicates."""
         self._rows += block.rows
         if not self._seen and (self._policy.unique_by or block.origins):
-            self._seen = self._closing.enter_context(closing(_Seen(self._policy)))
+            self._seen = self._closing.enter_context(closing(_Seen(self._record_type, self._policy)))
         if self._seen:
             self._seen.take(block)
 
@@ -153,8 +155,15 @@ class _DryImport:
         """Do nothing, because nothing is kept."""
 
 
+@attrs.frozen
 class DryRunUserRepository:
-    """An empty repository that stays empty."""
+    """An empty repository that stays empty.
+
+    Attributes:
+        record_type: What a user consists of.
+    """
+
+    record_type: RecordType
 
     def resembles_import(self, upload: Upload) -> bool:  # noqa: ARG002 - the port's
         """Return False, because there is no import."""
@@ -164,7 +173,7 @@ class DryRunUserRepository:
     def importing(self, request: ImportRequest) -> Iterator[_DryImport]:
         """Open an import that leaves nothing behind."""
         with ExitStack() as stack:
-            yield _DryImport(request.policy, stack)
+            yield _DryImport(self.record_type, request.policy, stack)
 
     def undo(self, import_id: int, at: datetime, *, confirmed: bool = False) -> int:  # noqa: ARG002 - the port's
         """Raise, because there is no import."""
@@ -203,7 +212,7 @@ class DryRunUserRepository:
         """Yield nothing."""
         yield from ()
 
-    def users(self, import_id: int | None = None) -> Generator[User, None, None]:  # noqa: ARG002 - the port's
+    def users(self, import_id: int | None = None) -> Generator[AnyUser, None, None]:  # noqa: ARG002 - the port's
         """Yield nothing."""
         yield from ()
 

@@ -36,9 +36,10 @@ from rollcall.application.values import (
 from rollcall.domain.correction import SECRET_BYTES, Origin, Verdict
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload, owner_in
-from rollcall.domain.user import COLUMNS, User
+from rollcall.domain.user import USERS
 
 _PIECE_BYTES = 64 * 1024
 _MERGE_LOCK = "settling"
@@ -197,7 +198,7 @@ def _is_at(listed: ListedObject, place: ObjectReference) -> bool:
 class _Registered:
     """A user and the import that registered it."""
 
-    user: User
+    user: AnyUser
     import_id: int
 
 
@@ -304,7 +305,7 @@ class _Row:
     """An accepted row that is not committed yet."""
 
     line: int
-    user: User
+    user: AnyUser
     origin: Origin | None
 
 
@@ -313,6 +314,7 @@ class _MemoryImport:
     """One open import. Its changes are applied to the tables at the commit."""
 
     request: ImportRequest
+    _record_type: RecordType
     _new_verdict: Callable[[], Verdict]
     _tables: _Tables
     _holder: _Holder
@@ -321,8 +323,8 @@ class _MemoryImport:
     _make_permanent: "Callable[[_MemoryImport, Receipt], None]"
     _rows: list[_Row] = attrs.Factory(list)
     _merge_result: MergeResult | None = None
-    new: list[User] = attrs.Factory(list)
-    changed: dict[int, User] = attrs.Factory(dict)
+    new: list[AnyUser] = attrs.Factory(list)
+    changed: dict[int, AnyUser] = attrs.Factory(dict)
     corrected: set[Origin] = attrs.Factory(set)
     _verdict: Verdict | None = None
     _history: History | None = None
@@ -345,7 +347,7 @@ class _MemoryImport:
 
     def register(self, block: Block) -> None:
         self._holder.require_not_ended()
-        users = _read(block)
+        users = _read(self._record_type, block)
         origins: Sequence[Origin | None] = block.origins or [None] * block.rows
         if users is None or len(origins) != block.rows:
             raise RepositoryUnavailableError("a block holds something else than a user in each of its rows")
@@ -402,7 +404,7 @@ class _MemoryImport:
         result.require(receipt)
         self._make_permanent(self, receipt)
 
-    def key(self, user: User) -> tuple[object, ...]:
+    def key(self, user: AnyUser) -> tuple[object, ...]:
         return tuple(getattr(user, column) for column in self.request.policy.unique_by)
 
     def _why_not_corrected(self, origin: Origin | None, mentioned: set[Origin]) -> Code | None:
@@ -417,14 +419,14 @@ class _MemoryImport:
         return Code.ALREADY_CORRECTED if origin in self._tables.corrections else None
 
 
-def _read(block: Block) -> list[User] | None:
+def _read(record_type: RecordType, block: Block) -> list[AnyUser] | None:
     """Return the users of a block; None if a row is no user. No error is raised, because it may show a cell."""
     try:
         rows = list(csv.reader(io.StringIO(block.csv.decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error):
         return None
-    users = [User.parse(row) for row in rows if len(row) == len(COLUMNS)]
-    good = [user for user in users if isinstance(user, User)]
+    users = [record_type.parse(row) for row in rows if len(row) == len(record_type.columns)]
+    good = [user for user in users if not isinstance(user, tuple)]
     return good if len(good) == len(rows) == block.rows else None
 
 
@@ -437,6 +439,7 @@ class MemoryUserRepository:
         clock: Returns the seconds by which deadlines are measured.
         new_secret: Returns the random secret of a new verdict.
         merge_patience: The largest number of seconds that an import waits for the merge lock.
+        record_type: What a user consists of.
     """
 
     def __init__(
@@ -447,7 +450,9 @@ class MemoryUserRepository:
         new_secret: Callable[[], bytes] = lambda: secrets.token_bytes(SECRET_BYTES),
         *,
         merge_patience: float = 600,
+        record_type: RecordType = USERS,
     ) -> None:
+        self.record_type = record_type
         self._merge_patience = merge_patience
         self._new_secret = new_secret
         self._patience = patience
@@ -495,6 +500,7 @@ class MemoryUserRepository:
             acquire(*request.upload_locks)
             opened = _MemoryImport(
                 request,
+                self.record_type,
                 self._draw_verdict,
                 self._tables,
                 holder,
@@ -582,7 +588,7 @@ class MemoryUserRepository:
             ]
         yield from islice(sorted(entries, key=lambda entry: -entry.import_id), limit)
 
-    def users(self, import_id: int | None = None) -> Generator[User, None, None]:
+    def users(self, import_id: int | None = None) -> Generator[AnyUser, None, None]:
         with self._changing:
             users = [row.user for row in self._tables.users.values() if import_id in {None, row.import_id}]
         yield from users

@@ -1,4 +1,4 @@
-"""The sound screen: patterns of records that are certainly good, derived from the rules of `User`.
+"""The sound screen: patterns of records that are certainly good, derived from the rules of the record.
 
 Each cell that passes parses to itself, and PostgreSQL reads it back identically. A stricter screen costs speed; a
 laxer one is wrong. RE2 only verifies; the rows are parts of the upload, or its cells joined again.
@@ -12,16 +12,14 @@ from typing import Any, Protocol
 import attrs
 
 from rollcall.application.header import Header
-from rollcall.application.records import RecordReader, end_of_short_lines
-from rollcall.domain.user import RULES
+from rollcall.application.records import MAX_RECORD_BYTES, RecordReader, end_of_short_lines
+from rollcall.domain.record import RecordType
 
 # With this limit, a clean record is far shorter than the longest record that is read.
 MOST_CLEAN_COLUMNS = 100
 # How much of an upload is split at once; all its cells are in memory together.
 MOST_SPLIT_BYTES = 64 * 1024
 
-# In a line of so many bytes, no cell is too long.
-_SHORT_LINE = min(rule.clean_length for rule in RULES if rule.clean_length)
 _PADDING = b" \t"
 _LINE_END = r"\r?\n"
 _QUOTE = '"'
@@ -46,20 +44,34 @@ class CleanRecords(Protocol):
 
 
 def clean_records(header: Header) -> Sequence[CleanRecords]:
-    """Derive the forms of clean records from the rules of `User`.
+    """Derive the forms of clean records from the rules of the record.
 
     Returns:
         The forms, the cheapest first. A file of corrected rows has none: the origin of each row must be read.
     """
     if header.corrects or len(header.labels) > MOST_CLEAN_COLUMNS:
         return ()
-    in_place = InPlace()
+    in_place = InPlace(header.record_type)
     out_of_place = OutOfPlace(header, in_place)
     return (in_place, out_of_place) if header.labels_fields_only and header.delimiter == "," else (out_of_place,)
 
 
+@attrs.frozen
 class InPlace:
-    """Records that are in the file exactly as in a `Block`, quoted or not."""
+    """Records that are in the file exactly as in a `Block`, quoted or not.
+
+    Attributes:
+        record_type: What they are read as.
+    """
+
+    record_type: RecordType
+
+    @cached_property
+    def short_line(self) -> int:
+        """A number of bytes: in a line of so many, no cell is too long."""
+        return min(
+            (rule.clean_length for rule in self.record_type.rules if rule.clean_length), default=MAX_RECORD_BYTES
+        )
 
     @cached_property
     def pattern(self) -> Any:  # noqa: ANN401 - the package has no types
@@ -68,7 +80,11 @@ class InPlace:
 
         options = re2.Options()
         options.log_errors = False
-        cells = (f'(?:"{rule.clean(without=_QUOTE)}"|{rule.clean(without=_APART)})' for rule in RULES)
+        cells = (
+            # COPY reads an empty cell as null, and one of two quotes as an empty text.
+            f'(?:"{field.rule.clean(without=_QUOTE)}"|{field.rule.clean(without=_APART)})' + "?" * field.optional
+            for field in self.record_type.fields
+        )
         return re2.compile("(?:" + ",".join(cells) + f"{_LINE_END})*", options)
 
     def end(self, data: bytes, start: int = 0, end: int | None = None) -> int:
@@ -78,7 +94,7 @@ class InPlace:
 
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[range, bytes]:
         """Take the records unchanged."""
-        data, start, end = reader.short_lines(_SHORT_LINE, before)
+        data, start, end = reader.short_lines(self.short_line, before)
         end = self.end(data, start, end)
         run = data[start:end]
         return reader.take_lines(end), run.replace(b"\r\n", b"\n") if b"\r" in run else run
@@ -117,7 +133,7 @@ class OutOfPlace:
         rows = b""
         if self.header.labels_fields_only and not any(mark in lines for mark in (b'"', b"\r", b",")):
             rows = lines.replace(self._mark, b",")
-            rows = rows[: end_of_short_lines(rows, 0, self.in_place.end(rows), _SHORT_LINE)]
+            rows = rows[: end_of_short_lines(rows, 0, self.in_place.end(rows), self.in_place.short_line)]
         if not rows:
             rows = self._joined(lines)
             rows = rows[: self.in_place.end(rows)]
@@ -128,7 +144,7 @@ class OutOfPlace:
         columns = self._quoted_columns(lines) if b'"' in lines else self._columns(lines)
         trimmed = [[cell.strip(_PADDING) for cell in column] for column in columns]
         rows = list(zip(*trimmed, strict=True))
-        for rule, column in zip(RULES, trimmed, strict=False):
+        for rule, column in zip(self.header.record_type.rules, trimmed, strict=False):
             most = rule.clean_length
             if most and max(map(len, column), default=0) > most:
                 cells = b"\n".join(column).decode(errors="replace").split("\n")
@@ -146,14 +162,22 @@ class OutOfPlace:
         if ends != [b"\n"] * lines.count(b"\n"):
             good = next((number for number, end in enumerate(ends) if end != b"\n"), len(ends))
             del cells[good * (width + 1) :]
-        return [cells[position :: width + 1] for position in self.header.positions]
+        return [
+            [b""] * len(cells[width :: width + 1]) if position is None else cells[position :: width + 1]
+            for position in self.header.positions
+        ]
 
     def _quoted_columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:
         """Return the columns of the fields in lines in which a cell may be in quotes."""
         found = self._any_number.match(lines)
-        columns = list(zip(*self._record.findall(found[0] if found else b""), strict=True))
-        in_the_file = sorted(self.header.positions)
-        return [columns[in_the_file.index(position)] for position in self.header.positions] if columns else ()
+        rows = self._record.findall(found[0] if found else b"")
+        # `findall` returns the groups of each match, but the text itself if there is only one group.
+        columns = list(zip(*rows, strict=True)) if len(self.header.columns) > 1 else [tuple(rows)]
+        if not rows:
+            return ()
+        by_position = dict(zip(self.header.columns, columns, strict=True))
+        missing = (b"",) * len(rows)
+        return [missing if position is None else by_position[position] for position in self.header.positions]
 
     @cached_property
     def _any_number(self) -> re.Pattern[bytes]:
@@ -172,10 +196,10 @@ class OutOfPlace:
         """
         mark = re.escape(self._mark)
         cell = rb'"[^"\r\n]*+"|[^"\r\n%b]*+' % mark
-        fields = set(self.header.positions)
         return (
             mark.join(
-                (group if position in fields else b"(?:%b)") % cell for position in range(len(self.header.labels))
+                (group if position in self.header.columns else b"(?:%b)") % cell
+                for position in range(len(self.header.labels))
             )
             + b"\n"
         )

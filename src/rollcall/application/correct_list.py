@@ -20,6 +20,8 @@ from rollcall.application.header import Header, read_header
 from rollcall.application.ports import WebUploads
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.register_upload import changed, checked_version, expired
+from rollcall.domain.fields import is_blank
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, counted
 from rollcall.domain.upload import WebUpload
 
@@ -32,12 +34,14 @@ class CorrectList:
     """The use case.
 
     Attributes:
+        record_type: What a user consists of.
         find: Returns the state of an upload.
         inbox: The uploads that are not registered; each object there is checked.
         encodings: The names of the encodings to try, in order.
         spool: Opens a temporary file.
     """
 
+    record_type: RecordType
     find: FindUpload
     inbox: WebUploads
     encodings: Sequence[str]
@@ -66,7 +70,7 @@ class CorrectList:
             raise CorrectionsRefusedError(
                 Code.NOTHING_TO_CORRECT, "the check did not refuse the list for its rows; correct the original"
             )
-        require_readable(rows)
+        require_readable(self.record_type, rows)
         asked = json.dumps([upload.id, etag, [[row.line, *row.cells] for row in rows]])
         copy = WebUpload.written(upload.owner, hashlib.sha256(asked.encode()).hexdigest()[:32])
         if self.find(copy).received:
@@ -91,9 +95,21 @@ class CorrectList:
         if content.fault:
             raise _too_large() if content.fault.code is Code.SIZE_LIMIT else changed()
         reader = _read(stream, content)
-        header = read_header(reader)
+        header = read_header(reader, self.record_type)
         if not isinstance(header, Header):
             raise changed()
+        missing = [
+            column
+            for number, (column, position) in enumerate(
+                zip(header.record_type.columns, header.positions, strict=True)
+            )
+            if position is None and not all(is_blank(row.cells[number]) for row in rows)
+        ]
+        if missing:
+            raise CorrectionsRefusedError(
+                Code.NOTHING_TO_CORRECT,
+                f"the list has no column {', '.join(missing)}; add it to the original file",
+            )
         if header.corrects:
             raise CorrectionsRefusedError(
                 Code.NOTHING_TO_CORRECT, "the list has corrected rows itself; correct them in that file"
@@ -170,7 +186,8 @@ def _corrected(record: Record, header: Header, row: CorrectedRow) -> list[str]:
     whole = not record.fault and lacking >= 0 and len(record.cells) >= header.least_cells
     cells = [*record.cells, *[""] * lacking] if whole else [""] * len(header.labels)
     for position, cell in zip(header.positions, row.cells, strict=True):
-        cells[position] = cell
+        if position is not None:
+            cells[position] = cell
     return cells
 
 

@@ -20,9 +20,9 @@ from rollcall.application.spreadsheets import safe_row
 from rollcall.domain.correction import Origin
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.ledger import LedgerEntry
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, counted
 from rollcall.domain.upload import WebUpload
-from rollcall.domain.user import COLUMNS
 
 MAX_ROWS = 10_000
 
@@ -35,7 +35,7 @@ class CorrectedRow:
 
     Attributes:
         line: The line of the rejected row; see `PageRow.line`.
-        cells: The cells, in the order of `COLUMNS`.
+        cells: The cells, in the order of the record's columns.
         proof: See `PageRow.proof`. Without it, the line is looked up in the file of rejected rows.
     """
 
@@ -102,9 +102,9 @@ class CorrectRows:
             raise CorrectionsRefusedError(
                 Code.UNDONE, f"import {entry.import_id} was undone; import the original file again first"
             )
-        require_readable(rows)
+        require_readable(self.users.record_type, rows)
         origins = self._origins(entry, rows)
-        content = _written(rows, origins)
+        content = _written(self.users.record_type.columns, rows, origins)
         name = f"corrections-of-import-{entry.import_id}.csv"
         for attempt in count():
             digest = hashlib.sha256(f"{owner} {entry.import_id} {attempt} ".encode() + content).hexdigest()
@@ -156,7 +156,9 @@ class CorrectRows:
             if origin and origin.line == row.line and entry.rejected(origin):
                 known[row.line] = {origin}
         others = {row.line for row in rows} - known.keys()
-        rejections = Rejections.of(entry.receipt, self.reports, self.store) if others else None
+        rejections = (
+            Rejections.of(entry.receipt, self.reports, self.store, self.users.record_type) if others else None
+        )
         return known | (rejections.origins(others) if rejections else {})
 
     def _require_uncorrected(self, origins: Sequence[Origin]) -> None:
@@ -169,22 +171,22 @@ class CorrectRows:
             )
 
 
-def require_readable(rows: Sequence[CorrectedRow]) -> None:
+def require_readable(record_type: RecordType, rows: Sequence[CorrectedRow]) -> None:
     """Check whether a file can contain the cells of corrected rows.
 
     Raises:
         UnreadableCellError: A cell cannot be in a file.
     """
     for number, row in enumerate(rows):
-        for column, cell in zip(COLUMNS, row.cells, strict=True):
+        for column, cell in zip(record_type.columns, row.cells, strict=True):
             if not can_be_read(cell):
                 raise UnreadableCellError(number, column)
 
 
-def _written(rows: Sequence[CorrectedRow], origins: Sequence[Origin]) -> bytes:
+def _written(columns: Sequence[str], rows: Sequence[CorrectedRow], origins: Sequence[Origin]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=_DELIMITER, lineterminator="\r\n")
-    writer.writerow([*COLUMNS, LINE, IMPORT])
+    writer.writerow([*columns, LINE, IMPORT])
     for origin, row in sorted(zip(origins, rows, strict=True), key=lambda pair: pair[0]):
         # The importer removes the marks.
         writer.writerow(safe_row([*row.cells, str(origin.line), token_of(origin)], _DELIMITER))

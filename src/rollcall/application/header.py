@@ -9,8 +9,8 @@ import attrs
 from rollcall.application.records import Record, RecordReader
 from rollcall.application.spreadsheets import restored_text
 from rollcall.domain.fields import WHITE_SPACE, is_blank
+from rollcall.domain.record import RecordType, normal_label
 from rollcall.domain.rejection import Code, Fault, preview
-from rollcall.domain.user import COLUMNS
 
 DELIMITERS = (",", ";", "\t")
 
@@ -32,16 +32,19 @@ class Header:
     """The header of an upload.
 
     Attributes:
+        record_type: What the rows are read as.
         delimiter: The character that separates cells.
         labels: The labels as the uploader wrote them.
-        positions: For each of `COLUMNS`, the index of its cell in a row.
+        positions: For each column of the record, the index of its cell in a row; None if the file has no such
+            column.
         separator_line: Whether a line `sep=X` gave the delimiter.
         own_positions: For each of `OWN_LABELS` in the header, the index of its cell in a row.
     """
 
+    record_type: RecordType
     delimiter: str
     labels: tuple[str, ...]
-    positions: tuple[int, ...]
+    positions: tuple[int | None, ...]
     separator_line: bool = False
     own_positions: Mapping[str, int] = attrs.Factory(dict)
 
@@ -52,13 +55,29 @@ class Header:
 
     @property
     def labels_fields_only(self) -> bool:
-        """Whether the columns are `COLUMNS`, in that order."""
+        """Whether the columns are those of the record, in that order."""
         return self.positions == tuple(range(len(self.labels)))
+
+    @cached_property
+    def columns(self) -> Mapping[int, str]:
+        """The column of the record at each index of a row that has one, in the order of the file."""
+        at = zip(self.positions, self.record_type.columns, strict=True)
+        return dict(sorted((position, column) for position, column in at if position is not None))
+
+    def cells_of(self, cells: Sequence[str]) -> list[str]:
+        """Return the cell of each column of the record, empty if the file has no such column.
+
+        Args:
+            cells: The cells of a row, one for each label.
+        """
+        return ["" if position is None else cells[position] for position in self.positions]
 
     @cached_property
     def least_cells(self) -> int:
         """The smallest number of cells in a row. The cells after these may be missing: none of them is needed."""
-        needed = [*self.positions, *(self.own_positions[label] for label in (LINE, IMPORT) if self.corrects)]
+        required = set(self.record_type.required)
+        needed = [position for position, column in self.columns.items() if column in required]
+        needed += [self.own_positions[label] for label in (LINE, IMPORT) if self.corrects]
         return max(needed) + 1
 
     @property
@@ -69,16 +88,18 @@ class Header:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The labels of the uploader's columns that are no field of `User`."""
-        fields = set(self.positions)
-        return tuple(self.labels[position] for position in self.uploaders_positions if position not in fields)
+        """The labels of the uploader's columns that are no field of the record."""
+        return tuple(
+            self.labels[position] for position in self.uploaders_positions if position not in self.columns
+        )
 
 
-def read_header(reader: RecordReader) -> Header | Fault:
+def read_header(reader: RecordReader, record_type: RecordType) -> Header | Fault:
     """Take the header, and any blank lines before it.
 
     Args:
         reader: The upload from its beginning; afterwards it is at the first row.
+        record_type: What the rows are read as.
 
     Returns:
         The header, or why the upload is refused.
@@ -94,11 +115,11 @@ def read_header(reader: RecordReader) -> Header | Fault:
         what = "no header" if separator else "nothing"
         return Fault(Code.EMPTY_FILE, f"the file holds {what}; the first line must name the columns")
     if first.fault is Code.RECORD_TOO_LONG:
-        return _not_split(first.fault, candidates[0])
+        return _not_split(first.fault, candidates[0], record_type)
     faults = []
     for delimiter in candidates:
         record = reader.peek(delimiter) or first  # a record was found under another delimiter
-        found = _understand(record, delimiter, separator_line=separator is not None)
+        found = _understand(record, delimiter, record_type, separator_line=separator is not None)
         if isinstance(found, Header):
             reader.take(delimiter)
             return found
@@ -138,27 +159,30 @@ def _blank_rows(delimiters: str) -> re.Pattern[bytes]:
     return re.compile(rf"(?:(?:{blank})\r?\n)*".encode())
 
 
-def _not_split(code: Code, delimiter: str) -> Fault:
+def _not_split(code: Code, delimiter: str, record_type: RecordType) -> Fault:
     return Fault(
         Code.FORMAT_ERROR,
-        f"the first line, which must name the columns, {code.says}; it should be: {delimiter.join(COLUMNS)}",
+        f"the first line, which must name the columns, {code.says}; "
+        f"it should be: {delimiter.join(record_type.columns)}",
     )
 
 
-def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Header | Fault:
+def _understand(
+    record: Record, delimiter: str, record_type: RecordType, *, separator_line: bool
+) -> Header | Fault:
     if record.fault:
-        return _not_split(record.fault, delimiter)
+        return _not_split(record.fault, delimiter, record_type)
     labels = record.cells
     if len(labels) > MAX_COLUMNS:
         return Fault(
             Code.FORMAT_ERROR,
             f"the first line has {len(labels):,} columns; "
-            f"give at most {MAX_COLUMNS:,}, among them {', '.join(COLUMNS)}",
+            f"give at most {MAX_COLUMNS:,}, among them {', '.join(record_type.required)}",
         )
-    if LINE in _normal(labels):
+    if LINE in map(normal_label, labels):
         labels = [restored_text(label, delimiter) for label in labels]
-    normal = _normal(labels)
-    missing = [column for column in COLUMNS if column not in normal]
+    normal = [record_type.by_label.get(label, label) for label in map(normal_label, labels)]
+    missing = [column for column in record_type.required if column not in normal]
     if missing:
         found = ", ".join(preview(label) for label in labels[:_LABELS_SHOWN])
         more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
@@ -166,9 +190,9 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
         return Fault(
             Code.MISSING_LABEL,
             f"no column is called {', '.join(missing)}; the first line has {found}{more} "
-            f"and must name {', '.join(COLUMNS)}{utf_16}",
+            f"and must name {', '.join(record_type.required)}{utf_16}",
         )
-    for column in (*COLUMNS, *OWN_LABELS):
+    for column in (*record_type.columns, *OWN_LABELS):
         if normal.count(column) > 1:
             return Fault(
                 Code.DUPLICATE_LABEL,
@@ -180,19 +204,17 @@ def _understand(record: Record, delimiter: str, *, separator_line: bool) -> Head
             Code.MISSING_LABEL,
             f"a file of corrected rows needs both {LINE} and {IMPORT}; start again from the rejected-rows file",
         )
+    positions = {column: position for position, column in enumerate(normal)}
     return Header(
+        record_type=record_type,
         delimiter=delimiter,
         labels=tuple(labels),
-        positions=tuple(normal.index(column) for column in COLUMNS),
+        positions=tuple(map(positions.get, record_type.columns)),
         separator_line=separator_line,
-        own_positions={label: normal.index(label) for label in OWN_LABELS if label in normal},
+        own_positions={label: positions[label] for label in OWN_LABELS if label in positions},
     )
 
 
 def _is_utf_16(text: str) -> bool:
     """Return whether a text looks like ASCII in UTF-16 that was misread: every second character is NUL."""
     return {"\0"} in (set(text[::2]), set(text[1::2])) and set(text) != {"\0"}
-
-
-def _normal(labels: Sequence[str]) -> list[str]:
-    return [label.strip(WHITE_SPACE).lower() for label in labels]

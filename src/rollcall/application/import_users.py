@@ -344,7 +344,7 @@ class _Import:
             content is known.
         """
         reader = RecordReader(texts)
-        header = read_header(reader)
+        header = read_header(reader, self._case.users.record_type)
         encoding = inspection.encoding
         if isinstance(header, Fault) or header.corrects or not encoding:
             return None
@@ -456,7 +456,7 @@ class _Import:
         """
         first = None
         with self._rereading():
-            reader, header = _read_from_start(self._stored.reread(), content)
+            reader, header = self._read_from_start(self._stored.reread(), content)
             if isinstance(header, Header) and header.corrects:
                 for origin in origins(reader, header):
                     if origin.import_id != NO_IMPORT:
@@ -467,7 +467,7 @@ class _Import:
     def _load(self, known: _Known, importing: Importing, refusal: Decision | None) -> Receipt:
         with self._rereading():
             stream = self._stored.reread()
-            reader, header = _read_from_start(stream, known.content)
+            reader, header = self._read_from_start(stream, known.content)
             if isinstance(header, Fault):
                 return self._receipt(known, importing.verdict.import_id, _refused(header))
             with self._case.spool() as spool:
@@ -589,7 +589,7 @@ class _Import:
         unique_by = self._case.policy.unique_by
         faults = ((line, merge_fault(code, unique_by)) for line, code in merge_result.rows_rejected_on_merge)
         with self._rereading():
-            reader, _ = _read_from_start(self._stored.reread(), known.content)
+            reader, _ = self._read_from_start(self._stored.reread(), known.content)
             for screened in screen(reader, header, faults):
                 _count(tally, screened)
                 for row in screened.rejected:
@@ -603,6 +603,10 @@ class _Import:
         return RejectedRowsFile(
             spool, header, encoding, verdict, tuple(tried_before), self._case.max_rejected_bytes
         )
+
+    def _read_from_start(self, stream: BinaryIO, content: Content) -> tuple[RecordReader, Header | Fault]:
+        reader = RecordReader(read_utf8(stream, content))
+        return reader, read_header(reader, self._case.users.record_type)
 
     @contextmanager
     def _rereading(self) -> Iterator[None]:
@@ -662,11 +666,6 @@ class _Import:
             import_id=import_id or None,
             corrects=(known.corrects and known.corrects.import_id) or None,
         )
-
-
-def _read_from_start(stream: BinaryIO, content: Content) -> tuple[RecordReader, Header | Fault]:
-    reader = RecordReader(read_utf8(stream, content))
-    return reader, read_header(reader)
 
 
 def _count(tally: Tally, screened: Screened) -> None:

@@ -22,8 +22,8 @@ from rollcall.application.values import (
 from rollcall.domain.correction import Origin, Verdict
 from rollcall.domain.ledger import History, LedgerEntry
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.domain.user import User
 
 
 class StoredObject(Protocol):
@@ -365,6 +365,11 @@ class Importing(Protocol):
 class UserRepository(Protocol):
     """The users, and the ledger of their imports."""
 
+    @property
+    def record_type(self) -> RecordType:
+        """What a user consists of."""
+        ...
+
     def resembles_import(self, upload: Upload, /) -> bool:
         """Return whether the ledger has an entry of the same key or the same size, with any verdict.
 
@@ -488,7 +493,7 @@ class UserRepository(Protocol):
         """
         ...
 
-    def users(self, import_id: int | None = None, /) -> Generator[User, None, None]:
+    def users(self, import_id: int | None = None, /) -> Generator[AnyUser, None, None]:
         """Yield users in the order in which they were registered, as they are when the first is read.
 
         Args:

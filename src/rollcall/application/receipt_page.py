@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from rollcall.domain.receipt import Action, Receipt, Remedy
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS, RULES
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 
@@ -35,7 +35,6 @@ dd { margin: 0 }
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
 
-_SCHEMAS = {column: rule.schema() for column, rule in zip(COLUMNS, RULES, strict=True)}
 _value = re.compile(r"\{(\w+)\}")
 
 
@@ -66,13 +65,18 @@ class ReceiptPage:
     Attributes:
         catalogues: The sentences of the uploader's page in each of `LANGUAGES`, and as the group "file" those of
             this page.
+        record_type: What a user consists of.
     """
 
     catalogues: Mapping[str, Mapping[str, Any]]
+    record_type: RecordType
 
     def __call__(self, receipt: Receipt) -> str:
         """Return a receipt as HTML. Equal receipts give the same text."""
-        sections = [_Words(language, self.catalogues[language]).section(receipt) for language in LANGUAGES]
+        sections = [
+            _Words(language, self.catalogues[language], self.record_type).section(receipt)
+            for language in LANGUAGES
+        ]
         links = [
             item
             for language, name in LANGUAGES.items()
@@ -95,6 +99,7 @@ class _Words:
 
     language: str
     catalogue: Mapping[str, Any]
+    record_type: RecordType
 
     def section(self, receipt: Receipt) -> _Html:
         counts = receipt.counts
@@ -215,7 +220,7 @@ class _Words:
 
     def _about(self, code: Code, part: str, column: str | None = None) -> str:
         """Return what is wrong ("title") or would be right ("help"), as the uploader's page says it."""
-        schema = _SCHEMAS.get(column or "", {})
+        schema = self.record_type[column].rule.schema() if column in self.record_type.columns else {}
         texts = self.catalogue["codes"][code]
         text: str = texts.get(f"{part}_{schema.get('type')}", texts[part])
         values = {

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import BinaryIO, Self
@@ -16,7 +16,6 @@ from rollcall.domain.policy import OnRepeat, Policy
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import API_BUCKET, ObjectReference, Upload, request_key
-from rollcall.domain.user import COLUMNS, User
 
 # An HTTP API gives up after 30 seconds. A rival may then end the import, and the client asks again.
 DEADLINE_SECONDS = 25
@@ -45,7 +44,7 @@ class RegisterUser:
         Args:
             owner: The caller, see `owner` in the domain.
             key: The caller's idempotency key.
-            cells: The cells of the user, by column; all of `COLUMNS`.
+            cells: The cells of the user, by column; all columns of the record.
 
         Returns:
             The faults of the cells; nothing is stored then. Otherwise the receipt: that of the ledger if the user
@@ -59,11 +58,13 @@ class RegisterUser:
             RepositoryUnavailableError: The database failed; the same request finds out whether it registered.
             SchemaError: The database is not prepared.
         """
-        user = User.parse([cells[column] for column in COLUMNS])
-        if not isinstance(user, User):
+        record_type = self.users.record_type
+        user = record_type.parse([cells[column] for column in record_type.columns])
+        if isinstance(user, tuple):
             return user
         started = self.now()
-        row = _OneRow.of(user, request_key(owner, key), owner, started)
+        rows = [record_type.columns, record_type.texts(user)]
+        row = _OneRow.of(rows, request_key(owner, key), owner, started)
         receipt = ImportUsers(
             uploads=row,
             reports=self.reports,
@@ -88,10 +89,17 @@ class _OneRow:
     _data: bytes
 
     @classmethod
-    def of(cls, user: User, key: str, owner: str, at: datetime) -> Self:
-        """Return the store with the upload of a request."""
+    def of(cls, rows: Sequence[Sequence[str]], key: str, owner: str, at: datetime) -> Self:
+        """Return the store with the upload of a request.
+
+        Args:
+            rows: The header, and the texts of the user.
+            key: The key of the upload.
+            owner: The caller.
+            at: The time of the request.
+        """
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([COLUMNS, user.values()])
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
         data = text.getvalue().encode()
         upload = Upload(bucket=API_BUCKET, key=key, version=None, size=len(data), last_modified=at, owned_by=owner)
         return cls(upload, data)

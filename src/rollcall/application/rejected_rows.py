@@ -21,7 +21,6 @@ from rollcall.application.spreadsheets import MARK, UNSAFE_DELIMITERS, restored_
 from rollcall.domain.correction import NO_VERDICT, Origin, Verdict
 from rollcall.domain.fields import WHITE_SPACE
 from rollcall.domain.rejection import Code, Fault, Rejection, preview
-from rollcall.domain.user import COLUMNS
 
 CUT_MARK = " [cut here]"
 # Under a wider header, the file has only the columns that are needed to correct the rows.
@@ -291,7 +290,7 @@ def _written_columns(header: Header, delimiter: str) -> Sequence[tuple[int, str]
     uploaders = [(position, header.labels[position]) for position in header.uploaders_positions]
     if len(uploaders) <= MAX_WRITTEN_COLUMNS and _fit((label for _, label in uploaders), delimiter):
         return uploaders
-    fields = sorted(zip(header.positions, COLUMNS, strict=True))
+    fields = list(header.columns.items())
     named = [(position, header.labels[position]) for position, _ in fields]
     return named if _fit((label for _, label in named), delimiter) else fields
 

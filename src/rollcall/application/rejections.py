@@ -24,8 +24,8 @@ from rollcall.application.rejected_rows import (
 from rollcall.application.reports import Reports
 from rollcall.domain.correction import Origin
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, Fault
-from rollcall.domain.user import COLUMNS, User
 
 # Lambda takes 6 MB, in which each quote and backslash has another backslash. A row has at most 2 MiB.
 MAX_PAGE_BYTES = 5 * 1024 * 1024 // 2
@@ -90,23 +90,28 @@ class Rejections:
         store: The store of reports.
         key: The key of the rejected-rows file.
         encoding: The encoding of the upload.
+        record_type: What its rows are read as.
     """
 
     store: RangeReader
     key: str
     encoding: str
+    record_type: RecordType
 
     @classmethod
-    def of(cls, receipt: Receipt, reports: Reports, store: RangeReader) -> "Rejections | None":
+    def of(
+        cls, receipt: Receipt, reports: Reports, store: RangeReader, record_type: RecordType
+    ) -> "Rejections | None":
         """Return the rejected rows of a receipt; None if there are none.
 
         Args:
             receipt: The receipt.
             reports: Gives the place of the file.
             store: The store of these reports.
+            record_type: What the rows of the upload are read as.
         """
         key = reports.rejected_rows_key(receipt)
-        return cls(store, key, receipt.source.encoding or "utf-8") if key else None
+        return cls(store, key, receipt.source.encoding or "utf-8", record_type) if key else None
 
     def page(self, after: int, limit: int) -> Page:
         """Return a page, with at most two reads for rows of usual length.
@@ -160,7 +165,7 @@ class Rejections:
 
     def _read(self, start: int, length: int) -> "_Head":
         data = self.store.read(self.key, start, length)
-        head = _Head.read(data, self.encoding, whole=len(data) < length)
+        head = _Head.read(data, self.encoding, self.record_type, whole=len(data) < length)
         if not head and len(data) == length < _MOST_BYTES:
             return self._read(start, _MOST_BYTES)
         if not head:
@@ -220,12 +225,13 @@ class _Head:
     rows: _Part
 
     @classmethod
-    def read(cls, data: bytes, encoding: str, *, whole: bool) -> "_Head | None":
+    def read(cls, data: bytes, encoding: str, record_type: RecordType, *, whole: bool) -> "_Head | None":
         """Return the beginning of a file; None if no header can be read.
 
         Args:
             data: The first bytes of the file.
             encoding: The encoding of the upload.
+            record_type: What its rows are read as.
             whole: Whether the file has no more bytes.
         """
         encoding, mark = next(
@@ -238,7 +244,7 @@ class _Head:
             (encoding, b""),
         )
         data = data[len(mark) :]
-        header = read_header(RecordReader(map(as_utf8, _texts(_pieces(data), encoding))))
+        header = read_header(RecordReader(map(as_utf8, _texts(_pieces(data), encoding))), record_type)
         if not isinstance(header, Header) or not set(OWN_LABELS) <= header.own_positions.keys():
             return None
         lines = 1 + header.separator_line
@@ -262,17 +268,18 @@ class _Head:
         if len(cells) != len(self.header.labels) or not _number.fullmatch(cells[own[LINE]]):
             raise WrongPositionError
         origin = origin_of(cells[own[IMPORT]])
-        columns = dict(zip(COLUMNS, (cells[position] for position in self.header.positions), strict=True))
+        record_type = self.header.record_type
+        found = self.header.cells_of(cells)
         return PageRow(
             line=int(cells[own[LINE]]),
-            cells=columns,
+            cells=dict(zip(record_type.columns, found, strict=True)),
             record=cells[own[RECORD]] or None,
-            faults=_faults(list(columns.values()), cells[own[REASON]]),
+            faults=_faults(record_type, found, cells[own[REASON]]),
             proof=token_of(origin) if origin and origin.provable else None,
         )
 
 
-def _faults(cells: Sequence[str], reason: str) -> tuple[Fault, ...]:
+def _faults(record_type: RecordType, cells: Sequence[str], reason: str) -> tuple[Fault, ...]:
     """Return the faults in a reason.
 
     Raises:
@@ -285,8 +292,8 @@ def _faults(cells: Sequence[str], reason: str) -> tuple[Fault, ...]:
     except ValueError:
         raise_without_context(WrongPositionError())
     # The reason has only ASCII and no column, so the cells are judged again.
-    user = User.parse(cells)
-    judged = () if isinstance(user, User) else user
+    user = record_type.parse(cells)
+    judged = user if isinstance(user, tuple) else ()
     return judged if [fault.code for fault in judged] == [fault.code for fault in shown] else tuple(shown)
 
 

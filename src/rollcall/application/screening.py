@@ -1,4 +1,4 @@
-"""From records to users: each row is judged by the rules of `User`."""
+"""From records to users: each row is judged by the rules of the record."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -12,8 +12,8 @@ from rollcall.application.rejected_rows import RejectedRow, read_origin, restore
 from rollcall.application.values import Block
 from rollcall.domain.correction import Origin
 from rollcall.domain.fields import is_blank
+from rollcall.domain.record import AnyUser
 from rollcall.domain.rejection import Code, Fault, Rejection
-from rollcall.domain.user import User
 
 # The size of a batch that is worth passing on.
 BATCH_BYTES = 128 * 1024
@@ -156,9 +156,9 @@ class Screening:
         record = _as_meant(record, self._header)
         origin, unidentified = read_origin(record, self._header) if self._header.corrects else (None, None)
         user = (unidentified,) if unidentified else self._read_user(record)
-        self.accepted_last = isinstance(user, User)
-        if isinstance(user, User):
-            self._rows.append(_as_row(user))
+        self.accepted_last = not isinstance(user, tuple)
+        if not isinstance(user, tuple):
+            self._rows.append(_as_row(self._header.record_type.texts(user)))
             self._spans.append(range(record.line, record.line + 1))
             if origin:
                 self._origins.append(origin)
@@ -175,11 +175,11 @@ class Screening:
         self._clear()
         return screened
 
-    def _read_user(self, record: Record) -> User | tuple[Fault, ...]:
+    def _read_user(self, record: Record) -> AnyUser | tuple[Fault, ...]:
         width = len(self._header.labels)
         if record.fault or len(record.cells) != width:
             return _record_faults(record.fault, len(record.cells), width)
-        user = User.parse([record.cells[position] for position in self._header.positions])
+        user = self._header.record_type.parse(self._header.cells_of(record.cells))
         if self._next_rejected_on_merge and self._next_rejected_on_merge[0] == record.line:
             user = (self._next_rejected_on_merge[1],)
             self._next_rejected_on_merge = next(self._rejected_on_merge, None)
@@ -237,14 +237,14 @@ def _cells(number: int) -> str:
     return f"{number:,} cell" if number == 1 else f"{number:,} cells"
 
 
-def _as_row(user: User) -> bytes:
-    """Return a user as a CSV record by RFC 4180; no value contains a line end."""
-    return (",".join(map(_as_cell, user.values())) + "\n").encode()
+def _as_row(texts: Iterable[str]) -> bytes:
+    """Return the texts of a user as a CSV record by RFC 4180; none contains a line end."""
+    return (",".join(map(_as_cell, texts)) + "\n").encode()
 
 
-def _as_cell(value: str | int) -> str:
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text else text
+def _as_cell(text: str) -> str:
+    # In a table of one column, a line of `\\.` without quotes ends COPY.
+    return '"' + text.replace('"', '""') + '"' if '"' in text or "," in text or text == r"\." else text
 
 
 def merge_fault(code: Code, unique_by: Sequence[str]) -> Fault:

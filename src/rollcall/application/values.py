@@ -8,9 +8,9 @@ import attrs
 from rollcall.domain.correction import Origin
 from rollcall.domain.policy import OnNewVersion, OnRepeat, Policy
 from rollcall.domain.receipt import ConservationError, Receipt
+from rollcall.domain.record import AnyUser
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import ObjectReference, Upload
-from rollcall.domain.user import User
 
 
 @attrs.frozen
@@ -99,8 +99,9 @@ class Block:
     """Accepted rows, to be registered.
 
     Attributes:
-        csv: The rows as RFC 4180 CSV in UTF-8: cells in the order of `COLUMNS`, separated by commas, a line feed
-            after each row. No cell contains a line end.
+        csv: The rows as RFC 4180 CSV in UTF-8: the text of each value in the order of the columns, separated by
+            commas, a line feed after each row. No cell contains a line end. An empty cell without quotes is no
+            value.
         spans: The physical lines, 1-based, on which the rows start in the upload, in order. Consecutive lines
             share a range.
         origins: For each row, the rejected row that it corrects; None in a file of users.
@@ -178,7 +179,7 @@ class RegisteredUser:
 
     id: int
     import_id: int | None
-    user: User
+    user: AnyUser
 
 
 @attrs.frozen

@@ -102,7 +102,7 @@ def checker(settings: Settings) -> ImportUsers:
     """Return the use case that judges uploads and stores nothing."""
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see `stores`
 
-    return import_users(settings, DryRunUserRepository(), into=Reports(store=NoReports()))
+    return import_users(settings, DryRunUserRepository(settings.record), into=Reports(store=NoReports()))
 
 
 def upload_checker(settings: Settings, inbox: ObjectReader, reports: ReportStore) -> ImportUsers:
@@ -115,7 +115,7 @@ def upload_checker(settings: Settings, inbox: ObjectReader, reports: ReportStore
     """
     from rollcall.adapters.dry_run import DryRunUserRepository  # noqa: PLC0415 - see `stores`
 
-    return import_users(settings, DryRunUserRepository(), uploads=inbox, into=checks(reports))
+    return import_users(settings, DryRunUserRepository(settings.record), uploads=inbox, into=checks(reports))
 
 
 @attrs.frozen(kw_only=True)
@@ -149,7 +149,7 @@ def local(settings: Settings, data: Path) -> Iterator[Local]:
     """
     stores = web_stores(settings, data)
     with repository(settings, data) as users:
-        into = Reports(store=stores.reports, page=receipt_page)
+        into = Reports(store=stores.reports, page=partial(receipt_page, settings.record))
         importer = import_users(settings, users, uploads=stores.uploads, into=into)
         check = upload_checker(settings, stores.inbox, stores.reports)
         yield Local(users=users, stores=stores, check=check, import_users=importer)

@@ -11,7 +11,6 @@ import attrs
 
 from rollcall.application.errors import SchemaError, UnknownImportError
 from rollcall.application.ports import UserRepository
-from rollcall.domain.policy import Policy
 from rollcall.settings import PREFIX, DatabaseAuth, SettingError, Settings
 
 if TYPE_CHECKING:
@@ -36,26 +35,27 @@ def repository(settings: Settings, data: Path, *, on_aws: bool = False) -> Itera
     if settings.database_url == "memory:":
         from rollcall.adapters.memory import MemoryUserRepository  # noqa: PLC0415 - see `stores`
 
-        yield MemoryUserRepository()
+        yield MemoryUserRepository(record_type=settings.record)
         return
     with _database(settings, data, on_aws=on_aws) as database:
         from rollcall.adapters.postgres.repository import PostgresUserRepository  # noqa: PLC0415 - see `stores`
 
-        users = PostgresUserRepository(database.conninfo, database.credentials)
+        users = PostgresUserRepository(database.conninfo, settings.record, database.credentials)
         try:
             if database.embedded:
-                _migrate_when_behind(users, database, settings.policy)
+                _migrate_when_behind(users, database, settings)
             yield users
         finally:
             users.close()
 
 
-def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str]:
+def migrate(settings: Settings, data: Path, *, adopt: bool = False, on_aws: bool = False) -> list[str]:
     """Bring the schema up to date.
 
     Args:
         settings: The settings.
         data: The folder of the embedded PostgreSQL, used if the settings name no database.
+        adopt: Whether to use a table of the users that another program made.
         on_aws: See `_database`.
 
     Returns:
@@ -63,13 +63,14 @@ def migrate(settings: Settings, data: Path, *, on_aws: bool = False) -> list[str
 
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused a statement.
-        SchemaError: The database's encoding is not UTF-8, or it contains duplicates under the setting unique_by.
+        SchemaError: The database's encoding is not UTF-8, it does not fit the record, or it contains duplicates
+            under the setting unique_by.
         SettingError: The settings do not lead to a database.
     """
     from rollcall.adapters.postgres.migration import migrate as apply  # noqa: PLC0415 - see `stores`
 
     with _database(settings, data, on_aws=on_aws) as database:
-        return apply(database.conninfo, settings.policy, database.credentials)
+        return apply(database.conninfo, settings.record, settings.policy, database.credentials, adopt=adopt)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,7 +154,7 @@ def _tls(settings: Settings) -> dict[str, str]:
     return {"sslmode": "verify-full", "sslrootcert": settings.database_ca}
 
 
-def _migrate_when_behind(users: UserRepository, database: _Database, policy: Policy) -> None:
+def _migrate_when_behind(users: UserRepository, database: _Database, settings: Settings) -> None:
     """Migrate the embedded database if its schema is older. Only Rollcall uses it, so nobody has to agree."""
     try:
         with suppress(UnknownImportError):
@@ -161,4 +162,4 @@ def _migrate_when_behind(users: UserRepository, database: _Database, policy: Pol
     except SchemaError:
         from rollcall.adapters.postgres.migration import migrate as apply  # noqa: PLC0415 - see `stores`
 
-        apply(database.conninfo, policy)
+        apply(database.conninfo, settings.record, settings.policy)

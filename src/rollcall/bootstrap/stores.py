@@ -18,6 +18,7 @@ from rollcall.application.errors import StoreUnavailableError
 from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject, WholeStore
 from rollcall.application.reports import Reports, folders_beside
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import RecordType
 from rollcall.domain.upload import ObjectReference
 from rollcall.settings import PREFIX, Address, SettingError, Settings
 
@@ -102,32 +103,30 @@ def reports(settings: Settings, address: Address | None) -> Reports:
         settings: The settings.
         address: The address of the store; None for a folder beside each local file.
     """
+    page = partial(receipt_page, settings.record)
     if address is None:
-        return Reports(store=LocalObjectStore(Path("/")), folders=folders_beside, page=receipt_page)
-
+        return Reports(store=LocalObjectStore(Path("/")), folders=folders_beside, page=page)
     return Reports(
         store=object_store(address, owner=settings.bucket_owner),
         is_report=partial(is_report, address, settings.uploads),
-        page=receipt_page,
+        page=page,
     )
 
 
-def receipt_page(receipt: Receipt) -> str:
+def receipt_page(record_type: RecordType, receipt: Receipt) -> str:
     """Return a receipt as HTML for people."""
-    return _receipt_page()(receipt)
+    return _receipt_page(record_type)(receipt)
 
 
 @cache
-def _receipt_page() -> "ReceiptPage":
+def _receipt_page(record_type: RecordType) -> "ReceiptPage":
     from rollcall.application.receipt_page import LANGUAGES, ReceiptPage  # noqa: PLC0415 - see above
 
     own = _read_json(PAGE_FOLDER.parent / "application" / "receipt_page.json")
-    return ReceiptPage(
-        {
-            language: {**_read_json(PAGE_FOLDER / f"{language}.json"), "file": own[language]}
-            for language in LANGUAGES
-        }
-    )
+    catalogues = {
+        language: {**_read_json(PAGE_FOLDER / f"{language}.json"), "file": own[language]} for language in LANGUAGES
+    }
+    return ReceiptPage(catalogues, record_type)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

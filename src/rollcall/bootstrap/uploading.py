@@ -136,7 +136,11 @@ def uploading(
         ),
         correct=CorrectRows(find=find, uploads=stores.uploads, reports=reports, store=stores.reports, users=users),
         correct_list=CorrectList(
-            find=find, inbox=stores.inbox, encodings=settings.encodings, spool=tempfile.TemporaryFile
+            record_type=settings.record,
+            find=find,
+            inbox=stores.inbox,
+            encodings=settings.encodings,
+            spool=tempfile.TemporaryFile,
         ),
         checks=checked,
         reports=reports,

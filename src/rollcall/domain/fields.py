@@ -34,10 +34,6 @@ _FORBIDDEN_IN_RE2 = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", FORBIDDEN_CHARACTERS
 _LARGEST_IN_JSON = 2**53 - 1
 _LARGEST_INTEGER = 2**31 - 1
 
-# Columns of the table, and labels of a file of rejected rows.
-_OWN_COLUMNS = frozenset({"id", "import_id"})
-_OWN_PREFIX = "rollcall_"
-
 _forbidden = re.compile(f"[{FORBIDDEN_CHARACTERS}]")
 _digits = re.compile("[0-9]+")
 _MOST_DIGITS = 1000  # of PostgreSQL's numeric, and of a count in RE2
@@ -86,6 +82,15 @@ class Rule(Protocol):
     @property
     def sql(self) -> str:
         """The type of the column in PostgreSQL."""
+        ...
+
+    @property
+    def wanted(self) -> str:
+        """What a cell must be, for people: "a whole number from 0 to 150"."""
+        ...
+
+    def sample(self) -> str:
+        """Return the text of some value, for an example."""
         ...
 
     def parse(self, cell: str) -> Value | Fault:
@@ -143,7 +148,7 @@ class Text:
     Attributes:
         max_length: The largest length in code points, after trimming.
         pattern: What the whole text must match, as `Pattern` describes it; None for any text.
-        example: A text that matches the pattern, for messages.
+        example: A text that is allowed, for messages and examples.
     """
 
     max_length: int
@@ -160,12 +165,22 @@ class Text:
     def __attrs_post_init__(self) -> None:
         if self.max_length < 1:
             raise DeclarationError("the max_length of a text is less than 1")
-        if self._pattern and self.parse(self.example or "") != self.example:
-            raise DeclarationError(f"the pattern {self.pattern} needs an example that matches it")
+        if (self.pattern or self.example) and self.parse(self.example or "") != self.example:
+            where = f"the pattern {self.pattern}" if self.pattern else "a text"
+            raise DeclarationError(f"{where} needs an example that matches it")
 
     @property
-    def _wanted(self) -> str:
-        return f"a text such as {preview(self.example)}" if self.example else f"1 to {self.max_length} characters"
+    def wanted(self) -> str:
+        """An example of the pattern, or the length."""
+        return (
+            f"a text such as {preview(self.example or '')}"
+            if self.pattern
+            else f"1 to {self.max_length} characters"
+        )
+
+    def sample(self) -> str:
+        """Return the example, or one that suits any length."""
+        return self.example or "Text"[: self.max_length]
 
     @property
     def clean_length(self) -> int:
@@ -188,11 +203,11 @@ class Text:
         """Return the trimmed text, or a fault if it is blank, too long, does not match, or has a bad character."""
         text = cell.strip(WHITE_SPACE)
         if is_blank(text):
-            return Fault(Code.BLANK_CELL, f"is blank; give {self._wanted}")
+            return Fault(Code.BLANK_CELL, f"is blank; give {self.wanted}")
         if len(text) > self.max_length:
             return _too_long(text, self.max_length)
         if self._pattern and not self._pattern.matches(text):
-            return _fault(self, text, "of the right form", f"give {self._wanted}", Code.CONSTRAINT_ERROR)
+            return _fault(self, text, "of the right form", Code.CONSTRAINT_ERROR)
         # Python prints no forbidden character, and is fast to find out.
         if not text.isprintable() and (found := _forbidden.search(text)):
             return Fault(
@@ -226,6 +241,15 @@ class WholeNumber:
         """The type that is large enough."""
         return "integer" if self.maximum <= _LARGEST_INTEGER else "bigint"
 
+    @property
+    def wanted(self) -> str:
+        """The range."""
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def sample(self) -> str:
+        """Return a number in the middle of the range."""
+        return str((self.minimum + self.maximum) // 2)
+
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is a digit
         """Return a pattern of the allowed numbers, without leading zeros."""
         return f"(?:{_numbers_from(self.minimum, self.maximum)})"
@@ -244,7 +268,7 @@ class WholeNumber:
                 return int(significant)
             return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; give {self.minimum} to {self.maximum}")
         if is_blank(text):
-            return Fault(Code.BLANK_CELL, f"is blank; give a whole number from {self.minimum} to {self.maximum}")
+            return Fault(Code.BLANK_CELL, f"is blank; give {self.wanted}")
         if text.isdecimal():
             # `isdecimal` accepts the digits of every script, such as the full-width ones of a Japanese keyboard.
             value = self.parse(_half_width(text))
@@ -297,6 +321,15 @@ class DecimalNumber:
         fraction = rf"\.[0-9]{{{self.places}}}" if self.places else ""
         return f"(?:{zero}0|{others}[1-9][0-9]{{0,{self._whole_digits - 1}}}){fraction}"
 
+    @property
+    def wanted(self) -> str:
+        """The numbers of digits."""
+        return f"at most {self._whole_digits} digits before the point and {self.places} after it"
+
+    def sample(self) -> str:
+        """Return 1 with all its decimal places."""
+        return self.text(Decimal(1))
+
     def text(self, value: Value) -> str:
         """Return the number with all its decimal places."""
         return f"{value:z.{self.places}f}" if isinstance(value, Decimal) else str(value)
@@ -312,13 +345,12 @@ class DecimalNumber:
     def parse(self, cell: str) -> Decimal | Fault:
         """Return the number, or a fault if the cell is blank, not a decimal number, or has too many digits."""
         text = cell.strip(WHITE_SPACE)
-        limits = f"give at most {self._whole_digits} digits before the point and {self.places} after it"
         if not (found := _decimal.fullmatch(text)):
-            return _fault(self, text, "a decimal number", limits)
+            return _fault(self, text, "a decimal number")
         sign, whole, fraction = found.groups("")
         whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
         if len(whole) > self._whole_digits or len(fraction) > self.places:
-            return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; {limits}")
+            return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; give {self.wanted}")
         number = Decimal(f"{sign}{whole or 0}.{fraction.ljust(self.places, '0')}")
         return number or number.copy_abs()  # PostgreSQL has no negative zero
 
@@ -353,6 +385,20 @@ class Date:
         if len(dict(orders)) < len(orders):
             raise DeclarationError("two formats of a date differ only in the order of their parts; declare one")
 
+    @property
+    def wanted(self) -> str:
+        """The formats, and the range if one is declared."""
+        limited = (self.earliest, self.latest) != (date.min, date.max)
+        return f"a date as {_listed((_ISO_DATE, *self.formats))}" + (f", {self._range}" if limited else "")
+
+    @property
+    def _range(self) -> str:
+        return f"{self.earliest} to {self.latest}"
+
+    def sample(self) -> str:
+        """Return a date by ISO 8601."""
+        return str(max(self.earliest, min(self.latest, date(2000, 1, 31))))
+
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is part of a date
         """Return a pattern of dates by ISO 8601 in whole years that are allowed, without the 29th of February."""
         first = max(self.earliest.year + (self.earliest > date(self.earliest.year, 1, 1)), 1000)
@@ -373,16 +419,15 @@ class Date:
     def parse(self, cell: str) -> date | Fault:
         """Return the date, or a fault if the cell is blank, not a date in these formats, or out of range."""
         text = cell.strip(WHITE_SPACE)
-        advice = f"give a date as {_listed((_ISO_DATE, *self.formats))}"
         found = next(filter(None, (pattern.fullmatch(text) for pattern in self._patterns)), None)
         if not found:
-            return _fault(self, text, "a date in a known format", advice)
+            return _fault(self, text, "a date in a known format")
         try:
             value = date(**{part: int(number) for part, number in found.groupdict().items()})
         except ValueError:
-            return Fault(Code.TYPE_ERROR, f"is {preview(text)}, not a day of the calendar; {advice}")
+            return Fault(Code.TYPE_ERROR, f"is {preview(text)}, not a day of the calendar; give {self.wanted}")
         if not self.earliest <= value <= self.latest:
-            return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; give {self.earliest} to {self.latest}")
+            return Fault(Code.CONSTRAINT_ERROR, f"is {preview(text)}; give {self._range}")
         return value
 
 
@@ -409,6 +454,15 @@ class Boolean:
             raise DeclarationError("a word is declared for both true and false")
         return words | others
 
+    @property
+    def wanted(self) -> str:
+        """The words."""
+        return _listed((*(self.true or ("true",)), *(self.false or ("false",))))
+
+    def sample(self) -> str:
+        """Return a word for true."""
+        return (*self.true, "true")[0]
+
     def text(self, value: Value) -> str:
         """Return `true` or `false`."""
         return str(value).lower()
@@ -428,8 +482,7 @@ class Boolean:
         text = cell.strip(WHITE_SPACE)
         value = self._words.get(text.casefold())
         if value is None:
-            words = (*(self.true or ("true",)), *(self.false or ("false",)))
-            return _fault(self, text, "one of the words for yes and no", f"give {_listed(words)}")
+            return _fault(self, text, "one of the words for yes and no")
         return value
 
 
@@ -456,6 +509,15 @@ class Choice:
     def _folded(self, text: str) -> str:
         return text.casefold() if self.any_case else text
 
+    @property
+    def wanted(self) -> str:
+        """The values."""
+        return _listed(self.values)
+
+    def sample(self) -> str:
+        """Return the first value."""
+        return self.values[0]
+
     def clean(self, without: str = "") -> str:
         """Return a pattern of the values in declared case. A backslash could end COPY."""
         values = [in_re2(value) for value in self.values if not set(value) & set(without + "\\")]
@@ -470,9 +532,7 @@ class Choice:
         text = cell.strip(WHITE_SPACE)
         value = self._known.get(self._folded(text))
         if value is None:
-            return _fault(
-                self, text, "one of the allowed values", f"give {_listed(self.values)}", Code.CONSTRAINT_ERROR
-            )
+            return _fault(self, text, "one of the allowed values", Code.CONSTRAINT_ERROR)
         return value
 
 
@@ -491,6 +551,12 @@ class Email:
     sql = "text"
     text = staticmethod(str)
 
+    wanted = "an address such as ann@example.com"
+
+    def sample(self) -> str:
+        """Return an address."""
+        return "ann@example.com"
+
     @property
     def clean_length(self) -> int:
         """The largest length, because the pattern does not limit it."""
@@ -508,7 +574,7 @@ class Email:
         """Return the address, or a fault if the cell is blank, not an address, or too long."""
         text = cell.strip(WHITE_SPACE)
         if not _email.fullmatch(text):
-            return _fault(self, text, "an e-mail address", "give one such as ann@example.com")
+            return _fault(self, text, "an e-mail address")
         if len(text) > self.max_length:
             return _too_long(text, self.max_length)
         return text
@@ -522,6 +588,12 @@ class Uuid:
     sql = "uuid"
     text = staticmethod(str)
 
+    wanted = "32 hexadecimal digits such as 123e4567-e89b-12d3-a456-426614174000"
+
+    def sample(self) -> str:
+        """Return a UUID."""
+        return "123e4567-e89b-12d3-a456-426614174000"
+
     def clean(self, without: str = "") -> str:  # noqa: ARG002 - no delimiter is part of a UUID
         """Return a pattern of UUIDs in lower case."""
         return _UUID
@@ -534,8 +606,7 @@ class Uuid:
         """Return the UUID, or a fault if the cell is blank or not a UUID."""
         text = cell.strip(WHITE_SPACE)
         if not _uuid.fullmatch(text):
-            example = "123e4567-e89b-12d3-a456-426614174000"
-            return _fault(self, text, "a UUID", f"give 32 hexadecimal digits such as {example}")
+            return _fault(self, text, "a UUID")
         return UUID(text)
 
 
@@ -594,24 +665,23 @@ def _half_width(text: str) -> str:
     )
 
 
-def _fault(rule: Rule, text: str, what: str, advice: str, code: Code = Code.TYPE_ERROR) -> Fault:
+def _fault(rule: Rule, text: str, what: str, code: Code = Code.TYPE_ERROR) -> Fault:
     """Return the fault of a trimmed text that is blank, or of another kind than its rule allows.
 
     Args:
         rule: The rule.
         text: The text.
         what: What the text is not.
-        advice: What to do.
         code: The code of the fault if the text is not blank.
     """
     if is_blank(text):
-        return Fault(Code.BLANK_CELL, f"is blank; {advice}")
+        return Fault(Code.BLANK_CELL, f"is blank; give {rule.wanted}")
     narrow = _half_width(text)
     if narrow != text and len(narrow) <= SHOWN_CHARACTERS and not isinstance(rule.parse(narrow), Fault):
         digits_only = all(character.isascii() or character.isdecimal() for character in text)
         forms = "digits (0-9)" if digits_only else "characters"
         return Fault(code, f"is {preview(text)}, not in half-width {forms}; give {narrow}")
-    return Fault(code, f"is {preview(text)}, not {what}; {advice}")
+    return Fault(code, f"is {preview(text)}, not {what}; give {rule.wanted}")
 
 
 def _too_long(text: str, most: int) -> Fault:
@@ -652,35 +722,3 @@ def _numbers_from(first: int, last: int) -> str:
 def as_json(rule: Rule, value: Value) -> str | int:
     """Return the JSON form of a value: a string, a whole number or a boolean."""
     return value if isinstance(value, str | int) else rule.text(value)
-
-
-def _keeps_its_rule(record: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:  # noqa: ANN401 - anything
-    """Reject a value that no cell parses to, in a record that was not parsed.
-
-    Raises:
-        ValueError: The value breaks its rule. The message does not show the value.
-    """
-    rule: Rule = attribute.metadata["rule"]
-    parsed = rule.parse(rule.text(value))
-    if parsed != value or type(parsed) is not type(value):
-        raise ValueError(f"{type(record).__name__}.{attribute.name} breaks its rule")
-
-
-def field(rule: Rule) -> Any:  # noqa: ANN401 - attrs.field() itself is typed as Any
-    """Return an attribute of a record whose values follow a rule."""
-    return attrs.field(metadata={"rule": rule}, validator=_keeps_its_rule)
-
-
-def columns_of(record: type) -> tuple[str, ...]:
-    """Return the names of a record's fields.
-
-    Raises:
-        DeclarationError: A field has a name that Rollcall needs itself.
-    """
-    columns = tuple(attribute.name for attribute in attrs.fields(record))
-    for column in columns:
-        if column in _OWN_COLUMNS or column.startswith(_OWN_PREFIX):
-            raise DeclarationError(
-                f"{record.__name__}.{column}: Rollcall needs this name itself; choose another one"
-            )
-    return columns

@@ -86,7 +86,7 @@ class Policy:
 
     Attributes:
         max_rejected: How many rejected rows an upload may have.
-        unique_by: The columns that identify a user, in the order of `COLUMNS`. If empty, every row is a new user.
+        unique_by: The columns that identify a user, in the order of the record. If empty, every row is a new user.
         on_duplicate: What to do with a row whose user already exists, in the table or earlier in the file.
         on_repeat: Whether content that is already loaded is registered again.
         on_new_version: Whether a new version of a loaded key is registered as a new list.

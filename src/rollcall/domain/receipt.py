@@ -113,7 +113,7 @@ class Source:
         encoding: The encoding of the text; None if no encoding fitted.
         delimiter: The character that separates the cells; None if the header could not be read.
         compression: "gzip" or None.
-        ignored_columns: The labels of columns that are no field of `User`, in the order of the file.
+        ignored_columns: The labels of columns that are no field of the record, in the order of the file.
         last_line_ended: Whether the last line had a line end. Without one, the upload may have been cut off. None
             if the rows were not read.
     """

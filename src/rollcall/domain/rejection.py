@@ -47,14 +47,14 @@ class Code(StrEnum):
 
     @property
     def says(self) -> str:
-        """The end of a sentence; a label can stand before it: "age is not a whole number"."""
+        """The end of a sentence; a label can stand before it: "age is of the wrong kind"."""
         return _SAYS[self]
 
 
 _SAYS = {
     Code.BLANK_CELL: "is blank",
-    Code.TYPE_ERROR: "is not a whole number",
-    Code.CONSTRAINT_ERROR: "is too long or out of range",
+    Code.TYPE_ERROR: "is of the wrong kind",
+    Code.CONSTRAINT_ERROR: "is too long, out of range or of another form",
     Code.FORBIDDEN_VALUE: "holds a character that is not allowed",
     Code.MISSING_CELL: "has too few cells",
     Code.EXTRA_CELL: "has too many cells",
@@ -92,7 +92,7 @@ class Fault:
         code: The kind of fault.
         message: One plain sentence: what was found and what would be correct. It may show the beginning of a
             cell, so it belongs in receipts and rejected rows, never in a log or an exception.
-        column: The label of the cell at fault, as `User` spells it; None if the record or the upload as a
+        column: The label of the cell at fault, as the record spells it; None if the record or the upload as a
             whole is at fault.
     """
 

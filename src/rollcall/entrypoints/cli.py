@@ -41,6 +41,7 @@ from rollcall.domain.policy import OnNewVersion
 from rollcall.domain.receipt import ConservationError, Receipt, Status
 from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
+from rollcall.entrypoints import record_page
 from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
 from rollcall.entrypoints.watch import watch
 from rollcall.settings import Address, SettingError, Settings, read_settings
@@ -365,9 +366,11 @@ def users(settings: Settings, import_id: int | None, limit: int | None, *, as_js
         with closing(repository.users(import_id)) as found:
             if as_json:
                 for user in islice(found, limit):
-                    click.echo(json.dumps(attrs.asdict(user)))
+                    click.echo(json.dumps(settings.record.as_dict(user)))
             else:
-                terminal().show_users(found, 50 if limit is None else limit, _invocation(settings))
+                terminal().show_users(
+                    settings.record, found, 50 if limit is None else limit, _invocation(settings)
+                )
 
 
 @cli.command(short_help="Undo an import.", epilog=_examples("rollcall undo 3"))
@@ -392,27 +395,45 @@ def undo(settings: Settings, import_id: int, *, yes: bool) -> None:
     short_help="Bring the schema of the database up to date.",
     epilog=_examples("ROLLCALL_DATABASE_URL=postgresql://… rollcall migrate"),
 )
+@click.option(
+    "--adopt", is_flag=True, help="Use a table that another program made, if it has every column of the record."
+)
 @pass_settings
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, *, adopt: bool) -> None:
     """Bring the schema of the database up to date.
 
     The embedded database is migrated without this command.
     """
-    applied = bootstrap.migrate(settings, _data_folder(settings))
+    applied = bootstrap.migrate(settings, _data_folder(settings), adopt=adopt)
     terminal().say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+@cli.command(
+    short_help="Show the columns of a file and their rules.",
+    epilog=_examples("rollcall record", "rollcall record --markdown > our-file.md"),
+)
+@click.option("--markdown", is_flag=True, help="As a page for the people who make files.")
+@pass_settings
+def record(settings: Settings, *, markdown: bool) -> None:
+    """Show the columns of a file and their rules, as the record in force declares them."""
+    if markdown:
+        click.echo(record_page.markdown(settings.record), nl=False)
+    else:
+        terminal().show_record(settings.record)
 
 
 @cli.command(
     short_help="Print the OpenAPI document of the Web API.",
     epilog=_examples("rollcall openapi > openapi.json"),
 )
-def openapi() -> None:
+@pass_settings
+def openapi(settings: Settings) -> None:
     """Print the OpenAPI 3.1 document of the Web API."""
     with _packages_of("serve"):
         from rollcall.entrypoints.api import ROUTES  # noqa: PLC0415 - few commands need Powertools
         from rollcall.entrypoints.api.openapi import as_text  # noqa: PLC0415 - see above
 
-    click.echo(as_text(ROUTES))
+    click.echo(as_text(ROUTES, settings.record))
 
 
 @cli.command(

@@ -4,7 +4,7 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,13 @@ from rich.text import Text
 
 from rollcall.application.import_users import Progress as Step
 from rollcall.application.reasons import reason
-from rollcall.domain.fields import FORBIDDEN_CHARACTERS, WholeNumber
+from rollcall.domain.fields import FORBIDDEN_CHARACTERS, DecimalNumber, WholeNumber
 from rollcall.domain.ledger import LedgerEntry
 from rollcall.domain.receipt import Action, FaultTotal, Receipt, Remedy, Status
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.rejection import Code, Rejection, counted
 from rollcall.domain.upload import LOCAL_BUCKET
-from rollcall.domain.user import COLUMNS, RULES, User
+from rollcall.entrypoints.record_page import example, other_labels, rule_of
 
 REJECTIONS_LISTED = 20
 LABELS_LISTED = 10
@@ -34,9 +35,7 @@ _STYLES = {
     Status.REFUSED: "bold red",
     Status.SKIPPED: "bold cyan",
 }
-_FIGURES = {"rows", "first line", "line", "import", "read", "registered", "rejected"} | {
-    column for column, rule in zip(COLUMNS, RULES, strict=True) if isinstance(rule, WholeNumber)
-}
+_FIGURES = frozenset({"rows", "first line", "line", "import", "read", "registered", "rejected"})
 _PIPE_WIDTH = 10_000
 _BLOCK_ROWS = 1000
 _GAP = 2  # between two columns
@@ -167,14 +166,31 @@ class Terminal:
         self._say(f"import {entry.import_id}, started {_local_time(entry.receipt)}{undone}")
         self.show_receipt(entry.receipt, invocation)
 
-    def show_users(self, users: Iterator[User], limit: int, invocation: Invocation) -> None:
+    def show_users(
+        self, record_type: RecordType, users: Iterator[AnyUser], limit: int, invocation: Invocation
+    ) -> None:
         """Print the first users; if there are none, print in which database."""
-        some = islice(users, limit)
-        shown = self._long_table(COLUMNS, ([printable(str(value)) for value in user.values()] for user in some))
+        rows = (list(map(printable, record_type.texts(user))) for user in islice(users, limit))
+        numbers = {
+            field.name for field in record_type.fields if isinstance(field.rule, WholeNumber | DecimalNumber)
+        }
+        shown = self._long_table(record_type.columns, rows, numbers)
         if next(users, None):
             self._say(f"the first {limit:,}; more with --limit, all with --json")
         elif not shown:
             self._say(f"no users; asked: {invocation.database}")
+
+    def show_record(self, record_type: RecordType) -> None:
+        """Print the columns of a record, their rules, and an example row."""
+        rows = (
+            (field.name, printable(rule_of(field)), printable(other_labels(field))) for field in record_type.fields
+        )
+        self._long_table(("column", "what a cell must be", "also called"), rows)
+        self._say("for example:")
+        for line in example(record_type).splitlines():
+            self._say_whole(line)
+        user_type = record_type.user_type
+        self._say(f"declared by {user_type.__module__}:{user_type.__qualname__}, table {record_type.table}")
 
     def say(self, sentence: str) -> None:
         """Print a sentence among the results."""
@@ -226,12 +242,18 @@ class Terminal:
         """Print a line that can be copied, without adding a line end where it wraps."""
         self._console.print(Text(printable(line)), soft_wrap=True)
 
-    def _long_table(self, labels: Sequence[str], rows: Iterator[Sequence[str | tuple[str, str]]]) -> bool:
+    def _long_table(
+        self,
+        labels: Sequence[str],
+        rows: Iterator[Sequence[str | tuple[str, str]]],
+        numbers: Container[str] = _FIGURES,
+    ) -> bool:
         """Print a table of any length in blocks, because not all its rows may fit into memory.
 
         Args:
             labels: The labels of the columns.
             rows: The cells of each row, some with a style.
+            numbers: The labels of the columns of numbers.
 
         Returns:
             Whether the table had a row.
@@ -239,7 +261,7 @@ class Terminal:
         widths = [len(label) for label in labels]
         shown = False
         while block := [list(map(_cell, row)) for row in islice(rows, _BLOCK_ROWS)]:
-            table = _new_table(*labels, show_header=not shown)
+            table = _new_table(*labels, numbers=numbers, show_header=not shown)
             for row in block:
                 table.add_row(*row)
                 widths = [max(width, cell.cell_len) for width, cell in zip(widths, row, strict=True)]
@@ -311,10 +333,10 @@ def _console(stream: IO[str] | None) -> Console:
     )
 
 
-def _new_table(*labels: str, show_header: bool = True) -> Table:
+def _new_table(*labels: str, numbers: Container[str] = _FIGURES, show_header: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=show_header)
     for label in labels:
-        table.add_column(label, justify="right" if label in _FIGURES else "left", overflow="fold")
+        table.add_column(label, justify="right" if label in numbers else "left", overflow="fold")
     return table
 
 

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.naming import Database
 from rollcall.application.errors import RepositoryUnavailableError, SchemaError, raise_without_context
+from rollcall.domain.record import RecordType
 
 APPLICATION = "rollcall"
 SILENCE_SECONDS = 30  # the time after which each side probes a silent peer
@@ -35,11 +36,12 @@ def nothing_more() -> Iterable[Mapping[str, str]]:
     return [{}]
 
 
-def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
+def connect(conninfo: str, record_type: RecordType, credentials: Credentials = nothing_more) -> Database:
     """Open a connection that gives up on a dead peer.
 
     Args:
         conninfo: A libpq connection string or URL.
+        record_type: What a user consists of.
         credentials: Returns the parameters that the string does not contain. libpq takes parameters that are
             missing in both from the `PG*` variables.
 
@@ -61,6 +63,7 @@ def connect(conninfo: str, credentials: Credentials = nothing_more) -> Database:
         )
     except psycopg.Error as error:
         raise RepositoryUnavailableError(f"the database could not be reached: {first_line(error)}") from error
+    connection.record_type = record_type
     # After waiting for a lock, an import must see what its rival committed.
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     name, encoding = connection.info.dbname, connection.info.parameter_status("server_encoding")

@@ -8,7 +8,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import errors
 
-from rollcall.adapters.postgres.naming import TABLES, UNIQUE_INDEX, Database
+from rollcall.adapters.postgres.naming import LEDGER_TABLES, Database, unique_index_prefix
 from rollcall.application.errors import (
     ImportInProgressError,
     RepositoryUnavailableError,
@@ -64,7 +64,7 @@ def _in_our_words(
 ) -> ImportInProgressError | RepositoryUnavailableError | TableConstraintError:
     if isinstance(error, errors.LockNotAvailable):
         return _locked(connection)
-    if _is_rivals(error, connection.schema):
+    if _is_rivals(error, connection):
         return ImportInProgressError()
     if constraint := _constraint(error, connection.schema):
         return TableConstraintError(constraint)
@@ -90,7 +90,9 @@ def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailab
     found = None
     with suppress(psycopg.Error):  # if the query fails, the message only lacks the holder
         connection.rollback()
-        found = connection.run(_BLOCKER, [connection.schema, list(TABLES)]).fetchone()
+        found = connection.run(
+            _BLOCKER, [connection.schema, [connection.record_type.table, *LEDGER_TABLES]]
+        ).fetchone()
         connection.rollback()
     if not found:
         return TableLockedError(
@@ -104,15 +106,18 @@ def _locked(connection: Database) -> ImportInProgressError | RepositoryUnavailab
     return TableLockedError(f"the table {table} is locked by {holder}{doing}; try again once the lock is released")
 
 
-def _is_rivals(error: psycopg.Error, schema: str) -> bool:
+def _is_rivals(error: psycopg.Error, connection: Database) -> bool:
     """Return whether a rival caused the error: a deadlock, or a duplicate in ledger, corrections or users."""
     diag = error.diag
     return isinstance(error, errors.DeadlockDetected) or (
         isinstance(error, errors.UniqueViolation)
-        and diag.schema_name == schema
+        and diag.schema_name == connection.schema
         and (
             diag.table_name in {"imports", "corrections"}
-            or (diag.table_name == "users" and (diag.constraint_name or "").startswith(UNIQUE_INDEX))
+            or (
+                diag.table_name == connection.record_type.table
+                and (diag.constraint_name or "").startswith(unique_index_prefix(connection.record_type))
+            )
         )
     )
 

@@ -1,6 +1,6 @@
 """Staging of rows that may exist already: they are copied into a temporary table, then merged with the users."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import LiteralString
 
 from psycopg import sql
@@ -14,13 +14,12 @@ from rollcall.domain.correction import PROOF_DIGITS
 from rollcall.domain.policy import Policy
 from rollcall.domain.receipt import ConservationError
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS
 
 MERGE_LOCK = "settling"
 # With the server's default of 4 MB, a million rows are sorted on disk, and the merge takes twice as long.
 SORT_MEMORY = "64MB"
 
-_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+_LINE_COLUMNS = "rollcall_origin_import, rollcall_origin_line, rollcall_origin_proof, rollcall_line,"
 _WITH_IDS = {"ids": sql.SQL("id,"), "overriding": sql.SQL("overriding system value"), "order": sql.SQL("")}
 _WITHOUT_IDS = {"ids": sql.SQL(""), "overriding": sql.SQL(""), "order": sql.SQL("order by id")}
 # The sequence of an ascending identity key, if this role may use it and set the key.
@@ -79,14 +78,14 @@ class Staging:
             "{lt} pg_catalog.pg_size_bytes(%(enough)s)",
             {"enough": SORT_MEMORY},
         )
-        keys = connection.run(_KEYS, {"users": connection.name_of("users")}).fetchone()
+        keys = connection.run(_KEYS, {"users": connection.users_name}).fetchone()
         self._gives_ids = keys is not None
         self._run("drop table if exists {staged}, {rejected}, {merging}")
         self._run(
             """
             create temporary table rollcall_staged on commit drop as
-                select 0::bigint as id, 0::bigint as origin_import, 0::bigint as origin_line,
-                    ''::pg_catalog.text as origin_proof, 0::bigint as line, {columns}
+                select 0::bigint as id, 0::bigint as rollcall_origin_import, 0::bigint as rollcall_origin_line,
+                    ''::pg_catalog.text as rollcall_origin_proof, 0::bigint as rollcall_line, {columns}
                 from {users} with no data
             """
         )
@@ -110,8 +109,7 @@ class Staging:
         """Return the COPY statement for the output of `rows`."""
         return self._connection.composed(
             "copy {staged} ({lines} {columns}) from stdin (format csv, encoding 'UTF8')",
-            lines=sql.SQL("origin_import, origin_line, origin_proof, line," if self._has_lines else ""),
-            columns=_COLUMNS,
+            lines=sql.SQL(_LINE_COLUMNS if self._has_lines else ""),
         )
 
     def rows(self, block: Block) -> bytes:
@@ -166,52 +164,58 @@ class Staging:
         # statement, so that the next one sees what was committed while this one waited.
         self._count(
             "select pg_catalog.count(*) from ("
-            "select from {imports} where in_force and id {eq} any (select origin_import from {staged}) "
+            "select from {imports} where in_force and id {eq} any (select rollcall_origin_import from {staged}) "
             "order by id for share"
             ") as corrected"
         )
         self._run(
             """
             with judged as (
-                select line,
+                select rollcall_line,
                     (
                         pg_catalog.row_number() over (
-                            partition by origin_import, origin_line, origin_proof order by line
+                            partition by rollcall_origin_import, rollcall_origin_line, rollcall_origin_proof
+                            order by rollcall_line
                         ) {gt} 1
                     ) or exists (
                         select from {corrections} as known
-                        where known.import_id {eq} origin_import and known.line {eq} origin_line
+                        where known.import_id {eq} rollcall_origin_import and known.line {eq} rollcall_origin_line
                     ) as corrected,
                     exists (
                         select from {imports} as imports
-                        where imports.in_force and imports.id {eq} origin_import
-                            and origin_proof {eq} pg_catalog.left(
+                        where imports.in_force and imports.id {eq} rollcall_origin_import
+                            and rollcall_origin_proof {eq} pg_catalog.left(
                             pg_catalog.encode(
                                 pg_catalog.sha256(
                                     imports.secret {concat}
-                                    pg_catalog.convert_to(origin_line::pg_catalog.text, 'UTF8'::pg_catalog.name)
+                                    pg_catalog.convert_to(
+                                        rollcall_origin_line::pg_catalog.text, 'UTF8'::pg_catalog.name
+                                    )
                                 ),
                                 'hex'::pg_catalog.text
                             ),
                             {proof_digits}
                         )
                     ) as correctable
-                from {staged} where origin_import is not null
+                from {staged} where rollcall_origin_import is not null
             ), moved as (
                 delete from {staged} as staged using judged
-                where staged.line {eq} judged.line and (corrected or not correctable)
-                returning staged.line, correctable
+                where staged.rollcall_line {eq} judged.rollcall_line
+                    and (judged.corrected or not judged.correctable)
+                returning staged.rollcall_line, judged.correctable
             )
             insert into {rejected}
-            select line, case when correctable then {already_corrected} else {nothing_to_correct} end from moved
+            select rollcall_line, case when correctable then {already_corrected} else {nothing_to_correct} end
+            from moved
             """
         )
 
     def _record_corrections(self, import_id: int) -> None:
-        corrections = self._count("select pg_catalog.count(origin_import) from {staged}")
+        corrections = self._count("select pg_catalog.count(rollcall_origin_import) from {staged}")
         noted = self._run(
             "insert into {corrections} (import_id, line, corrected_by) "
-            "select origin_import, origin_line, {import_id} from {staged} where origin_import is not null",
+            "select rollcall_origin_import, rollcall_origin_line, {import_id} from {staged} "
+            "where rollcall_origin_import is not null",
             import_id=sql.Literal(import_id),
         )
         require_all(corrections, noted)
@@ -220,16 +224,16 @@ class Staging:
         self._run(
             """
             with ranked as (
-                select line,
-                    (pg_catalog.row_number() over (partition by {key} order by line) {gt} 1)
+                select rollcall_line,
+                    (pg_catalog.row_number() over (partition by {key} order by rollcall_line) {gt} 1)
                     or exists (select from {users} as users where ({users_key}) {eq} ({staged_key})) as duplicate
                 from {staged} as staged
             ), moved as (
                 delete from {staged} as staged using ranked
-                where staged.line {eq} ranked.line and duplicate
-                returning staged.line
+                where staged.rollcall_line {eq} ranked.rollcall_line and ranked.duplicate
+                returning staged.rollcall_line
             )
-            insert into {rejected} select line, {duplicate_row} from moved
+            insert into {rejected} select rollcall_line, {duplicate_row} from moved
             """
         )
 
@@ -248,38 +252,40 @@ class Staging:
         chosen = self._run(
             """
             create temporary table rollcall_merging on commit drop as
-            select distinct on ({key}) {first_id} as id, {columns}, place, existing
+            select distinct on ({key}) {first_id} as id, {columns}, rollcall_place, rollcall_existing
             from (
-                select staged.*, staged.id as place, {a_users_column} is not null as existing
+                select staged.*, staged.id as rollcall_place, {a_users_column} is not null as rollcall_existing
                 from {staged} as staged
                 left join {users} as users on ({users_key}) {eq} ({staged_key})
                 where {a_users_column} is null or ({updates} and
                     row ({users_columns})::pg_catalog.record {differs} row ({staged_columns})::pg_catalog.record
                 )
             ) as differing
-            order by {key}, place {which_counts}
+            order by {key}, rollcall_place {which_counts}
             """
         )
         changed = (
-            self._count("select pg_catalog.count(*) from {merging} where existing") if self._policy.updates else 0
+            self._count("select pg_catalog.count(*) from {merging} where rollcall_existing")
+            if self._policy.updates
+            else 0
         )
         if changed:
             # Of some users, the last row is as in the table, so that an earlier one does not count.
             unchanged = self._run(
                 """
                 delete from {merging} as merging using {staged} as staged
-                where existing and ({merging_key}) {eq} ({staged_key}) and staged.id {gt} merging.place
+                where rollcall_existing and ({merging_key}) {eq} ({staged_key}) and staged.id {gt} rollcall_place
                 """
             )
             chosen, changed = chosen - unchanged, changed - unchanged
             updated = self._run(
                 """
                 update {users} as users set ({columns}) = row ({merging_columns}) from {merging} as merging
-                where existing and ({users_key}) {eq} ({merging_key})
+                where rollcall_existing and ({users_key}) {eq} ({merging_key})
                 """
             )
             require_all(changed, updated)
-        registered = self._insert("{merging} where not existing")
+        registered = self._insert("{merging} where not rollcall_existing")
         require_all(chosen - changed, registered)
         return registered, changed
 
@@ -307,12 +313,13 @@ class Staging:
         Returns:
             The number of rows that it affected.
         """
+        record_type = self._connection.record_type
 
-        def of(table: str, columns: tuple[str, ...]) -> sql.Composed:
+        def of(table: str, columns: Iterable[str] = record_type.columns) -> sql.Composed:
             return sql.SQL(", ").join(sql.Identifier(table, column) for column in columns)
 
         unique_by, updates = self._policy.unique_by, self._policy.updates
-        key = key_columns(unique_by)
+        key = key_columns(record_type, unique_by)
         first_id = (
             "pg_catalog.min(id) over (partition by {key} order by {key}, id desc "
             "rows between unbounded preceding and unbounded following)"
@@ -322,15 +329,14 @@ class Staging:
         return self._connection.run(
             statement,
             None,
-            columns=_COLUMNS,
-            users_columns=of("users", COLUMNS),
-            merging_columns=of("merging", COLUMNS),
-            staged_columns=of("staged", COLUMNS),
+            users_columns=of("users"),
+            merging_columns=of("merging"),
+            staged_columns=of("staged"),
             key=key,
-            users_key=key_columns(unique_by, "users"),
+            users_key=key_columns(record_type, unique_by, "users"),
             a_users_column=of("users", unique_by[:1]),
-            staged_key=key_columns(unique_by, "staged"),
-            merging_key=key_columns(unique_by, "merging"),
+            staged_key=key_columns(record_type, unique_by, "staged"),
+            merging_key=key_columns(record_type, unique_by, "merging"),
             proof_digits=sql.Literal(PROOF_DIGITS),
             already_corrected=sql.Literal(Code.ALREADY_CORRECTED.value),
             nothing_to_correct=sql.Literal(Code.NOTHING_TO_CORRECT.value),

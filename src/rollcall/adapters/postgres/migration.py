@@ -11,10 +11,18 @@ from rollcall.adapters.postgres.connection import Credentials, connect, nothing_
 from rollcall.adapters.postgres.failures import first_line
 from rollcall.adapters.postgres.locks import begin
 from rollcall.adapters.postgres.naming import Database
-from rollcall.adapters.postgres.schema import applied_migrations, find_schema, migration_folder, migration_ids
+from rollcall.adapters.postgres.schema import (
+    applied_migrations,
+    find_schema,
+    migration_folder,
+    migration_ids,
+    require_own_ledger,
+)
 from rollcall.adapters.postgres.unique_index import make_unique_index
+from rollcall.adapters.postgres.users_table import migrate_users_table
 from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
+from rollcall.domain.record import RecordType
 
 _LOCK = "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('rollcall migration'))"
 _LOCK_SECONDS = 60
@@ -29,6 +37,12 @@ create table {_yoyo_migration} (
     applied_at_utc timestamp
 )
 """
+# An import inserts users, and updates them if the policy says so. It reads existing users. It deletes no user, not
+# even its own: a failed transaction is rolled back. An undo deletes users.
+_GRANT = """
+grant select, insert, update on {users} to rollcall_importer;
+grant select, delete on {users} to rollcall_operator
+"""
 _RECORD_APPLIED = """
 insert into {_yoyo_migration} (migration_hash, migration_id, applied_at_utc) values (
     pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(%s, 'UTF8')), 'hex'),
@@ -40,36 +54,42 @@ insert into {_yoyo_migration} (migration_hash, migration_id, applied_at_utc) val
 
 def migrate(
     conninfo: str,
+    record_type: RecordType,
     policy: Policy = Policy(),
     credentials: Credentials = nothing_more,
     *,
+    adopt: bool = False,
     up_to: str | None = None,
 ) -> list[str]:
-    """Apply all missing migrations or none, then grant the rights and create the policy's unique index.
+    """Bring the ledger and the table of the users up to date or neither, then grant rights, and index the table.
 
     The rights go to the roles of docs/roles.sql, if they exist. No state is left in the session, because a pooler
     may share it.
 
     Args:
         conninfo: A libpq connection string or URL.
+        record_type: What a user consists of.
         policy: Names the columns that identify a user.
         credentials: Returns the parameters that the address does not contain; see `connect`.
-        up_to: The last migration to apply; None for all migrations, the rights and the index.
+        adopt: Whether to use a table of the users that another program made.
+        up_to: The last migration of the ledger to apply; None for all, and for everything else.
 
     Returns:
         The steps that were taken, in order; empty if the schema was up to date.
 
     Raises:
         RepositoryUnavailableError: The database could not be reached, or refused a statement.
-        SchemaError: The database's encoding is not UTF-8, or several users have the same values in the columns of
-            `unique_by`.
+        SchemaError: The database's encoding is not UTF-8, the ledger belongs to another table, the table of the
+            users does not fit the record, or several users have the same values in the columns of `unique_by`.
     """
-    with connect(conninfo, credentials) as connection:
+    with connect(conninfo, record_type, credentials) as connection:
         try:
             with _alone(connection):
                 applied = _apply(connection, up_to)
-            if up_to:
-                return applied
+                if up_to:
+                    return applied
+                require_own_ledger(connection)
+                applied += migrate_users_table(connection, adopt=adopt)
             with _alone(connection):
                 _grant(connection)
                 return applied + make_unique_index(connection, policy)
@@ -124,6 +144,13 @@ def _grant(connection: Database) -> None:
     ).fetchall()
     if len(found) == len(_GRANTEES):
         connection.execute((files("rollcall.adapters.postgres") / "grants.sql").read_bytes())
+        connection.run(_GRANT)
+        # Staged rows get their ids before they are inserted, and a serial key is a sequence, too.
+        [numbers] = connection.run(
+            "select pg_catalog.pg_get_serial_sequence(%s, 'id'::pg_catalog.text)", [connection.users_name]
+        ).fetchone() or [None]
+        if numbers:
+            connection.execute(f"grant usage on sequence {numbers} to rollcall_importer".encode())
 
 
 def _apply(connection: Database, up_to: str | None) -> list[str]:

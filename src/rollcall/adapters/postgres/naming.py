@@ -1,12 +1,15 @@
 """Qualified names of Rollcall's tables and of PostgreSQL's operators, independent of the search path."""
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString
 
 from psycopg import Connection, Cursor, sql
 from psycopg.abc import Params
 
-TABLES = ("users", "imports", "corrections", "lost_uploads", "_yoyo_migration")
-UNIQUE_INDEX = "users_unique_by_"  # the prefix of the names of indexes that identify users
+from rollcall.domain.record import RecordType
+
+LEDGER_TABLES = ("imports", "corrections", "lost_uploads", "_yoyo_migration")
 
 # The prefix avoids a clash with temporary tables of other clients of a pooled connection.
 _TEMPORARY = {name: sql.Identifier("pg_temp", f"rollcall_{name}") for name in ("staged", "rejected", "merging")}
@@ -32,15 +35,20 @@ _OPERATORS = {
     )
 }
 
+_LONGEST_NAME = 63  # of PostgreSQL, in bytes
+_DIGEST = 8  # characters, in place of the end of a longer name
+
 
 class Database(Connection[tuple[Any, ...]]):
     """A connection whose statements name Rollcall's tables with their schema.
 
     Attributes:
         schema: The schema of the tables; empty until the owner sets it, see `find_schema`.
+        record_type: What a user consists of; set by `connect`.
     """
 
     schema: str = ""
+    record_type: RecordType
 
     def run(
         self,
@@ -55,12 +63,38 @@ class Database(Connection[tuple[Any, ...]]):
         """Return a statement with its names filled in.
 
         Args:
-            statement: SQL with tables as `{users}` and operators as `{eq}`.
+            statement: SQL with tables as `{users}`, their columns as `{columns}` and operators as `{eq}`.
             values: The values of its other names in braces.
         """
-        tables = {table: sql.Identifier(self.schema, table) for table in TABLES}
-        return sql.SQL(statement).format(**_OPERATORS, **_TEMPORARY, **tables, **values)
+        tables = {table: sql.Identifier(self.schema, table) for table in LEDGER_TABLES}
+        tables["users"] = sql.Identifier(self.schema, self.record_type.table)
+        columns = listed(self.record_type.columns)
+        return sql.SQL(statement).format(**_OPERATORS, **_TEMPORARY, **tables, columns=columns, **values)
 
     def name_of(self, table: str) -> str:
         """Return the qualified name of a table as text, for functions that take a name as a value."""
         return sql.Identifier(self.schema, table).as_string(self)
+
+    @property
+    def users_name(self) -> str:
+        """The qualified name of the table of the users, as text."""
+        return self.name_of(self.record_type.table)
+
+
+def listed(columns: Iterable[str]) -> sql.Composed:
+    """Return the names of columns with commas between them."""
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def unique_index_name(record_type: RecordType, columns: Sequence[str]) -> str:
+    """Return the name of the unique index on columns that identify users."""
+    name = f"{record_type.table}_unique_by_{'_'.join(columns)}"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(",".join(columns).encode()).hexdigest()[:_DIGEST]
+    return f"{name[: _LONGEST_NAME - _DIGEST - 1]}_{digest}"
+
+
+def unique_index_prefix(record_type: RecordType) -> str:
+    """Return the beginning of the names of all unique indexes on columns that identify users."""
+    return f"{record_type.table}_unique_by_"[: _LONGEST_NAME - _DIGEST - 1]

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -17,7 +17,7 @@ from rollcall.adapters.postgres.connection import Credentials, connect, nothing_
 from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.locks import acquire_locks, begin, merge_wait_seconds, publish_deadline, try_locks
 from rollcall.adapters.postgres.merge import MERGE_LOCK, Staging, require_all
-from rollcall.adapters.postgres.naming import Database
+from rollcall.adapters.postgres.naming import Database, listed
 from rollcall.adapters.postgres.schema import require_schema
 from rollcall.adapters.postgres.unique_index import require_unique_index
 from rollcall.application.errors import (
@@ -31,16 +31,16 @@ from rollcall.application.errors import (
 from rollcall.application.receipts import from_dict, to_dict
 from rollcall.application.values import Block, ImportRequest, LostUploads, MergeResult, RegisteredUser
 from rollcall.domain.correction import NO_IMPORT, SECRET_BYTES, Origin, Verdict
+from rollcall.domain.fields import Value
 from rollcall.domain.ledger import DependentImports, History, LedgerEntry, undo_blocker
 from rollcall.domain.receipt import Receipt
+from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.upload import Upload
-from rollcall.domain.user import COLUMNS, User
 
 _CANCEL_SECONDS = 2
 _USERS_FETCHED_AT_ONCE = 5000
 _ENTRIES_FETCHED_AT_ONCE = 10  # a receipt may have megabytes
 
-_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _COPY = "copy {users} ({columns}) from stdin (format csv, encoding 'UTF8')"
 _USERS = "select id, {columns} from {users} order by id"
 # Materialized, because for a cursor the planner would otherwise scan the whole table in the order of the key.
@@ -60,11 +60,11 @@ _ENTRY = "select id, receipt, undone_at is not null, secret, uploaded_by from {i
 # Imports that compare users hold the merge lock until the commit, so the current time orders them correctly. The
 # time at which the transaction began and the import id do not.
 _ADD_ENTRY = """
-insert into {imports} ({columns}, committed_at) values ({values}, pg_catalog.clock_timestamp())
+insert into {imports} ({names}, committed_at) values ({values}, pg_catalog.clock_timestamp())
 """
 # Replace only the entry that this import read, and only if it is not in force. Then no rival has registered users.
 _REPLACE_ENTRY = """
-update {imports} set ({columns}, committed_at, undone_at) = row ({values}, pg_catalog.clock_timestamp(), null)
+update {imports} set ({names}, committed_at, undone_at) = row ({values}, pg_catalog.clock_timestamp(), null)
 where id {eq} {replaced} and identity {eq} %(identity)s and not in_force
 """
 
@@ -120,6 +120,7 @@ class PostgresUserRepository:
 
     Args:
         conninfo: A libpq connection string or URL.
+        record_type: What a user consists of.
         credentials: Returns the parameters that the string does not contain; see `connect`.
         new_secret: Returns the random secret of a new verdict.
     """
@@ -127,9 +128,11 @@ class PostgresUserRepository:
     def __init__(
         self,
         conninfo: str,
+        record_type: RecordType,
         credentials: Credentials = nothing_more,
         new_secret: Callable[[], bytes] = lambda: secrets.token_bytes(SECRET_BYTES),
     ) -> None:
+        self.record_type = record_type
         self._new_secret = new_secret
         self._conninfo = conninfo
         self._credentials = credentials
@@ -269,11 +272,11 @@ class PostgresUserRepository:
         for row in self._stream(query + "order by id desc limit %s", parameters, _ENTRIES_FETCHED_AT_ONCE):
             yield _as_entry(row)
 
-    def users(self, import_id: int | None = None) -> Generator[User, None, None]:
+    def users(self, import_id: int | None = None) -> Generator[AnyUser, None, None]:
         """Stream users through a server-side cursor, in the order of the identity key."""
         query, parameters = (_USERS, []) if import_id is None else (_USERS_OF_IMPORT, [import_id])
         for user_id, *values in self._stream(query, parameters, _USERS_FETCHED_AT_ONCE):
-            yield _as_user(user_id, values)
+            yield self._as_user(user_id, values)
 
     def users_after(self, user_id: int, *, limit: int, import_id: int | None = None) -> list[RegisteredUser]:
         """Return users in the order of the identity key."""
@@ -282,9 +285,19 @@ class PostgresUserRepository:
             query, parameters = _USERS_OF_IMPORT_AFTER, [import_id, *parameters]
         with self._transaction() as connection, translated_errors(connection):
             return [
-                RegisteredUser(id=user_id, import_id=by, user=_as_user(user_id, values))
-                for user_id, by, *values in connection.run(query, parameters, columns=_COLUMNS)
+                RegisteredUser(id=user_id, import_id=by, user=self._as_user(user_id, values))
+                for user_id, by, *values in connection.run(query, parameters)
             ]
+
+    def _as_user(self, user_id: int, values: Iterable[Value | None]) -> AnyUser:
+        try:
+            return self.record_type.make(values)
+        except ValueError as error:
+            # Only another program can have written such a row.
+            raise SchemaError(
+                f"in the table {self.record_type.table}, the row with id {user_id} is no user: {error}; "
+                "correct it there"
+            ) from None
 
     def _stream(
         self, query: LiteralString, parameters: Sequence[int | str | None], fetched_at_once: int
@@ -297,7 +310,7 @@ class PostgresUserRepository:
             contextlib.suppress(GeneratorExit),
         ):
             cursor.itersize = fetched_at_once
-            cursor.execute(connection.composed(query, columns=_COLUMNS), parameters)
+            cursor.execute(connection.composed(query), parameters)
             yield from cursor
 
     @contextmanager
@@ -327,7 +340,7 @@ class PostgresUserRepository:
                 connection.close()
             else:
                 return connection
-        connection = connect(self._conninfo, self._credentials)
+        connection = connect(self._conninfo, self.record_type, self._credentials)
         try:
             with translated_errors(connection):
                 begin(connection)
@@ -423,13 +436,12 @@ class _PostgresImport:
                 [_, secured] = self._connection.run(
                     "select pg_catalog.set_config('rollcall.import_id', %s, true), "
                     "pg_catalog.row_security_active(%s::pg_catalog.regclass)",
-                    [str(self.verdict.import_id), self._connection.name_of("users")],
+                    [str(self.verdict.import_id), self._connection.users_name],
                 ).fetchone() or [None, False]
                 if secured and not self._staging:
-                    raise TableConstraintError("row-level security of the table users does not let a COPY in")
-                copy = (
-                    self._staging.copy() if self._staging else self._connection.composed(_COPY, columns=_COLUMNS)
-                )
+                    table = self._connection.record_type.table
+                    raise TableConstraintError(f"row-level security of the table {table} does not let a COPY in")
+                copy = self._staging.copy() if self._staging else self._connection.composed(_COPY)
                 self._copy = self._copying.enter_context(self._connection.cursor().copy(copy))
             self._sent += block.rows
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
@@ -484,12 +496,13 @@ class _PostgresImport:
                 "forbids_repeat": self._request.forbids_repeat,
                 "forbids_new_version": self._request.forbids_new_version,
                 "uploaded_by": upload.owned_by,
+                "users_table": self._connection.record_type.table,
             }
             replaced = self.history.same_upload
             written = self._connection.run(
                 _REPLACE_ENTRY if replaced else _ADD_ENTRY,
                 values,
-                columns=sql.SQL(", ").join(map(sql.Identifier, values)),
+                names=listed(values),
                 values=sql.SQL(", ").join(map(sql.Placeholder, values)),
                 replaced=sql.Literal(replaced and replaced.import_id),
             )
@@ -550,16 +563,6 @@ def _dependent_imports(connection: Database, import_id: int) -> DependentImports
     ).fetchone()
     correcting, comparing = row or (None, None)
     return DependentImports(correcting=correcting, comparing=comparing)
-
-
-def _as_user(user_id: int, values: Sequence[Any]) -> User:
-    try:
-        return User(**dict(zip(COLUMNS, values, strict=True)))
-    except ValueError as error:
-        # Only another program can have written such a row.
-        raise SchemaError(
-            f"in the table users, the row with id {user_id} is no user: {error}; correct it there"
-        ) from None
 
 
 def _entry(cursor: Cursor[Any]) -> LedgerEntry | None:

@@ -55,7 +55,12 @@ class Api:
     now: Callable[[], datetime]
     caller_of: Callable[[Mapping[str, Any]], Caller | None] = caller_of
     routes: tuple[Route, ...] = ROUTES
+    _schemas: Mapping[str, Any] = attrs.field(init=False, repr=False)
     _resolver: APIGatewayHttpResolver = attrs.field(init=False, repr=False)
+
+    @_schemas.default
+    def _schemas_of_bodies(self) -> Mapping[str, Any]:
+        return openapi.schemas(self.settings.record)
 
     @_resolver.default
     def _make_resolver(self) -> APIGatewayHttpResolver:
@@ -89,7 +94,7 @@ class Api:
         event = self._resolver.current_event.raw_event
         caller = self._permitted(event, route.scopes) if route.scopes else NOBODY
         parameters = read_parameters(route, event, path)
-        body = read_body(route, event) if route.body is not None else None
+        body = read_body(route, event, self._schemas) if route.body is not None else None
         answer = route.answer(
             self, Request(caller=caller, parameters=parameters, body=body, request_id=self._request_id)
         )

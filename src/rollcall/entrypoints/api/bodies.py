@@ -24,12 +24,13 @@ _types: Mapping[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def read_body(route: Route, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+def read_body(route: Route, event: Mapping[str, Any], schemas: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - any JSON
     """Return the body of a request, read from JSON.
 
     Args:
         route: A route with a body.
         event: The event of an HTTP API.
+        schemas: The schemas to which that of the body may refer, by name.
 
     Raises:
         Problem: The body is too large, is not JSON, or does not match the route's schema.
@@ -48,7 +49,7 @@ def read_body(route: Route, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - 
             f"the body has {len(data):,} bytes; send at most {route.max_body_bytes:,}",
         )
     body = _read_json(data)
-    errors = list(errors_in(body, route.body))
+    errors = list(errors_in(body, _resolved(route.body, schemas)))
     if any(error.code is RequestCode.TOO_MANY for error in errors):
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, errors[0].detail, errors)
     if errors:
@@ -131,6 +132,17 @@ def errors_in(value: Any, schema: Schema, pointer: str = "") -> Iterator[Detail]
             yield from errors_in(item, schema["items"], f"{pointer}/{index}")
     elif isinstance(value, str | int) and not _in_range(value, schema):
         yield Detail(pointer, RequestCode.OUT_OF_RANGE, f"{what} is too short, too long, or not an allowed value")
+
+
+def _resolved(schema: Any, schemas: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - any part of a schema
+    """Return a schema with what it refers to in place of each reference."""
+    if isinstance(schema, list):
+        return [_resolved(item, schemas) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if "$ref" in schema:
+        return schemas[schema["$ref"].rpartition("/")[2]]
+    return {keyword: _resolved(value, schemas) for keyword, value in schema.items()}
 
 
 def _errors_in_object(value: dict[str, Any], schema: Schema, pointer: str, what: str) -> Iterator[Detail]:

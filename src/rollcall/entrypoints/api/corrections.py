@@ -15,7 +15,6 @@ from rollcall.application.errors import (
 from rollcall.application.register_upload import RegistrationRefusedError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import WebUpload, owner
-from rollcall.domain.user import COLUMNS
 from rollcall.entrypoints.api import rejections, uploads
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.imports import IMPORT_ID, visible_import
@@ -84,20 +83,23 @@ def _get_rejections(api: "Api", request: Request) -> Answer:
 def _correct(api: "Api", request: Request) -> Answer:
     entry = visible_import(api, request)
     with _refusals():
-        upload = api.services().uploading.correct(entry, _rows(request), owner(request.caller.id))
+        upload = api.services().uploading.correct(entry, _rows(api, request), owner(request.caller.id))
     return _started(api, upload)
 
 
 def _correct_list(api: "Api", request: Request) -> Answer:
     refused = uploads.own_upload(request)
     with _refusals():
-        upload = api.services().uploading.correct_list(refused, request.parameters["If-Match"], _rows(request))
+        upload = api.services().uploading.correct_list(
+            refused, request.parameters["If-Match"], _rows(api, request)
+        )
     return _started(api, upload)
 
 
-def _rows(request: Request) -> list[CorrectedRow]:
+def _rows(api: "Api", request: Request) -> list[CorrectedRow]:
+    columns = api.settings.record.columns
     return [
-        CorrectedRow(row["line"], [row["cells"][column] for column in COLUMNS], row.get("proof"))
+        CorrectedRow(row["line"], [row["cells"][column] for column in columns], row.get("proof"))
         for row in request.body["rows"]
     ]
 

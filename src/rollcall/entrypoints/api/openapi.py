@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes, `User` and the receipt's JSON Schema."""
+"""The OpenAPI 3.1 document, made from the routes, the record and the receipt's JSON Schema."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rollcall.domain.user import User
-from rollcall.entrypoints.api import problems, rejections, uploads
+from rollcall.domain.record import RecordType
+from rollcall.entrypoints.api import problems, rejections, rows, uploads, users
 from rollcall.entrypoints.api.routes import JSON, Answer, Parameter, Request, Route, Schema
 from rollcall.entrypoints.callers import Scope
 
@@ -27,7 +27,20 @@ _PHRASES = {
 }
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
+def schemas(record_type: RecordType) -> dict[str, Any]:
+    """Return the schemas to which routes refer, by their names in the document."""
+    return {
+        "User": record_type.schema(),
+        "NewUser": users.new_user_schema(record_type),
+        "Cells": rows.cells_schema(record_type),
+        **receipt_schemas(),
+        "Upload": uploads.UPLOAD_SCHEMA,
+        "Rejections": rejections.REJECTIONS_SCHEMA,
+        "Problem": problems.SCHEMA,
+    }
+
+
+def document(routes: Iterable[Route], record_type: RecordType) -> dict[str, Any]:
     """Return the OpenAPI document of some routes."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -43,13 +56,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": {
-                "User": User.schema(),
-                **receipt_schemas(),
-                "Upload": uploads.UPLOAD_SCHEMA,
-                "Rejections": rejections.REJECTIONS_SCHEMA,
-                "Problem": problems.SCHEMA,
-            },
+            "schemas": schemas(record_type),
             "securitySchemes": {
                 "caller": {
                     "type": "http",
@@ -61,9 +68,9 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
-def as_text(routes: Iterable[Route]) -> str:
+def as_text(routes: Iterable[Route], record_type: RecordType) -> str:
     """Return the OpenAPI document as the text that `rollcall openapi` prints, without a line end."""
-    return json.dumps(document(routes), indent=2)
+    return json.dumps(document(routes, record_type), indent=2)
 
 
 def receipt_schemas() -> dict[str, Any]:
@@ -138,7 +145,7 @@ def _answer(
 
 
 def _get_document(api: "Api", _request: Request) -> Answer:
-    return Answer(body=document(api.routes))
+    return Answer(body=document(api.routes, api.settings.record))
 
 
 ROUTES = (

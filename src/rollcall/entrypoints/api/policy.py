@@ -4,7 +4,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from rollcall.application.check_rows import MAX_ROWS
-from rollcall.domain.user import COLUMNS, RULES
 from rollcall.entrypoints.api.routes import Answer, Request, Route, closed_object
 from rollcall.entrypoints.callers import Scope
 
@@ -17,7 +16,13 @@ def _get_policy(api: "Api", _request: Request) -> Answer:
     return Answer(
         body={
             "columns": [
-                {"name": column, "schema": rule.schema()} for column, rule in zip(COLUMNS, RULES, strict=True)
+                {
+                    "name": field.name,
+                    "labels": list(field.labels),
+                    "optional": field.optional,
+                    "schema": field.rule.schema(),
+                }
+                for field in settings.record.fields
             ],
             "encodings": list(settings.encodings),
             "limits": {
@@ -48,6 +53,12 @@ ROUTES = (
                         "items": closed_object(
                             {
                                 "name": {"type": "string"},
+                                "labels": {
+                                    "type": "array",
+                                    "items": {"type": "string"},
+                                    "description": "Further labels of the column in a file",
+                                },
+                                "optional": {"type": "boolean", "description": "Whether a cell may be blank"},
                                 "schema": {"type": "object", "description": "JSON Schema of the values"},
                             }
                         ),

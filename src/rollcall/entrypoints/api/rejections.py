@@ -55,7 +55,7 @@ def page(services: Services, request: Request, receipt: Receipt, reports: Report
     Raises:
         Problem: The position is wrong, or the file is gone.
     """
-    rejections = Rejections.of(receipt, reports, services.uploading.store)
+    rejections = Rejections.of(receipt, reports, services.uploading.store, services.users.record_type)
     limit = limit_of(request)
     try:
         found = rejections.page(request.parameters.get("after", 0), limit) if rejections else Page((), None)

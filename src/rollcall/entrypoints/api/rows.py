@@ -7,8 +7,8 @@ import attrs
 
 from rollcall.application.check_rows import MAX_ROWS, check_rows
 from rollcall.application.errors import UnreadableCellError
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code
-from rollcall.domain.user import COLUMNS
 from rollcall.entrypoints.api.problems import Detail, Problem
 from rollcall.entrypoints.api.routes import Answer, Request, Route, Schema, closed_object
 from rollcall.entrypoints.callers import Scope
@@ -16,13 +16,17 @@ from rollcall.entrypoints.callers import Scope
 if TYPE_CHECKING:
     from rollcall.entrypoints.api import Api
 
-# The cells of a row as a file has them: text, good or bad.
-CELLS: Schema = closed_object({column: {"type": "string"} for column in COLUMNS})
+CELLS: Schema = {"$ref": "#/components/schemas/Cells"}
 
 
-def _check_rows(_api: "Api", request: Request) -> Answer:
+def cells_schema(record_type: RecordType) -> Schema:
+    """Return the JSON Schema of the cells of a row as a file has them: text, good or bad."""
+    return closed_object({column: {"type": "string"} for column in record_type.columns})
+
+
+def _check_rows(api: "Api", request: Request) -> Answer:
     try:
-        checked = check_rows(request.body["rows"])
+        checked = check_rows(api.settings.record, request.body["rows"])
     except UnreadableCellError as error:
         detail = Detail(f"/rows/{error.row}/{error.column}", Code.MALFORMED_QUOTING, str(error))
         raise Problem(

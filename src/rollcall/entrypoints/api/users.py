@@ -4,17 +4,15 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import attrs
-
 from rollcall.application.receipts import to_dict
 from rollcall.domain.receipt import Receipt, Status
+from rollcall.domain.record import Field, RecordType
 from rollcall.domain.rejection import Code, Fault
 from rollcall.domain.upload import owner
-from rollcall.domain.user import COLUMNS, RULES
 from rollcall.entrypoints.api import imports
 from rollcall.entrypoints.api.pages import HEADERS, LARGEST_ID, LIMIT, after, limit_of, page_of, page_schema
 from rollcall.entrypoints.api.problems import Problem, of_fault
-from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, closed_object
+from rollcall.entrypoints.api.routes import Answer, Parameter, Request, Route, Schema, closed_object
 from rollcall.entrypoints.callers import Scope
 
 if TYPE_CHECKING:
@@ -27,7 +25,9 @@ _ID = {"type": "integer", "minimum": 1}
 
 
 def _register_user(api: "Api", request: Request) -> Answer:
-    cells = {column: str(value) for column, value in request.body.items()}
+    columns = api.settings.record.columns
+    sent = {column: request.body.get(column) for column in columns}
+    cells = {column: "" if value is None else str(value) for column, value in sent.items()}
     answered = api.services().register(owner(request.caller.id), request.parameters["Idempotency-Key"], cells)
     if not isinstance(answered, Receipt):
         raise _rejected(answered)
@@ -59,7 +59,27 @@ def _list_users(api: "Api", request: Request) -> Answer:
         limit=limit_of(request) + 1,
         import_id=request.parameters.get("import"),
     )
-    return page_of(request, PATH, "users", ((registered.id, attrs.asdict(registered)) for registered in found))
+    as_dict = api.settings.record.as_dict
+    shown = (
+        (registered.id, {"id": registered.id, "import_id": registered.import_id, "user": as_dict(registered.user)})
+        for registered in found
+    )
+    return page_of(request, PATH, "users", shown)
+
+
+def new_user_schema(record_type: RecordType) -> Schema:
+    """Return the JSON Schema of a user to register: texts as in a file, or the values of JSON."""
+
+    def types(field: Field) -> list[str]:
+        return ["string", *({field.rule.schema()["type"]} - {"string"}), *["null"] * field.optional]
+
+    properties = {field.name: types(field) for field in record_type.fields}
+    return {
+        **closed_object(
+            {name: {"type": found if len(found) > 1 else found[0]} for name, found in properties.items()}
+        ),
+        "required": list(record_type.required),
+    }
 
 
 ROUTES = (
@@ -84,12 +104,7 @@ ROUTES = (
                 required=True,
             ),
         ),
-        body=closed_object(
-            {
-                column: {"type": "string" if rule.schema()["type"] == "string" else ["string", "integer"]}
-                for column, rule in zip(COLUMNS, RULES, strict=True)
-            }
-        ),
+        body={"$ref": "#/components/schemas/NewUser"},
         answers={HTTPStatus.CREATED: imports.IMPORT},
         headers={"Location": "The import of the user"},
         problems=frozenset({HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY, imports.UNAVAILABLE}),

@@ -1,4 +1,4 @@
--- The ledger has one row for each upload. Each user gets the id of the import that registered it.
+-- The ledger has one row for each upload. Each user has the id of the import that registered it.
 create table imports (
     id bigint generated always as identity primary key,
     identity text not null unique,
@@ -27,11 +27,3 @@ create table imports (
 );
 create index imports_by_content on imports (sha256) where in_force;
 create index imports_by_key on imports (key_identity) where in_force;
-
--- The default reads a setting of the transaction, so that COPY need not send the id in every row.
--- No foreign key: it would make COPY four times as slow.
-alter table users add column import_id bigint
-    default nullif(current_setting('rollcall.import_id', true), '')::bigint;
-
--- The rows of one import are adjacent, so a block range index finds them, and it hardly slows COPY.
-create index users_by_import on users using brin (import_id) with (autosummarize = on);

@@ -1,0 +1,306 @@
+"""The table of the users: made from the record, compared with it, extended, or adopted."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import attrs
+from psycopg import sql
+
+from rollcall.adapters.postgres.naming import Database
+from rollcall.application.errors import NotMigratedError, SchemaError
+from rollcall.domain.fields import DecimalNumber, Rule
+from rollcall.domain.record import Field, RecordType
+
+# The comment on the column `import_id` says whose table it is.
+_MADE = "Made by Rollcall: the import that registered the user."
+_ADOPTED = "Added by Rollcall, which did not make this table: the import that registered the user."
+
+# The default reads a setting of the transaction, so that COPY need not send the id in every row.
+# No foreign key: it would make COPY four times as slow.
+_IMPORT_ID = sql.SQL(
+    "import_id bigint default nullif(pg_catalog.current_setting('rollcall.import_id', true), '')::bigint"
+)
+# The rows of one import are adjacent, so a block range index finds them, and it hardly slows COPY.
+_INDEX_IMPORT_ID = "create index {index} on {users} using brin (import_id) with (autosummarize = on)"
+
+_COLUMNS = """
+select attribute.attname::pg_catalog.text,
+    pg_catalog.format_type(attribute.atttypid, attribute.atttypmod),
+    attribute.attnotnull,
+    attribute.attgenerated {ne} ''::pg_catalog."char",
+    attribute.attidentity {ne} ''::pg_catalog."char",
+    pg_catalog.pg_get_expr(preset.adbin, preset.adrelid),
+    pg_catalog.col_description(attribute.attrelid, attribute.attnum)
+from pg_catalog.pg_attribute as attribute
+left join pg_catalog.pg_attrdef as preset
+    on preset.adrelid {eq} attribute.attrelid and preset.adnum {eq} attribute.attnum
+where attribute.attrelid {eq} pg_catalog.to_regclass(%s) and attribute.attnum {gt} 0 and not attribute.attisdropped
+order by attribute.attnum
+"""
+_KIND = "select relkind::pg_catalog.text from pg_catalog.pg_class where oid {eq} pg_catalog.to_regclass(%s)"
+_TABLE_KINDS = frozenset({"r", "p"})  # ordinary, partitioned
+
+_text = re.compile(r"text|character varying(?:\(([0-9]+)\))?")
+_numeric = re.compile(r"numeric(?:\(([0-9]+),([0-9]+)\))?")
+# The largest number of each type. The names of types are those of `format_type`.
+_WHOLE_NUMBERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
+
+
+@attrs.frozen
+class _Column:
+    """A column of the table, as the system catalogue describes it."""
+
+    name: str
+    type: str
+    not_null: bool
+    generated: bool
+    identity: bool
+    default: str | None
+    comment: str | None
+
+    @property
+    def numbers_itself(self) -> bool:
+        return self.identity or "nextval(" in (self.default or "")
+
+    @property
+    def must_be_given(self) -> bool:
+        return self.not_null and not self.generated and not self.identity and self.default is None
+
+
+@attrs.frozen
+class _Difference:
+    """A difference between the table and the record.
+
+    Attributes:
+        what: What is wrong, as a sentence that begins with the column.
+        change: The SQL that removes it.
+        step: What that SQL does, if it may run by itself, because it changes no value; None if it may not.
+    """
+
+    what: str
+    change: sql.Composed
+    step: str | None = None
+
+
+def require_users_table(connection: Database) -> None:
+    """Check that the table of the users exists, is Rollcall's, and fits the record.
+
+    Raises:
+        NotMigratedError: The table is missing, belongs to something else, or differs from the record.
+    """
+    table, columns = connection.record_type.table, _columns(connection)
+    if not columns:
+        raise NotMigratedError(f"the database {connection.info.dbname} has no table {table} yet")
+    if not _mark(columns):
+        raise NotMigratedError(f"the table {table} was not made by Rollcall, and not adopted either")
+    for difference in _differences(connection, columns):
+        raise NotMigratedError(f"the table {table} does not fit the record: {difference.what}")
+
+
+def migrate_users_table(connection: Database, *, adopt: bool) -> list[str]:
+    """Make the table of the users, or extend it without changing a value.
+
+    Args:
+        connection: The connection, in a transaction. Its search path is the schema of the tables.
+        adopt: Whether a table that Rollcall did not make is used if it has all that the record needs.
+
+    Returns:
+        A phrase for each change.
+
+    Raises:
+        SchemaError: The table differs from the record, and the message says what to run or change; or another
+            program made it, and it is not adopted.
+    """
+    table, columns = connection.record_type.table, _columns(connection)
+    if not columns:
+        return _make(connection)
+    mark = _mark(columns)
+    if not mark:
+        return _adopt(connection, columns, adopt=adopt)
+    differences = list(_differences(connection, columns))
+    if mark == _ADOPTED and differences:
+        raise SchemaError(_refusal(table, [difference.what for difference in differences]))
+    by_hand = [difference for difference in differences if not difference.step]
+    if by_hand:
+        raise SchemaError(
+            f"the table {table} does not fit the record, and nothing was changed: "
+            f"{'; '.join(difference.what for difference in by_hand)}; run this, with values that fit: "
+            + " ".join(f"{difference.change.as_string(connection)};" for difference in by_hand)
+        )
+    for difference in differences:
+        connection.execute(difference.change)
+    return [f"{difference.step} to the table {table}" for difference in differences]
+
+
+def _columns(connection: Database) -> Sequence[_Column]:
+    return [_Column(*row) for row in connection.run(_COLUMNS, [connection.users_name])]
+
+
+def _mark(columns: Sequence[_Column]) -> str | None:
+    comments = {column.comment for column in columns if column.name == "import_id"}
+    return next((mark for mark in (_MADE, _ADOPTED) if mark in comments), None)
+
+
+def _make(connection: Database) -> list[str]:
+    record_type = connection.record_type
+    fields = [
+        connection.composed(
+            "{column} {type} {null}",
+            column=sql.Identifier(field.name),
+            type=_type(field.rule),
+            null=sql.SQL("null" if field.optional else "not null"),
+        )
+        for field in record_type.fields
+    ]
+    connection.run(
+        "create table {users} ("
+        "id bigint generated always as identity (cache 1000) primary key, {fields}, {import_id}"
+        ")",
+        fields=sql.SQL(", ").join(fields),
+        import_id=_IMPORT_ID,
+    )
+    _index_imports(connection, _MADE)
+    return [f"made the table {record_type.table}"]
+
+
+def _index_imports(connection: Database, mark: str) -> None:
+    index = f"{connection.record_type.table[:50]}_by_import"
+    connection.run(_INDEX_IMPORT_ID, index=sql.Identifier(index))
+    connection.run("comment on column {users}.import_id is {mark}", mark=sql.Literal(mark))
+
+
+def _adopt(connection: Database, columns: Sequence[_Column], *, adopt: bool) -> list[str]:
+    """Use a table that another program made; only the column `import_id` and its index are added.
+
+    Raises:
+        SchemaError: It is not to be adopted, or the record does not fit it.
+    """
+    table = connection.record_type.table
+    if not adopt:
+        raise SchemaError(
+            f"the table {table} was not made by Rollcall, and nothing was changed; adopt it when migrating, "
+            "or name another table in the record"
+        )
+    [kind] = connection.run(_KIND, [connection.users_name]).fetchone() or [""]
+    faults = list(_faults_of_stranger(connection.record_type, columns))
+    if kind not in _TABLE_KINDS:
+        faults = [f"{table} is no table"]
+    if faults:
+        raise SchemaError(_refusal(table, faults))
+    connection.run("alter table {users} add column {import_id}", import_id=_IMPORT_ID)
+    _index_imports(connection, _ADOPTED)
+    return [f"adopted the table {table}"]
+
+
+def _refusal(table: str, faults: Sequence[str]) -> str:
+    return f"the table {table} does not fit the record, and nothing was changed: {'; '.join(faults)}"
+
+
+def _faults_of_stranger(record_type: RecordType, columns: Sequence[_Column]) -> Iterator[str]:
+    """Yield why a table that another program made cannot be adopted, each as a phrase that names the column."""
+    by_name = {column.name: column for column in columns}
+    if "id" not in by_name or not by_name["id"].numbers_itself:
+        yield "it needs a column id that numbers itself, such as bigint generated always as identity"
+    if "import_id" in by_name:
+        yield "its column import_id has the name that Rollcall needs; rename it"
+    for field in record_type.fields:
+        if field.name not in by_name:
+            yield f"it has no column {field.name}; add it as {field.rule.sql}, or leave it out of the record"
+        elif fault := _misfit(field, by_name[field.name]):
+            yield fault
+    yield from _further(record_type, columns)
+
+
+def _further(record_type: RecordType, columns: Sequence[_Column]) -> Iterator[str]:
+    known = {"id", "import_id", *record_type.columns}
+    for column in columns:
+        if column.must_be_given and column.name not in known:
+            yield (
+                f"its column {column.name} needs a value and is not in the record; "
+                "give it a default, or add it to the record"
+            )
+
+
+def _misfit(field: Field, column: _Column) -> str | None:
+    """Return why a column cannot have the values of a field; None if it can."""
+    if column.generated:
+        return f"its column {column.name} is generated, so no row can give it; leave it out of the record"
+    if not _fits(field.rule, column.type):
+        return f"its column {column.name} has the type {column.type} and needs {field.rule.sql}"
+    if field.optional and column.not_null:
+        return f"its column {column.name} needs a value, and is optional in the record"
+    return None
+
+
+def _fits(rule: Rule, type_name: str) -> bool:
+    """Return whether a type of PostgreSQL, as `format_type` writes it, has every value of a rule."""
+    schema = rule.schema()
+    if rule.sql == "text":
+        longest: int = schema.get("maxLength") or max(map(len, schema["enum"]))
+        text = _text.fullmatch(type_name)
+        return text is not None and int(text[1] or longest) >= longest
+    if schema["type"] == "integer":
+        largest: int = schema["maximum"]
+        return largest <= _WHOLE_NUMBERS.get(type_name, -1)
+    if isinstance(rule, DecimalNumber):
+        number = _numeric.fullmatch(type_name)
+        digits, places = (int(number[1] or rule.digits), int(number[2] or rule.places)) if number else (0, 0)
+        return places >= rule.places and digits - places >= rule.digits - rule.places
+    return type_name == rule.sql
+
+
+def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
+    """Yield how a table of Rollcall's differs from the record."""
+    by_name = {column.name: column for column in columns}
+    for field in connection.record_type.fields:
+        column = by_name.get(field.name)
+        if not column:
+            yield _missing(connection, field)
+        elif fault := _misfit(field, column):
+            yield _Difference(fault, _alter(connection, field, column))
+    for column in columns:
+        for fault in _further(connection.record_type, [column]):
+            yield _Difference(
+                fault,
+                connection.composed(
+                    "alter table {users} alter column {column} drop not null", column=sql.Identifier(column.name)
+                ),
+            )
+
+
+def _missing(connection: Database, field: Field) -> _Difference:
+    preset = sql.SQL("") if field.default is None else sql.SQL("default {}").format(field.rule.text(field.default))
+    required = not field.optional and field.default is None
+    column = sql.Identifier(field.name)
+    change = connection.composed(
+        "alter table {users} add column {column} {type} {preset} {null}",
+        column=column,
+        type=_type(field.rule),
+        preset=preset,
+        null=sql.SQL("null" if field.optional else "not null"),
+    )
+    if required:
+        # A table with users takes no such column before they have values.
+        change = connection.composed(
+            "alter table {users} add column {column} {type}; "
+            "update {users} set {column} = 'a value for each user'; "
+            "alter table {users} alter column {column} set not null",
+            column=column,
+            type=_type(field.rule),
+        )
+    elif field.default is not None:
+        change += connection.composed("; alter table {users} alter column {column} drop default", column=column)
+    step = None if required else f"added the column {field.name}"
+    return _Difference(f"it has no column {field.name}", change, step)
+
+
+def _alter(connection: Database, field: Field, column: _Column) -> sql.Composed:
+    if column.not_null and field.optional and _fits(field.rule, column.type):
+        change = "alter table {users} alter column {column} drop not null"
+    else:
+        change = "alter table {users} alter column {column} type {type} using {column}::{type}"
+    return connection.composed(change, column=sql.Identifier(field.name), type=_type(field.rule))
+
+
+def _type(rule: Rule) -> sql.SQL:
+    return sql.SQL(rule.sql)
