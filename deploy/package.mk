@@ -21,7 +21,7 @@ RUNTIME_PYTHON ?= $(runtime)
 # What botocore knows of the other four hundred services is two thirds of it.
 services := rds s3 secretsmanager sqs sts xray
 # What is for a machine with a person in front of it.
-not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/serve entrypoints/terminal.py entrypoints/watch.py
+not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/record_page.py entrypoints/serve entrypoints/terminal.py entrypoints/watch.py
 
 .SILENT:
 functions := Import Sweep Migrate Api Undo Check Token
@@ -34,6 +34,8 @@ $(targets):
 	    $(addprefix --platform ,$(platforms)) --requirement requirements/lambda.txt
 	cp -R src/rollcall "$(package)/"
 	cd "$(package)/rollcall" && rm -rf $(not_here)
+	@# A record of your own, see docs/your-record.md.
+	find deploy/record -name '*.py' -exec cp {} "$(package)/" \;
 	cd "$(package)" && rm -rf bin && find . -name __pycache__ -prune -exec rm -rf {} +
 	cd "$(package)/botocore/data" && find . -mindepth 1 -maxdepth 1 -type d $(addprefix ! -name ,$(services)) -exec rm -rf {} +
 	@# The bill of materials, of an environment in which nothing is installed but the package.

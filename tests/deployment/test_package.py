@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.metadata import distributions
@@ -22,6 +23,7 @@ from support.template import functions_of_routes, translated
 from support.tls_postgres import TlsPostgres, tls_postgres
 
 MESSY = (Path(__file__).parents[2] / "examples/messy_users.csv").read_bytes()
+MEMBERS = Path(__file__).parents[2] / "examples/members"
 KEY = "in coming/Søren + 100%.csv"
 # What Rollcall's own files took up, compiled, before it had a Web API.
 BYTES_WITHOUT_API = 1_111_471
@@ -88,14 +90,19 @@ def deployed(
 ) -> Deployed:
     """A new stack, with an empty database that its own function has migrated."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
+    return _deployed(package, server, secret, s3_endpoint)
+
+
+def _deployed(package: Path, server: TlsPostgres, secret: Secret, endpoint: str, **parameters: str) -> Deployed:
     stack = stacked(
         package,
-        s3_endpoint,
+        endpoint,
         f"t{secrets.token_hex(6)}",
         DatabaseUrl=server.url(),
         DatabaseSecretArn=secret.arn,
         OperatorSecretArn=secret.arn,
         DatabaseCa=str(server.ca),
+        **parameters,
     )
     asked(server.behind, "drop schema public cascade")
     asked(server.behind, "create schema public")
@@ -131,6 +138,35 @@ def test_an_upload_is_registered_and_its_reports_are_stored(deployed: Deployed, 
     assert rejected.count(b"\n") == 5
     assert deployed.stack.chain.receive() == {"Records": []}
     assert [json.loads(line)["message"] for line in function.lines if "level" in line] == ["partially_loaded"]
+
+
+def test_a_record_of_your_own_is_imported(
+    package: Path,
+    server: TlsPostgres,
+    secret: Secret,
+    s3_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its file lies beside the package's modules, where the recipe puts what is in deploy/record."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_endpoint)
+    shutil.copytree(package, tmp_path / "package", symlinks=True)
+    shutil.copy(MEMBERS / "records.py", tmp_path / "package")
+    choices = {"Record": "records:Member", "UniqueBy": "external_id", "OnDuplicate": "update"}
+    deployed = _deployed(tmp_path / "package", server, secret, s3_endpoint, **choices)
+    members = (MEMBERS / "members.csv").read_bytes()
+
+    with deployed.stack.running("ImportFunction") as function:
+        for data in members, members.replace(b",120,1500,", b",121,1500,"):
+            deployed.put(data, "members.csv" if data is members else "the next night.csv")
+            assert deployed.stack.deliver(function) == []
+
+    assert asked(server.behind, "select external_id, points, fee::text, active from members order by id") == [
+        ("JP-0001", 121, "1500.00", True),
+        ("DE-0002", 0, "12.50", True),
+    ]
+    counts = "select registered, updated, unchanged, rejected from imports order by id"
+    assert asked(server.behind, counts) == [(2, 0, 0, 11), (0, 1, 1, 11)]
 
 
 def test_a_warm_function_keeps_its_connection(deployed: Deployed, function: Function) -> None:
