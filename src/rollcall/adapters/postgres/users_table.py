@@ -117,7 +117,7 @@ def migrate_users_table(connection: Database, *, adopt: bool) -> list[str]:
     mark = _mark(columns)
     if not mark:
         return _adopt(connection, columns, adopt=adopt)
-    differences = list(_differences(connection, columns))
+    differences = [*_differences(connection, columns), *_columns_too_many(connection, columns)]
     if mark == _ADOPTED and differences:
         raise SchemaError(_refusal(table, [difference.what for difference in differences]))
     by_hand = [difference for difference in differences if not difference.step]
@@ -258,6 +258,10 @@ def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_
             yield _missing(connection, field)
         elif fault := _misfit(field, column):
             yield _Difference(fault, _alter(connection, field, column))
+
+
+def _columns_too_many(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
+    """Yield the columns that need a value which no row has. An import finds them, too, as any other constraint."""
     for column in columns:
         for fault in _further(connection.record_type, [column]):
             yield _Difference(
