@@ -165,6 +165,14 @@ GUIDES = {
 }
 
 
+def test_a_table_with_a_domain_is_adopted(url: str) -> None:
+    """Its constraint is reported by an import, as any other."""
+    asked(url, "create domain short as text check (length(value) < 9)")
+    asked(url, "create table users (id bigserial, name short, country text, age int)")
+
+    assert migrate(url, USERS, adopt=True)[-1] == "adopted the table users"
+
+
 @pytest.mark.parametrize("shape", GUIDES)
 def test_an_adopted_table_is_kept_with_its_rows(url: str, shape: str) -> None:
     """The operator may have created it from another guide."""

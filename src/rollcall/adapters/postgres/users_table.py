@@ -25,13 +25,17 @@ _INDEX_IMPORT_ID = "create index {index} on {users} using brin (import_id) with 
 
 _COLUMNS = """
 select attribute.attname::pg_catalog.text,
-    pg_catalog.format_type(attribute.atttypid, attribute.atttypmod),
+    case when type.typbasetype {eq} 0::pg_catalog.oid
+        then pg_catalog.format_type(attribute.atttypid, attribute.atttypmod)
+        else pg_catalog.format_type(type.typbasetype, type.typtypmod)
+    end,
     attribute.attnotnull,
     attribute.attgenerated {ne} ''::pg_catalog."char",
     attribute.attidentity {ne} ''::pg_catalog."char",
     pg_catalog.pg_get_expr(preset.adbin, preset.adrelid),
     pg_catalog.col_description(attribute.attrelid, attribute.attnum)
 from pg_catalog.pg_attribute as attribute
+join pg_catalog.pg_type as type on type.oid {eq} attribute.atttypid
 left join pg_catalog.pg_attrdef as preset
     on preset.adrelid {eq} attribute.attrelid and preset.adnum {eq} attribute.attnum
 where attribute.attrelid {eq} pg_catalog.to_regclass(%s) and attribute.attnum {gt} 0 and not attribute.attisdropped
@@ -48,7 +52,7 @@ _WHOLE_NUMBERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 -
 
 @attrs.frozen
 class _Column:
-    """A column of the table, as the system catalogue describes it."""
+    """A column of the table, as the system catalogue describes it; of a domain, the type below it."""
 
     name: str
     type: str
