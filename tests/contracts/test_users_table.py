@@ -137,8 +137,8 @@ def test_any_other_change_is_printed_as_sql(url: str, change: str) -> None:
 
     assert statement in str(caught.value)
     assert asked(url, COLUMNS, "members") == was
-    if change != "a column less":  # a constraint of the table, which the import reports
-        with repository(url, changed) as users, pytest.raises(NotMigratedError, match=re.escape(fault)):
+    if change in {"a required column", "a wider type"}:  # an import reports the others, as any constraint
+        with repository(url, changed) as users, pytest.raises(NotMigratedError, match=fault.split()[-1]):
             users.get_import(1)
     _, _, statements = str(caught.value).partition("run this, with values that fit: ")
     asked(url, statements)
