@@ -17,14 +17,11 @@ from rollcall.application.ports import UserRepository
 from rollcall.bootstrap import Services, Uploading, WebStores
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
-from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.openapi import document
 from rollcall.settings import Settings, read_settings
 from support.api_events import Answered, ask, token
 from support.builders import completed
-
-_COMPONENTS = document(ROUTES, USERS)["components"]
 
 LIST = b"name,country,age\nAnn,Norway,41\nBen,X,old\nCem,Y,3\n"
 
@@ -72,6 +69,7 @@ class Site:
         made = cls(now, stores, inbox.receive)
         if environment is not None:
             made.settings = read_settings(environment)
+            made.users = MemoryUserRepository(record_type=made.settings.record)
         return made
 
     @classmethod
@@ -111,7 +109,8 @@ class Site:
         if answered.status >= HTTPStatus.BAD_REQUEST:
             assert answered.status in route.all_problems
         elif schema := route.answers[HTTPStatus(answered.status)]:
-            Draft202012Validator({**schema, "components": _COMPONENTS}).validate(answered.json)
+            components = document(ROUTES, self.settings.record)["components"]
+            Draft202012Validator({**schema, "components": components}).validate(answered.json)
         return answered
 
     def send(self, data: bytes = LIST, name: str = "list.csv", by: str = "ann") -> str:
