@@ -364,3 +364,24 @@ def test_ordinary_rows_are_clean(label_line: str) -> None:
         assert all(takes_all(records, quoted + "\n") for records in kinds)
         padded = header.delimiter.join(f" {cell} " for cell in line.split(header.delimiter))
         assert all(takes_all(records, padded + "\n") for records in kinds[-1:])
+
+
+@given(
+    lengths=st.lists(
+        st.tuples(st.sampled_from([1, 20, 199, 200, 201]), st.sampled_from("aé山😀"), st.sampled_from(["", '"'])),
+        min_size=1,
+        max_size=6,
+    ),
+    many=st.sampled_from([1, 100]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_long_lines_are_judged_alike(lengths: list[tuple[int, str, str]], many: int, end: str) -> None:
+    """With cells around the limit, which have one to four bytes a character."""
+    rows = [f"{quote}{character * length}{quote},{'x' * 190},1{end}" for length, character, quote in lengths]
+    text = completed_text(f"name,country,age{end}{''.join(rows * many)}")
+    pieces = [text.encode()]
+
+    with patch.object(screening, "WORTHWHILE_BYTES", 0):
+        fast = judged(pieces)
+    with without_fast_path():
+        assert judged(pieces) == fast

@@ -19,6 +19,9 @@ from rollcall.domain.record import RecordType
 MOST_CLEAN_COLUMNS = 100
 # How much of an upload is split at once; all its cells are in memory together.
 MOST_SPLIT_BYTES = 64 * 1024
+# How much of an upload with long lines is split at once, and taken at once.
+MOST_LONG_LINES_BYTES = 16 * 1024
+MOST_LONG_BYTES = 256 * 1024
 
 _PADDING = b" \t"
 _LINE_END = r"\r?\n"
@@ -95,9 +98,48 @@ class InPlace:
     def take(self, reader: RecordReader, before: int | None = None) -> tuple[range, bytes]:
         """Take the records unchanged."""
         data, start, end = reader.short_lines(self.short_line, before)
+        if start == end:
+            return self._take_long_lines(reader, before)
         end = self.end(data, start, end)
-        run = data[start:end]
-        return reader.take_lines(end), run.replace(b"\r\n", b"\n") if b"\r" in run else run
+        return reader.take_lines(end), _with_line_feeds(data[start:end])
+
+    def _take_long_lines(self, reader: RecordReader, before: int | None) -> tuple[range, bytes]:
+        """Take the records on the next lines, some of which are long, so that each cell is measured."""
+        first, taken, size = reader.line, [], 0
+        while size < MOST_LONG_BYTES:
+            data, start, stop = reader.lines(MOST_LONG_LINES_BYTES, before)
+            lines = data[start : self.end(data, start, stop)]
+            taken.append(lines[: self._without_long_cells(lines)])
+            size += len(taken[-1])
+            reader.take_lines(start + len(taken[-1]))
+            if start + len(taken[-1]) < stop or start == stop:
+                break
+        return range(first, reader.line), _with_line_feeds(b"".join(taken))
+
+    def _without_long_cells(self, lines: bytes) -> int:
+        """Return the length of the first of some lines that match, up to a long cell or a quote."""
+        quote = lines.find(b'"')
+        if quote >= 0:
+            lines = lines[: lines.rfind(b"\n", 0, quote) + 1]
+        cells = _with_line_feeds(lines).replace(b"\n", b",").split(b",")
+        rules = self.record_type.rules
+        good = rows = lines.count(b"\n")
+        for position, rule in enumerate(rules):
+            column = cells[position : rows * len(rules) : len(rules)]
+            if rule.clean_length and max(map(len, column), default=0) > rule.clean_length:
+                good = min(good, _before_long_cell(column, rule.clean_length))
+        return len(lines) if good == rows else len(b"".join(lines.splitlines(keepends=True)[:good]))
+
+
+def _with_line_feeds(lines: bytes) -> bytes:
+    """Return lines with a line feed at the end of each."""
+    return lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
+
+
+def _before_long_cell(column: Sequence[bytes], most: int) -> int:
+    """Return the number of cells before the first that has more code points than allowed."""
+    cells = b"\n".join(column).decode(errors="replace").split("\n")
+    return next((row for row, cell in enumerate(cells) if len(cell) > most), len(cells))
 
 
 @attrs.frozen
@@ -129,7 +171,7 @@ class OutOfPlace:
 
     def _rows(self, lines: bytes) -> bytes:
         """Return the first of these lines as rows of a `Block`, as far as they are clean."""
-        lines = lines.replace(b"\r\n", b"\n")
+        lines = _with_line_feeds(lines)
         rows = b""
         if self.header.labels_fields_only and not any(mark in lines for mark in (b'"', b"\r", b",")):
             rows = lines.replace(self._mark, b",")
@@ -147,8 +189,7 @@ class OutOfPlace:
         for rule, column in zip(self.header.record_type.rules, trimmed, strict=False):
             most = rule.clean_length
             if most and max(map(len, column), default=0) > most:
-                cells = b"\n".join(column).decode(errors="replace").split("\n")
-                del rows[next((row for row, cell in enumerate(cells) if len(cell) > most), len(rows)) :]
+                del rows[_before_long_cell(column, most) :]
         return b"".join([b",".join(row) + b"\n" for row in rows])
 
     def _columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:
