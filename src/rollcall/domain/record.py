@@ -1,7 +1,7 @@
 """The record: what a user of an installation consists of, as one value from which everything else derives."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Self
@@ -183,6 +183,10 @@ class RecordType:
         return {field.name: field for field in self.fields}
 
     @cached_property
+    def _parsers(self) -> "Sequence[tuple[str, Callable[[str], Value | Fault | None]]]":
+        return [(field.name, field.parse if field.optional else field.rule.parse) for field in self.fields]
+
+    @cached_property
     def _get_values(self) -> "attrgetter[Any]":
         return attrgetter(*self.columns)
 
@@ -197,11 +201,11 @@ class RecordType:
         """
         values: dict[str, Any] = {}
         faults = []
-        for field, cell in zip(self.fields, cells, strict=True):
-            value = field.parse(cell)
+        for (column, parse), cell in zip(self._parsers, cells, strict=True):
+            value = parse(cell)
             if isinstance(value, Fault):
-                faults.append(Fault(value.code, f"{field.name} {value.message}", field.name))
-            values[field.name] = value
+                faults.append(Fault(value.code, f"{column} {value.message}", column))
+            values[column] = value
         return tuple(faults) or self.user_type(**values)
 
     def make(self, values: Iterable[Value | None]) -> AnyUser:
