@@ -134,6 +134,10 @@ def test_optional_cells_at_the_end_of_a_row_may_be_missing() -> None:
 WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
     "no class": (lambda: RecordType.of("Member"), "the record is no attrs class"),
     "no attrs class": (lambda: RecordType.of(str), "the record is no attrs class"),
+    "no comparison": (
+        lambda: RecordType.of(attrs.make_class("Member", {"name": field(NAME)}, eq=False)),
+        "Member does not compare its values; leave out eq=False",
+    ),
     "no field": (lambda: declared(name=attrs.field()), "Member.name is not declared by field(...)"),
     "only optional fields": (
         lambda: declared(name=field(NAME, optional=True)),

@@ -132,6 +132,8 @@ class RecordType:
         """
         if not isinstance(declared, type) or not attrs.has(declared):
             raise DeclarationError("the record is no attrs class")
+        if declared.__eq__ is object.__eq__:
+            raise DeclarationError(f"{declared.__name__} does not compare its values; leave out eq=False")
         attributes = attrs.fields(declared)
         fields = tuple(_field_of(declared, attribute) for attribute in attributes)
         record = cls(declared, fields)
