@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from importlib import import_module
+from traceback import walk_tb
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -56,6 +57,13 @@ class SettingError(RollcallError, ValueError):
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
         super().__init__(f"{name} is {value!r}; give {allowed}")
+
+
+class WrongRecordError(SettingError):
+    """The class of the record cannot be used; the message says why."""
+
+    def __init__(self, record: str, reason: str) -> None:
+        RollcallError.__init__(self, f"the record {record} cannot be used: {reason}")
 
 
 @attrs.frozen
@@ -196,16 +204,28 @@ def _record(text: str) -> RecordType:
     found = _class.fullmatch(text)
     if not found:
         raise ValueError
-    # A command does not look for modules in the current folder by itself.
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of this list is text
-        sys.path.append(os.getcwd())  # noqa: PTH109 - as above
+    folder = os.getcwd()  # noqa: PTH109 - an entry of `sys.path` is text
+    if folder not in sys.path:
+        sys.path.append(folder)  # a command does not look there by itself
     try:
         return RecordType.of(getattr(import_module(found["module"]), found["name"]))
     except DeclarationError as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 - the module may raise anything
-        reason = f"{type(error).__name__}: {error}"
-    raise SettingError(f"{PREFIX}RECORD", text, f"the class of a record that can be loaded ({reason})")
+        reason = f"{error}{_line_of(error)}"
+    except ModuleNotFoundError as error:
+        reason = f"{error}; it is looked for in {folder}, too"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module may raise anything
+        reason = f"{type(error).__name__}: {error}{_line_of(error)}"
+    raise WrongRecordError(text, reason)
+
+
+def _line_of(error: BaseException) -> str:
+    """Return where in the file of a record an error was raised; "" if it was not raised there."""
+    found = [
+        (frame.f_code.co_filename, frame.f_code.co_name, line) for frame, line in walk_tb(error.__traceback__)
+    ]
+    modules = [file for file, name, _ in found if name == "<module>" and not file.startswith("<")]
+    lines = [line for file, _, line in found if modules and file == modules[-1]]
+    return f" ({os.path.basename(modules[-1])}, line {lines[-1]})" if lines else ""  # noqa: PTH119 - of text
 
 
 def _columns(text: str) -> frozenset[str]:

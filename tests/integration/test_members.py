@@ -30,6 +30,16 @@ RIGHT = {
 }
 
 
+WRONG = r"""import attrs
+from rollcall.domain.fields import Text
+from rollcall.domain.record import field
+
+@attrs.frozen
+class Member:
+    name: str = field(Text(9, pattern=r"\d+", example="1"))
+"""
+
+
 @pytest.fixture
 def url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A database without any table."""
@@ -129,10 +139,18 @@ def test_the_example_row_is_a_good_row(members: CommandLine) -> None:
     ("setting", "sentence"),
     [
         ({"ROLLCALL_RECORD": "Member"}, "ROLLCALL_RECORD is 'Member'; give module:Class"),
-        ({"ROLLCALL_RECORD": "nowhere:Member"}, "(ModuleNotFoundError: No module named 'nowhere')"),
-        ({"ROLLCALL_RECORD": "records:Nobody"}, "(AttributeError: module 'records' has no attribute 'Nobody')"),
-        ({"ROLLCALL_RECORD": "records:Email"}, "(Email.max_length is not declared by field(...))"),
-        ({"ROLLCALL_RECORD": "broken:Member"}, "(SyntaxError: "),
+        ({"ROLLCALL_RECORD": "nowhere:Member"}, "cannot be used: No module named 'nowhere'; it is looked for in "),
+        (
+            {"ROLLCALL_RECORD": "records:Nobody"},
+            "AttributeError: module 'records' has no attribute 'Nobody'",
+        ),
+        (
+            {"ROLLCALL_RECORD": "records:Email"},
+            "cannot be used: Email.max_length is not declared by field(...)",
+        ),
+        ({"ROLLCALL_RECORD": "broken:Member"}, "cannot be used: SyntaxError: "),
+        ({"ROLLCALL_RECORD": "wrong:Member"}, r"the pattern \d+ is not understood; write it with ASCII"),
+        ({"ROLLCALL_RECORD": "wrong:Member"}, "(wrong.py, line 7)"),
         ({"ROLLCALL_UNIQUE_BY": "phone"}, "ROLLCALL_UNIQUE_BY is 'phone'; give some of external_id, name, email"),
         (
             {"ROLLCALL_UNIQUE_BY": "active"},
@@ -141,6 +159,7 @@ def test_the_example_row_is_a_good_row(members: CommandLine) -> None:
     ],
 )
 def test_a_wrong_record_stops_the_start(members: CommandLine, setting: dict[str, str], sentence: str) -> None:
+    (members.folder / "wrong.py").write_text(WRONG, encoding="utf-8")
     (members.folder / "broken.py").write_text("class Member(:\n", encoding="utf-8")
     outcome = members("check", "members.csv", **setting)
 

@@ -273,7 +273,7 @@ def test_a_value_has_one_text(rule: Rule, cell: str, value: Any) -> None:  # noq
         (lambda: Text(max_length=9, pattern="[0-9]+"), "needs an example"),
         (lambda: Text(max_length=9, pattern="[0-9]+", example="a"), "needs an example"),
         *(
-            (lambda pattern=pattern: Text(max_length=50, pattern=pattern, example="1"), "write it with these")
+            (lambda pattern=pattern: Text(max_length=50, pattern=pattern, example="1"), "is not understood")
             for pattern in (
                 *(r"\d+", r"\w", r"\s", r"\bx", ".", "[^a]", "é", "[ä-ü]", "(ab)+", "((a)b)", "(?=a)", "a|", "|a"),
                 *("a+?", "a++", "a**", "^a$", r"(a)\1", "(?i)a", "[a&&b]", "[[:alpha:]]", r"\x41", "a{,3}", ""),
@@ -282,6 +282,9 @@ def test_a_value_has_one_text(rule: Rule, cell: str, value: Any) -> None:  # noq
         (lambda: Text(max_length=9, pattern="[z-a]", example="b"), "bad character range"),
         (lambda: Text(max_length=9, pattern="a{3,2}", example="a"), "min repeat greater"),
         (lambda: Text(max_length=9, pattern="a*", example="a"), "blank"),
+        (lambda: Choice("abc"), "values is one text; give several: ('abc',)"),  # type: ignore[arg-type]
+        (lambda: Boolean(true="yes"), "true is one text; give several: ('yes',)"),  # type: ignore[arg-type]
+        (lambda: Date("D.M.YYYY"), "formats is one text; give several: ('D.M.YYYY',)"),  # type: ignore[arg-type]
         (lambda: Text(max_length=200, pattern="a+a+a+b", example="aaab"), "too many attempts"),
         (lambda: WholeNumber(minimum=-1, maximum=5), "limits of a whole number"),
         (lambda: WholeNumber(minimum=6, maximum=5), "limits of a whole number"),

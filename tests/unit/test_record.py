@@ -131,9 +131,23 @@ def test_optional_cells_at_the_end_of_a_row_may_be_missing() -> None:
     assert [MEMBERS.texts(user)[:2] for user in desk.users.users()] == [["Ann", ""], ["Ben", "2000-01-31"]]
 
 
+@attrs.frozen
+class Unfinished:
+    """A class of which attrs sees only one attribute."""
+
+    name: str
+    code = field(NAME)
+
+
 WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
-    "no class": (lambda: RecordType.of("Member"), "the record is no attrs class"),
-    "no attrs class": (lambda: RecordType.of(str), "the record is no attrs class"),
+    "no class": (
+        lambda: RecordType.of("Member"),
+        "it is no attrs class; put @attrs.frozen(kw_only=True) above it",
+    ),
+    "no attrs class": (
+        lambda: RecordType.of(str),
+        "it is no attrs class; put @attrs.frozen(kw_only=True) above it",
+    ),
     "no comparison": (
         lambda: RecordType.of(attrs.make_class("Member", {"name": field(NAME)}, eq=False)),
         "Member does not compare its values; leave out eq=False",
@@ -143,9 +157,12 @@ WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
         lambda: declared(name=field(NAME, optional=True)),
         "Member has only optional fields, so a user could have no value",
     ),
-    "a capital letter": (lambda: declared(Name=field(NAME)), "Member.Name is no name of at most 63 characters"),
-    "another alphabet": (lambda: declared(氏名=field(NAME)), "Member.氏名 is no name of at most 63 characters"),
-    "a long name": (lambda: declared(**{"x" * 64: field(NAME)}), "is no name of at most 63 characters"),
+    "a capital letter": (
+        lambda: declared(Name=field(NAME)),
+        "Member.Name is no name of at most 63 letters a-z, 0-9 and _; put it into `labels`",
+    ),
+    "another alphabet": (lambda: declared(氏名=field(NAME)), "Member.氏名 is no name of at most 63 letters"),
+    "a long name": (lambda: declared(**{"x" * 64: field(NAME)}), "is no name of at most 63 letters"),
     "a system column": (lambda: declared(xmin=field(NAME)), "Member.xmin is a name that Rollcall or PostgreSQL"),
     "a label twice": (
         lambda: declared(name=field(NAME), other=field(NAME, labels=("Name ",))),
@@ -159,13 +176,29 @@ WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
         lambda: declared(name=field(NAME, labels=("Rollcall_Line",))),
         "Member.name has the label Rollcall_Line; Rollcall needs those with rollcall_ itself",
     ),
+    "a kind without parentheses": (
+        lambda: declared(name=field(Uuid)),  # type: ignore[arg-type]
+        "Member.name has no kind; give one with parentheses, such as field(Email())",
+    ),
+    "no kind": (lambda: declared(name=field("text")), "Member.name has no kind"),  # type: ignore[arg-type]
+    "a private name": (lambda: declared(_name=field(NAME)), "Member._name begins with _; choose another name"),
+    "no fields": (declared, "Member has no fields"),
+    "one text as labels": (
+        lambda: declared(name=field(NAME, labels="Nom")),
+        "labels is one text; give several: ('Nom',)",
+    ),
+    "an annotation without a field": (
+        lambda: RecordType.of(Unfinished),
+        "Unfinished.name is not declared by field(...)",
+    ),
+    "a name of Rollcall": (lambda: declared(rollcall_x=field(NAME)), "Member.rollcall_x is a name that Rollcall"),
     "a default of another type": (
         lambda: declared(name=field(NAME), age=field(WholeNumber(0, 9), default="7")),
-        "Member.age has a default that breaks its rule",
+        "Member.age has the default '7', which breaks its rule: a whole number from 0 to 9",
     ),
     "a default out of range": (
         lambda: declared(name=field(NAME), age=field(WholeNumber(0, 9), default=10)),
-        "Member.age has a default that breaks its rule",
+        "Member.age has the default 10, which breaks its rule: a whole number from 0 to 9",
     ),
     "a table of Rollcall": (lambda: declared("imports", name=field(NAME)), "Member.table is imports: Rollcall"),
     "a table of PostgreSQL": (lambda: declared("pg_users", name=field(NAME)), "Member.table is pg_users: "),

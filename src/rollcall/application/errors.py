@@ -13,6 +13,7 @@ RollcallError
 │   └── RepositoryUnavailableError
 │       └── TableLockedError
 ├── SchemaError
+│   ├── NotAdoptedError
 │   └── NotMigratedError
 ├── TableConstraintError
 ├── UnreadableCellError
@@ -150,6 +151,10 @@ class SchemaError(RollcallError):
     Args:
         reason: The reason, as a sentence that shows no row.
     """
+
+
+class NotAdoptedError(SchemaError):
+    """Another program made the table of the users, and the operator has not adopted it."""
 
 
 class NotMigratedError(SchemaError):

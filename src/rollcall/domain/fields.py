@@ -376,6 +376,7 @@ class Date:
 
     @_patterns.default
     def _compile(self) -> Sequence[re.Pattern[str]]:
+        require_several("formats", self.formats)
         return [_date_pattern(form) for form in (_ISO_DATE, *self.formats)]
 
     def __attrs_post_init__(self) -> None:
@@ -448,6 +449,8 @@ class Boolean:
 
     @_words.default
     def _folded(self) -> Mapping[str, bool]:
+        require_several("true", self.true)
+        require_several("false", self.false)
         words = dict.fromkeys(_distinct(("true", *self.true), str.casefold), True)
         others = dict.fromkeys(_distinct(("false", *self.false), str.casefold), False)
         if words.keys() & others.keys():
@@ -504,6 +507,7 @@ class Choice:
 
     @_known.default
     def _by_cell(self) -> Mapping[str, str]:
+        require_several("values", self.values)
         return dict(zip(_distinct(self.values, self._folded), self.values, strict=True))
 
     def _folded(self, text: str) -> str:
@@ -608,6 +612,16 @@ class Uuid:
         if not _uuid.fullmatch(text):
             return _fault(self, text, "a UUID")
         return UUID(text)
+
+
+def require_several(name: str, texts: object) -> None:
+    """Check that an argument is not one text, of which each letter would count.
+
+    Raises:
+        DeclarationError: It is one text, as `("x")` is without a comma.
+    """
+    if isinstance(texts, str):
+        raise DeclarationError(f"{name} is one text; give several: ({texts!r},)")
 
 
 def _date_pattern(form: str) -> re.Pattern[str]:

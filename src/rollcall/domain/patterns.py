@@ -55,8 +55,9 @@ class Pattern:
     def _compile(self) -> re.Pattern[str]:
         if not _supported.fullmatch(self.source):
             raise DeclarationError(
-                f"the pattern {self.source} has more than ASCII characters, classes such as [0-9], counts, "
-                "alternatives, and groups that are neither nested nor repeated; write it with these"
+                f"the pattern {self.source} is not understood; write it with ASCII characters, classes such as "
+                "[0-9] for \\d, counts, alternatives, and groups that are neither nested nor repeated; it is for "
+                "the whole cell, without ^ and $"
             )
         try:
             compiled = re.compile(self.source)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import attrs
 
 from rollcall.domain.errors import DeclarationError
-from rollcall.domain.fields import WHITE_SPACE, Boolean, Rule, Text, Value, as_json, is_blank
+from rollcall.domain.fields import WHITE_SPACE, Boolean, Rule, Text, Value, as_json, is_blank, require_several
 from rollcall.domain.rejection import Fault
 
 AnyUser = Any  # an instance of the record's class, whose attributes are not known here
@@ -39,7 +39,11 @@ def field(rule: Rule, *, optional: bool = False, labels: Sequence[str] = (), def
         optional: Whether there may be no value, which is None: a blank cell, or a file without the column.
         labels: Further labels of the column in a file, beside the name of the attribute.
         default: The value that existing users get when the column is added to their table; None for no value.
+
+    Raises:
+        DeclarationError: The labels are one text.
     """
+    require_several("labels", labels)
     return attrs.field(
         metadata={"rule": rule, "optional": optional, "labels": tuple(labels), "default": default},
         validator=_keeps_its_rule,
@@ -131,11 +135,15 @@ class RecordType:
             DeclarationError: The declaration is wrong. The message names the class and the field.
         """
         if not isinstance(declared, type) or not attrs.has(declared):
-            raise DeclarationError("the record is no attrs class")
+            raise DeclarationError("it is no attrs class; put @attrs.frozen(kw_only=True) above it")
         if declared.__eq__ is object.__eq__:
             raise DeclarationError(f"{declared.__name__} does not compare its values; leave out eq=False")
-        attributes = attrs.fields(declared)
-        fields = tuple(_field_of(declared, attribute) for attribute in attributes)
+        fields = tuple(_field_of(declared, attribute) for attribute in attrs.fields(declared))
+        for name in getattr(declared, "__annotations__", {}):
+            if name not in {"table", *(field.name for field in fields)}:
+                raise DeclarationError(f"{declared.__name__}.{name} is not declared by field(...)")
+        if not fields:
+            raise DeclarationError(f"{declared.__name__} has no fields")
         record = cls(declared, fields)
         if "table" not in record.columns:
             record = attrs.evolve(record, table=getattr(declared, "table", record.table))
@@ -264,12 +272,12 @@ def _faults_of_fields(fields: Iterable[Field]) -> Iterator[tuple[str, str]]:
         if not _fits(field.name):
             yield (
                 field.name,
-                f"is no name of at most {_MOST_BYTES} characters a-z, 0-9 and _; add labels",
+                f"is no name of at most {_MOST_BYTES} letters a-z, 0-9 and _; put it into `labels`",
             )
-        if field.name in _OWN_COLUMNS | _SYSTEM_COLUMNS:
+        if field.name in _OWN_COLUMNS | _SYSTEM_COLUMNS or field.name.startswith(_OWN_PREFIX):
             yield field.name, "is a name that Rollcall or PostgreSQL needs itself; choose another one"
         if field.default is not None and not _is_value(field.rule, field.default):
-            yield field.name, "has a default that breaks its rule"
+            yield field.name, f"has the default {field.default!r}, which breaks its rule: {field.rule.wanted}"
         for label in (field.name, *field.labels):
             normal = normal_label(label)
             if normal.startswith(_OWN_PREFIX):
@@ -282,8 +290,15 @@ def _faults_of_fields(fields: Iterable[Field]) -> Iterator[tuple[str, str]]:
 
 
 def _field_of(declared: type, attribute: "attrs.Attribute[Any]") -> Field:
-    if "rule" not in attribute.metadata or not attribute.init or attribute.alias != attribute.name:
-        raise DeclarationError(f"{declared.__name__}.{attribute.name} is not declared by field(...)")
+    where = f"{declared.__name__}.{attribute.name}"
+    if "rule" not in attribute.metadata or not attribute.init:
+        more = '; write table = "…" without a type' if attribute.name == "table" else ""
+        raise DeclarationError(f"{where} is not declared by field(...){more}")
+    rule = attribute.metadata["rule"]
+    if isinstance(rule, type) or not hasattr(rule, "parse"):
+        raise DeclarationError(f"{where} has no kind; give one with parentheses, such as field(Email())")
+    if attribute.alias != attribute.name:
+        raise DeclarationError(f"{where} begins with _; choose another name")
     return Field(name=attribute.name, **attribute.metadata)
 
 

@@ -24,6 +24,7 @@ import click
 
 from rollcall import bootstrap
 from rollcall.application.errors import (
+    NotAdoptedError,
     NotMigratedError,
     ReportNotStoredError,
     RepositoryUnavailableError,
@@ -41,6 +42,7 @@ from rollcall.domain.policy import OnNewVersion
 from rollcall.domain.receipt import ConservationError, Receipt, Status
 from rollcall.domain.rejection import counted
 from rollcall.domain.upload import ObjectReference
+from rollcall.domain.user import User
 from rollcall.entrypoints import record_page
 from rollcall.entrypoints.terminal import NO_DATABASE, Invocation, Terminal
 from rollcall.entrypoints.watch import watch
@@ -404,7 +406,11 @@ def migrate(settings: Settings, *, adopt: bool) -> None:
 
     The embedded database is migrated without this command.
     """
-    applied = bootstrap.migrate(settings, _data_folder(settings), adopt=adopt)
+    try:
+        applied = bootstrap.migrate(settings, _data_folder(settings), adopt=adopt)
+    except NotAdoptedError as error:
+        error.add_note(f"or use it as it is: {_invocation(settings).program} migrate --adopt")
+        raise
     terminal().say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
@@ -604,6 +610,9 @@ def _invocation(settings: Settings, reports: str | None = None) -> Invocation:
     words = [shlex.quote(str(program))]
     if settings.data and not settings.names_database:
         words.insert(0, f"ROLLCALL_DATA={shlex.quote(settings.data)}")
+    declared = settings.record.user_type
+    if declared is not User:
+        words.insert(0, f"ROLLCALL_RECORD={declared.__module__}:{declared.__qualname__}")
     option = "" if reports is None else f" --reports={shlex.quote(reports)}"
     return Invocation(" ".join(words), option, _database(settings))
 

@@ -7,9 +7,10 @@ import attrs
 from psycopg import sql
 
 from rollcall.adapters.postgres.naming import Database
-from rollcall.application.errors import NotMigratedError, SchemaError
+from rollcall.application.errors import NotAdoptedError, NotMigratedError, SchemaError
 from rollcall.domain.fields import DecimalNumber, Rule
 from rollcall.domain.record import Field, RecordType
+from rollcall.domain.rejection import counted
 
 # The comment on the column `import_id` says whose table it is.
 _MADE = "Made by Rollcall: the import that registered the user."
@@ -133,14 +134,13 @@ def migrate_users_table(connection: Database, *, adopt: bool) -> list[str]:
     if not mark:
         return _adopt(connection, columns, adopt=adopt)
     differences = [*_differences(connection, columns), *_columns_too_many(connection, columns)]
-    if mark == _ADOPTED and differences:
-        raise SchemaError(_refusal(table, [difference.what for difference in differences]))
-    by_hand = [difference for difference in differences if not difference.step]
+    differences += _missing_values(connection, columns)
+    by_hand = [difference for difference in differences if mark == _ADOPTED or not difference.step]
     if by_hand:
+        statements = " ".join(f"{difference.change.as_string(connection)};" for difference in by_hand)
         raise SchemaError(
-            f"the table {table} does not fit the record, and nothing was changed: "
-            f"{'; '.join(difference.what for difference in by_hand)}; run this, with values that fit: "
-            + " ".join(f"{difference.change.as_string(connection)};" for difference in by_hand)
+            f"{_refusal(table, [difference.what for difference in by_hand])}; change the record, or run this SQL: "
+            f"{statements}"
         )
     for difference in differences:
         connection.execute(difference.change)
@@ -192,12 +192,14 @@ def _adopt(connection: Database, columns: Sequence[_Column], *, adopt: bool) -> 
     """
     table = connection.record_type.table
     if not adopt:
-        raise SchemaError(
-            f"the table {table} was not made by Rollcall, and nothing was changed; adopt it when migrating, "
-            "or name another table in the record"
+        raise NotAdoptedError(
+            f"the table {table} was not made by Rollcall, and nothing was changed; use another schema or another "
+            "table"
         )
     [kind] = connection.run(_KIND, [connection.users_name]).fetchone() or [""]
     faults = list(_faults_of_stranger(connection.record_type, columns))
+    if not faults:
+        faults += [difference.what for difference in _missing_values(connection, columns)]
     if kind not in _TABLE_KINDS:
         faults = [f"{table} is no table"]
     if faults:
@@ -241,17 +243,24 @@ def _misfit(field: Field, column: _Column) -> str | None:
     if column.generated:
         return f"its column {column.name} is generated, so no row can give it; leave it out of the record"
     if not _fits(field.rule, column.type):
-        return f"its column {column.name} has the type {column.type} and needs {field.rule.sql}"
+        longest = _longest(field.rule)
+        fitting = f"{field.rule.sql} or character varying({longest})" if longest else field.rule.sql
+        return f"its column {column.name} has the type {column.type} and needs {fitting}"
     if field.optional and column.not_null:
         return f"its column {column.name} needs a value, and is optional in the record"
     return None
 
 
+def _longest(rule: Rule) -> int:
+    """Return the largest length of the texts that a rule allows; 0 if its values are no texts."""
+    schema = rule.schema()
+    return (schema.get("maxLength") or max(map(len, schema["enum"]))) if rule.sql == "text" else 0
+
+
 def _fits(rule: Rule, type_name: str) -> bool:
     """Return whether a type of PostgreSQL, as `format_type` writes it, has every value of a rule."""
     schema = rule.schema()
-    if rule.sql == "text":
-        longest: int = schema.get("maxLength") or max(map(len, schema["enum"]))
+    if longest := _longest(rule):
         text = _text.fullmatch(type_name)
         return text is not None and int(text[1] or longest) >= longest
     if schema["type"] == "integer":
@@ -273,6 +282,26 @@ def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_
             yield _missing(connection, field)
         elif fault := _misfit(field, column):
             yield _Difference(fault, _alter(connection, field, column))
+
+
+def _missing_values(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
+    """Yield the required fields of which some user has no value, so that users could no longer be listed."""
+    nullable = {column.name for column in columns if not column.not_null}
+    for name in connection.record_type.required:
+        column = sql.Identifier(name)
+        if name not in nullable:
+            continue
+        [users] = connection.run(
+            "select pg_catalog.count(*) from {users} where {column} is null", column=column
+        ).fetchone() or [0]
+        if users:
+            yield _Difference(
+                f"{counted(users, 'user')} without {name}, which is required in the record",
+                # It fails until a person has written a value.
+                connection.composed(
+                    "update {users} set {column} = <a value> where {column} is null", column=column
+                ),
+            )
 
 
 def _columns_too_many(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
@@ -302,7 +331,7 @@ def _missing(connection: Database, field: Field) -> _Difference:
         # A table with users takes no such column before they have values.
         change = connection.composed(
             "alter table {users} add column {column} {type}; "
-            "update {users} set {column} = 'a value for each user'; "
+            "update {users} set {column} = <a value>; "
             "alter table {users} alter column {column} set not null",
             column=column,
             type=_type(field.rule),
