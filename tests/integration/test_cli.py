@@ -139,7 +139,7 @@ def test_many_bad_rows_are_counted_by_fault(rollcall: CommandLine) -> None:
         "    22  [type-error] age is 'x', not a whole number; give digits only, 0 to 150",
         "  and 980 more; all of them by fault:",
         "  rows  first line  fault",
-        "   970          33  age is too long, out of range or of another form",
+        "   970          33  age is outside its limits",
         "    30           3  age is of the wrong kind",
         "not checked: whether this upload, its content or another version of it is already imported",
     ]

@@ -54,7 +54,7 @@ class Code(StrEnum):
 _SAYS = {
     Code.BLANK_CELL: "is blank",
     Code.TYPE_ERROR: "is of the wrong kind",
-    Code.CONSTRAINT_ERROR: "is too long, out of range or of another form",
+    Code.CONSTRAINT_ERROR: "is outside its limits",
     Code.FORBIDDEN_VALUE: "holds a character that is not allowed",
     Code.MISSING_CELL: "has too few cells",
     Code.EXTRA_CELL: "has too many cells",
