@@ -13,6 +13,7 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.domain.policy import OnDuplicate, Policy
 from rollcall.domain.record import RecordType
 from support.builders import asked
+from support.fakes import Desk
 from support.fast_path import Came, what_comes_of, without_fast_path
 from support.strategies import record_types, uploads_of
 
@@ -60,3 +61,19 @@ def test_any_record_is_imported_alike(url: str, generated: tuple[RecordType, lis
         assert in_memory(*generated) == came
         assert in_postgres(url, *generated) == came
     assert in_postgres(url, *generated) == came
+
+
+@given(generated=records_and_uploads())
+def test_rejected_rows_are_rejected_again_alike(generated: tuple[RecordType, list[bytes], Policy]) -> None:
+    """The file of rejected rows has every cell as it was, under the uploader's own labels."""
+    record_type, [data, *_], _ = generated
+    desk = Desk(users=MemoryUserRepository(new_secret=_secret, record_type=record_type))
+    first = desk.importer()(desk.drop_as_it_is(data))
+    if not first.rejected_rows or not first.status.registers:
+        return
+    again = desk.importer()(desk.drop_as_it_is(desk.rejected_rows(first), "rejected.csv"))
+
+    assert (again.counts.read, again.counts.registered) == (first.counts.rejected, 0)
+    for rejection, before in zip(again.rejections, first.rejections, strict=True):
+        if all(fault.column for fault in before.faults):  # the row could be split
+            assert rejection.faults == before.faults
