@@ -1013,6 +1013,19 @@ class TestLost:
         for _ in range(3):
             assert record_lost(harness, one, other) == (set(), {one.identity, other.identity})
 
+    def test_an_upload_is_newly_given_up_once(self, harness: Harness) -> None:
+        """The time of its last queueing stays, so that later calls still return it as given up."""
+        upload, hour = an_upload(), timedelta(hours=1)
+        outcomes = [
+            harness.repository.record_lost([upload.identity], NOON + hours * hour, at_most=2, patience=hour)
+            for hours in range(5)
+        ]
+
+        assert [set(lost.give_up) for lost in outcomes] == [set(), set(), *[{upload.identity}] * 3]
+        assert [set(lost.newly_given_up) for lost in outcomes] == [
+            *(set(), set(), {upload.identity}, set(), set()),
+        ]
+
     def test_an_upload_just_queued_is_neither_queued_nor_given_up(self, harness: Harness) -> None:
         """Its message may still wait, or be in progress."""
         upload, hour = an_upload(), timedelta(hours=1)

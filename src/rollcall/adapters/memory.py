@@ -553,8 +553,11 @@ class MemoryUserRepository:
             lost = LostUploads(
                 queue=frozenset(identity for identity, times in due.items() if times < at_most),
                 give_up=frozenset(identity for identity, times in due.items() if times >= at_most),
+                newly_given_up=frozenset(identity for identity, times in due.items() if times == at_most),
             )
             queued.update({identity: _Queued(due[identity] + 1, at) for identity in lost.queue})
+            for identity in lost.newly_given_up:
+                queued[identity] = attrs.evolve(queued[identity], times=at_most + 1)
             return lost
 
     def get_import(self, import_id: int) -> LedgerEntry:

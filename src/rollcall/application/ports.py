@@ -422,7 +422,8 @@ class UserRepository(Protocol):
 
         An upload is lost if it has no ledger entry and is not being imported at the moment. The record is
         committed before the caller sends a message. So no upload is queued more often than allowed, even if
-        several sweeps run at once or a message is lost. Records of uploads that have an entry are removed.
+        several sweeps run at once or a message is lost. That an upload is given up is recorded, too, so that only
+        one call returns it as newly given up. Records of uploads that have an entry are removed.
 
         Args:
             identities: The identities of the uploads, each once.

@@ -189,7 +189,9 @@ class LostUploads:
     Attributes:
         queue: The uploads to queue once more.
         give_up: The uploads that were queued as often as allowed.
+        newly_given_up: Those of them that no earlier call returned as given up.
     """
 
     queue: frozenset[str] = frozenset()
     give_up: frozenset[str] = frozenset()
+    newly_given_up: frozenset[str] = frozenset()

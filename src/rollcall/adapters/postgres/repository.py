@@ -112,6 +112,13 @@ where noted.identity is not null
     or (known.times_queued {ge} %(at_most)s and known.last_queued_at {le} %(before)s)
 """
 
+# One time more than an upload may be queued marks it as given up. The time at which it was queued last stays.
+_NOTE_GIVEN_UP = """
+update {lost_uploads} set times_queued = times_queued {plus} 1
+where identity {eq} any(%s::pg_catalog.text[]) and times_queued {eq} %s
+returning identity
+"""
+
 
 class PostgresUserRepository:
     """Users and ledger in one database.
@@ -218,6 +225,8 @@ class PostgresUserRepository:
             free = try_locks(connection, (identity for (identity,) in unknown))
             parameters = {"free": free, "at": at, "at_most": at_most, "before": at - patience}
             found = connection.run(_NOTE_LOST, parameters).fetchall()
+            give_up = [identity for identity, noted in found if not noted]
+            newly_given_up = connection.run(_NOTE_GIVEN_UP, [give_up, at_most]).fetchall() if give_up else []
             connection.run(
                 "delete from {lost_uploads} as lost using {imports} as imports "
                 "where imports.identity {eq} lost.identity"
@@ -225,7 +234,8 @@ class PostgresUserRepository:
             connection.commit()
             return LostUploads(
                 queue=frozenset(identity for identity, noted in found if noted),
-                give_up=frozenset(identity for identity, noted in found if not noted),
+                give_up=frozenset(give_up),
+                newly_given_up=frozenset(identity for (identity,) in newly_given_up),
             )
 
     def get_import(self, import_id: int) -> LedgerEntry:
