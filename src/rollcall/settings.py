@@ -40,6 +40,7 @@ _secret_arn = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:se
 _account = re.compile("[0-9]{12}")
 # S3 sends no notifications to a queue whose name ends in .fifo.
 _queue_arn = re.compile("arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}")
+_topic_arn = re.compile("arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 
 # Python knows these encodings too, but an upload cannot be judged reliably in them.
 _UNFIT_ENCODINGS = frozenset(
@@ -234,6 +235,12 @@ def _columns(text: str) -> frozenset[str]:
 
 def _arn(text: str) -> str:
     if not _queue_arn.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _topic(text: str) -> str:
+    if not _topic_arn.fullmatch(text):
         raise ValueError
     return text
 
@@ -437,6 +444,13 @@ class Settings:
         default=None,
         allowed="arn:aws:sqs:region:account:name",
         what="Queue to which the sweep Lambda announces uploads whose notification was lost.",
+    )
+    notify_topic: str | None = _setting(
+        _topic,
+        default=None,
+        allowed="arn:aws:sns:region:account:name",
+        what="Topic to which the Lambda functions publish the outcome of each upload; they also put it on the "
+        "default event bus of EventBridge. Unset: no outcome is published.",
     )
     tries: int = _setting(
         _positive,

@@ -10,8 +10,9 @@ RollcallError
 │   │   └── ReportNotStoredError
 │   └── ImportInProgressError        retryable
 ├── RetryableError                   another try may succeed
-│   └── RepositoryUnavailableError
-│       └── TableLockedError
+│   ├── RepositoryUnavailableError
+│   │   └── TableLockedError
+│   └── NotPublishedError
 ├── SchemaError
 │   ├── NotAdoptedError
 │   └── NotMigratedError
@@ -133,6 +134,18 @@ class TableLockedError(RepositoryUnavailableError):
     Args:
         reason: The locked table and the holder of the lock, as a sentence.
     """
+
+
+class NotPublishedError(RetryableError):
+    """A notification was not published, or it is not known whether it was; another try may succeed.
+
+    Args:
+        receiver: The receiver, such as a topic.
+        reason: The receiver's answer, as the end of a sentence.
+    """
+
+    def __init__(self, receiver: str, reason: str) -> None:
+        super().__init__(f"{receiver}: {reason}")
 
 
 class TableConstraintError(RollcallError):
