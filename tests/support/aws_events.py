@@ -52,6 +52,7 @@ def message(body: str, message_id: str, **attributes: str) -> Event:
     """One message of a queue."""
     return {
         "messageId": message_id,
+        "receiptHandle": f"handle of {message_id}",
         "body": body,
         "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767225600000"},
         "messageAttributes": {

@@ -16,7 +16,13 @@ import attrs
 import pytest
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.errors import RepositoryUnavailableError, StoreUnavailableError, TableLockedError
+from rollcall.application.errors import (
+    NotPublishedError,
+    RepositoryUnavailableError,
+    StoreUnavailableError,
+    TableLockedError,
+)
+from rollcall.application.notification import Notification
 from rollcall.application.ports import StoredObject
 from rollcall.application.values import ImportRequest, ListedObject
 from rollcall.bootstrap.stores import is_report
@@ -55,6 +61,7 @@ class Lambda:
     sent: list[tuple[str, str, Mapping[str, str], int]] = attrs.Factory(list)
     settings: Mapping[str, str] = attrs.Factory(dict)
     queue: Callable[..., None] | None = None
+    publish: Callable[[Notification], None] | None = None
 
     def __call__(self, event: Event, context: Context | None = None) -> list[str]:
         """Invoke it, and return the messages to deliver again."""
@@ -68,6 +75,7 @@ class Lambda:
             send=self.queue or (lambda *sent: self.sent.append(sent)),
             now=lambda: SENT,
             tries=3,
+            publish=self.publish,
         )
         answer = function(event, cast("LambdaContext", context or Context()))
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
@@ -371,6 +379,59 @@ def test_a_message_with_a_failed_upload_is_not_put_back(function: Lambda) -> Non
         assert function(in_sqs(records(function.drop(), function.drop(ALSO_GOOD, "2.csv")))) == ["m1"]
 
     assert function.sent == []
+
+
+def test_an_upload_that_fails_in_its_last_try_is_notified(function: Lambda) -> None:
+    """Once, and without the uploads of its message that are imported."""
+    failing = iter([RepositoryUnavailableError("the database is away")] * 2)
+
+    def fail() -> None:
+        for error in failing:
+            raise error
+
+    published: list[Notification] = []
+    function.publish = published.append
+    function.desk = attrs.evolve(function.desk, users=MemoryUserRepository(before_commit=fail))
+    event = in_sqs(records(function.drop(GOOD, "1.csv"), function.drop(ALSO_GOOD, "2.csv")))
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "2"
+    function(event)
+    assert published == []
+
+    failing = iter([RepositoryUnavailableError("the database is away")])
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "3"
+    assert function(event) == ["m1"]
+    [notification] = published
+    assert (notification.status, notification.event["code"]) == ("given_up", "last-try-failed")
+    assert (notification.event["key"], notification.event["version"]) == ("1.csv", "1")
+
+
+@pytest.mark.parametrize("tries", ["3", "4"])
+def test_a_last_try_that_succeeds_gives_up_nothing(function: Lambda, tries: str) -> None:
+    published: list[Notification] = []
+    function.publish = published.append
+    event = in_sqs(records(function.drop()))
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = tries
+
+    assert function(event) == []
+    assert published == []
+
+
+def test_a_message_is_answered_though_nobody_can_be_notified(function: Lambda) -> None:
+    """The other messages of its batch are imported."""
+
+    def refuse(_: Notification) -> None:
+        raise NotPublishedError("arn:aws:sns", "away")
+
+    def fail() -> None:
+        raise RepositoryUnavailableError("the database is away")
+
+    function.publish = refuse
+    function.desk = attrs.evolve(function.desk, users=MemoryUserRepository(before_commit=fail))
+    event = in_sqs(records(function.drop()), {"Service": "Amazon S3", "Event": "s3:TestEvent"})
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "3"
+
+    assert function(event) == ["m1"]
+    assert function.said()[-1] == "the upload is given up, but nobody could be notified"
 
 
 @attrs.define

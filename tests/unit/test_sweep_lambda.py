@@ -3,20 +3,22 @@
 import io
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
 import pytest
 
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
-from rollcall.application.errors import RepositoryUnavailableError
+from rollcall.application.errors import NotPublishedError, RepositoryUnavailableError
+from rollcall.application.notification import Notification
 from rollcall.application.sweep import Sweep
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.s3_events import announcement, created_objects
-from rollcall.entrypoints.sweep_lambda import POSITION_KEY, SweepFailedError, SweepLambda, tell, wire
+from rollcall.entrypoints.sweep_lambda import POSITION_KEY, SweepFailedError, SweepLambda, give_up, tell, wire
 from rollcall.settings import Address, SettingError, read_settings
 from support.aws_events import Context, lambda_log
 
@@ -42,6 +44,7 @@ class Lambda:
     reports: MemoryObjectStore = attrs.field(factory=lambda: MemoryObjectStore("reports", lambda: NOW))
     users: MemoryUserRepository = attrs.Factory(MemoryUserRepository)
     sent: list[str] = attrs.Factory(list)
+    publish: Callable[[Notification], None] | None = None
     later: timedelta = timedelta()
 
     def __call__(self, *seconds: float) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class Lambda:
                 older_than=HOUR,
                 younger_than=timedelta(days=7),
                 batch=1,
+                give_up=partial(give_up, self.publish, "in/"),
             ),
             uploads=Address("s3", "inbox"),
             reports=self.reports,
@@ -125,6 +129,42 @@ def test_each_lost_upload_has_one_line_in_the_log(function: Lambda) -> None:
         36,
     )
     assert (lines[5]["seen"], lines[5]["queued"], lines[5]["given_up"], lines[5]["complete"]) == (1, 0, 1, True)
+
+
+def test_an_upload_that_is_given_up_is_notified_once(function: Lambda) -> None:
+    """Though every later sweep logs and counts it."""
+    published: list[Notification] = []
+    function.publish = published.append
+    function.drop("in/a.csv")
+    for hours in range(4):
+        function.later = hours * HOUR
+        function()
+
+    [notification] = published
+    event = notification.event
+    assert (event["status"], event["code"]) == ("given_up", "never-imported")
+    assert (event["bucket"], event["key"], event["version"]) == ("inbox", "in/a.csv", "1")
+    assert [line["message"] for line in function.lines()].count("a lost upload is given up") == 2
+
+
+def test_a_sweep_continues_if_nobody_can_be_notified(function: Lambda) -> None:
+    """The log says so, and the alarm is raised nevertheless."""
+
+    def refuse(_: Notification) -> None:
+        raise NotPublishedError("arn:aws:sns", "away")
+
+    function.publish = refuse
+    function.drop("a.csv", "b.csv")
+    for hours in range(3):
+        function.later = hours * HOUR
+        outcome = function()
+
+    assert outcome["given_up"] == 2
+    failures = [line for line in function.lines() if line["message"].endswith("nobody could be notified")]
+    assert [(line["key"], line["reason"]) for line in failures] == [
+        ("a.csv", "arn:aws:sns: away"),
+        ("b.csv", "arn:aws:sns: away"),
+    ]
 
 
 def test_counts_are_published_as_metrics(function: Lambda, capsys: pytest.CaptureFixture[str]) -> None:

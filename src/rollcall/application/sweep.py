@@ -54,6 +54,7 @@ class Sweep:
             message may still be processed.
         younger_than: The largest age of an upload.
         batch: The number of uploads in one query to the ledger.
+        give_up: Called for each upload once, by the first sweep that gives it up.
     """
 
     uploads: ObjectListing
@@ -65,6 +66,7 @@ class Sweep:
     older_than: timedelta
     younger_than: timedelta
     batch: int = 500
+    give_up: Callable[[ListedObject], None] = lambda _: None
 
     def __call__(
         self, after: ObjectReference | None = None, *, out_of_time: Callable[[], bool] = lambda: False
@@ -113,6 +115,8 @@ class Sweep:
         )
         for listed in give_up:
             self.tell(listed, LostUploadAction.GIVEN_UP)
+            if listed.upload.identity in lost.newly_given_up:
+                self.give_up(listed)
         if queue:
             self.queue(queue)
         for listed in queue:

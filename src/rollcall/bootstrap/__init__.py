@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.notification import Notification
 from rollcall.application.ports import ObjectReader, ReportStore, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
@@ -35,6 +36,7 @@ from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
 
 if TYPE_CHECKING:
+    from rollcall.adapters.aws_events import AwsPublisher
     from rollcall.adapters.sqs import SqsQueues
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "migrate",
     "now",
     "object_store",
+    "publisher",
     "queue_sender",
     "receipt_page",
     "reports",
@@ -181,6 +184,7 @@ def sweeper(
     *,
     announcement: Callable[[ListedObject], str],
     tell: Callable[[ListedObject, LostUploadAction], None],
+    give_up: Callable[[ListedObject], None],
 ) -> Iterator[Sweep]:
     """Open the sweep on AWS. The queue's visibility timeout is the age from which an upload may be lost.
 
@@ -190,6 +194,7 @@ def sweeper(
         queue: The ARN of the queue to which uploads are announced.
         announcement: Returns the message that announces an upload.
         tell: Called for each lost upload after it was queued or given up.
+        give_up: Called for each upload once, by the first sweep that gives it up.
 
     Raises:
         StoreUnavailableError: The queue's visibility timeout could not be read.
@@ -212,6 +217,7 @@ def sweeper(
             now=now,
             older_than=queues.visibility_timeout(queue),
             younger_than=settings.sweep_days,
+            give_up=give_up,
         )
 
 
@@ -262,3 +268,30 @@ def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
         queues().send(arn, body, attributes, delay_in_seconds)
 
     return send
+
+
+def publisher(settings: Settings) -> Callable[[Notification], None] | None:
+    """Return a function that publishes notifications on AWS: `AwsPublisher`.
+
+    It creates the clients with the first notification, because most invocations of an import send none.
+
+    Args:
+        settings: The settings.
+
+    Returns:
+        The function; None if the settings name no topic.
+    """
+    topic = settings.notify_topic
+    if topic is None:
+        return None
+
+    @cache
+    def publisher() -> "AwsPublisher":
+        from rollcall.adapters.aws_events import aws_publisher  # noqa: PLC0415 - see `stores`
+
+        return aws_publisher(topic)
+
+    def publish(notification: Notification) -> None:
+        publisher()(notification)
+
+    return publish

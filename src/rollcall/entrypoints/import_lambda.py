@@ -21,6 +21,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from rollcall import bootstrap
 from rollcall.application.errors import ImportInProgressError, TableLockedError
 from rollcall.application.import_users import ImportUsers
+from rollcall.application.notification import GivenUpCode, Notification, upload_given_up
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import (
@@ -30,6 +31,7 @@ from rollcall.entrypoints.lambda_runtime import (
     OutOfTimeError,
     error_fields,
     interrupted_after,
+    log_unpublished,
     logger,
     missing,
     reserve_seconds,
@@ -122,12 +124,16 @@ class ImportLambda:
         send: Sends a message. Its arguments are the queue's ARN, body, attributes, and delay in seconds.
         now: Returns the current time, with its time zone.
         tries: How often a queue delivers a message in total.
+        publish: Publishes the notification of an upload that is given up; None if nothing is published.
+        uploads_prefix: The prefix of the store of uploads in its bucket.
     """
 
     import_users: ImportUsers
     send: Callable[[str, str, Mapping[str, str], int], None]
     now: Callable[[], datetime]
     tries: int
+    publish: Callable[[Notification], None] | None = None
+    uploads_prefix: str = ""
 
     def __call__(self, event: Mapping[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
         """Import every upload that an event announces.
@@ -148,7 +154,7 @@ class ImportLambda:
                     processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
                 )
             # There is no queue to put an upload back into, so the invoker has to try again.
-            if self._import_all(created_objects(event), invocation) is not _Outcome.DONE:
+            if _worst(self._import_all(created_objects(event), invocation)) is not _Outcome.DONE:
                 raise ImportFailedError
             return None
         finally:
@@ -157,22 +163,28 @@ class ImportLambda:
 
     def _take_message(self, record: SQSRecord, invocation: _Invocation) -> None:
         tries = int(record.attributes.approximate_receive_count)
+        last_try = tries >= self.tries
+        outcomes: list[tuple[ObjectReference, _Outcome]] = []
         with logger.append_context_keys(message_id=record.message_id, tries=tries):
             try:
-                outcome = self._import_all(created_objects(record.body), invocation, last_try=tries >= self.tries)
+                outcomes = self._import_all(created_objects(record.body), invocation, last_try=last_try)
+                outcome = _worst(outcomes)
                 if outcome is _Outcome.LATER:
                     outcome = self._put_back(record)
             except Exception as error:  # noqa: BLE001 - one message must not stop the others
                 outcome = _failed(error)
+            if outcome is _Outcome.AGAIN and last_try:
+                for reference, reached in outcomes:
+                    if reached is not _Outcome.DONE:
+                        self._give_up(reference, invocation)
         if outcome is _Outcome.AGAIN:
             raise ImportFailedError
 
     def _import_all(
         self, references: Iterable[ObjectReference], invocation: _Invocation, *, last_try: bool = False
-    ) -> _Outcome:
-        """Import uploads one after the other, and return the worst outcome. A failure does not stop the next."""
-        outcomes = [self._import(reference, invocation, last_try=last_try) for reference in references]
-        return max(outcomes, default=_Outcome.DONE)
+    ) -> list[tuple[ObjectReference, _Outcome]]:
+        """Import uploads one by one, and return each with its outcome. A failure does not stop the next one."""
+        return [(reference, self._import(reference, invocation, last_try=last_try)) for reference in references]
 
     def _import(self, reference: ObjectReference, invocation: _Invocation, *, last_try: bool) -> _Outcome:
         version = reference.version or reference.etag
@@ -208,6 +220,18 @@ class ImportLambda:
                 raise
         with invocation.ending():
             return self.import_users.refuse(reference, TAKES_TOO_LONG, invocation.seconds_left)
+
+    def _give_up(self, reference: ObjectReference, invocation: _Invocation) -> None:
+        """Publish that an upload is not tried again. If that fails, the sweep and an alarm still report it."""
+        if not self.publish:
+            return
+        notification = upload_given_up(reference, GivenUpCode.LAST_TRY_FAILED, prefix=self.uploads_prefix)
+        with logger.append_context_keys(bucket=reference.bucket, key=reference.key):
+            try:
+                with invocation.ending():
+                    self.publish(notification)
+            except (Exception, OutOfTimeError) as error:  # noqa: BLE001 - the message must still be answered
+                log_unpublished(error)
 
     def _put_back(self, record: SQSRecord) -> _Outcome:
         """Send a copy of a message with a delay: a redelivery of the message itself would count as a try."""
@@ -246,6 +270,8 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         send=bootstrap.queue_sender(),
         now=bootstrap.now,
         tries=settings.tries,
+        publish=bootstrap.publisher(settings),
+        uploads_prefix=settings.uploads.prefix if settings.uploads else "",
     )
 
 
@@ -256,6 +282,10 @@ _held = ExitStack()
 @cache
 def _wired() -> ImportLambda:
     return wire(read_settings(os.environ), _held)
+
+
+def _worst(outcomes: Iterable[tuple[ObjectReference, _Outcome]]) -> _Outcome:
+    return max((outcome for _, outcome in outcomes), default=_Outcome.DONE)
 
 
 def _from_sqs(event: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger
 
 from rollcall.application.errors import (
     NotMigratedError,
+    NotPublishedError,
     ObjectChangedError,
     ObjectNotFoundError,
     RepositoryUnavailableError,
@@ -52,6 +53,7 @@ ERRORS = (
     ObjectChangedError,
     StoreUnavailableError,
     RepositoryUnavailableError,
+    NotPublishedError,
     SchemaError,
     ConservationError,
 )
@@ -125,6 +127,12 @@ def private_error_fields(error: Exception) -> dict[str, Any]:
     if isinstance(error, UploadError):
         fields["reason"] = None
     return fields
+
+
+def log_unpublished(error: BaseException) -> None:
+    """Log that the notification of an upload that is given up was not published, and why."""
+    fields = error_fields(error) if isinstance(error, Exception) else {"error": type(error).__name__}
+    logger.error("the upload is given up, but nobody could be notified", extra=fields)
 
 
 def missing(name: str) -> SettingError:

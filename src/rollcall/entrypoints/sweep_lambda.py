@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from rollcall import bootstrap
 from rollcall.application.errors import ObjectNotFoundError, raise_without_context
+from rollcall.application.notification import GivenUpCode, Notification, upload_given_up
 from rollcall.application.ports import ReportStore
 from rollcall.application.sweep import LostUploadAction, Sweep, SweepResult
 from rollcall.application.values import ListedObject
@@ -27,6 +28,7 @@ from rollcall.entrypoints.lambda_runtime import (
     OutOfTimeError,
     error_fields,
     interrupted_after,
+    log_unpublished,
     logger,
     missing,
     reserve_seconds,
@@ -174,7 +176,14 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
         raise missing("queue")
     return SweepLambda(
         sweep=held.enter_context(
-            bootstrap.sweeper(settings, settings.uploads, settings.queue, announcement=announcement, tell=tell)
+            bootstrap.sweeper(
+                settings,
+                settings.uploads,
+                settings.queue,
+                announcement=announcement,
+                tell=tell,
+                give_up=partial(give_up, bootstrap.publisher(settings), settings.uploads.prefix),
+            )
         ),
         uploads=settings.uploads,
         reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
@@ -196,6 +205,25 @@ def tell(listed: ListedObject, fate: LostUploadAction) -> None:
     about = {"bucket": upload.bucket, "key": upload.key, "version": upload.version, "bytes": upload.size}
     log = logger.error if fate is LostUploadAction.GIVEN_UP else logger.warning
     log(f"a lost upload is {fate}", extra=about)
+
+
+def give_up(publish: Callable[[Notification], None] | None, prefix: str, listed: ListedObject) -> None:
+    """Publish that an upload is given up. If that fails, the log says so, and the sweep continues.
+
+    Args:
+        publish: Publishes a notification; None if nothing is published.
+        prefix: The prefix of the store of uploads in its bucket.
+        listed: The upload.
+    """
+    if not publish:
+        return
+    # The reference of a listing may be relative to its store.
+    reference = attrs.evolve(listed.reference, bucket=listed.upload.bucket, key=listed.upload.key)
+    with logger.append_context_keys(bucket=reference.bucket, key=reference.key):
+        try:
+            publish(upload_given_up(reference, GivenUpCode.NEVER_IMPORTED, prefix=prefix))
+        except Exception as error:  # noqa: BLE001 - the sweep must continue
+            log_unpublished(error)
 
 
 def _written(place: ObjectReference | None) -> bytes:
