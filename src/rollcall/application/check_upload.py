@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 
 from rollcall.application.receipts import to_dict
 from rollcall.domain.receipt import Receipt, Source
-from rollcall.domain.upload import LOCAL_BUCKET, WebUpload
+from rollcall.domain.upload import LOCAL_BUCKET, WEB_UPLOAD_ID, WebUpload
 
 FOLDER = "checks"
+# An upload may have a key below `checks/`, too, and reports on its import.
+_check_key = re.compile(rf"{FOLDER}/{WEB_UPLOAD_ID}/")
 
 
 def folder_of(upload: WebUpload) -> str:
@@ -26,6 +29,11 @@ def folders_of(source: Source) -> Iterator[str]:
         # The version of a file is its SHA-256, which only a reader of the whole file knows.
         version = f"{source.size}-{source.last_modified:%Y%m%dT%H%M%S.%f}"
     yield f"{folder_of(upload)}/{version}"
+
+
+def is_check(key: str) -> bool:
+    """Return whether a key in the store of reports is that of a report on a check, and not on an import."""
+    return bool(_check_key.match(key))
 
 
 def etag_of(check: Receipt) -> str:
