@@ -19,12 +19,12 @@ PYTHON ?= python3
 RUNTIME_PYTHON ?= $(runtime)
 
 # What botocore knows of the other four hundred services is two thirds of it.
-services := rds s3 secretsmanager sqs sts xray
+services := events rds s3 secretsmanager sns sqs sts xray
 # What is for a machine with a person in front of it.
 not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/record_page.py entrypoints/serve entrypoints/terminal.py entrypoints/watch.py
 
 .SILENT:
-functions := Import Sweep Migrate Api Undo Check Token
+functions := Import Sweep Notify Migrate Api Undo Check Token
 targets := $(functions:%=build-%Function)
 .PHONY: $(targets)
 $(targets):

@@ -10,6 +10,9 @@ from typing import Any
 import attrs
 import pytest
 
+from rollcall.adapters.aws_events import SOURCE
+from rollcall.application.notification import GIVEN_UP, STATUSES
+from rollcall.application.reports import RECEIPT_NAME
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat
 from rollcall.domain.receipt import Status
 from rollcall.entrypoints.api import ROUTES
@@ -27,6 +30,7 @@ FORTNIGHT = 14 * 24 * 3600
 FUNCTIONS = {
     "ImportFunction": "import_lambda",
     "SweepFunction": "sweep_lambda",
+    "NotifyFunction": "notify_lambda",
     "MigrateFunction": "migrate_lambda",
     "ApiFunction": "api_lambda",
     "UndoFunction": "api_lambda",
@@ -41,7 +45,7 @@ QUEUES = {
     "Queue": ("UploadsBucket", "ImportFunction", "ImportsAtOnce", "DeadLetterQueue"),
     "InboxQueue": ("InboxBucket", "CheckFunction", "ChecksAtOnce", "InboxDeadLetterQueue"),
 }
-ALL_QUEUES = [*QUEUES, *(dead for _, _, _, dead in QUEUES.values())]
+ALL_QUEUES = [*QUEUES, *(dead for _, _, _, dead in QUEUES.values()), "NotifyDeadLetterQueue"]
 
 JWT = {
     "ApiAuth": "jwt",
@@ -74,7 +78,7 @@ NAMELESS = {
 }
 
 # Settings that the template sets itself, and settings without use on Lambda.
-GIVEN = {"uploads", "reports", "inbox", "bucket_owner", "queue"}
+GIVEN = {"uploads", "reports", "inbox", "bucket_owner", "queue", "notify_topic"}
 ABSENT = {"data", "page_hosts", "sign_in"}
 # Only the function that serves the page knows where people sign in.
 OF_THE_PAGE = {"ROLLCALL_PAGE_HOSTS", "ROLLCALL_SIGN_IN"}
@@ -283,8 +287,8 @@ def each_new_upload_notifies_the_queue(template: Template) -> None:
 
 
 def no_report_is_taken_for_an_upload(template: Template) -> None:
-    """Reports have their own bucket without notifications. Only the Web API writes to the uploads bucket."""
-    assert "NotificationConfiguration" not in properties(template, "ReportsBucket")
+    """Reports have their own bucket, which notifies no queue. Only the Web API writes to the uploads bucket."""
+    assert properties(template, "ReportsBucket")["NotificationConfiguration"].keys() == {"LambdaConfigurations"}
     names = [properties(template, bucket)["BucketName"]["Fn::Sub"] for bucket in BUCKETS]
     assert len(set(names)) == len(BUCKETS)
     for function in FUNCTIONS:
@@ -296,6 +300,62 @@ def no_report_is_taken_for_an_upload(template: Template) -> None:
         for allowed in rights(template, role):
             if any(re.match("s3:(Put|Delete|Restore|Replicate)", action) for action in listed(allowed["Action"])):
                 assert names_in(allowed["Resource"]) == written
+
+
+def each_new_receipt_invokes_the_notify_function(template: Template) -> None:
+    """The bucket needs the right to invoke, and the function's role does not need the bucket: no circle."""
+    notified = only(properties(template, "ReportsBucket")["NotificationConfiguration"]["LambdaConfigurations"])
+    assert notified == {
+        "Event": "s3:ObjectCreated:*",
+        "Function": {"Fn::GetAtt": ["NotifyFunction", "Arn"]},
+        "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": f"/{RECEIPT_NAME}"}]}},
+    }
+    name = properties(template, "ReportsBucket")["BucketName"]["Fn::Sub"]
+    assert template["Resources"]["ReportsBucket"]["DependsOn"] == "ReportsMayNotify"
+    assert properties(template, "ReportsMayNotify") == {
+        "FunctionName": {"Ref": "NotifyFunction"},
+        "Action": "lambda:InvokeFunction",
+        "Principal": "s3.amazonaws.com",
+        "SourceAccount": {"Ref": "AWS::AccountId"},
+        "SourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{name}"},
+    }
+    assert not comes_after(template, "NotifyFunction", "ReportsBucket")
+    assert not comes_after(template, "ReportsMayNotify", "ReportsBucket")
+
+
+def an_outcome_that_cannot_be_published_is_kept(template: Template) -> None:
+    """In a queue that nothing consumes, as long as SQS allows."""
+    kept = {"TargetArn": {"Fn::GetAtt": ["NotifyDeadLetterQueue", "Arn"]}}
+    assert properties(template, "NotifyFunction")["DeadLetterConfig"] == kept
+    queue = properties(template, "NotifyDeadLetterQueue")
+    assert queue["MessageRetentionPeriod"] == FORTNIGHT
+    assert queue["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+    # The dead-letter queue of the uploads is for redrive, so no function takes its messages.
+    for source in of_type(template, "Lambda::EventSourceMapping").values():
+        assert only(names_in(source["EventSourceArn"])) in QUEUES
+
+
+def people_subscribe_to_outcomes(template: Template) -> None:
+    """By the parameter, to those statuses; the topic itself gets every status."""
+    topic = {"Ref": "OutcomeTopic"}
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        assert variables["ROLLCALL_NOTIFY_TOPIC"] == topic
+    assert properties(template, "OutcomeTopic")["KmsMasterKeyId"] == "alias/aws/sns"
+    assert properties(template, "OutcomeSubscription") == {
+        "TopicArn": topic,
+        "Protocol": "email",
+        "Endpoint": {"Ref": "NotifyEmail"},
+        "FilterPolicyScope": "MessageAttributes",
+        "FilterPolicy": {"status": {"Ref": "NotifyStatuses"}},
+    }
+    assert "OutcomeSubscription" not in deployed(template, {})
+    assert "OutcomeSubscription" in deployed(template, {"NotifyEmail": "a@example.com"})
+    statuses = template["Parameters"]["NotifyStatuses"]
+    assert statuses["AllowedValues"] == [*STATUSES]
+    silent = {Status.LOADED.value, Status.SKIPPED.value}
+    assert set(statuses["Default"].split(",")) == {*STATUSES} - silent
+    assert GIVEN_UP in statuses["Default"]
 
 
 def buckets_are_kept(template: Template) -> None:
@@ -345,6 +405,8 @@ def only_encrypted_connections(template: Template) -> None:
         "InboxBucketPolicy": ("InboxBucket", "s3:*"),
         "InboxQueuePolicy": ("InboxQueue", "sqs:*"),
         "InboxDeadLetterQueuePolicy": ("InboxDeadLetterQueue", "sqs:*"),
+        "NotifyDeadLetterQueuePolicy": ("NotifyDeadLetterQueue", "sqs:*"),
+        "OutcomeTopicPolicy": ("OutcomeTopic", "sns:Publish"),
         "AlarmTopicPolicy": ("AlarmTopic", "sns:Publish"),
     }
     for policy, (resource, action) in guarded.items():
@@ -437,7 +499,11 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
         ("kms:Decrypt", "DatabaseSecretKeyArn"),
         ("rds-db:connect", "DatabaseUserArn"),
     }
-    assert allowed["ImportRole"] == database | {
+    publishing = {
+        ("sns:Publish", "OutcomeTopic"),
+        ("events:PutEvents", "AWS::AccountId", "AWS::Partition", "AWS::Region"),
+    }
+    assert allowed["ImportRole"] == database | publishing | {
         ("s3:GetObject", "UploadsBucket"),
         ("s3:GetObjectVersion", "UploadsBucket"),
         ("s3:GetObject", "ReportsBucket"),
@@ -451,7 +517,7 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
         ("logs:CreateLogStream", "ImportLogs"),
         ("logs:PutLogEvents", "ImportLogs"),
     }
-    assert allowed["SweepRole"] == database | {
+    assert allowed["SweepRole"] == database | publishing | {
         ("s3:ListBucketVersions", "UploadsBucket"),
         ("s3:GetObject", "ReportsBucket"),
         ("s3:PutObject", "ReportsBucket"),
@@ -459,6 +525,16 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
         *((f"sqs:{action}", "Queue") for action in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")),
         ("logs:CreateLogStream", "SweepLogs"),
         ("logs:PutLogEvents", "SweepLogs"),
+    }
+    # Neither uploads nor database.
+    assert allowed["NotifyRole"] == publishing | {
+        ("s3:GetObject", "ReportsBucket"),
+        ("s3:GetObjectVersion", "ReportsBucket"),
+        ("s3:ListBucket", "ReportsBucket"),
+        ("s3:ListBucketVersions", "ReportsBucket"),
+        ("sqs:SendMessage", "NotifyDeadLetterQueue"),
+        ("logs:CreateLogStream", "NotifyLogs"),
+        ("logs:PutLogEvents", "NotifyLogs"),
     }
     assert allowed["MigrateRole"] == database | {
         ("logs:CreateLogStream", "MigrateLogs"),
@@ -501,6 +577,15 @@ def each_role_has_exactly_its_rights(template: Template) -> None:
     assert allowed["TokenRole"] == {("logs:CreateLogStream", "TokenLogs"), ("logs:PutLogEvents", "TokenLogs")}
 
 
+def events_are_put_only_as_rollcall(template: Template) -> None:
+    """On the default event bus, where another source could be taken for another program."""
+    for role in "ImportRole", "SweepRole", "NotifyRole":
+        put = only(allowed for allowed in rights(template, role) if allowed["Action"] == "events:PutEvents")
+        bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default"
+        assert put["Resource"] == {"Fn::Sub": bus}
+        assert put["Condition"] == {"StringEquals": {"events:source": SOURCE}}
+
+
 def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
     """Requests of the function's code name the function; AWS Lambda's own requests with its role do not."""
     for role in of_type(template, "IAM::Role"):
@@ -509,7 +594,7 @@ def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
             for allowed in rights(template, role)
             if any(action.startswith("ec2:") for action in listed(allowed["Action"]))
         ]
-        if role in {"CheckRole", "TokenRole"}:
+        if role in {"CheckRole", "TokenRole", "NotifyRole"}:
             assert not on_networks
             assert properties(template, role.replace("Role", "Function"))["VpcConfig"] == {"Ref": "AWS::NoValue"}
         else:
@@ -517,10 +602,13 @@ def only_lambda_itself_makes_network_interfaces(template: Template) -> None:
 
 
 def the_import_reads_no_rejected_rows(template: Template) -> None:
-    """It may read only receipts."""
-    assert objects_in_reports(template, "ImportRole", "s3:GetObject") == [
-        {"Fn::Sub": "${ReportsBucket.Arn}/*/receipt.json"}
-    ]
+    """It may read only receipts, as may the function that publishes outcomes."""
+    for role, action in (
+        ("ImportRole", "s3:GetObject"),
+        ("NotifyRole", "s3:GetObject"),
+        ("NotifyRole", "s3:GetObjectVersion"),
+    ):
+        assert objects_in_reports(template, role, action) == [{"Fn::Sub": "${ReportsBucket.Arn}/*/receipt.json"}]
     assert objects_in_reports(template, "ImportRole", "s3:PutObject") == [{"Fn::Sub": "${ReportsBucket.Arn}/*"}]
 
 
@@ -628,6 +716,7 @@ def alarms_notify_the_topic(template: Template) -> None:
         *(("Errors", function) for function in FUNCTIONS if function not in {"ApiFunction", "UndoFunction"}),
         ("5xx", "HttpApi"),
         ("ApproximateNumberOfMessagesVisible", "InboxDeadLetterQueue"),
+        ("ApproximateNumberOfMessagesVisible", "NotifyDeadLetterQueue"),
         ("Throttles", "ImportFunction"),
         ("ImportsFailed", "AWS::StackName"),
         ("ImportsPutOff", "AWS::StackName"),
@@ -716,7 +805,7 @@ def only_the_undo_connects_as_the_operator(template: Template) -> None:
             connects = names_in([variables[f"ROLLCALL_DATABASE_{part}"] for part in ("URL", "SECRET_ARN")])
             if function == "UndoFunction":
                 assert connects == {url, secret or "OperatorSecretArn"}
-            elif function in {"CheckFunction", "TokenFunction"}:
+            elif function in {"CheckFunction", "TokenFunction", "NotifyFunction"}:
                 assert not connects
             else:
                 assert not connects & {"OperatorUrl", "OperatorSecretArn"}
@@ -732,6 +821,8 @@ def settings_of_the_template_are_valid(template: Template) -> None:
                 given[name] = "rollcall"
             case {"Ref": "AWS::AccountId"}:
                 given[name] = stack["AWS::AccountId"]
+            case {"Ref": "OutcomeTopic"}:
+                given[name] = "arn:aws:sns:eu-central-1:111122223333:rollcall-OutcomeTopic-1"
             case {"Ref": parameter}:
                 given[name] = str(template["Parameters"][parameter]["Default"])
             case {"Fn::Sub": text} | {"Fn::If": ["HasApi", {"Fn::Sub": text}, ""]}:
@@ -867,7 +958,8 @@ def only_the_http_api_invokes_its_functions(template: Template) -> None:
         for allowed in of_type(template, "Lambda::Permission").values()
         if names_in(allowed["FunctionName"]) & set(OF_THE_API)
     ]
-    assert len(of_type(template, "Lambda::Permission")) == len(asked) + 1  # and the schedule of the sweep
+    # And the schedule of the sweep, and the bucket of reports.
+    assert len(of_type(template, "Lambda::Permission")) == len(asked) + 2
     arn = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${HttpApi}/*/"
     invokes, gateway = "lambda:InvokeFunction", "apigateway.amazonaws.com"
     assert sorted(asked, key=str) == [
@@ -886,8 +978,8 @@ def off_makes_nothing_of_the_api(template: Template) -> None:
     assert not [name for name, part in resources["Resources"].items() if "Cognito" in part["Type"]]
     assert of_type(resources, "Lambda::Function").keys() == FUNCTIONS.keys() - set(OF_THE_API)
     assert of_type(resources, "S3::Bucket").keys() == set(KEPT_BUCKETS)
-    assert of_type(resources, "SQS::Queue").keys() == {"Queue", "DeadLetterQueue"}
-    assert of_type(resources, "IAM::Role").keys() == {"ImportRole", "SweepRole", "MigrateRole"}
+    assert of_type(resources, "SQS::Queue").keys() == {"Queue", "DeadLetterQueue", "NotifyDeadLetterQueue"}
+    assert of_type(resources, "IAM::Role").keys() == {"ImportRole", "SweepRole", "NotifyRole", "MigrateRole"}
 
 
 def every_resource_refers_to_what_exists(template: Template) -> None:
@@ -1112,7 +1204,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ),
     ],
     no_report_is_taken_for_an_upload: [
-        ("Resources/ReportsBucket/Properties/NotificationConfiguration", {}),
+        ("Resources/ReportsBucket/Properties/NotificationConfiguration/QueueConfigurations", []),
         (
             "Resources/ReportsBucket/Properties/BucketName",
             {"Fn::Sub": "${BucketPrefix}-uploads-${AWS::AccountId}-${AWS::Region}"},
@@ -1129,6 +1221,43 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
             "Resources/CheckRole/Properties/Policies/0/PolicyDocument/Statement/2/Resource",
             {"Fn::Sub": "${UploadsBucket.Arn}/checks/*"},
         ),
+    ],
+    each_new_receipt_invokes_the_notify_function: [
+        (
+            "Resources/ReportsBucket/Properties/NotificationConfiguration/LambdaConfigurations/0/Filter",
+            {"S3Key": {"Rules": [{"Name": "suffix", "Value": ".html"}]}},
+        ),
+        ("Resources/ReportsBucket/DependsOn", "NotifyFunction"),
+        ("Resources/ReportsMayNotify/Properties/SourceAccount", GONE),
+        ("Resources/ReportsMayNotify/Properties/SourceArn", {"Fn::GetAtt": ["ReportsBucket", "Arn"]}),
+        (
+            "Resources/NotifyRole/Properties/Policies/0/PolicyDocument/Statement/5",
+            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": {"Fn::Sub": "${ReportsBucket.Arn}/*"}},
+        ),
+    ],
+    an_outcome_that_cannot_be_published_is_kept: [
+        ("Resources/NotifyFunction/Properties/DeadLetterConfig", {}),
+        ("Resources/NotifyDeadLetterQueue/Properties/MessageRetentionPeriod", 345600),
+        ("Resources/NotifyDeadLetterQueue/Properties/RedriveAllowPolicy/redrivePermission", "allowAll"),
+        (
+            "Resources/Another",
+            {
+                "Type": "AWS::Lambda::EventSourceMapping",
+                "Properties": {"EventSourceArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}},
+            },
+        ),
+    ],
+    people_subscribe_to_outcomes: [
+        ("Resources/OutcomeTopic/Properties/KmsMasterKeyId", ""),
+        ("Resources/OutcomeSubscription/Properties/FilterPolicy", {}),
+        ("Resources/OutcomeSubscription/Condition", GONE),
+        ("Resources/SweepFunction/Properties/Environment/Variables/ROLLCALL_NOTIFY_TOPIC", {"Ref": "AlarmTopic"}),
+        ("Parameters/NotifyStatuses/Default", "loaded,partially_loaded,refused,given_up"),
+        ("Parameters/NotifyStatuses/AllowedValues/4", GONE),
+    ],
+    events_are_put_only_as_rollcall: [
+        ("Resources/NotifyRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition", {}),
+        ("Resources/ImportRole/Properties/Policies/0/PolicyDocument/Statement/6/Resource", "*"),
     ],
     buckets_are_kept: [
         ("Resources/UploadsBucket/DeletionPolicy", "Delete"),
@@ -1157,6 +1286,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/ReportsBucketPolicy/Properties/Bucket", {"Ref": "UploadsBucket"}),
         ("Resources/QueuePolicy/Properties/PolicyDocument/Statement/1", GONE),
         ("Resources/DeadLetterQueuePolicy/Properties/Queues", [{"Ref": "Queue"}]),
+        ("Resources/OutcomeTopicPolicy/Properties/PolicyDocument/Statement/0/Condition", {}),
         ("Resources/AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal", {"Service": "s3"}),
         ("Resources/UploadsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1", GONE),
         ("Resources/InboxBucketPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),

@@ -27,7 +27,7 @@ HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 _BUILD_SECONDS = 600
 _TEMPLATE = translated()
-_SERVICES = ("S3", "SQS", "SECRETS_MANAGER")
+_SERVICES = ("S3", "SQS", "SECRETS_MANAGER", "SNS", "EVENTBRIDGE")
 
 
 def built(folder: Path, *, runtime: str = HERE, architecture: str = "x86_64") -> Path:
@@ -160,11 +160,13 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     chain = chained(s3, uploads)
+    sns = Session().client("sns", region_name=REGION, endpoint_url=endpoint)
     values = {
         "AWS::AccountId": ACCOUNT,
         "AWS::Region": REGION,
         "AWS::URLSuffix": "amazonaws.com",
         "Queue.Arn": chain.arn,
+        "OutcomeTopic": sns.create_topic(Name=f"{prefix}-outcomes")["TopicArn"],
         "BucketPrefix": prefix,
         "ApiAuth": "iam",
         **parameters,
