@@ -454,7 +454,7 @@ class Settings:
     )
     tries: int = _setting(
         _positive,
-        default="3",
+        default="5",
         allowed="a number of tries",
         what="How often the queue delivers a message in all. "
         "An upload that takes too long is refused in its last try.",

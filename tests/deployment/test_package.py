@@ -15,7 +15,7 @@ import pytest
 from rollcall.entrypoints.api import ROUTES
 from support.api_events import example_of
 from support.builders import asked, completed
-from support.chain import GOOD
+from support.chain import GOOD, TRIES
 from support.database_secret import PASSWORD, USER, Secret, made_secret
 from support.emulator import Function
 from support.stack import Stack, built, stacked
@@ -185,10 +185,10 @@ def test_a_warm_function_keeps_its_connection(deployed: Deployed, function: Func
 
 
 def test_a_poison_message_ends_in_the_dead_letter_queue(deployed: Deployed, function: Function) -> None:
-    """Unchanged, after three tries, and without delaying other messages."""
+    """Unchanged, after its last try, and without delaying other messages."""
     deployed.stack.chain.sqs.send_message(QueueUrl=deployed.stack.chain.url, MessageBody="poison")
     deployed.put(GOOD)
-    for _ in range(3):
+    for _ in range(TRIES):
         assert deployed.stack.deliver(function) == ["poison"]
 
     assert deployed.stack.chain.receive() == {"Records": []}

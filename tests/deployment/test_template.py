@@ -241,8 +241,9 @@ def messages_stay_hidden_for_six_timeouts(template: Template) -> None:
         assert properties(template, queue)["VisibilityTimeout"] >= 6 * timeout
 
 
-def three_tries_and_then_the_dead_letter_queue(template: Template) -> None:
-    """The dead-letter queue keeps messages as long as SQS allows."""
+def the_last_try_and_then_the_dead_letter_queue(template: Template) -> None:
+    """Three retries come within minutes, and others follow. The dead-letter queue keeps messages for long."""
+    assert template["Parameters"]["Tries"]["MinValue"] >= 5
     for queue, (_, _, _, dead) in QUEUES.items():
         assert properties(template, queue)["RedrivePolicy"] == {
             "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
@@ -1176,7 +1177,8 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/Queue/Properties/VisibilityTimeout", 5399),
         ("Resources/InboxQueue/Properties/VisibilityTimeout", 5399),
     ],
-    three_tries_and_then_the_dead_letter_queue: [
+    the_last_try_and_then_the_dead_letter_queue: [
+        ("Parameters/Tries/MinValue", 3),
         ("Resources/Queue/Properties/RedrivePolicy/maxReceiveCount", 1),
         ("Resources/DeadLetterQueue/Properties/MessageRetentionPeriod", 345600),
         ("Resources/InboxQueue/Properties/RedrivePolicy", {}),

@@ -4,13 +4,14 @@ import json
 import socket
 from typing import TYPE_CHECKING, cast
 
+import attrs
 import psycopg
 import pytest
 
 from rollcall.adapters.sqs import SqsQueues, client
 from rollcall.application.errors import StoreUnavailableError
 from support.aws_events import Context
-from support.chain import GOOD, KEY, Chain, Wire, imported_elsewhere, invoke
+from support.chain import GOOD, KEY, TRIES, Chain, Wire, imported_elsewhere, invoke
 from support.command_line import imports, users, wait_until
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ def test_the_test_event_of_s3_is_not_delivered_again(chain: Chain, wired: Wire, 
 
 
 def test_an_unreachable_database_loses_no_upload(chain: Chain, wired: Wire, database_url: str) -> None:
-    """After three tries the message is in the dead-letter queue; from there it is imported."""
+    """After its last try the message is in the dead-letter queue; from there it is imported."""
     function = wired(chain.settings("postgresql://nobody@127.0.0.1:1/nowhere"))
     chain.drop(GOOD)
-    for _ in range(3):
+    for _ in range(TRIES):
         [body] = chain.deliver(function)
 
     assert chain.receive() == {"Records": []}
@@ -88,12 +89,46 @@ def test_an_unreachable_database_loses_no_upload(chain: Chain, wired: Wire, data
     assert users(database_url) == [("Taro", "Japan", 30)]
 
 
+def test_a_passing_failure_is_tried_again_soon(
+    chain: Chain, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times; then the queue hides the message as long as it does."""
+    monkeypatch.setattr("rollcall.application.retry_delay._DELAYS_SECONDS", (0, 0, 0))
+    chain.sqs.set_queue_attributes(QueueUrl=chain.url, Attributes={"VisibilityTimeout": "5400"})
+    failing = wired(chain.settings("postgresql://nobody@127.0.0.1:1/nowhere"))
+    chain.lose()  # the test event of S3
+    chain.drop(GOOD)
+    for _ in range(4):
+        event = chain.receive()
+        [record] = event["Records"]
+        answer = failing(event, cast("LambdaContext", Context()))
+        assert answer == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+
+    assert chain.receive() == {"Records": []}
+    chain.sqs.change_message_visibility(
+        QueueUrl=chain.url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=0
+    )
+    assert chain.deliver(wired(chain.settings(database_url))) == []
+    assert users(database_url) == [("Taro", "Japan", 30)]
+
+
+def test_a_lasting_failure_is_not_tried_again_soon(chain: Chain, wired: Wire, database_url: str) -> None:
+    """It would use up its tries before anybody could do something."""
+    chain.sqs.send_message(QueueUrl=chain.url, MessageBody="poison")
+    hidden: list[int] = []
+    function = wired(chain.settings(database_url))
+    function = attrs.evolve(function, hide=lambda *named: hidden.append(named[-1]))
+    function(chain.receive(), cast("LambdaContext", Context()))
+
+    assert hidden == []
+
+
 def test_an_unknown_message_goes_to_the_dead_letter_queue(chain: Chain, wired: Wire, database_url: str) -> None:
     """Unchanged, and without delaying others."""
     function = wired(chain.settings(database_url))
     chain.sqs.send_message(QueueUrl=chain.url, MessageBody="poison")
     chain.drop(GOOD)
-    for _ in range(3):
+    for _ in range(TRIES):
         assert chain.deliver(function) == ["poison"]
 
     assert chain.receive() == {"Records": []}
@@ -110,7 +145,7 @@ def test_an_upload_in_progress_elsewhere_is_imported_later(
     function = wired(chain.settings(database_url))
     chain.drop(GOOD)
     with imported_elsewhere(chain, database_url):
-        for _ in range(5):
+        for _ in range(TRIES + 2):
             assert chain.deliver(function) == []
 
     assert imports(database_url) == []
@@ -163,6 +198,8 @@ def test_an_unreachable_queue_raises(chain: Chain, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
     with pytest.raises(StoreUnavailableError, match="Could not connect"):
         SqsQueues(client()).send(chain.arn, "body", {}, 0)
+    with pytest.raises(StoreUnavailableError, match="Could not connect"):
+        SqsQueues(client()).hide(chain.arn, "handle", 0)
 
 
 def test_the_connection_is_kept_and_replaced_when_broken(chain: Chain, wired: Wire, database_url: str) -> None:

@@ -18,7 +18,7 @@ from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints import notify_lambda, sweep_lambda
 from rollcall.settings import read_settings
 from support.aws_events import Context, Event
-from support.chain import GOOD, KEY, Chain, Wire, invoke
+from support.chain import GOOD, KEY, TRIES, Chain, Wire, invoke
 from support.command_line import users
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def test_the_last_try_publishes_that_an_upload_is_given_up(
 ) -> None:
     """Its message stays in the dead-letter queue, from which it is imported later."""
     chain = receivers.chain
-    failing = wired({**receivers.settings(NOWHERE), "ROLLCALL_TRIES": "3"})
+    failing = wired(receivers.settings(NOWHERE))
     chain.drop(GOOD)
-    for _ in range(2):
+    for _ in range(TRIES - 1):
         chain.deliver(failing)
     assert receivers.received() == ([], [])
     chain.deliver(failing)

@@ -19,7 +19,7 @@ from rollcall.entrypoints import import_lambda, sweep_lambda
 from rollcall.entrypoints.sweep_lambda import SweepFailedError, wire
 from rollcall.settings import read_settings
 from support.aws_events import Context, lambda_log
-from support.chain import GOOD, KEY, Chain, Wire, chained, imported_elsewhere, invoke
+from support.chain import GOOD, KEY, TRIES, Chain, Wire, chained, imported_elsewhere, invoke
 from support.command_line import imports, users
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_an_upload_queued_twice_is_given_up(
     with lambda_log() as log:
         for _ in range(4):
             came.append(sweep())
-            for _ in range(3):
+            for _ in range(TRIES):
                 chain.deliver(importing)
             assert chain.receive() == {"Records": []}
             sweep.later += HOUR

@@ -17,7 +17,7 @@ from rollcall.adapters.sqs import client
 from rollcall.application.values import ImportRequest
 from rollcall.domain.upload import Upload
 from rollcall.entrypoints.import_lambda import ImportLambda, wire
-from rollcall.settings import read_settings
+from rollcall.settings import Settings, read_settings
 from support.aws_events import Context, Event
 from support.builders import completed
 from support.database_roles import IMPORTER, acting_as
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+# As deployed.
+TRIES = Settings().tries
 GOOD = b"name,country,age\nTaro,Japan,30\n"
 KEY = "in coming/Søren + 100%.csv"
 
@@ -138,7 +140,7 @@ def chained(s3: "S3Client", bucket: str) -> Chain:
         return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
     dead = sqs.create_queue(QueueName=f"{bucket}-dead")["QueueUrl"]
-    redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": 3})
+    redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": TRIES})
     url = sqs.create_queue(QueueName=bucket, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
     s3.put_bucket_notification_configuration(
         Bucket=bucket,

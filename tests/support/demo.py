@@ -22,6 +22,7 @@ from moto.server import ThreadedMotoServer
 from rollcall.adapters.embedded_postgres import running
 from support.api_events import http_event
 from support.builders import asked, completed
+from support.chain import TRIES
 from support.emulator import Function
 from support.stack import Stack, built, stacked
 from support.template import ROOT, functions_of_routes, translated
@@ -87,11 +88,11 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
         tell(f"the sweep function: {json.dumps(sweep({}))}")
     deliver(stack, function)
 
-    say("somebody sends nonsense to the queue: after three tries it is in the dead-letter queue")
+    say("somebody sends nonsense to the queue: after its last try it is in the dead-letter queue")
     stack.chain.sqs.send_message(QueueUrl=stack.chain.url, MessageBody="nonsense")
-    for _ in range(3):
+    for _ in range(TRIES):
         deliver(stack, function)
-    stack.chain.receive()  # SQS moves it at the fourth receive
+    stack.chain.receive()  # SQS moves it at the next receive
     dead = stack.chain.receive(stack.chain.dead)["Records"]
     tell(f"dead letters: {[record['body'] for record in dead]}")
     show(database_url, "select id, status, registered, rejected, object_key from imports order by id")

@@ -62,6 +62,7 @@ class Lambda:
     settings: Mapping[str, str] = attrs.Factory(dict)
     queue: Callable[..., None] | None = None
     publish: Callable[[Notification], None] | None = None
+    hide: Callable[[str, str, int], None] = lambda *_: None
 
     def __call__(self, event: Event, context: Context | None = None) -> list[str]:
         """Invoke it, and return the messages to deliver again."""
@@ -76,6 +77,8 @@ class Lambda:
             now=lambda: SENT,
             tries=3,
             publish=self.publish,
+            hide=self.hide,
+            chance=lambda: 0.5,
         )
         answer = function(event, cast("LambdaContext", context or Context()))
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
@@ -279,6 +282,54 @@ def test_a_temporary_failure_fails_its_message_alone(function: Lambda, error: Ex
     assert [row[2] for row in function.desk.rows()] == [2]
     assert function(event) == []
     assert [row[2] for row in function.desk.rows()] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "hidden"),
+    [
+        (RepositoryUnavailableError("the database is away"), 1, [30]),
+        (StoreUnavailableError("s3://inbox", "away"), 2, [120]),
+        (RepositoryUnavailableError("the database is away"), 3, []),  # the last try
+        (ConservationError("1 rows were read but 2 are accounted for"), 1, []),
+        (ValueError("Canary"), 1, []),
+    ],
+)
+def test_only_a_failure_that_may_pass_is_retried_soon(
+    function: Lambda, error: Exception, tries: int, hidden: list[int]
+) -> None:
+    """The message becomes visible again long before the queue's own timeout."""
+    calls: list[tuple[str, str, int]] = []
+
+    def fail() -> None:
+        raise error
+
+    function.hide = lambda *named: calls.append(named)
+    function.desk = attrs.evolve(function.desk, users=MemoryUserRepository(before_commit=fail))
+    event = in_sqs(records(function.drop()))
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = str(tries)
+
+    assert function(event) == ["m1"]
+    queue = "arn:aws:sqs:us-east-1:123456789012:queue"
+    assert calls == [(queue, "handle of m1", seconds) for seconds in hidden]
+
+
+def test_a_message_that_cannot_be_hidden_is_answered(function: Lambda) -> None:
+    """It returns when the queue no longer hides it."""
+
+    def fail() -> None:
+        raise RepositoryUnavailableError("the database is away")
+
+    def refuse(*_: object) -> None:
+        raise StoreUnavailableError("arn:aws:sqs", "away")
+
+    function.hide = refuse
+    function.desk = attrs.evolve(function.desk, users=MemoryUserRepository(before_commit=fail))
+
+    assert function(in_sqs(records(function.drop()))) == ["m1"]
+    assert [(line["level"], line["message"]) for line in function.lines()] == [
+        ("ERROR", "failed; it is to be delivered again"),
+        ("WARNING", "the next try is not soon"),
+    ]
 
 
 def test_a_message_fails_if_one_of_its_records_fails(function: Lambda) -> None:

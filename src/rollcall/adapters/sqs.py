@@ -72,6 +72,22 @@ class SqsQueues:
             for failure in answer.get("Failed", ()):
                 raise StoreUnavailableError(arn, f"SQS did not take a message: {failure['Code']}")
 
+    def hide(self, arn: str, receipt_handle: str, seconds: int) -> None:
+        """Change how long a received message is hidden from other receivers, from now on.
+
+        Args:
+            arn: The ARN of the queue.
+            receipt_handle: The handle with which the message was received.
+            seconds: How long it is hidden.
+
+        Raises:
+            StoreUnavailableError: The time was not changed, or it is not known whether it was.
+        """
+        with _translated_errors(arn):
+            self._client.change_message_visibility(
+                QueueUrl=self._url(arn), ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
+            )
+
     def visibility_timeout(self, arn: str) -> timedelta:
         """Return how long a received message is hidden from other receivers.
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAGE_FOLDER",
     "Local",
+    "Queues",
     "Services",
     "Uploading",
     "WebStores",
@@ -56,7 +57,6 @@ __all__ = [
     "now",
     "object_store",
     "publisher",
-    "queue_sender",
     "receipt_page",
     "reports",
     "repository",
@@ -252,22 +252,25 @@ def import_users(
     )
 
 
-def queue_sender() -> Callable[[str, str, Mapping[str, str], int], None]:
-    """Return a function that sends messages to SQS queues: `SqsQueues.send`.
+class Queues:
+    """The SQS queues of the import Lambda: `SqsQueues`.
 
-    It creates the client with the first message, because most invocations send none.
+    It creates the client with the first call, because most invocations make none.
     """
 
-    @cache
-    def queues() -> "SqsQueues":
+    def send(self, arn: str, body: str, attributes: Mapping[str, str], delay_in_seconds: int) -> None:
+        """Send a message; see `SqsQueues.send`."""
+        self._queues.send(arn, body, attributes, delay_in_seconds)
+
+    def hide(self, arn: str, receipt_handle: str, seconds: int) -> None:
+        """Change how long a message is hidden; see `SqsQueues.hide`."""
+        self._queues.hide(arn, receipt_handle, seconds)
+
+    @cached_property
+    def _queues(self) -> "SqsQueues":
         from rollcall.adapters.sqs import SqsQueues, client  # noqa: PLC0415 - see `stores`
 
         return SqsQueues(client())
-
-    def send(arn: str, body: str, attributes: Mapping[str, str], delay_in_seconds: int) -> None:
-        queues().send(arn, body, attributes, delay_in_seconds)
-
-    return send
 
 
 def publisher(settings: Settings) -> Callable[[Notification], None] | None:

@@ -5,6 +5,7 @@ message.
 """
 
 import os
+import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,10 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
-from rollcall.application.errors import ImportInProgressError, TableLockedError
+from rollcall.application.errors import ImportInProgressError, RetryableError, TableLockedError
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.notification import GivenUpCode, Notification, upload_given_up
+from rollcall.application.retry_delay import retry_delay
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.lambda_runtime import (
@@ -34,6 +36,7 @@ from rollcall.entrypoints.lambda_runtime import (
     log_unpublished,
     logger,
     missing,
+    reason_fields,
     reserve_seconds,
     seconds_left,
 )
@@ -112,6 +115,7 @@ class _Outcome(IntEnum):
 
     DONE = auto()
     LATER = auto()  # the upload only has to wait, so this does not count as a try
+    SOON = auto()  # the failure may pass
     AGAIN = auto()
 
 
@@ -126,6 +130,9 @@ class ImportLambda:
         tries: How often a queue delivers a message in total.
         publish: Publishes the notification of an upload that is given up; None if nothing is published.
         uploads_prefix: The prefix of the store of uploads in its bucket.
+        hide: Changes how long a received message is hidden. Its arguments are the queue's ARN, the handle of the
+            message, and the time in seconds.
+        chance: Returns a random number from 0 to 1.
     """
 
     import_users: ImportUsers
@@ -134,6 +141,8 @@ class ImportLambda:
     tries: int
     publish: Callable[[Notification], None] | None = None
     uploads_prefix: str = ""
+    hide: Callable[[str, str, int], None] = lambda *_: None
+    chance: Callable[[], float] = random.random
 
     def __call__(self, event: Mapping[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse | None":
         """Import every upload that an event announces.
@@ -173,11 +182,13 @@ class ImportLambda:
                     outcome = self._put_back(record)
             except Exception as error:  # noqa: BLE001 - one message must not stop the others
                 outcome = _failed(error)
-            if outcome is _Outcome.AGAIN and last_try:
+            if outcome >= _Outcome.SOON and last_try:
                 for reference, reached in outcomes:
                     if reached is not _Outcome.DONE:
                         self._give_up(reference, invocation)
-        if outcome is _Outcome.AGAIN:
+            elif outcome is _Outcome.SOON:
+                self._retry_soon(record, tries, invocation)
+        if outcome >= _Outcome.SOON:
             raise ImportFailedError
 
     def _import_all(
@@ -233,6 +244,17 @@ class ImportLambda:
             except (Exception, OutOfTimeError) as error:  # noqa: BLE001 - the message must still be answered
                 log_unpublished(error)
 
+    def _retry_soon(self, record: SQSRecord, tries: int, invocation: _Invocation) -> None:
+        """Let a failed message return soon. If that fails, it returns when the queue no longer hides it."""
+        seconds = retry_delay(tries, self.chance())
+        if seconds is None:
+            return
+        try:
+            with invocation.ending():
+                self.hide(record.event_source_arn, record.receipt_handle, seconds)
+        except (Exception, OutOfTimeError) as error:  # noqa: BLE001 - the message must still be answered
+            logger.warning("the next try is not soon", extra=reason_fields(error))
+
     def _put_back(self, record: SQSRecord) -> _Outcome:
         """Send a copy of a message with a delay: a redelivery of the message itself would count as a try."""
         first_sent = _first_sent(record)
@@ -257,6 +279,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         raise missing("reports")
     if not settings.names_database:
         raise missing("database_url")
+    queues = bootstrap.Queues()
     return ImportLambda(
         import_users=held.enter_context(
             bootstrap.importer(
@@ -267,7 +290,8 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
                 on_aws=True,
             )
         ),
-        send=bootstrap.queue_sender(),
+        send=queues.send,
+        hide=queues.hide,
         now=bootstrap.now,
         tries=settings.tries,
         publish=bootstrap.publisher(settings),
@@ -346,7 +370,7 @@ def _too_slow() -> _Outcome:
 def _failed(error: Exception) -> _Outcome:
     logger.error("failed; it is to be delivered again", extra=error_fields(error))
     _count("ImportsFailed")
-    return _Outcome.AGAIN
+    return _Outcome.SOON if isinstance(error, RetryableError) else _Outcome.AGAIN
 
 
 def _count(name: str, number: int = 1) -> None:

@@ -129,10 +129,14 @@ def private_error_fields(error: Exception) -> dict[str, Any]:
     return fields
 
 
+def reason_fields(error: BaseException) -> dict[str, Any]:
+    """Return `error_fields`, also for `OutOfTimeError`."""
+    return error_fields(error) if isinstance(error, Exception) else {"error": type(error).__name__}
+
+
 def log_unpublished(error: BaseException) -> None:
     """Log that the notification of an upload that is given up was not published, and why."""
-    fields = error_fields(error) if isinstance(error, Exception) else {"error": type(error).__name__}
-    logger.error("the upload is given up, but nobody could be notified", extra=fields)
+    logger.error("the upload is given up, but nobody could be notified", extra=reason_fields(error))
 
 
 def missing(name: str) -> SettingError:
