@@ -21,7 +21,7 @@ RUNTIME_PYTHON ?= $(runtime)
 # What botocore knows of the other four hundred services is two thirds of it.
 services := events rds s3 secretsmanager sns sqs sts xray
 # What is for a machine with a person in front of it.
-not_here := adapters/embedded_postgres entrypoints/__main__.py entrypoints/cli.py entrypoints/record_page.py entrypoints/serve entrypoints/terminal.py entrypoints/watch.py
+not_here := adapters/embedded_postgres adapters/webhook.py entrypoints/__main__.py entrypoints/cli.py entrypoints/record_page.py entrypoints/serve entrypoints/terminal.py entrypoints/watch.py
 
 .SILENT:
 functions := Import Sweep Notify Migrate Api Undo Check Token

@@ -3,6 +3,8 @@
 Each entry point opens what it needs by one context manager, which closes it again.
 """
 
+import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +30,7 @@ from rollcall.bootstrap.stores import (
     folder,
     is_report,
     object_store,
+    receipt_address,
     receipt_page,
     reports,
 )
@@ -53,10 +56,12 @@ __all__ = [
     "import_users",
     "importer",
     "local",
+    "local_publisher",
     "migrate",
     "now",
     "object_store",
     "publisher",
+    "receipt_address",
     "receipt_page",
     "reports",
     "repository",
@@ -271,6 +276,25 @@ class Queues:
         from rollcall.adapters.sqs import SqsQueues, client  # noqa: PLC0415 - see `stores`
 
         return SqsQueues(client())
+
+
+def local_publisher(receiver: str) -> Callable[[Notification], None]:
+    """Return a function that sends notifications to a receiver: `Webhook` or `Command`.
+
+    Args:
+        receiver: A URL of http or https, or a command with its arguments as in a shell.
+
+    Raises:
+        ValueError: It is neither, or this machine has no such command.
+    """
+    from rollcall.adapters.webhook import Command, Webhook  # noqa: PLC0415 - see `stores`
+
+    if "://" in receiver.partition(" ")[0]:
+        return Webhook(receiver)
+    command = shlex.split(receiver)
+    if not command or not shutil.which(command[0]):
+        raise ValueError
+    return Command(command)
 
 
 def publisher(settings: Settings) -> Callable[[Notification], None] | None:

@@ -16,10 +16,10 @@ import rollcall
 from rollcall.adapters.local import LocalObjectStore, key_of, path_of
 from rollcall.application.errors import StoreUnavailableError
 from rollcall.application.ports import ObjectReader, ObjectStore, StoredObject, WholeStore
-from rollcall.application.reports import Reports, folders_beside
+from rollcall.application.reports import RECEIPT_NAME, Reports, folders_beside
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.record import RecordType
-from rollcall.domain.upload import ObjectReference
+from rollcall.domain.upload import LOCAL_BUCKET, ObjectReference
 from rollcall.settings import PREFIX, Address, SettingError, Settings
 
 if TYPE_CHECKING:
@@ -111,6 +111,25 @@ def reports(settings: Settings, address: Address | None) -> Reports:
         is_report=partial(is_report, address, settings.uploads),
         page=page,
     )
+
+
+def receipt_address(settings: Settings, address: Address | None) -> Callable[[Receipt], str]:
+    """Return a function that returns the address of a stored receipt, for a person.
+
+    Args:
+        settings: The settings.
+        address: The address of the store of reports; None for a folder beside each local file.
+    """
+    store: WholeStore = (
+        object_store(address, owner=settings.bucket_owner) if address else LocalObjectStore(Path("/"))
+    )
+    folder_of = reports(settings, address).folder
+
+    def address_of(receipt: Receipt) -> str:
+        place = store.place(f"{folder_of(receipt.source)}/{RECEIPT_NAME}")
+        return place.key if place.bucket == LOCAL_BUCKET else f"s3://{place.bucket}/{place.key}"
+
+    return address_of
 
 
 def receipt_page(record_type: RecordType, receipt: Receipt) -> str:

@@ -26,6 +26,7 @@ from rollcall import bootstrap
 from rollcall.application.errors import (
     NotAdoptedError,
     NotMigratedError,
+    NotPublishedError,
     ReportNotStoredError,
     RepositoryUnavailableError,
     StoreUnavailableError,
@@ -35,6 +36,7 @@ from rollcall.application.errors import (
     UploadError,
 )
 from rollcall.application.import_users import Progress
+from rollcall.application.notification import import_finished
 from rollcall.application.receipts import to_dict, to_json
 from rollcall.application.reports import is_folder_beside
 from rollcall.domain.errors import RollcallError
@@ -270,11 +272,22 @@ def check(settings: Settings, files: tuple[str, ...], *, as_json: bool) -> int:
     show_default=True,
     help="How many seconds a file must not have changed before it is imported.",
 )
+@click.option(
+    "--notify",
+    metavar="URL|COMMAND",
+    help="Post the outcome of each file to a URL, or give it to a command on its standard input, as JSON.",
+)
 @reports_option
 @as_json
 @pass_settings
 def watch_(
-    settings: Settings, folder: Path | None, *, interval: float, reports: str | None, as_json: bool
+    settings: Settings,
+    folder: Path | None,
+    *,
+    interval: float,
+    notify: str | None,
+    reports: str | None,
+    as_json: bool,
 ) -> None:
     """Import every file in a folder, by default ROLLCALL_UPLOADS, until interrupted.
 
@@ -288,6 +301,7 @@ def watch_(
     report_address = _report_address(settings, reports)
     if report_address:
         _require_outside(folder, report_address)
+    notify_outcome = _notifier(settings, notify, report_address)
     skipped: set[str] = set()
     failed: dict[ObjectReference, str] = {}
 
@@ -314,6 +328,7 @@ def watch_(
                 return False
             failed.pop(reference, None)
             show(receipt)
+            notify_outcome(receipt)
             return True
 
         with suppress(KeyboardInterrupt):  # the normal end
@@ -327,6 +342,41 @@ def watch_(
                 last_line_has_end=last_line_has_end,
                 report=lambda error: terminal().complain(f"{error}; trying again"),
             )
+
+
+def _notifier(
+    settings: Settings, receiver: str | None, report_address: Address | None
+) -> Callable[[Receipt], None]:
+    """Return a function that notifies a receiver of an outcome; if that fails, it prints one sentence.
+
+    Args:
+        settings: The settings.
+        receiver: A URL or a command; None to notify nobody.
+        report_address: The store of reports; None for a folder beside each local file.
+
+    Raises:
+        click.UsageError: The receiver is neither a URL nor a command of this machine.
+    """
+    if receiver is None:
+        return lambda _: None
+    try:
+        publish = bootstrap.local_publisher(receiver)
+    except ValueError:
+        # Without the value, because a URL may contain a secret.
+        raise click.UsageError(
+            "--notify names no command of this machine and no URL; give http://…, https://… or a command"
+        ) from None
+    address_of = bootstrap.receipt_address(settings, report_address)
+
+    def notify(receipt: Receipt) -> None:
+        if receipt.first_receipt:
+            return  # a redelivery, of which the receiver knows already
+        try:
+            publish(import_finished(receipt, address_of(receipt)))
+        except NotPublishedError as error:
+            terminal().complain(f"nobody was notified of {receipt.source.key}: {error}")
+
+    return notify
 
 
 @cli.command(short_help="List imports.", epilog=_examples("rollcall imports", "rollcall imports 3 --json"))
