@@ -285,6 +285,17 @@ def test_a_lost_event_is_found_by_the_sweep(deployed: Deployed, function: Functi
     assert deployed.users() == [("Taro", "Japan", 30)]
 
 
+def test_an_outcome_is_published(deployed: Deployed, function: Function) -> None:
+    """By the services of AWS that are in the package."""
+    deployed.put(GOOD + b"Ben,Chile,old\n")
+    deployed.stack.deliver(function)
+    with deployed.stack.running("NotifyFunction") as notify:
+        [message] = deployed.stack.notify(notify)
+
+    assert message["Subject"] == f"Rollcall: loaded in part: {KEY}"
+    assert "type-error: 1, in line 3" in message["Message"]
+
+
 def test_the_package_answers_every_route(deployed: Deployed) -> None:
     """Each by the function that the template names."""
     answers: dict[str, Any] = {}

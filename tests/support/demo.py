@@ -70,6 +70,11 @@ def play(stack: Stack, function: Function, database_url: str) -> None:
 
     upload(stack, "messy_users.csv", (EXAMPLES / "messy_users.csv").read_bytes())
     deliver(stack, function)
+    say("S3 announces the receipt, and NotifyEmail gets an e-mail")
+    with stack.running("NotifyFunction") as notify:
+        *_, message = stack.notify(notify)
+    for line in [f"Subject: {message['Subject']}", "", *message["Message"].splitlines()]:
+        tell(f"  {line}".rstrip())
     [(key, rejected)] = [(key, data) for key, data in stack.reports().items() if "rejected-" in key]
     tell(f"s3://{stack.reports_bucket}/{key}:")
     for line in rejected.decode("utf-8-sig").splitlines():

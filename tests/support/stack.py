@@ -69,6 +69,8 @@ class Stack:
         chain: The uploads bucket, and the queue that it notifies.
         inbox: The inbox of the Web API, and the queue that it notifies.
         reports_bucket: The name of the reports bucket.
+        announced: The URL of a queue with the events of S3 about new receipts. moto invokes no function.
+        outcomes: The URL of a queue that subscribes to the topic of outcomes.
         package: The package of the functions.
         values: The values of the template's parameters and attributes.
         endpoint: The address of the simulated AWS.
@@ -77,6 +79,8 @@ class Stack:
     chain: Chain
     inbox: Chain
     reports_bucket: str
+    announced: str
+    outcomes: str
     package: Path
     values: Mapping[str, str]
     endpoint: str
@@ -131,6 +135,16 @@ class Stack:
 
         return (chain or self.chain).hand_over(invoke)
 
+    def notify(self, function: Function) -> list[dict[str, Any]]:
+        """Invoke the notify function for each new receipt, as S3 does, and return the messages of the topic."""
+        for record in self.chain.receive(self.announced)["Records"]:
+            function(json.loads(record["body"]))
+            self.chain.sqs.delete_message(QueueUrl=self.announced, ReceiptHandle=record["receiptHandle"])
+        outcomes = self.chain.receive(self.outcomes)["Records"]
+        for record in outcomes:
+            self.chain.sqs.delete_message(QueueUrl=self.outcomes, ReceiptHandle=record["receiptHandle"])
+        return [json.loads(record["body"]) for record in outcomes]
+
     def reports(self) -> dict[str, bytes]:
         """Return every object of the reports bucket, by key."""
         listed = self.chain.s3.list_objects_v2(Bucket=self.reports_bucket).get("Contents", [])
@@ -161,14 +175,29 @@ def stacked(package: Path, endpoint: str, prefix: str, **parameters: str) -> Sta
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     chain = chained(s3, uploads)
     sns = Session().client("sns", region_name=REGION, endpoint_url=endpoint)
+    topic = sns.create_topic(Name=f"{prefix}-outcomes")["TopicArn"]
+    announced, outcomes = (
+        chain.sqs.create_queue(QueueName=f"{prefix}-{name}")["QueueUrl"] for name in ("receipts", "outcomes")
+    )
+    queues = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{prefix}"
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"{queues}-outcomes")
+    receipts: Any = {"Key": {"FilterRules": [{"Name": "suffix", "Value": "/receipt.json"}]}}
+    s3.put_bucket_notification_configuration(
+        Bucket=reports,
+        NotificationConfiguration={
+            "QueueConfigurations": [
+                {"QueueArn": f"{queues}-receipts", "Events": ["s3:ObjectCreated:*"], "Filter": receipts}
+            ]
+        },
+    )
     values = {
         "AWS::AccountId": ACCOUNT,
         "AWS::Region": REGION,
         "AWS::URLSuffix": "amazonaws.com",
         "Queue.Arn": chain.arn,
-        "OutcomeTopic": sns.create_topic(Name=f"{prefix}-outcomes")["TopicArn"],
+        "OutcomeTopic": topic,
         "BucketPrefix": prefix,
         "ApiAuth": "iam",
         **parameters,
     }
-    return Stack(chain, chained(s3, inbox), reports, package, values, endpoint)
+    return Stack(chain, chained(s3, inbox), reports, announced, outcomes, package, values, endpoint)
