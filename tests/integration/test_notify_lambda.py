@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote_plus
 
 import attrs
 import pytest
@@ -17,7 +18,7 @@ from rollcall.application.notification import GivenUpCode, upload_given_up
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints import notify_lambda, sweep_lambda
 from rollcall.settings import read_settings
-from support.aws_events import Context, Event
+from support.aws_events import Context, Event, s3_record
 from support.chain import GOOD, KEY, TRIES, Chain, Wire, invoke
 from support.command_line import users
 
@@ -181,16 +182,38 @@ def held() -> Iterator[ExitStack]:
 def test_the_sweep_publishes_once_that_an_upload_is_given_up(
     receivers: Receivers, held: ExitStack, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, hours = bootstrap.now, iter(range(1, 9))
+    now = bootstrap.now
     receivers.chain.drop(GOOD)
     receivers.chain.lose()
-    for later in hours:
+    for later in range(1, 9):
         monkeypatch.setattr(bootstrap, "now", lambda later=later: now() + timedelta(hours=later))
         sweep_lambda.wire(read_settings(receivers.settings(database_url)), held)(cast("LambdaContext", Context()))
 
     [message], [event] = receivers.received()
     assert (event["detail"]["key"], event["detail"]["code"]) == (KEY, "never-imported")
     assert message["Subject"] == f"Rollcall: given up: {KEY}"
+
+
+def test_import_and_sweep_give_up_with_the_same_id(
+    receivers: Receivers, held: ExitStack, wired: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver can recognise the second notification."""
+    now = bootstrap.now
+    chain, failing = receivers.chain, wired(receivers.settings(NOWHERE))
+    chain.drop(GOOD)
+    chain.lose()  # moto's event lacks the version
+    version = chain.s3.head_object(Bucket=chain.bucket, Key=KEY)["VersionId"]
+    event = {"Records": [s3_record(quote_plus(KEY, safe="/"), bucket=chain.bucket, versionId=version)]}
+    chain.sqs.send_message(QueueUrl=chain.url, MessageBody=json.dumps(event))
+    for _ in range(TRIES):
+        chain.deliver(failing)
+    for later in range(1, 4):
+        monkeypatch.setattr(bootstrap, "now", lambda later=later: now() + timedelta(hours=later))
+        sweep_lambda.wire(read_settings(receivers.settings(database_url)), held)(cast("LambdaContext", Context()))
+
+    _, events = receivers.received()
+    assert [event["detail"]["code"] for event in events] == ["last-try-failed", "never-imported"]
+    assert len({event["detail"]["event_id"] for event in events}) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A demonstration of AWS on this machine: the built package in its runtime.
 
-moto simulates S3, SQS and the schedule over HTTP, and this program the HTTP API. PostgreSQL and the functions are
-real.
+moto simulates S3, SQS, SNS and EventBridge over HTTP, and this program the HTTP API. PostgreSQL and the functions
+are real.
 """
 
 import csv

@@ -32,6 +32,7 @@ def test_every_setting_has_a_default() -> None:
     assert settings.max_upload_bytes == 5 * GIB
     assert settings.max_csv_bytes == 20 * GIB
     assert settings.queue is None
+    assert settings.notify_topic is None
     assert settings.sweep_days == timedelta(days=7)
 
 
@@ -73,6 +74,7 @@ def test_every_setting_has_a_default() -> None:
         ("MAX_CSV_BYTES", "1073741824", GIB),
         ("QUEUE", "arn:aws:sqs:us-east-1:123456789012:up-1_a", "arn:aws:sqs:us-east-1:123456789012:up-1_a"),
         ("QUEUE", "arn:aws-cn:sqs:cn-north-1:123456789012:q", "arn:aws-cn:sqs:cn-north-1:123456789012:q"),
+        ("NOTIFY_TOPIC", "arn:aws:sns:us-east-1:123456789012:t-1_a", "arn:aws:sns:us-east-1:123456789012:t-1_a"),
         ("BUCKET_OWNER", "012345678901", "012345678901"),
         ("SWEEP_DAYS", "1", timedelta(days=1)),
         ("SWEEP_DAYS", " 036500 ", timedelta(days=36_500)),
@@ -160,6 +162,15 @@ def test_a_setting_is_read(name: str, text: str, value: object) -> None:
                 "arn:aws:sqs:us-east-1:123456789012:",
                 "arn:aws:sqs:us-east-1:123456789012:queue.fifo",
                 "arn:aws:sqs:us-east-1:123456789012:queue\n",
+            )
+        ),
+        *(
+            ("NOTIFY_TOPIC", text, "arn:aws:sns:region:account:name")
+            for text in (
+                "topic",
+                "arn:aws:sqs:us-east-1:123456789012:queue",
+                "arn:aws:sns:us-east-1:123456789012:topic.fifo",
+                "arn:aws:sns:us-east-1:123456789012:topic\n",
             )
         ),
         *(
