@@ -651,6 +651,7 @@ def the_migration_runs_first(template: Template) -> None:
     changing = {
         "MigrateFunction",
         version,
+        "Record",
         "UniqueBy",
         "DatabaseUrl",
         "DatabaseSecretArn",
@@ -1372,6 +1373,7 @@ CHECKS: dict[Check, list[tuple[str, object]]] = {
         ("Resources/SweepFunctionRegularly/Properties/Targets", []),
     ],
     the_migration_runs_first: [
+        ("Resources/MigrateAtThisDeployment/Properties/Record", GONE),
         ("Resources/MigrateAtThisDeployment/Properties/UniqueBy", GONE),
         ("Resources/MigrateAtThisDeployment/Properties/CodeVersion", "1"),
         ("Resources/MigrateAtThisDeployment/Properties/ServiceTimeout", 900),

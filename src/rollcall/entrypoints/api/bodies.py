@@ -49,7 +49,7 @@ def read_body(route: Route, event: Mapping[str, Any], schemas: Mapping[str, Sche
             f"the body has {len(data):,} bytes; send at most {route.max_body_bytes:,}",
         )
     body = _read_json(data)
-    errors = list(errors_in(body, _resolved(route.body, schemas)))
+    errors = list(errors_in(body, resolved(route.body, schemas)))
     if any(error.code is RequestCode.TOO_MANY for error in errors):
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, errors[0].detail, errors)
     if errors:
@@ -134,15 +134,15 @@ def errors_in(value: Any, schema: Schema, pointer: str = "") -> Iterator[Detail]
         yield Detail(pointer, RequestCode.OUT_OF_RANGE, f"{what} is too short, too long, or not an allowed value")
 
 
-def _resolved(schema: Any, schemas: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - any part of a schema
+def resolved(schema: Any, schemas: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - any part of a schema
     """Return a schema with what it refers to in place of each reference."""
     if isinstance(schema, list):
-        return [_resolved(item, schemas) for item in schema]
+        return [resolved(item, schemas) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
     if "$ref" in schema:
         return schemas[schema["$ref"].rpartition("/")[2]]
-    return {keyword: _resolved(value, schemas) for keyword, value in schema.items()}
+    return {keyword: resolved(value, schemas) for keyword, value in schema.items()}
 
 
 def _errors_in_object(value: dict[str, Any], schema: Schema, pointer: str, what: str) -> Iterator[Detail]:
