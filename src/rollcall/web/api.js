@@ -68,16 +68,12 @@ export function setToken(given) {
 	token = given;
 }
 
-/** Forget the token. */
 export function forgetToken() {
 	token = null;
 	sessionStorage.removeItem(KEPT);
 }
 
-/** @returns {boolean} */
-export function isSignedIn() {
-	return token !== null;
-}
+export const isSignedIn = () => token !== null;
 
 /** @returns {boolean} whether the token, if it can be read, allows to undo */
 export function mayOperate() {

@@ -2,7 +2,7 @@
 import { Problem } from './api.js';
 import { announce, fill, h, icon, saveAs } from './dom.js';
 import { badge, failure, steps, when } from './parts.js';
-import { isGzip, limitExceeded, send } from './send.js';
+import { isGzip, send } from './send.js';
 import * as store from './store.js';
 import { list, percent, size, t } from './text.js';
 
@@ -83,12 +83,11 @@ export async function home(main, page) {
 	async function take(file) {
 		const again = h('button.primary', { onclick: () => page.go('#/') }, t('actions.another'));
 		const packed = await isGzip(file);
-		const limit = limitExceeded(file, packed, policy.limits);
-		if (limit !== null || !file.size) {
-			const sentence = file.size
-				? t('home.too_large', { name: file.name, size: size(file.size), limit: size(limit ?? 0) })
-				: t('home.empty', { name: file.name });
-			fill(main, failure(sentence, again));
+		const { max_upload_bytes: most, max_csv_bytes: mostUnpacked } = policy.limits;
+		const limit = packed ? most : mostUnpacked;
+		if (!file.size || file.size > limit) {
+			const values = { name: file.name, size: size(file.size), limit: size(limit) };
+			fill(main, failure(t(file.size ? 'home.too_large' : 'home.empty', values), again));
 			return;
 		}
 		const cancelled = new AbortController();
@@ -100,7 +99,7 @@ export async function home(main, page) {
 			main,
 			steps(0),
 			h(
-				'section.card.sending',
+				'section.card.state',
 				{ 'aria-busy': 'true' },
 				badge('file', 'busy'),
 				h('h1', h('bdi', file.name)),
@@ -165,9 +164,8 @@ function begunList({ id, name, updated, corrected, rejected }, page) {
 }
 
 /** @param {Column[]} columns */
-function template(columns) {
-	return new Blob([`\ufeff${columns.map(({ name }) => name).join(',')}\r\n`], { type: 'text/csv' });
-}
+const template = (columns) =>
+	new Blob([`\ufeff${columns.map(({ name }) => name).join(',')}\r\n`], { type: 'text/csv' });
 
 /** @param {Column} column */
 function described({ name, schema }) {

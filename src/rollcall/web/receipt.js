@@ -220,25 +220,18 @@ function leftOver(receipt, left, page) {
  * @param {View} page
  */
 function downloadButton(id, n, page) {
-	/** @type {HTMLElement} */
-	const button = h('button.plain', { onclick: () => download(button, id, page) }, t('receipt.download', { n }));
+	const download = async () => {
+		try {
+			const body = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
+			if (body instanceof Blob) saveAs(body, `rejected-${id}.csv`);
+			else location.assign(body.url); // an attachment, so the page stays
+		} catch (error) {
+			if (!(error instanceof Problem)) throw error;
+			button.after(h('p.soft', { role: 'alert' }, error.sentence));
+		}
+	};
+	const button = h('button.plain', { onclick: download }, t('receipt.download', { n }));
 	return button;
-}
-
-/**
- * @param {HTMLElement} button
- * @param {number} id
- * @param {View} page
- */
-async function download(button, id, page) {
-	try {
-		const body = await call('GET', `/api/imports/${id}/rejected?as=link`, { signal: page.signal });
-		if (!(body instanceof Blob)) return location.assign(body.url); // an attachment, so the page stays
-		saveAs(body, `rejected-${id}.csv`);
-	} catch (error) {
-		if (!(error instanceof Problem)) throw error;
-		button.after(h('p.soft', { role: 'alert' }, error.sentence));
-	}
 }
 
 /**
@@ -328,17 +321,13 @@ export async function historyView(main, page) {
 			);
 		});
 		// Corrections are newer than what they correct, so they have arrived before it.
-		/** @param {Imported} list */
-		const corrected = (list) =>
-			registeredBy(entries.filter((one) => one.corrects === list.import_id && !one.undone));
-		/** @type {Map<string, Imported[]>} */
-		const days = new Map();
-		for (const one of found) {
-			const key = day(one.started);
-			days.set(key, [...(days.get(key) ?? []), one]);
-		}
+		const corrections = Map.groupBy(entries, (one) => (one.undone ? null : one.corrects));
+		const days = Map.groupBy(found, (one) => day(one.started));
 		/** @param {Imported} one */
-		const item = (one) => h('li', entry(one, name(one), corrected(one)));
+		const item = (one) => {
+			const corrected = registeredBy(corrections.get(one.import_id) ?? []);
+			return h('li', entry(one, name(one), corrected));
+		};
 		fill(
 			listed,
 			...[...days].map(([title, ones]) => h('section', h('h2', title), h('ul.rows', ...ones.map(item)))),

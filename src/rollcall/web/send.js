@@ -6,18 +6,6 @@ const WORK_MILLISECONDS = 30;
 
 /** @typedef {(phase: string, done: number) => void} Progress `done` is a share of 1 */
 
-/**
- * Refuse a file before a byte of it is sent.
- * @param {File} file
- * @param {boolean} packed whether it is gzip already
- * @param {Policy['limits']} limits
- * @returns {number | null} the limit that it is over, in bytes
- */
-export function limitExceeded(file, packed, limits) {
-	const limit = packed ? limits.max_upload_bytes : limits.max_csv_bytes;
-	return file.size > limit ? limit : null;
-}
-
 /** @param {File} file */
 export async function isGzip(file) {
 	const [first, second] = new Uint8Array(await file.slice(0, 2).arrayBuffer());
@@ -35,7 +23,7 @@ export async function isGzip(file) {
 export async function send(file, packed, progress, signal) {
 	const data = packed ? file : await compressed(file, progress, signal);
 	const form = await call('POST', '/api/uploads', {
-		body: { filename: shortened(file.name), size: data.size },
+		body: { filename: [...file.name].slice(-200).join(''), size: data.size },
 		signal,
 	});
 	const fields = new FormData();
@@ -43,11 +31,6 @@ export async function send(file, packed, progress, signal) {
 	fields.append('file', data);
 	await post(form.url, fields, progress, signal);
 	return form.id;
-}
-
-/** @param {string} name */
-function shortened(name) {
-	return [...name].slice(-200).join('');
 }
 
 /**

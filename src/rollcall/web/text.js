@@ -12,10 +12,7 @@ let language = 'en';
 let schemas = {};
 let plural = new Intl.PluralRules('en');
 
-/** @returns {string} */
-export function currentLanguage() {
-	return language;
-}
+export const currentLanguage = () => language;
 
 /** @returns {string} the language chosen before, or the browser's */
 export function preferredLanguage() {
@@ -45,17 +42,14 @@ export async function useLanguage(chosen, keep = false) {
  * @returns {string}
  */
 export function t(path, values = {}) {
-	const sentence = lookUp(path);
-	return sentence === undefined ? path : filled(sentence, values);
+	return filled(lookUp(path) ?? path, values);
 }
 
 /**
  * @param {string} path
  * @returns {boolean} whether the catalogue has a sentence
  */
-export function has(path) {
-	return lookUp(path) !== undefined;
-}
+export const has = (path) => lookUp(path) !== undefined;
 
 /**
  * @param {string} path
@@ -90,14 +84,11 @@ export const percent = (value) => value.toLocaleString(language, { style: 'perce
 /** @param {number} bytes */
 export function size(bytes) {
 	const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
-	let unit = 0;
-	while (bytes >= 1024 && unit < units.length - 1) {
-		bytes /= 1024;
-		unit += 1;
-	}
-	const unitDisplay = unit ? 'short' : 'long';
-	const maximumFractionDigits = bytes < 10 ? 1 : 0;
-	return bytes.toLocaleString(language, { style: 'unit', unit: units[unit], unitDisplay, maximumFractionDigits });
+	const power = Math.min(Math.floor(Math.log2(bytes || 1) / 10), units.length - 1);
+	const value = bytes / 1024 ** power;
+	const unitDisplay = power ? 'short' : 'long';
+	const maximumFractionDigits = value < 10 ? 1 : 0;
+	return value.toLocaleString(language, { style: 'unit', unit: units[power], unitDisplay, maximumFractionDigits });
 }
 
 /** @param {string} time */
@@ -150,9 +141,7 @@ export function day(time) {
 }
 
 /** @param {string[]} items */
-export function list(items) {
-	return new Intl.ListFormat(language, { type: 'conjunction' }).format(items);
-}
+export const list = (items) => new Intl.ListFormat(language, { type: 'conjunction' }).format(items);
 
 /**
  * Know the rules of the columns, whose limits are in the sentences.
@@ -166,21 +155,15 @@ export function useColumns(columns) {
  * Return what is wrong, in one short sentence.
  * @param {string | null} code
  * @param {string | null} column null if the row or the file as a whole is wrong
- * @returns {string}
  */
-export function wrong(code, column) {
-	return aboutCode(code, 'title', column);
-}
+export const wrong = (code, column) => aboutCode(code, 'title', column);
 
 /**
  * Return what would be correct.
  * @param {string | null} code
  * @param {string | null} column
- * @returns {string}
  */
-export function advice(code, column) {
-	return aboutCode(code, 'help', column);
-}
+export const advice = (code, column) => aboutCode(code, 'help', column);
 
 /**
  * @param {string | null} code

@@ -279,17 +279,15 @@ function choose(main, page, id, etag, corrected, other) {
 
 /** @param {Receipt} receipt */
 function facts(receipt) {
-	const { source, counts } = receipt;
-	const shown = [];
-	if (source.encoding) shown.push(t('facts.encoding', { encoding: source.encoding.toUpperCase() }));
-	if (source.ignored_columns.length) {
-		shown.push(
-			t('facts.ignored', { n: source.ignored_columns.length, columns: list(source.ignored_columns.slice(0, 8)) }),
-		);
-	}
-	if (counts.blank) shown.push(t('facts.blank', { n: counts.blank }));
-	if (source.last_line_ended === false) shown.push(t('facts.last_line'));
-	return shown.length ? h('ul.facts', ...shown.map((fact) => h('li', { dir: 'auto' }, fact))) : null;
+	const { encoding, ignored_columns: ignored, last_line_ended: ended } = receipt.source;
+	const { blank } = receipt.counts;
+	const shown = [
+		encoding && t('facts.encoding', { encoding: encoding.toUpperCase() }),
+		ignored.length && t('facts.ignored', { n: ignored.length, columns: list(ignored.slice(0, 8)) }),
+		blank && t('facts.blank', { n: blank }),
+		ended === false && t('facts.last_line'),
+	].flatMap((fact) => (fact ? h('li', { dir: 'auto' }, fact) : []));
+	return shown.length ? h('ul.facts', ...shown) : null;
 }
 
 /** @param {Policy['policy']} policy */
