@@ -231,6 +231,15 @@ def test_a_file_over_the_limit_is_not_sent(uploader: Uploader) -> None:
     assert ("POST", "/api/uploads") not in uploader.requests
 
 
+@pytest.mark.parametrize("link", ["Register a list", "Register another list", "Rollcall"])
+def test_a_link_leads_from_a_failure_back_to_the_start(uploader: Uploader, link: str) -> None:
+    uploader.choose(b"")
+    expect(uploader.heading).to_contain_text("list.csv is empty")
+    uploader.page.get_by_role("link", name=link).click()
+
+    expect(uploader.heading).to_have_text("Register a list of users")
+
+
 def test_the_language_is_switched_and_kept(uploader: Uploader) -> None:
     uploader.page.get_by_role("button", name="日本語").click()
     expect(uploader.heading).to_have_text("ユーザーの名簿を登録")

@@ -1,7 +1,7 @@
 // The first view: choose a list, see how it goes on, continue what was begun.
 import { Problem } from './api.js';
 import { announce, fill, h, icon, saveAs } from './dom.js';
-import { badge, failure, steps, when } from './parts.js';
+import { another, badge, failure, steps, when } from './parts.js';
 import { isGzip, send } from './send.js';
 import * as store from './store.js';
 import { list, percent, size, t } from './text.js';
@@ -81,13 +81,12 @@ export async function home(main, page) {
 
 	/** @param {File} file */
 	async function take(file) {
-		const again = h('button.primary', { onclick: () => page.go('#/') }, t('actions.another'));
 		const packed = await isGzip(file);
 		const { max_upload_bytes: most, max_csv_bytes: mostUnpacked } = policy.limits;
 		const limit = packed ? most : mostUnpacked;
 		if (!file.size || file.size > limit) {
 			const values = { name: file.name, size: size(file.size), limit: size(limit) };
-			fill(main, failure(t(file.size ? 'home.too_large' : 'home.empty', values), again));
+			fill(main, failure(t(file.size ? 'home.too_large' : 'home.empty', values), another()));
 			return;
 		}
 		const cancelled = new AbortController();
@@ -135,7 +134,10 @@ export async function home(main, page) {
 				return;
 			}
 			const sentence = error instanceof Problem ? error.sentence : t('home.unreadable');
-			fill(main, failure(sentence, h('button.primary', { onclick: () => take(file) }, t('actions.again')), again));
+			fill(
+				main,
+				failure(sentence, h('button.primary', { onclick: () => take(file) }, t('actions.again')), another()),
+			);
 			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
 		}
 	}

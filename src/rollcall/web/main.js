@@ -166,12 +166,19 @@ function watch() {
 			signInButton() ?? h('span', t('signin.local')),
 		);
 	});
+	const follow = async () => {
+		await show();
+		// Somebody may work in the view already.
+		if (document.activeElement === document.body) main.querySelector('h1')?.focus({ preventScroll: true });
+	};
 	window.addEventListener('hashchange', () => {
 		if (location.hash.startsWith('#token=') && findToken()) policy = null;
-		show().then(() => {
-			// Somebody may work in the view already.
-			if (document.activeElement === document.body) main.querySelector('h1')?.focus({ preventScroll: true });
-		});
+		follow();
+	});
+	// The browser does nothing for a link to the address that is open, where a failure may be shown.
+	document.addEventListener('click', ({ target }) => {
+		const link = target instanceof Element && target.closest('a');
+		if (link && link.getAttribute('href') === location.hash) follow();
 	});
 }
 

@@ -59,6 +59,12 @@ export function failure(sentence, ...actions) {
 	);
 }
 
+/** Offer to register another list. */
+export const another = (kind = 'primary') => h(`a.button.${kind}`, { href: '#/' }, t('actions.another'));
+
+/** @param {number} id of an import */
+export const backToReceipt = (id) => h('a.button.primary', { href: `#/imports/${id}` }, t('undo.back'));
+
 /**
  * @param {string} picture
  * @param {string} kind

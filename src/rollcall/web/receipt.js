@@ -2,7 +2,7 @@
 import { call, mayOperate, Problem } from './api.js';
 import { Correcting } from './correcting.js';
 import { announce, fill, h, icon, saveAs } from './dom.js';
-import { badge, confirmed, failure, reasonOf, sum, waiting, when } from './parts.js';
+import { another, backToReceipt, badge, confirmed, failure, reasonOf, sum, waiting, when } from './parts.js';
 import * as store from './store.js';
 import { clock, day, daysOf, fileName, searched, size, t, wrong } from './text.js';
 import { Workbench } from './workbench.js';
@@ -119,7 +119,7 @@ export async function receiptView(main, page, id) {
 			good && left ? leftOver(receipt, left, page) : null,
 			h(
 				'div.actions',
-				h(good && left ? 'a.button.plain' : 'a.button.primary', { href: '#/' }, t('actions.another')),
+				another(good && left ? 'plain' : 'primary'),
 				copyLink(),
 				good && mayOperate()
 					? h(
@@ -259,10 +259,7 @@ async function undo(main, page, receipt, corrections) {
 		if (!(error instanceof Problem)) throw error;
 		fill(
 			main,
-			failure(
-				error.sentence,
-				h('button.primary', { onclick: () => page.go(`#/imports/${receipt.import_id}`) }, t('undo.back')),
-			),
+			failure(error.sentence, backToReceipt(receipt.import_id)),
 			error.detail && h('p.soft.center', { lang: 'en' }, error.detail),
 		);
 	}

@@ -2,7 +2,7 @@
 import { call, Problem, uploadIn } from './api.js';
 import { Correcting } from './correcting.js';
 import { announce, fill, h, icon } from './dom.js';
-import { badge, failure, reasonOf, steps, sum, waiting } from './parts.js';
+import { another, backToReceipt, badge, failure, reasonOf, steps, sum, waiting } from './parts.js';
 import { correctionsOf, rowsLeft } from './receipt.js';
 import { registerUpload, sendCorrections } from './registering.js';
 import * as store from './store.js';
@@ -21,17 +21,12 @@ export async function uploadView(main, page, id) {
 	const draft = await store.find(`uploads/${id}`);
 	const { state, check } = upload;
 	if (state === 'expired' && !check) {
-		fill(main, failure(t('problems.expired'), again(page)));
+		fill(main, failure(t('problems.expired'), another()));
 	} else if (check && (state === 'expired' || (state === 'checked' && !draft?.registering))) {
 		await showVerdict(main, page, id, check, state === 'expired');
 	} else {
 		await goOn(main, page, id, check?.etag, draft?.asNew ?? false, state !== 'checked');
 	}
-}
-
-/** @param {View} page */
-function again(page) {
-	return h('button.primary', { onclick: () => page.go('#/') }, t('actions.another'));
 }
 
 /**
@@ -68,7 +63,7 @@ async function showVerdict(main, page, id, { etag, receipt }, expired) {
 	const bench = h('div');
 	const button = h('button.primary.large');
 	const note = h('span.note');
-	const bar = closed && !copies ? h('div.actions.start', again(page)) : h('div.actionbar', note, button);
+	const bar = closed && !copies ? h('div.actions.start', another()) : h('div.actionbar', note, button);
 	fill(
 		main,
 		steps(refused && !copies ? 0 : counts.rejected ? 1 : 2),
@@ -227,7 +222,7 @@ function notRegistered(main, page, error, view) {
 	if (page.signal.aborted) return;
 	if (!(error instanceof Problem)) throw error;
 	const retry = h('button.primary', { onclick: () => page.go(view) }, t('actions.again'));
-	fill(main, failure(error.sentence, retry, again(page)), h('p.soft.center', t('registering.kept')));
+	fill(main, failure(error.sentence, retry, another()), h('p.soft.center', t('registering.kept')));
 }
 
 /** @param {string} id */
@@ -364,7 +359,6 @@ export async function correctView(main, page, id) {
 	correcting.addEventListener('rows', update);
 	await correcting.load();
 	if (!correcting.total) {
-		const back = h('a.button.primary', { href: `#/imports/${id}` }, t('undo.back'));
-		fill(main, h('section.card.state', badge('check', 'good'), h('h1', t('correct.nothing')), back));
+		fill(main, h('section.card.state', badge('check', 'good'), h('h1', t('correct.nothing')), backToReceipt(id)));
 	} else if (draft?.registering) await register();
 }
