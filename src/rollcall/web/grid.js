@@ -66,18 +66,14 @@ export class Grid {
 			{ role: 'grid', id: this.id, 'aria-label': given.label, 'aria-readonly': given.editable ? null : 'true' },
 			h(
 				'thead',
-				{ role: 'rowgroup' },
 				h(
 					'tr',
-					{ role: 'row', 'aria-rowindex': 1 },
-					...labels.map((label, index) =>
-						h('th', { role: 'columnheader', scope: 'col', 'aria-colindex': index + 1 }, label),
-					),
+					{ 'aria-rowindex': 1 },
+					...labels.map((label, index) => h('th', { scope: 'col', 'aria-colindex': index + 1 }, label)),
 				),
 			),
 			this.body,
 		);
-		this.body.setAttribute('role', 'rowgroup');
 		this.table.setAttribute('aria-colcount', String(labels.length));
 		this.element = h(
 			'div.grid',
@@ -204,17 +200,17 @@ export class Grid {
 	 */
 	make(index) {
 		const row = this.rows[index];
-		const element = h(row ? 'tr' : 'tr.waiting', { role: 'row', 'aria-rowindex': index + 2, 'data-index': index });
+		const element = h(row ? 'tr' : 'tr.waiting', { 'aria-rowindex': index + 2, 'data-index': index });
 		if (!row) {
 			element.append(
-				this.bare('rowheader', index, 0, '…'),
-				...[...this.columns, ''].map((_, column) => this.bare('gridcell', index, column + 1, '')),
+				this.bare('th', index, 0, '…'),
+				...[...this.columns, ''].map((_, column) => this.bare('td', index, column + 1, '')),
 			);
 			return element;
 		}
 		const state = row.now === null ? 'judging' : row.now.length ? 'bad' : 'good';
 		element.dataset.state = state;
-		const header = this.bare('rowheader', index, 0);
+		const header = this.bare('th', index, 0);
 		header.append(
 			h('span.state', state === 'bad' ? icon('cross') : state === 'judging' ? icon('clock') : icon('check')),
 			h('span.hidden', t(`grid.state_${state}`)),
@@ -223,10 +219,9 @@ export class Grid {
 		element.append(header);
 		this.columns.forEach((column, number) => {
 			const fault = (row.now ?? row.faults).find((one) => one.column === column || one.column === null);
-			const cell = this.bare('gridcell', index, number + 1);
+			const cell = this.bare('td', index, number + 1);
 			const value = row.cells[column];
 			cell.append(h('span.value', { dir: 'auto' }, value));
-			if (!value) cell.classList.add('blank');
 			if (row.now !== null && fault) {
 				cell.setAttribute('aria-invalid', 'true');
 				cell.setAttribute('aria-describedby', this.reasonId(row, fault));
@@ -244,7 +239,7 @@ export class Grid {
 	 * @param {Row} row
 	 */
 	makeReasons(index, row) {
-		const cell = this.bare('gridcell', index, this.columns.length + 1);
+		const cell = this.bare('td', index, this.columns.length + 1);
 		cell.classList.add('reasons');
 		if (row.now === null) cell.append(t('grid.state_judging'));
 		else if (!row.now.length) cell.append(h('span.fine', t('grid.state_good')));
@@ -271,15 +266,14 @@ export class Grid {
 	}
 
 	/**
-	 * @param {string} role
+	 * @param {'td' | 'th'} tag
 	 * @param {number} index
 	 * @param {number} column
 	 * @param {string} [text]
 	 */
-	bare(role, index, column, text) {
-		const cell = h(role === 'rowheader' ? 'th' : 'td', {
-			role,
-			scope: role === 'rowheader' ? 'row' : null,
+	bare(tag, index, column, text) {
+		const cell = h(tag, {
+			scope: tag === 'th' ? 'row' : null,
 			'aria-colindex': column + 1,
 			tabindex: index === this.active.row && column === this.active.column ? 0 : -1,
 			onfocus: () => this.activated(index, column),

@@ -135,13 +135,11 @@ function frame() {
 }
 
 function mark() {
-	for (const link of document.querySelectorAll('nav a')) {
-		const target = link.getAttribute('href') ?? '';
-		const here = target === '#/' ? !location.hash.startsWith('#/imports') : location.hash.startsWith(target);
-		if (here) link.setAttribute('aria-current', 'page');
-		else link.removeAttribute('aria-current');
-	}
-	document.title = `Rollcall · ${t(location.hash.startsWith('#/imports') ? 'app.history' : 'app.new')}`;
+	const past = location.hash.startsWith('#/imports');
+	const [start, history] = document.querySelectorAll('nav a');
+	start.ariaCurrent = past ? null : 'page';
+	history.ariaCurrent = past ? 'page' : null;
+	document.title = `Rollcall · ${t(past ? 'app.history' : 'app.new')}`;
 }
 
 function watch() {

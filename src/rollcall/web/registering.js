@@ -6,23 +6,6 @@ const ROWS = 5000; // at a time
 const BYTES = 3 * 1024 * 1024;
 
 /**
- * Register what a check saw.
- * @param {string} upload
- * @param {string} etag
- * @param {boolean} asNew
- * @param {AbortSignal} signal
- * @returns {Promise<Upload & {state: 'registered'}>}
- */
-export async function registerUpload(upload, etag, asNew, signal) {
-	await call('PUT', `/api/uploads/${upload}/registration`, {
-		headers: { 'If-Match': etag },
-		body: asNew ? { as_new: true } : {},
-		signal,
-	});
-	return uploadIn(upload, ['registered'], signal);
-}
-
-/**
  * Send all corrections that are kept for an import and that the server found good.
  * @param {number} importId
  * @param {string[]} columns

@@ -4,7 +4,7 @@ import { Correcting } from './correcting.js';
 import { announce, fill, h, icon } from './dom.js';
 import { another, backToReceipt, badge, failure, reasonOf, steps, sum, waiting } from './parts.js';
 import { correctionsOf, rowsLeft } from './receipt.js';
-import { registerUpload, sendCorrections } from './registering.js';
+import { sendCorrections } from './registering.js';
 import * as store from './store.js';
 import { fileName, list, number, t } from './text.js';
 import { Workbench } from './workbench.js';
@@ -166,10 +166,14 @@ async function goOn(main, page, id, etag, asNew, pressed) {
 	fill(main, steps(2, corrected), waiting(t('registering.title'), detail, h('p.soft', t('registering.safe'))));
 	announce(t('registering.title'));
 	try {
-		const upload =
-			pressed || !etag
-				? await uploadIn(id, ['registered'], page.signal)
-				: await registerUpload(id, etag, asNew, page.signal);
+		if (!pressed && etag) {
+			await call('PUT', `/api/uploads/${id}/registration`, {
+				headers: { 'If-Match': etag },
+				body: asNew ? { as_new: true } : {},
+				signal: page.signal,
+			});
+		}
+		const upload = await uploadIn(id, ['registered'], page.signal);
 		const { receipt } = upload.import;
 		if (!['loaded', 'partially_loaded'].includes(receipt.status)) {
 			await stopRegistering(from);

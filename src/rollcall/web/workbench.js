@@ -166,10 +166,11 @@ export class Workbench {
 	showTrouble() {
 		const { trouble, kept } = this.correcting;
 		const count = this.correcting.unjudged.size;
+		const why = trouble && sentenceOf(trouble);
 		fill(
 			this.trouble,
 			...[
-				trouble && t(count ? 'grid.trouble' : 'grid.trouble_loading', { why: sentenceOf(trouble), n: count }),
+				why && (count ? t('grid.trouble', { why, n: count }) : `${why} ${t('signin.kept')}`),
 				!kept && t('grid.not_kept'),
 			].flatMap((sentence) => (sentence ? [h('p', icon('warn'), sentence)] : [])),
 		);
