@@ -35,8 +35,16 @@ declare global {
 	type Fault = { code: string; column: string | null; message?: string };
 	type Cells = Record<string, string>;
 	/** JSON Schema of a column, as far as the page uses it. */
-	type Schema = { type?: string; minimum?: number; maximum?: number; maxLength?: number };
-	type Column = { name: string; schema: Schema };
+	type Schema = {
+		type?: string;
+		format?: string;
+		enum?: string[];
+		pattern?: string;
+		minimum?: number;
+		maximum?: number;
+		maxLength?: number;
+	};
+	type Column = { name: string; optional: boolean; schema: Schema };
 	type Policy = Omit<Body<"get_policy">, "columns"> & { columns: Column[] };
 	type FoundRow = Omit<Schemas["Rejections"]["rows"][number], "cells"> & { cells: Cells };
 	type RejectionsPath = `/api/${string}/rejections?${string}`;

@@ -10,6 +10,7 @@ from typing import cast
 import attrs
 
 from rollcall import bootstrap
+from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.application.errors import RetryableError
 from rollcall.domain.ledger import LedgerEntry
 from rollcall.entrypoints import serve
@@ -61,6 +62,7 @@ def page_server(folder: Path, environment: Mapping[str, str] | None = None) -> I
     """
     site = Site.in_folders(folder)
     site.settings = read_settings({"ROLLCALL_ENCODINGS": "utf-8,cp932", **(environment or {})})
+    site.users = MemoryUserRepository(record_type=site.settings.record)
     works, ended = threading.Event(), threading.Event()
     works.set()
     with serve.listening("127.0.0.1", 0) as server:

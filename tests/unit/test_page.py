@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rollcall.bootstrap import PAGE_FOLDER
+from rollcall.domain.fields import Text
 from rollcall.domain.rejection import Code
 from rollcall.entrypoints.api.page import MEDIA_TYPES
 from rollcall.entrypoints.api.problems import RequestCode
@@ -22,7 +23,10 @@ CATALOGUES: dict[str, Any] = {
 MADE = {
     "steps": ("check", "correct", "register"),
     "grid": ("state_bad", "state_good", "state_judging"),
-    "home": ("phase_packing", "phase_sending"),
+    "home": (
+        *("phase_packing", "phase_sending"),
+        *("boolean", "choice", "date", "integer", "number", "form", "text"),
+    ),
     "receipt": ("partly", "refused", "registered", "skipped", "undone"),
     "choices": ("correct", "correct_more", "look", "look_more"),
 }
@@ -140,6 +144,10 @@ def test_each_sentence_is_used_and_each_used_one_exists() -> None:
 
     assert known - used - made == set()
     assert {path for path in used if path.split(".")[0] in CATALOGUES["en"]} | made <= set(sentences("en"))
+
+
+def test_the_page_knows_the_pattern_of_plain_text() -> None:
+    assert f"String.raw`{Text(max_length=1).schema()['pattern']}`" in script()
 
 
 def test_no_sentence_is_outside_the_catalogues() -> None:

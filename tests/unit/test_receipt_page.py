@@ -16,8 +16,10 @@ from rollcall.application.errors import ReportNotStoredError, StoreUnavailableEr
 from rollcall.application.receipt_page import LANGUAGES
 from rollcall.application.reports import Reports
 from rollcall.bootstrap import PAGE_FOLDER, receipt_page
+from rollcall.domain.fields import Date, Rule, Text, WholeNumber
 from rollcall.domain.policy import Policy, Tolerance
-from rollcall.domain.receipt import Action, Receipt, Remedy
+from rollcall.domain.receipt import Action, FaultTotal, Receipt, Remedy
+from rollcall.domain.record import RecordType, field
 from rollcall.domain.rejection import Code, Fault, Rejection
 from rollcall.domain.upload import web_key
 from rollcall.domain.user import USERS
@@ -116,6 +118,27 @@ def test_a_page_says_what_is_wrong_and_what_to_do() -> None:
     assert "age is 'old', not a whole number; give digits only, 0 to 150" in texts["en"]
     assert "ageが整数ではありません · 0〜150の半角数字だけで入力してください。" in texts["ja"]
     assert all("[type-error]" in text and "[blank-cell]" in text for text in texts.values())
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "says"),
+    [
+        (Date(), Code.TYPE_ERROR, "ageに使えない値があります"),
+        (Text(max_length=9, pattern="[a-z]+", example="a"), Code.CONSTRAINT_ERROR, "ageに使えない値があります"),
+        (Text(max_length=9), Code.CONSTRAINT_ERROR, "ageが長すぎます · 9文字以内で入力してください。"),
+        (WholeNumber(minimum=0, maximum=9), Code.TYPE_ERROR, "ageが整数ではありません · 0〜9の半角数字だけで"),
+    ],
+)
+def test_a_page_says_what_is_wrong_in_a_column_of_any_kind(rule: Rule, code: Code, says: str) -> None:
+    record = RecordType.of(attrs.make_class("Made", {"age": field(rule)}, kw_only=True))
+    fault = Fault(code, "age is 'x'; give another value", "age")
+    totals = (FaultTotal(code, "age", count=1, first_line=2),)
+    receipt = attrs.evolve(mixed(), rejections=(Rejection(2, 2, (fault,)),), totals=totals)
+    page = receipt_page(record, receipt)
+
+    assert says in page
+    assert "give another value" in page
+    assert ("整数" in page, "長すぎます" in page) == ("整数" in says, "長すぎます" in says)
 
 
 def test_a_page_of_a_refused_list_says_why() -> None:

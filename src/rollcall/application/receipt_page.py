@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from rollcall.domain.fields import Rule, Text, WholeNumber
 from rollcall.domain.receipt import Action, Receipt, Remedy
 from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, Fault
@@ -220,18 +221,18 @@ class _Words:
 
     def _about(self, code: Code, part: str, column: str | None = None) -> str:
         """Return what is wrong ("title") or would be right ("help"), as the uploader's page says it."""
-        schema = self.record_type[column].rule.schema() if column in self.record_type.columns else {}
+        rule = self.record_type[column].rule if column in self.record_type.columns else None
+        schema = rule.schema() if rule else {}
         texts = self.catalogue["codes"][code]
-        text: str = texts.get(f"{part}_{schema.get('type')}", texts[part])
+        # What is right is in the message alone if the rule is of another kind.
+        text: str = texts.get(f"{part}_{_kind(rule)}") or texts.get(part, "")
         values = {
             "column": column or self._say("grid.row"),
             "minimum": schema.get("minimum"),
             "maximum": schema.get("maximum"),
             "length": schema.get("maxLength"),
         }
-        # The rule of a `rollcall_` column has no such limits; the message says what is right.
-        unknown = any(values.get(name) is None for name in _value.findall(text))
-        return "" if unknown else _filled(text, values)
+        return _filled(text, values)
 
     def _say(self, path: str, **values: object) -> str:
         group, name = path.split(".")
@@ -239,6 +240,13 @@ class _Words:
         if not isinstance(sentence, str):
             sentence = sentence["one"] if values["n"] == 1 and "one" in sentence else sentence["other"]
         return _filled(sentence, values)
+
+
+def _kind(rule: Rule | None) -> str:
+    """Return the kind of a rule whose faults have sentences of their own; an empty text for other rules."""
+    if isinstance(rule, WholeNumber):
+        return "integer"
+    return "text" if isinstance(rule, Text) and not rule.pattern else ""
 
 
 def _filled(sentence: str, values: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 // A table of any length. Only its visible rows are elements. The keys are those of the ARIA grid pattern.
 import { fill, h, icon, style } from './dom.js';
-import { t, wrong } from './text.js';
+import { columnNamed, t, wrong } from './text.js';
 
 /**
  * @typedef {object} Row
@@ -351,13 +351,14 @@ export class Grid {
 	}
 
 	/**
-	 * Return the columns that are wrong; in a row that is wrong as a whole, those that are empty.
+	 * Return the columns that are wrong; in a row that is wrong as a whole, those that are needed and empty.
 	 * @param {Row} row
 	 * @returns {number[]}
 	 */
 	wrongCells(row) {
+		const needed = this.columns.filter((name) => !columnNamed(name)?.optional);
 		const names = (row.now ?? row.faults).flatMap(({ column }) =>
-			column === null ? this.columns.filter((name) => !row.cells[name]) : [column],
+			column === null ? needed.filter((name) => !row.cells[name]) : [column],
 		);
 		// While the server judges a row, a cell that was changed counts as right.
 		const wrong = names.filter((name) => row.now || row.cells[name] === row.original[name]);

@@ -4,7 +4,9 @@ import { announce, fill, h, icon, saveAs } from './dom.js';
 import { another, badge, failure, steps, when } from './parts.js';
 import { isGzip, send } from './send.js';
 import * as store from './store.js';
-import { list, percent, size, t } from './text.js';
+import { kindOf, list, percent, size, t } from './text.js';
+
+const MOST_VALUES = 12; // that a column shows
 
 /**
  * @param {HTMLElement} main
@@ -170,12 +172,9 @@ const template = (columns) =>
 	new Blob([`\ufeff${columns.map(({ name }) => name).join(',')}\r\n`], { type: 'text/csv' });
 
 /** @param {Column} column */
-function described({ name, schema }) {
-	const rules = [];
-	if (schema.type === 'integer') {
-		rules.push(t('home.integer', { minimum: schema.minimum, maximum: schema.maximum }));
-	} else {
-		rules.push(schema.maxLength ? t('home.text', { length: schema.maxLength }) : t('home.any_text'));
-	}
-	return h('div', h('dt', name), h('dd', list(rules)));
+function described({ name, schema, optional }) {
+	const { minimum, maximum, maxLength: length, enum: all = [] } = schema;
+	const values = list(all.length > MOST_VALUES ? [...all.slice(0, MOST_VALUES), '…'] : all);
+	const rule = t(`home.${kindOf(schema)}`, { minimum, maximum, length, values });
+	return h('div', h('dt', name), h('dd', optional ? t('home.optional', { rule }) : rule));
 }

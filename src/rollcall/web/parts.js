@@ -1,6 +1,6 @@
 // Parts that several views show.
 import { h, icon, style } from './dom.js';
-import { advice, dateAndTime, has, number, t, wrong } from './text.js';
+import { advice, dateAndTime, number, t, wrong } from './text.js';
 
 /** @typedef {{name: string, value: number, kind: string}} Part */
 
@@ -33,7 +33,7 @@ export function reasonOf(receipt) {
 	const code = receipt.code;
 	return h(
 		'section.reason-card',
-		h('h2', has(`codes.${code}.title`) ? wrong(code, null) : code),
+		h('h2', wrong(code, null) || code),
 		h('p', advice(code, null)),
 		receipt.message &&
 			h(

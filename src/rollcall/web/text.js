@@ -8,8 +8,8 @@ const KEPT = 'rollcall.language';
 /** @type {Sentence} */
 let catalogue = {};
 let language = 'en';
-/** @type {Record<string, Schema>} */
-let schemas = {};
+/** @type {Record<string, Column>} */
+let columns = {};
 let plural = new Intl.PluralRules('en');
 
 export const currentLanguage = () => language;
@@ -145,10 +145,32 @@ export const list = (items) => new Intl.ListFormat(language, { type: 'conjunctio
 
 /**
  * Know the rules of the columns, whose limits are in the sentences.
- * @param {Column[]} columns of the policy
+ * @param {Column[]} known columns of the policy
  */
-export function useColumns(columns) {
-	schemas = Object.fromEntries(columns.map(({ name, schema }) => [name, schema]));
+export function useColumns(known) {
+	columns = Object.fromEntries(known.map((column) => [column.name, column]));
+}
+
+/**
+ * Return a column of the policy; faults may name other columns.
+ * @param {string | null} name
+ * @returns {Column | undefined}
+ */
+export const columnNamed = (name) => columns[name ?? ''];
+
+/** The pattern of text without a form of its own. */
+const PLAIN = String.raw`^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$`;
+
+/**
+ * Return what the values of a column are.
+ * @param {Schema} schema
+ */
+export function kindOf({ type, format, enum: values, pattern, maxLength }) {
+	if (type !== 'string') return type;
+	if (values) return 'choice';
+	if (pattern === PLAIN) return 'text';
+	if (format === 'date') return format;
+	return format || maxLength ? 'form' : 'number'; // only the text of a number has no length
 }
 
 /**
@@ -159,7 +181,7 @@ export function useColumns(columns) {
 export const wrong = (code, column) => aboutCode(code, 'title', column);
 
 /**
- * Return what would be correct.
+ * Return what would be correct; nothing if only the server's message says that.
  * @param {string | null} code
  * @param {string | null} column
  */
@@ -171,9 +193,11 @@ export const advice = (code, column) => aboutCode(code, 'help', column);
  * @param {string | null} column
  */
 function aboutCode(code, part, column) {
-	const schema = schemas[column ?? ''];
-	const special = `codes.${code}.${part}_${schema?.type}`;
-	return t(has(special) ? special : `codes.${code}.${part}`, {
+	const schema = columnNamed(column)?.schema;
+	const general = `codes.${code}.${part}`;
+	const path = [`${general}_${schema && kindOf(schema)}`, general].find(has);
+	if (!path) return '';
+	return t(path, {
 		column: column ?? t('grid.row'),
 		minimum: schema?.minimum,
 		maximum: schema?.maximum,

@@ -197,7 +197,14 @@ export class Workbench {
 				h('span.soft', t('grid.line_number', { line: String(row.line) }), column ? ` · ${column}` : ''),
 				column && row.cells[column] ? h('span.whole', { dir: 'auto' }, row.cells[column]) : null,
 			),
-			...about.map((fault) => h('p', h('strong', why(row, fault)), ' ', advice(fault.code, fault.column))),
+			...about.map((fault) =>
+				h(
+					'p',
+					h('strong', why(row, fault)),
+					' ',
+					advice(fault.code, fault.column) || h('span', { lang: 'en', dir: 'auto' }, fault.message),
+				),
+			),
 			this.editable &&
 				offered(row) &&
 				h(
