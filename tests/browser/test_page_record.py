@@ -81,6 +81,14 @@ def test_a_fault_of_any_kind_of_column_is_explained(
     expect(uploader.page.locator(".explain")).to_contain_text(detail)
 
 
+def test_many_columns_are_wide_enough_to_read(uploader: Uploader) -> None:
+    uploader.check(members())
+    uploader.cell(5, 1).wait_for()
+
+    for column in uploader.page.locator("thead th").all():
+        assert (column.bounding_box() or {"width": 0})["width"] > 90
+
+
 def test_a_blank_optional_cell_is_not_a_wrong_cell(uploader: Uploader) -> None:
     """A row that could not be split has no cells at all."""
     header, first, *_ = members().decode().splitlines()
