@@ -102,12 +102,8 @@ export function style(name, rules) {
 	sheet.replaceSync(rules);
 }
 
-const status = h('div.status', { role: 'status', 'aria-live': 'polite' });
-
-/** @returns {HTMLElement} the region that a screen reader reads out */
-export function statusRegion() {
-	return status;
-}
+/** The region that a screen reader reads out. */
+export const status = h('div.status', { role: 'status', 'aria-live': 'polite' });
 
 /**
  * Say something to a screen reader.

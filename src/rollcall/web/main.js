@@ -1,6 +1,6 @@
 // Begins: language, sign-in, the frame of the page, and the view of the address.
 import { call, events, findToken, forgetToken, isSignedIn, Problem } from './api.js';
-import { announce, fill, h, icon, statusRegion } from './dom.js';
+import { announce, fill, h, icon, status } from './dom.js';
 import { home } from './home.js';
 import { badge, failure, waiting } from './parts.js';
 import { historyView, receiptView } from './receipt.js';
@@ -129,7 +129,7 @@ function frame() {
 		),
 		banner,
 		main,
-		statusRegion(),
+		status,
 	);
 	mark();
 }
