@@ -84,7 +84,7 @@ export async function receiptView(main, page, id) {
 		{ name: t('counts.updated'), value: counts.updated, kind: 'good' },
 		{ name: t('counts.unchanged'), value: counts.unchanged, kind: 'rest' },
 		{ name: t('counts.corrected'), value: Math.min(corrected, counts.rejected), kind: 'good' },
-		{ name: t('counts.rejected_done'), value: left, kind: 'bad' },
+		{ name: t('counts.rejected_done'), value: left, kind: receipt.undone ? 'rest' : 'bad' },
 		{ name: t('counts.withheld'), value: counts.withheld, kind: 'rest' },
 	];
 	const original = receipt.corrects && String(receipt.corrects);
@@ -100,7 +100,7 @@ export async function receiptView(main, page, id) {
 			badge(ICONS[kind], kind),
 			h('h1', { tabindex: -1 }, title),
 			h('p.lead', h('bdi', name)),
-			receipt.undone && h('p.lead', t('receipt.undone_more', { n: registered(receipt) })),
+			receipt.undone && h('p.lead', t('receipt.undone_more')),
 			!!unused && h('p.center', { role: 'status' }, icon('warn'), ' ', t('receipt.unused', { n: unused })),
 			counts.read ? sum(counts.read, parts) : null,
 			corrections.length ? h('ul.corrections', { 'aria-label': t('receipt.corrections') }, ...done) : null,
