@@ -231,6 +231,14 @@ def test_a_file_over_the_limit_is_not_sent(uploader: Uploader) -> None:
     assert ("POST", "/api/uploads") not in uploader.requests
 
 
+def test_a_file_of_another_kind_is_not_to_be_tried_again(uploader: Uploader) -> None:
+    uploader.choose(b"\x89PNG\r\n", "photo.png")
+
+    expect(uploader.heading).to_have_text("The file is not a CSV")
+    expect(uploader.page.locator("main")).to_contain_text("save it as CSV.")
+    expect(uploader.page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
 @pytest.mark.parametrize("link", ["Register a list", "Register another list", "Rollcall"])
 def test_a_link_leads_from_a_failure_back_to_the_start(uploader: Uploader, link: str) -> None:
     uploader.choose(b"")

@@ -4,7 +4,7 @@ import { announce, fill, h, icon, saveAs } from './dom.js';
 import { another, badge, failure, steps, when } from './parts.js';
 import { isGzip, send } from './send.js';
 import * as store from './store.js';
-import { kindOf, list, percent, size, t } from './text.js';
+import { advice, kindOf, list, percent, size, t } from './text.js';
 
 const MOST_VALUES = 12; // that a column shows
 
@@ -136,10 +136,9 @@ export async function home(main, page) {
 				return;
 			}
 			const sentence = error instanceof Problem ? error.sentence : t('home.unreadable');
-			fill(
-				main,
-				failure(sentence, h('button.primary', { onclick: () => take(file) }, t('actions.again')), another()),
-			);
+			const help = error instanceof Problem && advice(error.code, null);
+			const again = help ? null : h('button.primary', { onclick: () => take(file) }, t('actions.again'));
+			fill(main, failure(sentence, again, another()), help && h('p.soft.center', help));
 			if (!(error instanceof Problem)) console.warn(/** @type {Error} */ (error).name);
 		}
 	}
