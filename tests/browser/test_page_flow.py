@@ -231,6 +231,14 @@ def test_a_file_over_the_limit_is_not_sent(uploader: Uploader) -> None:
     assert ("POST", "/api/uploads") not in uploader.requests
 
 
+def test_a_missing_column_is_named(uploader: Uploader) -> None:
+    uploader.check(b"Ann,Norway,41\n")
+
+    expect(uploader.page.locator(".reason-card")).to_contain_text(
+        "must name these columns: name, country, and age."
+    )
+
+
 def test_a_file_of_another_kind_is_not_to_be_tried_again(uploader: Uploader) -> None:
     uploader.choose(b"\x89PNG\r\n", "photo.png")
 

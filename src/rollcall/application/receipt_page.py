@@ -231,6 +231,7 @@ class _Words:
             "minimum": schema.get("minimum"),
             "maximum": schema.get("maximum"),
             "length": schema.get("maxLength"),
+            "columns": ", ".join(self.record_type.required),
         }
         return _filled(text, values)
 

@@ -202,6 +202,7 @@ function aboutCode(code, part, column) {
 		minimum: schema?.minimum,
 		maximum: schema?.maximum,
 		length: schema?.maxLength,
+		columns: list(Object.keys(columns).filter((name) => !columns[name].optional)),
 	});
 }
 
