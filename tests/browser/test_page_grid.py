@@ -36,6 +36,19 @@ def test_a_likely_correction_is_offered_and_never_applied(few: Uploader) -> None
     expect(few.left).to_have_text("3 rows still to correct")
 
 
+def test_the_reason_covers_no_filter(uploader: Uploader) -> None:
+    """A refused list says first why, so that its grid begins below the view."""
+    uploader.page.set_viewport_size({"width": 1200, "height": 800})
+    uploader.check(table(*[f"User {number},,old" for number in range(9)]))
+    uploader.row(2).locator(".reason").first.wait_for()
+    filters = uploader.page.locator(".tools").bounding_box()
+    reason = uploader.page.locator(".explain").bounding_box()
+
+    assert filters
+    assert reason
+    assert reason["y"] >= filters["y"] + filters["height"]
+
+
 def test_the_keys_are_those_of_a_grid(few: Uploader) -> None:
     page = few.page
     few.cell(3, 1).click()

@@ -63,7 +63,8 @@ export class Workbench {
 			),
 			h('div.tools', this.filters, editable ? this.next : null),
 			this.trouble,
-			...(this.correcting.tooMany ? [h('p', t('grid.too_many'))] : [this.grid.element, this.reason]),
+			// The reason stays in view, but over nothing except the grid.
+			this.correcting.tooMany ? h('p', t('grid.too_many')) : h('div', this.grid.element, this.reason),
 		);
 		correcting.addEventListener('rows', () => this.arrived());
 		correcting.addEventListener('change', (event) => this.changed(/** @type {CustomEvent} */ (event).detail));
