@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rollcall.bootstrap import api_services
+from rollcall.bootstrap.web import api_services
 from rollcall.entrypoints.api import Api
 from rollcall.entrypoints.callers import Scope
 from rollcall.settings import read_settings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3
 
-from rollcall import bootstrap
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.bootstrap import web
 from rollcall.domain.upload import WebUpload
 from rollcall.domain.user import USERS
 from rollcall.settings import read_settings
@@ -48,7 +48,7 @@ def site(
         assert answer.status == 201
 
     users = EachJobAsItsRole(database_url)
-    yield Site(SetClock(), bootstrap.web_stores(settings), post, users, settings)
+    yield Site(SetClock(), web.web_stores(settings), post, users, settings)
     users.close()
 
 
@@ -100,7 +100,7 @@ def test_ten_registrations_in_s3_are_one_import(site: Site, database_url: str) -
 
     def register(_: int) -> str:
         users = PostgresUserRepository(acting_as(IMPORTER, database_url), USERS)
-        case = bootstrap.uploading(site.settings, site.stores, users, site.now).register
+        case = web.uploading(site.settings, site.stores, users, site.now).register
         start.wait(timeout=30)
         try:
             return case(WebUpload.parse(upload_id), etag).state

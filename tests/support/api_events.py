@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 from jsonschema import Draft202012Validator
 
-from rollcall.bootstrap import Services
+from rollcall.bootstrap.services import Services
 from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.bodies import resolved

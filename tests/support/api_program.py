@@ -12,7 +12,8 @@ import signal
 import sys
 
 from rollcall.adapters.dry_run import NoReports
-from rollcall.bootstrap import api_services, now
+from rollcall.bootstrap import now
+from rollcall.bootstrap.web import api_services
 from rollcall.entrypoints.api import Api
 from rollcall.settings import read_settings
 

@@ -12,6 +12,7 @@ import attrs
 from rollcall import bootstrap
 from rollcall.adapters.memory import MemoryUserRepository
 from rollcall.application.errors import RetryableError
+from rollcall.bootstrap import web
 from rollcall.domain.ledger import LedgerEntry
 from rollcall.entrypoints import serve
 from rollcall.settings import read_settings
@@ -91,7 +92,7 @@ def page_server(folder: Path, environment: Mapping[str, str] | None = None) -> I
 
 
 def _work(site: Site, works: threading.Event, ended: threading.Event) -> None:
-    check = bootstrap.upload_checker(site.settings, site.stores.inbox, site.stores.reports)
+    check = web.upload_checker(site.settings, site.stores.inbox, site.stores.reports)
     importer = bootstrap.import_users(
         site.settings, site.users, uploads=site.stores.uploads, into=site.uploading.reports
     )

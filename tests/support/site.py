@@ -14,7 +14,8 @@ from rollcall import bootstrap
 from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore, MemoryUserRepository
 from rollcall.application.ports import UserRepository
-from rollcall.bootstrap import Services, Uploading, WebStores
+from rollcall.bootstrap import web
+from rollcall.bootstrap.web import Services, Uploading, WebStores
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference
 from rollcall.entrypoints.api import ROUTES, Api
@@ -89,7 +90,7 @@ class Site:
     @property
     def uploading(self) -> Uploading:
         """The use cases."""
-        return bootstrap.uploading(self.settings, self.stores, self.users, self.now)
+        return web.uploading(self.settings, self.stores, self.users, self.now)
 
     @property
     def api(self) -> Api:
@@ -124,7 +125,7 @@ class Site:
     def check(self, upload_id: str) -> Receipt:
         """Check the newest version of an upload, as the function at the inbox does."""
         newest = next(listed for listed in self.stores.inbox.list() if _is_of(listed.reference, upload_id))
-        check = bootstrap.upload_checker(self.settings, self.stores.inbox, self.stores.reports)
+        check = web.upload_checker(self.settings, self.stores.inbox, self.stores.reports)
         return check(newest.reference)
 
     def checked(self, data: bytes = LIST, name: str = "list.csv", by: str = "ann") -> tuple[str, str]:

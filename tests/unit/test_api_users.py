@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from rollcall.application.errors import ImportInProgressError, RepositoryUnavailableError, SchemaError
-from rollcall.bootstrap import Services, api_services
+from rollcall.bootstrap.web import Services, api_services
 from rollcall.entrypoints.api import Api
 from rollcall.entrypoints.callers import Scope
 from rollcall.settings import read_settings
@@ -386,7 +386,8 @@ def test_routes_load_only_the_driver_that_they_need() -> None:
     """In a fresh interpreter: none for a database in memory."""
     script = """
 import json, sys
-from rollcall.bootstrap import api_services, now
+from rollcall.bootstrap import now
+from rollcall.bootstrap.web import api_services
 from rollcall.entrypoints.api import Api
 from rollcall.settings import read_settings
 settings = read_settings({"ROLLCALL_DATABASE_URL": "memory:"})

@@ -12,8 +12,8 @@ from urllib.parse import quote_plus
 import attrs
 import pytest
 
-from rollcall import bootstrap
 from rollcall.application.errors import StoreUnavailableError
+from rollcall.bootstrap import web
 from rollcall.entrypoints.check_lambda import CheckLambda, wire
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError
 from rollcall.settings import SettingError, read_settings
@@ -42,7 +42,7 @@ class Function:
 
     def __call__(self, event: Event) -> list[str]:
         """Invoke it, and return the messages to deliver again."""
-        check = bootstrap.upload_checker(
+        check = web.upload_checker(
             self.site.settings, _Failing(self.site.stores.inbox, self.failing), self.site.stores.reports
         )
         answer = CheckLambda(check=check, tries=3)(event, cast("LambdaContext", Context()))

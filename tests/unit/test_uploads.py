@@ -13,7 +13,7 @@ from rollcall.adapters.local import LocalObjectStore
 from rollcall.adapters.memory import MemoryObjectStore
 from rollcall.application.errors import FormRefusedError
 from rollcall.application.find_upload import State
-from rollcall.bootstrap import web_stores
+from rollcall.bootstrap.web import web_stores
 from rollcall.domain.receipt import Status
 from rollcall.domain.upload import ObjectReference, WebUpload
 from rollcall.settings import SettingError, read_settings

@@ -7,22 +7,18 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
 from rollcall.application.import_users import ImportUsers
-from rollcall.application.notification import Notification
-from rollcall.application.ports import ObjectReader, ReportStore, UserRepository
+from rollcall.application.ports import ObjectReader, UserRepository
 from rollcall.application.reports import Reports
 from rollcall.application.sweep import LostUploadAction, Sweep
 from rollcall.application.values import ListedObject
 from rollcall.bootstrap.database import migrate, repository
-from rollcall.bootstrap.services import Services
 from rollcall.bootstrap.stores import (
     PAGE_FOLDER,
     AnyUpload,
@@ -34,28 +30,22 @@ from rollcall.bootstrap.stores import (
     receipt_page,
     reports,
 )
-from rollcall.bootstrap.uploading import Uploading, WebStores, checks, uploading, web_stores
 from rollcall.domain.policy import Policy
 from rollcall.settings import Address, Settings
 
 if TYPE_CHECKING:
     from rollcall.adapters.aws_events import AwsPublisher
     from rollcall.adapters.sqs import SqsQueues
+    from rollcall.application.notification import Notification
 
 __all__ = [
     "PAGE_FOLDER",
-    "Local",
     "Queues",
-    "Services",
-    "Uploading",
-    "WebStores",
-    "api_services",
     "checker",
     "file_reference",
     "folder",
     "import_users",
     "importer",
-    "local",
     "local_publisher",
     "migrate",
     "now",
@@ -66,9 +56,6 @@ __all__ = [
     "reports",
     "repository",
     "sweeper",
-    "upload_checker",
-    "uploading",
-    "web_stores",
 ]
 
 
@@ -111,74 +98,6 @@ def checker(settings: Settings) -> ImportUsers:
     from rollcall.adapters.dry_run import DryRunUserRepository, NoReports  # noqa: PLC0415 - see `stores`
 
     return import_users(settings, DryRunUserRepository(settings.record), into=Reports(store=NoReports()))
-
-
-def upload_checker(settings: Settings, inbox: ObjectReader, reports: ReportStore) -> ImportUsers:
-    """Return the use case that judges uploads in the inbox and stores only the reports on that.
-
-    Args:
-        settings: The settings.
-        inbox: The uploads that are not registered.
-        reports: The store of reports.
-    """
-    from rollcall.adapters.dry_run import DryRunUserRepository  # noqa: PLC0415 - see `stores`
-
-    return import_users(settings, DryRunUserRepository(settings.record), uploads=inbox, into=checks(reports))
-
-
-@attrs.frozen(kw_only=True)
-class Local:
-    """What `rollcall serve` needs, on this machine.
-
-    Attributes:
-        users: Users and ledger; safe for threads.
-        stores: Inbox, uploads and reports.
-        check: The use case that judges what lies in the inbox.
-        import_users: The use case that imports the uploads.
-    """
-
-    users: UserRepository
-    stores: WebStores
-    check: ImportUsers
-    import_users: ImportUsers
-
-
-@contextmanager
-def local(settings: Settings, data: Path) -> Iterator[Local]:
-    """Open what `rollcall serve` needs. Stores that the settings do not name are folders below `data`.
-
-    Args:
-        settings: The settings.
-        data: The folder.
-
-    Raises:
-        RepositoryUnavailableError: The embedded PostgreSQL does not start.
-        SettingError: The settings do not lead to a database.
-    """
-    stores = web_stores(settings, data)
-    with repository(settings, data) as users:
-        into = Reports(store=stores.reports, page=partial(receipt_page, settings.record))
-        importer = import_users(settings, users, uploads=stores.uploads, into=into)
-        check = upload_checker(settings, stores.inbox, stores.reports)
-        yield Local(users=users, stores=stores, check=check, import_users=importer)
-
-
-@contextmanager
-def api_services(settings: Settings, data: Path = Path(), *, on_aws: bool = False) -> Iterator[Services]:
-    """Yield the use cases of the Web API. Each is opened when it is first used, and closed at the end.
-
-    Args:
-        settings: The settings.
-        data: The folder of the embedded PostgreSQL, used if the settings name no database.
-        on_aws: Whether this runs on AWS, where the database connection is always verified by TLS.
-    """
-    with ExitStack() as opened:
-        yield Services(
-            open_users=lambda: opened.enter_context(repository(settings, data, on_aws=on_aws)),
-            open_uploading=lambda users: uploading(settings, web_stores(settings), users, now),
-            policy=settings.policy,
-            now=now,
-        )
 
 
 @contextmanager
@@ -278,7 +197,7 @@ class Queues:
         return SqsQueues(client())
 
 
-def local_publisher(receiver: str) -> Callable[[Notification], None]:
+def local_publisher(receiver: str) -> Callable[["Notification"], None]:
     """Return a function that sends notifications to a receiver: `Webhook` or `Command`.
 
     Args:
@@ -297,7 +216,7 @@ def local_publisher(receiver: str) -> Callable[[Notification], None]:
     return Command(command)
 
 
-def publisher(settings: Settings) -> Callable[[Notification], None] | None:
+def publisher(settings: Settings) -> Callable[["Notification"], None] | None:
     """Return a function that publishes notifications on AWS: `AwsPublisher`.
 
     It creates the clients with the first notification, because most invocations of an import send none.
@@ -318,7 +237,7 @@ def publisher(settings: Settings) -> Callable[[Notification], None] | None:
 
         return aws_publisher(topic)
 
-    def publish(notification: Notification) -> None:
+    def publish(notification: "Notification") -> None:
         publisher()(notification)
 
     return publish

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from rollcall import bootstrap
+from rollcall.bootstrap import web
 from rollcall.entrypoints.api import HEADERS, Api
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem, RequestCode
 from rollcall.entrypoints.lambda_runtime import (
@@ -88,7 +89,7 @@ def wire(settings: Settings, held: ExitStack) -> Api:
     if not settings.names_database:
         raise missing("database_url")
 
-    services = held.enter_context(bootstrap.api_services(settings, on_aws=True))
+    services = held.enter_context(web.api_services(settings, on_aws=True))
     return Api(settings=settings, services=lambda: services, now=bootstrap.now)
 
 

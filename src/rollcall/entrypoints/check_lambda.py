@@ -14,6 +14,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from rollcall import bootstrap
 from rollcall.application.import_users import ImportUsers
+from rollcall.bootstrap import web
 from rollcall.domain.receipt import Receipt
 from rollcall.domain.upload import ObjectReference, WebUpload
 from rollcall.entrypoints.lambda_runtime import (
@@ -132,7 +133,7 @@ def wire(settings: Settings) -> CheckLambda:
         raise missing("reports")
     owner = settings.bucket_owner
     return CheckLambda(
-        check=bootstrap.upload_checker(
+        check=web.upload_checker(
             settings,
             bootstrap.object_store(settings.inbox, owner=owner),
             bootstrap.object_store(settings.reports, owner=owner),

@@ -36,7 +36,6 @@ from rollcall.application.errors import (
     UploadError,
 )
 from rollcall.application.import_users import Progress
-from rollcall.application.notification import import_finished
 from rollcall.application.receipts import to_dict, to_json
 from rollcall.application.reports import is_folder_beside
 from rollcall.domain.errors import RollcallError
@@ -359,6 +358,8 @@ def _notifier(
     """
     if receiver is None:
         return lambda _: None
+    from rollcall.application.notification import import_finished  # noqa: PLC0415 - one command needs it
+
     try:
         publish = bootstrap.local_publisher(receiver)
     except ValueError:
@@ -516,7 +517,8 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
     reports are folders beside the embedded database, unless ROLLCALL_UPLOADS and ROLLCALL_REPORTS name others.
     """
     with _packages_of("serve"):
-        from rollcall.entrypoints import serve  # noqa: PLC0415 - no other command needs a web server
+        from rollcall.bootstrap import web  # noqa: PLC0415 - no other command needs a web server
+        from rollcall.entrypoints import serve  # noqa: PLC0415 - as above
         from rollcall.entrypoints.api import Api  # noqa: PLC0415 - few commands need Powertools
 
     if not serve.is_loopback(host):
@@ -525,11 +527,11 @@ def serve_(settings: Settings, *, host: str, port: int, no_open: bool) -> None:
         )
     with (
         serve.listening(host, port) as server,
-        _opened(settings, bootstrap.local(settings, _data_folder(settings))) as local,
+        _opened(settings, web.local(settings, _data_folder(settings))) as local,
     ):
-        services = bootstrap.Services(
+        services = web.Services(
             open_users=lambda: local.users,
-            open_uploading=lambda users: bootstrap.uploading(settings, local.stores, users, bootstrap.now),
+            open_uploading=lambda users: web.uploading(settings, local.stores, users, bootstrap.now),
             policy=settings.policy,
             now=bootstrap.now,
         )

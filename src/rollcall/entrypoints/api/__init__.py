@@ -11,7 +11,7 @@ import attrs
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
-from rollcall.bootstrap import Services
+from rollcall.bootstrap.services import Services
 from rollcall.entrypoints.api import corrections, imports, openapi, page, policy, rows, uploads, users
 from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, of_error

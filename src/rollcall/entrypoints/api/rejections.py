@@ -7,7 +7,7 @@ from rollcall.application.errors import ObjectNotFoundError, WrongPositionError
 from rollcall.application.rejected_rows import origin_of
 from rollcall.application.rejections import Page, Rejections
 from rollcall.application.reports import Reports
-from rollcall.bootstrap import Services
+from rollcall.bootstrap.services import Services
 from rollcall.domain.receipt import Receipt
 from rollcall.entrypoints.api.bodies import not_found
 from rollcall.entrypoints.api.pages import LIMIT, after, limit_of, page_schema

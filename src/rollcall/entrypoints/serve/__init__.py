@@ -31,7 +31,7 @@ from rollcall.application.errors import FormRefusedError
 from rollcall.application.forms import FORM_PATH
 from rollcall.application.import_users import ImportUsers
 from rollcall.application.values import ListedObject
-from rollcall.bootstrap import Local
+from rollcall.bootstrap.web import Local
 from rollcall.domain.errors import RollcallError
 from rollcall.domain.rejection import Code
 from rollcall.domain.upload import WEB_FOLDER, ObjectReference
