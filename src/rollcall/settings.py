@@ -5,10 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from traceback import walk_tb
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -205,18 +209,33 @@ def _record(text: str) -> RecordType:
     found = _class.fullmatch(text)
     if not found:
         raise ValueError
-    folder = os.getcwd()  # noqa: PTH109 - an entry of `sys.path` is text
-    if folder not in sys.path:
-        sys.path.append(folder)  # a command does not look there by itself
     try:
-        return RecordType.of(getattr(import_module(found["module"]), found["name"]))
+        return RecordType.of(getattr(_module(found["module"]), found["name"]))
     except DeclarationError as error:
         reason = f"{error}{_line_of(error)}"
     except ModuleNotFoundError as error:
-        reason = f"{error}; it is looked for in {folder}, too"
+        reason = f"{error}; it is looked for in {Path.cwd()}, too"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the module may raise anything
         reason = f"{type(error).__name__}: {error}{_line_of(error)}"
     raise WrongRecordError(text, reason)
+
+
+def _module(name: str) -> ModuleType:
+    """Return a module of this Python, or else that of one file in the current folder.
+
+    The folder does not become a place of modules: a file that somebody puts there must not replace another module.
+    """
+    with suppress(ModuleNotFoundError):  # of the package around it
+        if find_spec(name):
+            return import_module(name)
+    path = Path.cwd().joinpath(*name.split(".")).with_suffix(".py")
+    spec = spec_from_file_location(name, path) if path.is_file() else None
+    if not spec or not spec.loader:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where attrs looks for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def _line_of(error: BaseException) -> str:

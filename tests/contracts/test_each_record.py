@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+import attrs
 import pytest
 
 from rollcall.adapters.memory import MemoryUserRepository
@@ -15,10 +16,12 @@ from rollcall.adapters.postgres.repository import PostgresUserRepository
 from rollcall.application.ports import UserRepository
 from rollcall.application.values import ImportRequest
 from rollcall.domain.policy import OnDuplicate, Policy
+from rollcall.domain.receipt import Counts
 from rollcall.domain.record import AnyUser, RecordType
 from rollcall.domain.rejection import Code
 from rollcall.domain.user import USERS
 from support.builders import a_block, a_user, an_upload, load
+from support.receipts import a_receipt
 
 EXAMPLE = Path(__file__).parents[2] / "examples/members"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -149,3 +152,23 @@ def test_a_duplicate_within_a_file_is_found(repository: UserRepository, people: 
         rejected = list(result.rows_rejected_on_merge)
 
     assert rejected == [(3, Code.DUPLICATE_ROW)]
+
+
+def test_an_update_leaves_columns_that_the_upload_lacks(
+    repository: UserRepository, people: list[AnyUser], record_type: RecordType
+) -> None:
+    """A file without a column does not take away its values."""
+    load(repository, people, an_upload("a.csv"), policy=_policy(record_type))
+    changed = CHANGED[record_type]
+    given = [column for column in record_type.columns if column not in {"born", "country"}]
+    upload = an_upload("b.csv")
+    request = ImportRequest(upload, "sha", _policy(record_type, OnDuplicate.UPDATE))
+    with repository.importing(request) as importing:
+        importing.register(a_block([changed], record_type=record_type))
+        result = importing.merge(given)
+        counts = Counts(read=1, updated=1)
+        importing.commit(a_receipt(upload, importing.verdict.import_id, counts))
+
+    assert (result.updated, result.unchanged) == (1, 0)
+    values = {column: getattr(changed, column) for column in given}
+    assert list(repository.users()) == [attrs.evolve(people[0], **values), *people[1:]]

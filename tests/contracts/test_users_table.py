@@ -11,6 +11,7 @@ import pytest
 
 from rollcall.adapters.postgres.migration import migrate
 from rollcall.adapters.postgres.repository import PostgresUserRepository
+from rollcall.adapters.postgres.schema import migration_ids
 from rollcall.application.errors import NotMigratedError, SchemaError
 from rollcall.domain.fields import Boolean, Choice, Date, DecimalNumber, Email, Rule, Text, Uuid, WholeNumber
 from rollcall.domain.policy import Policy
@@ -329,3 +330,44 @@ def test_any_name_of_a_column_is_merged(url: str, unique_by: tuple[str, ...]) ->
         [ann] = users.users()
 
     assert record_type.values(ann) == ("Ann", *ODD_NAMES)
+
+
+@pytest.mark.parametrize("comment", ["null", "'ours'"])
+def test_a_table_whose_comment_is_lost_is_used_again(url: str, comment: str) -> None:
+    """As after a restore without comments."""
+    migrate(url, USERS)
+    asked(url, f"comment on column users.import_id is {comment}")
+
+    assert migrate(url, USERS) == []
+    with repository(url, USERS) as users:
+        load(users, [ANN])
+
+
+def test_a_table_that_an_earlier_version_took_over_is_used_on(url: str) -> None:
+    """With limits of the operator, values that are missing, and a column that a trigger fills."""
+    asked(
+        url,
+        "create table users (id serial primary key, name varchar(100), country char(20), age smallint,"
+        " tenant text not null,"
+        " import_id bigint default nullif(current_setting('rollcall.import_id', true), '')::bigint)",
+    )
+    asked(
+        url,
+        "create function theirs() returns trigger language plpgsql as $$begin new.tenant = 'x'; return new; end$$;"
+        "create trigger theirs before insert on users for each row execute function theirs();"
+        "insert into users (name) values ('Old')",
+    )
+
+    assert migrate(url, USERS)[-1] == migration_ids()[-1]
+    assert migrate(url, USERS) == []
+    with repository(url, USERS) as users:
+        load(users, [BEN])
+    assert asked(url, "select name, tenant from users order by id") == [("Old", "x"), (BEN.name, "x")]
+
+
+def test_a_sequence_of_no_column_is_not_adopted(url: str) -> None:
+    asked(url, "create sequence numbers")
+    asked(url, "create table users (id bigint default nextval('numbers'), name text, country text, age int)")
+
+    with pytest.raises(SchemaError, match="the sequence of its column id belongs to no column"):
+        migrate(url, USERS, adopt=True)

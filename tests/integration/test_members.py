@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.builders import asked
-from support.command_line import CommandLine
+from support.command_line import CommandLine, ended
 
 EXAMPLE = Path(__file__).parents[2] / "examples/members"
 UNIQUE = {"ROLLCALL_UNIQUE_BY": "external_id", "ROLLCALL_ON_DUPLICATE": "update"}
@@ -117,6 +118,29 @@ def test_a_nightly_file_changes_only_what_differs(members: CommandLine, url: str
     assert asked(url, "select points, phone from members order by id limit 1") == [(121, None)]
 
 
+def test_a_file_that_lacks_a_column_takes_no_values_away(members: CommandLine, url: str) -> None:
+    members("migrate")
+    members("import", "members.csv")
+    text = "external_id,name,email,points,fee,active,role,country\n"
+    text += "DE-0002,Zoë,zoe@example.de,5,1,no,guest,Deutschland\n"
+    (members.folder / "fewer.csv").write_text(text, encoding="utf-8")
+    [receipt] = members("import", "fewer.csv", "--json").records
+
+    assert receipt["counts"]["updated"] == 1
+    query = "select name, points, born::text, token is null from members where external_id = 'DE-0002'"
+    assert asked(url, query) == [("Zoë", 5, "1985-12-03", False)]
+
+
+def test_no_other_file_of_the_folder_is_run(members: CommandLine) -> None:
+    """An uploader may put files into the folder that is watched from there."""
+    for name in "psycopg_c", "brotli", "json", "rich":
+        (members.folder / f"{name}.py").write_text("raise SystemExit('it was run')\n", encoding="utf-8")
+    installed = (str(Path(sys.prefix, "bin", "rollcall")),)
+
+    assert ended(members.start("migrate", program=installed)).code == 0
+    assert ended(members.start("import", "members.csv", program=installed)).code == 3
+
+
 def test_the_record_in_force_is_shown(members: CommandLine) -> None:
     shown = members("record").out
 
@@ -146,7 +170,7 @@ def test_the_example_row_is_a_good_row(members: CommandLine) -> None:
         ),
         (
             {"ROLLCALL_RECORD": "records:Email"},
-            "cannot be used: Email.max_length is not declared by field(...)",
+            "cannot be used: Email has code of its own",
         ),
         ({"ROLLCALL_RECORD": "broken:Member"}, "cannot be used: SyntaxError: "),
         ({"ROLLCALL_RECORD": "wrong:Member"}, r"the pattern \d+ is not understood; write it with ASCII"),

@@ -195,11 +195,12 @@ class WatchedImporting:
         self.inner.register(block)
         self.delivery.reach("registered")
 
-    def merge(self) -> MergeResult:
+    def merge(self, columns: Collection[str] | None = None) -> MergeResult:
         """Merge between two points."""
         delivery = self.delivery
         delivery.reach("settling")
-        merge_result: MergeResult = delivery.claim(delivery.model.settling(delivery.upload), self.inner.merge)
+        settling = delivery.model.settling(delivery.upload)
+        merge_result: MergeResult = delivery.claim(settling, lambda: self.inner.merge(columns))
         delivery.verdict = delivery.model.judge(delivery.upload)
         delivery.reach("settled")
         return merge_result

@@ -269,7 +269,9 @@ def test_a_value_has_one_text(rule: Rule, cell: str, value: Any) -> None:  # noq
 @pytest.mark.parametrize(
     ("declare", "why"),
     [
-        (lambda: Text(max_length=0), "less than 1"),
+        (lambda: Text(max_length=0), "not from 1 to 16,000"),
+        (lambda: Text(max_length=16_001), "not from 1 to 16,000"),
+        (lambda: Email(max_length=16_001), "not from 1 to 16,000"),
         (lambda: Text(max_length=9, pattern="[0-9]+"), "needs an example"),
         (lambda: Text(max_length=9, pattern="[0-9]+", example="a"), "needs an example"),
         *(

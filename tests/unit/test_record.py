@@ -132,6 +132,27 @@ def test_optional_cells_at_the_end_of_a_row_may_be_missing() -> None:
 
 
 @attrs.frozen
+class WithCode:
+    """A class whose code may stop an import."""
+
+    name: str = field(NAME)
+
+    def __attrs_post_init__(self) -> None:
+        raise ValueError(self.name)
+
+
+@attrs.frozen
+class WithCheck:
+    """A class whose check may show a cell."""
+
+    name: str = field(NAME)
+
+    @name.validator
+    def _check(self, _attribute: object, value: str) -> None:
+        raise ValueError(value)
+
+
+@attrs.frozen
 class Unfinished:
     """A class of which attrs sees only one attribute."""
 
@@ -182,6 +203,16 @@ WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
     ),
     "no kind": (lambda: declared(name=field("text")), "Member.name has no kind"),  # type: ignore[arg-type]
     "a private name": (lambda: declared(_name=field(NAME)), "Member._name begins with _; choose another name"),
+    "code of its own": (lambda: RecordType.of(WithCode), "WithCode has code of its own (__attrs_post_init__)"),
+    "a check of its own": (lambda: RecordType.of(WithCheck), "WithCheck.name has a check of its own"),
+    "a table like an index": (
+        lambda: declared("imports_pkey", name=field(NAME)),
+        "Member.table is imports_pkey: ",
+    ),
+    "a long name of a table": (
+        lambda: declared("t" * 41, name=field(NAME)),
+        "Member.table is no name of at most 40",
+    ),
     "no fields": (declared, "Member has no fields"),
     "one text as labels": (
         lambda: declared(name=field(NAME, labels="Nom")),
@@ -202,7 +233,7 @@ WRONG: dict[str, tuple[Callable[[], RecordType], str]] = {
     ),
     "a table of Rollcall": (lambda: declared("imports", name=field(NAME)), "Member.table is imports: Rollcall"),
     "a table of PostgreSQL": (lambda: declared("pg_users", name=field(NAME)), "Member.table is pg_users: "),
-    "no name of a table": (lambda: declared("a b", name=field(NAME)), "Member.table is no name of at most"),
+    "no name of a table": (lambda: declared("a b", name=field(NAME)), "Member.table is no name of at most 40"),
     "no text": (lambda: declared(7, name=field(NAME)), "Member.table is no name of at most"),
 }
 

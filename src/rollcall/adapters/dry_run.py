@@ -144,7 +144,7 @@ class _DryImport:
         if self._seen:
             self._seen.take(block)
 
-    def merge(self) -> MergeResult:
+    def merge(self, columns: Collection[str] | None = None) -> MergeResult:  # noqa: ARG002 - the port's
         """Return the result as if the table were empty; only a database knows the existing users."""
         return self._seen.merge() if self._seen else MergeResult(registered=self._rows)
 

@@ -353,7 +353,7 @@ class _MemoryImport:
             raise RepositoryUnavailableError("a block holds something else than a user in each of its rows")
         self._rows += map(_Row, block.lines, users, origins)
 
-    def merge(self) -> MergeResult:
+    def merge(self, columns: Collection[str] | None = None) -> MergeResult:
         minds = bool(self.request.policy.unique_by)
         if minds or self.request.corrects is not None:
             self._acquire_merge_lock()
@@ -381,7 +381,8 @@ class _MemoryImport:
             elif self.request.policy.updates and key in here:
                 self.new[here[key]] = row.user
             elif self.request.policy.updates:
-                self.changed[there[key]] = row.user
+                changes = {name: getattr(row.user, name) for name in columns or self._record_type.columns}
+                self.changed[there[key]] = attrs.evolve(users[there[key]].user, **changes)
         self.changed = {number: user for number, user in self.changed.items() if user != users[number].user}
         self._merge_result = MergeResult(
             registered=len(self.new),

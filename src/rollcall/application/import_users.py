@@ -537,7 +537,8 @@ class _Import:
         """Merge the rows, decide, and store the rejected rows."""
         tolerance = self._case.policy.max_rejected
         corrects = judged.header.corrects
-        merge_result = importing.merge() if judged.registering else MergeResult(registered=0)
+        given = judged.header.columns.values()
+        merge_result = importing.merge(given) if judged.registering else MergeResult(registered=0)
         overflowed = judged.rejected.overflowed
         rejected = judged.tally.rejected + merge_result.rejected_on_merge
         refused = bool(refusal) or overflowed or tolerance.exceeded_by(rejected, judged.tally.read)

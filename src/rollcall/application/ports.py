@@ -316,15 +316,18 @@ class Importing(Protocol):
         """
         ...
 
-    def merge(self) -> MergeResult:
+    def merge(self, columns: Collection[str] | None = None, /) -> MergeResult:
         """Merge the rows with existing users and corrections.
 
         The caller does this at most once, after the last block. Otherwise `commit` does it.
 
+        Args:
+            columns: The columns that the upload has; an update leaves the others of a user as they are. None for
+                all columns.
+
         Duplicates: if `Policy.unique_by` names columns, a row may have the user of an existing row, in the table
-            or
-        earlier in the file. The policy decides whether such a row is skipped, updates the user (the last row of a
-        file wins), or is rejected with `DUPLICATE_ROW`.
+        or earlier in the file. The policy decides whether such a row is skipped, updates the user (the last row of
+        a file wins), or is rejected with `DUPLICATE_ROW`.
 
         Corrections: a row is rejected with `NOTHING_TO_CORRECT` if no import in force confirms its origin, see
         `Verdict.rejected`. It is rejected with `ALREADY_CORRECTED` if another import corrected its origin, or if a

@@ -113,14 +113,16 @@ class Sweep:
             [listed for identity, listed in due.items() if identity in identities]
             for identities in (lost.queue, lost.give_up)
         )
-        for listed in give_up:
-            self.tell(listed, LostUploadAction.GIVEN_UP)
-            if listed.upload.identity in lost.newly_given_up:
-                self.give_up(listed)
         if queue:
             self.queue(queue)
         for listed in queue:
             self.tell(listed, LostUploadAction.QUEUED)
+        for listed in give_up:
+            self.tell(listed, LostUploadAction.GIVEN_UP)
+        # At last, because a publisher that cannot be reached takes seconds for each.
+        for listed in give_up:
+            if listed.upload.identity in lost.newly_given_up:
+                self.give_up(listed)
         return lost
 
     def _is_upload(self, listed: ListedObject) -> bool:

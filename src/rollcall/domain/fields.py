@@ -63,6 +63,8 @@ _email = re.compile(_EMAIL)
 _UUID = "-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 _uuid = re.compile(_UUID, re.IGNORECASE | re.ASCII)
 
+# A quoted cell has at most 64 KiB; see docs/csv.md. Each of its characters may have four bytes.
+_LONGEST_TEXT = 16_000
 _LONGEST_WORD = 200  # of a choice or a boolean
 _LONGEST_LIST = 80  # of such words in a message
 _FULL_WIDTH_BY = 0xFF01 - ord("!")  # the distance of a full-width character from ASCII
@@ -163,8 +165,8 @@ class Text:
         return None if self.pattern is None else Pattern(self.pattern, self.max_length)
 
     def __attrs_post_init__(self) -> None:
-        if self.max_length < 1:
-            raise DeclarationError("the max_length of a text is less than 1")
+        if not 1 <= self.max_length <= _LONGEST_TEXT:
+            raise DeclarationError(f"the max_length of a text is not from 1 to {_LONGEST_TEXT:,}")
         if (self.pattern or self.example) and self.parse(self.example or "") != self.example:
             where = f"the pattern {self.pattern}" if self.pattern else "a text"
             raise DeclarationError(f"{where} needs an example that matches it")
@@ -554,6 +556,10 @@ class Email:
     max_length: int = 254
     sql = "text"
     text = staticmethod(str)
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.max_length <= _LONGEST_TEXT:
+            raise DeclarationError(f"the max_length of an address is not from 1 to {_LONGEST_TEXT:,}")
 
     wanted = "an address such as ann@example.com"
 

@@ -23,7 +23,8 @@ _any_label = Text(max_length=200)
 _OWN_COLUMNS = frozenset({"id", "import_id"})
 _OWN_PREFIX = "rollcall_"
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
-_OWN_TABLES = frozenset({"imports", "corrections", "lost_uploads"})
+_OWN_TABLES = ("imports", "corrections", "lost_uploads", "pg_", _OWN_PREFIX)  # and what begins with these
+_MOST_TABLE_BYTES = 40  # names of indexes begin with it
 
 
 def normal_label(label: str) -> str:
@@ -134,16 +135,9 @@ class RecordType:
         Raises:
             DeclarationError: The declaration is wrong. The message names the class and the field.
         """
-        if not isinstance(declared, type) or not attrs.has(declared):
-            raise DeclarationError("it is no attrs class; put @attrs.frozen(kw_only=True) above it")
-        if declared.__eq__ is object.__eq__:
-            raise DeclarationError(f"{declared.__name__} does not compare its values; leave out eq=False")
+        for fault in _faults_of_class(declared):
+            raise DeclarationError(fault)
         fields = tuple(_field_of(declared, attribute) for attribute in attrs.fields(declared))
-        for name in getattr(declared, "__annotations__", {}):
-            if name not in {"table", *(field.name for field in fields)}:
-                raise DeclarationError(f"{declared.__name__}.{name} is not declared by field(...)")
-        if not fields:
-            raise DeclarationError(f"{declared.__name__} has no fields")
         record = cls(declared, fields)
         if "table" not in record.columns:
             record = attrs.evolve(record, table=getattr(declared, "table", record.table))
@@ -257,11 +251,30 @@ class RecordType:
         }
 
 
+def _faults_of_class(declared: object) -> Iterator[str]:
+    """Yield why a class cannot be a record, apart from its fields."""
+    if not isinstance(declared, type) or not attrs.has(declared):
+        yield "it is no attrs class; put @attrs.frozen(kw_only=True) above it"
+        return
+    name = declared.__name__
+    if declared.__eq__ is object.__eq__:
+        yield f"{name} does not compare its values; leave out eq=False"
+    for own in "__attrs_pre_init__", "__attrs_post_init__", "__attrs_init__":
+        if hasattr(declared, own):
+            yield f"{name} has code of its own ({own}), which could stop an import"
+    known = {"table", *(attribute.name for attribute in attrs.fields(declared))}
+    for annotated in getattr(declared, "__annotations__", {}):
+        if annotated not in known:
+            yield f"{name}.{annotated} is not declared by field(...)"
+    if not attrs.fields(declared):
+        yield f"{name} has no fields"
+
+
 def _faults_of_table(table: object) -> Iterator[str]:
     """Yield what is wrong with the name of a table."""
-    if not isinstance(table, str) or not _fits(table):
-        yield f"is no name of at most {_MOST_BYTES} characters a-z, 0-9 and _"
-    elif table in _OWN_TABLES or table.startswith(("pg_", _OWN_PREFIX)):
+    if not isinstance(table, str) or not _fits(table, _MOST_TABLE_BYTES):
+        yield f"is no name of at most {_MOST_TABLE_BYTES} letters a-z, 0-9 and _"
+    elif table.startswith(_OWN_TABLES):
         yield f"is {table}: Rollcall or PostgreSQL needs this name itself; choose another one"
 
 
@@ -297,10 +310,12 @@ def _field_of(declared: type, attribute: "attrs.Attribute[Any]") -> Field:
     rule = attribute.metadata["rule"]
     if isinstance(rule, type) or not hasattr(rule, "parse"):
         raise DeclarationError(f"{where} has no kind; give one with parentheses, such as field(Email())")
+    if attribute.validator is not _keeps_its_rule or attribute.converter:
+        raise DeclarationError(f"{where} has a check of its own, which could stop an import; use a kind")
     if attribute.alias != attribute.name:
         raise DeclarationError(f"{where} begins with _; choose another name")
     return Field(name=attribute.name, **attribute.metadata)
 
 
-def _fits(name: str) -> bool:
-    return bool(_name.fullmatch(name)) and len(name) <= _MOST_BYTES
+def _fits(name: str, most: int = _MOST_BYTES) -> bool:
+    return bool(_name.fullmatch(name)) and len(name) <= most

@@ -1,13 +1,13 @@
 """Staging of rows that may exist already: they are copied into a temporary table, then merged with the users."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import LiteralString
 
 from psycopg import sql
 
 from rollcall.adapters.postgres.failures import translated_errors
 from rollcall.adapters.postgres.locks import acquire_locks
-from rollcall.adapters.postgres.naming import Database
+from rollcall.adapters.postgres.naming import Database, listed
 from rollcall.adapters.postgres.unique_index import key_columns
 from rollcall.application.values import Block, MergeResult, Reread
 from rollcall.domain.correction import PROOF_DIGITS
@@ -69,6 +69,7 @@ class Staging:
         self._connection = connection
         self._policy = policy
         self._corrects = corrects
+        self._given: Sequence[str] = connection.record_type.columns
         # Only rows that may be rejected on merge need their lines. Without lines, blocks are copied as they are.
         self._has_lines = corrects or policy.rejects_duplicates
         # A larger setting of the server is kept. Only one import merges at a time, so the memory is used once.
@@ -123,7 +124,7 @@ class Staging:
         ] or [b",,"] * len(records)
         return b"".join(b"%b,%d,%b\n" % row for row in zip(origins, block.lines, records, strict=True))
 
-    def merge(self, import_id: int, wait_seconds: float) -> MergeResult:
+    def merge(self, import_id: int, wait_seconds: float, columns: Collection[str] | None = None) -> MergeResult:
         """Reject rows, merge the others, and record corrections.
 
         The merge lock is held until the transaction ends.
@@ -131,12 +132,15 @@ class Staging:
         Args:
             import_id: The import under which the corrections are recorded.
             wait_seconds: How long to wait for the merge lock.
+            columns: The columns that an update changes; None for all.
 
         Raises:
             ConservationError: The table did not take every row.
             ImportInProgressError: Another import held the merge lock for that long.
         """
         acquire_locks(self._connection, MERGE_LOCK, wait_seconds=wait_seconds)
+        if columns:
+            self._given = [column for column in self._given if column in columns]
         self._run("analyze {staged}")
         staged = self._count("select pg_catalog.count(*) from {staged}")
         if self._corrects:
@@ -258,7 +262,7 @@ class Staging:
                 from {staged} as staged
                 left join {users} as users on ({users_key}) {eq} ({staged_key})
                 where {a_users_column} is null or ({updates} and
-                    row ({users_columns})::pg_catalog.record {differs} row ({staged_columns})::pg_catalog.record
+                    row ({users_given})::pg_catalog.record {differs} row ({staged_given})::pg_catalog.record
                 )
             ) as differing
             order by {key}, rollcall_place {which_counts}
@@ -280,7 +284,7 @@ class Staging:
             chosen, changed = chosen - unchanged, changed - unchanged
             updated = self._run(
                 """
-                update {users} as users set ({columns}) = row ({merging_columns}) from {merging} as merging
+                update {users} as users set ({given}) = row ({merging_given}) from {merging} as merging
                 where rollcall_existing and ({users_key}) {eq} ({merging_key})
                 """
             )
@@ -315,7 +319,7 @@ class Staging:
         """
         record_type = self._connection.record_type
 
-        def of(table: str, columns: Iterable[str] = record_type.columns) -> sql.Composed:
+        def of(table: str, columns: Iterable[str] = self._given) -> sql.Composed:
             return sql.SQL(", ").join(sql.Identifier(table, column) for column in columns)
 
         unique_by, updates = self._policy.unique_by, self._policy.updates
@@ -329,9 +333,10 @@ class Staging:
         return self._connection.run(
             statement,
             None,
-            users_columns=of("users"),
-            merging_columns=of("merging"),
-            staged_columns=of("staged"),
+            given=listed(self._given),
+            users_given=of("users"),
+            merging_given=of("merging"),
+            staged_given=of("staged"),
             key=key,
             users_key=key_columns(record_type, unique_by, "users"),
             a_users_column=of("users", unique_by[:1]),

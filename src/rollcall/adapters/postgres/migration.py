@@ -19,7 +19,7 @@ from rollcall.adapters.postgres.schema import (
     require_own_ledger,
 )
 from rollcall.adapters.postgres.unique_index import make_unique_index
-from rollcall.adapters.postgres.users_table import migrate_users_table
+from rollcall.adapters.postgres.users_table import extend_users_table, provide_users_table
 from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
 from rollcall.domain.record import RecordType
@@ -61,7 +61,9 @@ def migrate(
     adopt: bool = False,
     up_to: str | None = None,
 ) -> list[str]:
-    """Bring the ledger and the table of the users up to date or neither, then grant rights, and index the table.
+    """Bring the ledger up to date, and make or adopt the table; then grant rights, and extend and index the table.
+
+    Each of the two steps is done as a whole or not at all.
 
     The rights go to the roles of docs/roles.sql, if they exist. No state is left in the session, because a pooler
     may share it.
@@ -89,10 +91,11 @@ def migrate(
                 if up_to:
                     return applied
                 require_own_ledger(connection)
-                applied += migrate_users_table(connection, adopt=adopt)
+                applied += provide_users_table(connection, adopt=adopt)
             with _alone(connection):
+                # In a transaction of its own: the ledger must not wait until a table fits a changed record.
                 _grant(connection)
-                return applied + make_unique_index(connection, policy)
+                return applied + extend_users_table(connection) + make_unique_index(connection, policy)
         except errors.InsufficientPrivilege as error:
             role = connection.info.user
             raise_without_context(

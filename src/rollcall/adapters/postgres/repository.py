@@ -456,14 +456,14 @@ class _PostgresImport:
             self._sent += block.rows
             self._copy.write(self._staging.rows(block) if self._staging else block.csv)
 
-    def merge(self) -> MergeResult:
+    def merge(self, columns: Collection[str] | None = None) -> MergeResult:
         """End the COPY, and merge the staged rows if there are any."""
         with translated_errors(self._connection):
             self._end_copy()
             copied = self._copied
             require_all(self._sent, copied)
             self._merge_result = (
-                self._staging.merge(self.verdict.import_id, merge_wait_seconds(self._seconds_left()))
+                self._staging.merge(self.verdict.import_id, merge_wait_seconds(self._seconds_left()), columns)
                 if self._staging
                 else MergeResult(registered=copied)
             )

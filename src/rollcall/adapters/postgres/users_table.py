@@ -12,12 +12,14 @@ from rollcall.domain.fields import DecimalNumber, Rule
 from rollcall.domain.record import Field, RecordType
 from rollcall.domain.rejection import counted
 
-# The comment on the column `import_id` says whose table it is.
+# Rollcall uses a table whose column `import_id` has the default below. The comment on it says since when; earlier
+# versions made none, and took existing tables over.
 _MADE = "Made by Rollcall: the import that registered the user."
 _ADOPTED = "Added by Rollcall, which did not make this table: the import that registered the user."
 
 # The default reads a setting of the transaction, so that COPY need not send the id in every row.
 # No foreign key: it would make COPY four times as slow.
+_SETTING = "rollcall.import_id"
 _IMPORT_ID = sql.SQL(
     "import_id bigint default nullif(pg_catalog.current_setting('rollcall.import_id', true), '')::bigint"
 )
@@ -43,12 +45,31 @@ where attribute.attrelid {eq} pg_catalog.to_regclass(%s) and attribute.attnum {g
 order by attribute.attnum
 """
 _KIND = "select relkind::pg_catalog.text from pg_catalog.pg_class where oid {eq} pg_catalog.to_regclass(%s)"
+# A trigger before each inserted row may fill columns that no row has.
+_FILLED_BY_TRIGGER = """
+select exists (
+    select from pg_catalog.pg_trigger as trigger
+    where trigger.tgrelid {eq} pg_catalog.to_regclass(%s) and not trigger.tgisinternal
+        and pg_catalog.pg_get_triggerdef(trigger.oid) operator(pg_catalog.~) 'BEFORE INSERT'
+)
+"""
+_NUMBERS = """
+select pg_catalog.pg_get_serial_sequence(%(users)s::pg_catalog.text, 'id'::pg_catalog.text)
+"""
 _TABLE_KINDS = frozenset({"r", "p"})  # ordinary, partitioned
 
 _text = re.compile(r"text|character varying(?:\(([0-9]+)\))?")
 _length = re.compile(r"\([0-9]+\)\Z")
 _numeric = re.compile(r"numeric(?:\(([0-9]+),([0-9]+)\))?")
 # The largest number of each type. The names of types are those of `format_type`.
+# Of an operator's own types, such as an enumeration, only an import finds out what they take.
+_KNOWN_TYPES = frozenset(
+    {
+        *("text", "character varying", "character", "boolean", "date", "uuid", "numeric"),
+        *("smallint", "integer", "bigint", "real", "double precision"),
+        *("timestamp with time zone", "timestamp without time zone", "json", "jsonb", "bytea"),
+    }
+)
 _WHOLE_NUMBERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
 
@@ -100,21 +121,21 @@ def require_users_table(connection: Database) -> None:
     table, columns = connection.record_type.table, _columns(connection)
     if not columns:
         raise NotMigratedError(f"the database {connection.info.dbname} has no table {table} yet")
-    if not _mark(columns):
+    if not _is_used(columns):
         raise NotMigratedError(f"the table {table} was not made by Rollcall, and not adopted either")
-    types = {column.name: _length.sub("", column.type) for column in columns}
+    types = {column.name: column.type for column in columns}
     for field in connection.record_type.fields:
         if field.name not in types:
             raise NotMigratedError(f"the table {table} has no column {field.name}")
-        if not _fits(field.rule, types[field.name]):
+        if not _is_of_kind(field.rule, types[field.name]):
             raise NotMigratedError(
                 f"in the table {table}, the column {field.name} has the type {types[field.name]} "
                 f"and needs {field.rule.sql}"
             )
 
 
-def migrate_users_table(connection: Database, *, adopt: bool) -> list[str]:
-    """Make the table of the users, or extend it without changing a value.
+def provide_users_table(connection: Database, *, adopt: bool) -> list[str]:
+    """Make the table of the users if there is none, or adopt one.
 
     Args:
         connection: The connection, in a transaction. Its search path is the schema of the tables.
@@ -124,18 +145,33 @@ def migrate_users_table(connection: Database, *, adopt: bool) -> list[str]:
         A phrase for each change.
 
     Raises:
-        SchemaError: The table differs from the record, and the message says what to run or change; or another
-            program made it, and it is not adopted.
+        NotAdoptedError: Another program made the table, and it is not to be adopted.
+        SchemaError: It does not fit the record.
     """
-    table, columns = connection.record_type.table, _columns(connection)
+    columns = _columns(connection)
     if not columns:
         return _make(connection)
-    mark = _mark(columns)
-    if not mark:
-        return _adopt(connection, columns, adopt=adopt)
+    return [] if _is_used(columns) else _adopt(connection, columns, adopt=adopt)
+
+
+def extend_users_table(connection: Database) -> list[str]:
+    """Bring the table of the users in line with the record, as far as no value changes.
+
+    Args:
+        connection: The connection, in a transaction. Its search path is the schema of the tables.
+
+    Returns:
+        A phrase for each change.
+
+    Raises:
+        SchemaError: The table differs from the record in more. Nothing was changed, and the message has the SQL.
+    """
+    table, columns = connection.record_type.table, _columns(connection)
     differences = [*_differences(connection, columns), *_columns_too_many(connection, columns)]
-    differences += _missing_values(connection, columns)
-    by_hand = [difference for difference in differences if mark == _ADOPTED or not difference.step]
+    adopted = _has_mark(columns, _ADOPTED)
+    if adopted or _has_mark(columns, _MADE):  # one of an earlier version may lack values
+        differences += _missing_values(connection, columns)
+    by_hand = [difference for difference in differences if adopted or not difference.step]
     if by_hand:
         statements = " ".join(f"{difference.change.as_string(connection)};" for difference in by_hand)
         raise SchemaError(
@@ -151,9 +187,13 @@ def _columns(connection: Database) -> Sequence[_Column]:
     return [_Column(*row) for row in connection.run(_COLUMNS, [connection.users_name])]
 
 
-def _mark(columns: Sequence[_Column]) -> str | None:
-    comments = {column.comment for column in columns if column.name == "import_id"}
-    return next((mark for mark in (_MADE, _ADOPTED) if mark in comments), None)
+def _is_used(columns: Sequence[_Column]) -> bool:
+    """Return whether Rollcall made the table, or adopted it."""
+    return any(column.name == "import_id" and _SETTING in (column.default or "") for column in columns)
+
+
+def _has_mark(columns: Sequence[_Column], mark: str) -> bool:
+    return any(column.name == "import_id" and column.comment == mark for column in columns)
 
 
 def _make(connection: Database) -> list[str]:
@@ -198,6 +238,9 @@ def _adopt(connection: Database, columns: Sequence[_Column], *, adopt: bool) -> 
         )
     [kind] = connection.run(_KIND, [connection.users_name]).fetchone() or [""]
     faults = list(_faults_of_stranger(connection.record_type, columns))
+    if not faults and connection.run(_NUMBERS, {"users": connection.users_name}).fetchone() == (None,):
+        # Rights in a sequence that belongs to no column would have to be granted by hand.
+        faults = ["the sequence of its column id belongs to no column; run alter sequence … owned by"]
     if not faults:
         faults += [difference.what for difference in _missing_values(connection, columns)]
     if kind not in _TABLE_KINDS:
@@ -273,6 +316,12 @@ def _fits(rule: Rule, type_name: str) -> bool:
     return type_name == rule.sql
 
 
+def _is_of_kind(rule: Rule, type_name: str) -> bool:
+    """Return whether a column may take the values of a rule, so that an import finds out which it takes."""
+    whole = _length.sub("", type_name)
+    return whole not in _KNOWN_TYPES or (whole == "character" and rule.sql == "text") or _fits(rule, whole)
+
+
 def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
     """Yield how a table of Rollcall's differs from the record."""
     by_name = {column.name: column for column in columns}
@@ -280,8 +329,8 @@ def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_
         column = by_name.get(field.name)
         if not column:
             yield _missing(connection, field)
-        elif fault := _misfit(field, column):
-            yield _Difference(fault, _alter(connection, field, column))
+        elif not _is_of_kind(field.rule, column.type) or (field.optional and column.not_null):
+            yield _Difference(_misfit(field, column) or "", _alter(connection, field, column))
 
 
 def _missing_values(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
@@ -306,7 +355,8 @@ def _missing_values(connection: Database, columns: Sequence[_Column]) -> Iterato
 
 def _columns_too_many(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
     """Yield the columns that need a value which no row has. An import finds them, too, as any other constraint."""
-    for column in columns:
+    [filled] = connection.run(_FILLED_BY_TRIGGER, [connection.users_name]).fetchone() or [False]
+    for column in [] if filled else columns:
         for fault in _further(connection.record_type, [column]):
             yield _Difference(
                 fault,
