@@ -22,6 +22,7 @@ from rollcall.application.receipts import from_dict
 from rollcall.application.values import Block
 from rollcall.domain.policy import OnDuplicate, OnNewVersion, OnRepeat, Policy, Tolerance
 from rollcall.domain.receipt import REJECTIONS_SHOWN, Receipt, Status
+from rollcall.domain.record import RecordType
 from rollcall.domain.rejection import Code, escaped
 from rollcall.domain.user import USERS, User
 from support.builders import NOON, a_user, completed
@@ -258,13 +259,13 @@ _read_block = memory._read  # noqa: SLF001 - the only place where memory reads a
 _row_for_copy = re.compile('(?:(?:"(?:[^"]|"")*"|[^",]*)(?:,(?!$)|$))+')
 
 
-def read_as_copy_would(block: Block) -> list[User] | None:
+def read_as_copy_would(record_type: RecordType, block: Block) -> list[User] | None:
     """Read a block of accepted rows, and compare it with COPY's reading, which trims nothing."""
     text = block.csv.decode()
     for row in text.split("\n")[:-1]:
         assert "\r" not in row
         assert _row_for_copy.fullmatch(row), "a quote inside an unquoted cell"
-    users = _read_block(USERS, block)
+    users = _read_block(record_type, block)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert list(rows) == [[str(value) for value in USERS.values(user)] for user in users or ()]
     return users
