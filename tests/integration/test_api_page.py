@@ -1,4 +1,4 @@
-"""`rollcall serve` gives the answers that docs/api.md and README.md record."""
+"""`rollcall serve` gives the answers that docs/api.md records."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from support.command_line import CommandLine
 from support.receipts import ROOT
 from support.served import Server, serving
 
-PAGES = ("docs/api.md", "README.md")
+PAGE = "docs/api.md"
 SECONDS = 30
 
 _block = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,14 +32,13 @@ def served(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_serve_gives_the_recorded_answers(served: Server, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_gives_the_recorded_answers(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every character is equal, except white space between lines and what an ellipsis stands for."""
     monkeypatch.chdir(ROOT)
     variables = {"TOKEN": served.token}
     answer = ""
     played = 0
-    for kind, block in _block.findall((ROOT / page).read_text(encoding="utf-8")):
+    for kind, block in _block.findall((ROOT / PAGE).read_text(encoding="utf-8")):
         if kind == "python":
             api = f"http://127.0.0.1:{served.port}/api"
             known = {"API": api, "started": json.loads(answer), "Path": Path, "httpx": httpx, "urljoin": urljoin}

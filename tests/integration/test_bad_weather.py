@@ -143,8 +143,8 @@ def database_of_ones_own(
             "the disk of the database is full; nothing was registered",
         ),
         (
-            "alter table imports rename to others",
-            "the database failed (UndefinedTable, SQLSTATE 42P01)",
+            "alter table imports rename column key_identity to other",
+            "the database failed (UndefinedColumn, SQLSTATE 42703)",
         ),
         (
             "delete from _yoyo_migration where migration_id = '0002.imports'",

@@ -46,6 +46,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield PACKAGE
 
 
+# Bodies that the document defines by a name; the others are named after their operation.
+NAMED = {"register_user": "NewUser"}
+
+
 @attrs.frozen
 class Client:
     """The generated client.
@@ -67,7 +71,7 @@ class Client:
         """Call an operation, and return its answer."""
         module = import_module(f"{self.package}.api.default.{operation}")
         if body is not None:
-            name = "".join(map(str.capitalize, [*operation.split("_"), "body"]))
+            name = NAMED.get(operation) or "".join(map(str.capitalize, [*operation.split("_"), "body"]))
             parameters["body"] = getattr(import_module(f"{self.package}.models"), name).from_dict(body)
         authenticated = import_module(self.package).AuthenticatedClient(
             self.address, token=self.server.token, raise_on_unexpected_status=True
