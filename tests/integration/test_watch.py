@@ -380,3 +380,27 @@ def test_a_missing_folder_is_named(rollcall: CommandLine) -> None:
 
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.sentence == f"{rollcall.folder / 'incoming'}: there is no such folder"
+
+
+# It is interrupted while a destructor runs, in which Python ignores every exception.
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import os, signal, time
+sleep = time.sleep
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def pause(seconds):
+    time.sleep = sleep
+    Lost()
+    sleep(seconds)
+time.sleep = pause
+from rollcall.entrypoints.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_that_a_destructor_ignores_ends_it_too(rollcall: CommandLine) -> None:
+    (rollcall.folder / "incoming").mkdir()
+    program = (sys.executable, "-c", INTERRUPTED_IN_A_DESTRUCTOR)
+
+    assert ended(rollcall.start("watch", "incoming", "--interval", "0.1", program=program)).code == 0

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -64,6 +65,8 @@ EXIT_STATUS = ("0  loaded, or skipped", "3  loaded in part", "4  refused", "1  f
 
 REPORTS_ELSEWHERE = "to store them elsewhere, run the command again with --reports FOLDER"
 ONCE_MORE = "run the same command again; nothing is registered twice"
+
+_interrupted = threading.Event()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,7 +128,19 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     # A terminal may send more than one signal when it is closed. The second must not interrupt the clean-up.
     for ending in signal.SIGTERM, signal.SIGHUP:
         signal.signal(ending, _do_nothing)
+    _interrupted.set()
     raise KeyboardInterrupt
+
+
+def _pause(seconds: float) -> None:
+    """Wait.
+
+    Raises:
+        KeyboardInterrupt: A signal came before. Its own exception is lost if a destructor was running.
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+    time.sleep(seconds)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
@@ -337,7 +352,7 @@ def watch_(
             watch(
                 uploads,
                 take,
-                lambda: time.sleep(interval),
+                lambda: _pause(interval),
                 last_line_has_end=last_line_has_end,
                 report=lambda error: terminal().complain(f"{error}; trying again"),
             )
