@@ -15,7 +15,7 @@ from rollcall.bootstrap.services import Services
 from rollcall.domain.user import USERS
 from rollcall.entrypoints.api import ROUTES, Api
 from rollcall.entrypoints.api.bodies import resolved
-from rollcall.entrypoints.api.openapi import document, schemas
+from rollcall.entrypoints.api.openapi import body_schemas, document
 from rollcall.entrypoints.api.problems import SCHEMA
 from rollcall.entrypoints.api.routes import Route, Schema
 from rollcall.entrypoints.callers import Scope
@@ -68,7 +68,7 @@ def example_of(route: Route) -> dict[str, Any]:
             path = path.replace(f"{{{parameter.name}}}", str(_example(parameter.schema)))
         elif parameter.required:
             headers[parameter.name.lower()] = str(_example(parameter.schema))
-    body = None if route.body is None else json.dumps(_example(resolved(route.body, schemas(USERS))))
+    body = None if route.body is None else json.dumps(_example(resolved(route.body, body_schemas(USERS))))
     event = http_event(route.method, path, body=body, headers=headers)
     event["routeKey"] = event["requestContext"]["routeKey"] = f"{route.method} {route.path}"
     return event

@@ -13,9 +13,9 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
 from rollcall.bootstrap.services import Services
 from rollcall.entrypoints.api import corrections, imports, openapi, page, policy, rows, uploads, users
-from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters
+from rollcall.entrypoints.api.bodies import not_found, read_body, read_parameters, resolved
 from rollcall.entrypoints.api.problems import MEDIA_TYPE, Problem, RequestCode, of_error
-from rollcall.entrypoints.api.routes import JSON, Request, Route
+from rollcall.entrypoints.api.routes import JSON, Request, Route, Schema
 from rollcall.entrypoints.callers import NOBODY, Caller, Scope, caller_of
 from rollcall.entrypoints.lambda_runtime import logger, private_error_fields
 from rollcall.settings import Settings
@@ -55,19 +55,16 @@ class Api:
     now: Callable[[], datetime]
     caller_of: Callable[[Mapping[str, Any]], Caller | None] = caller_of
     routes: tuple[Route, ...] = ROUTES
-    _schemas: Mapping[str, Any] = attrs.field(init=False, repr=False)
     _resolver: APIGatewayHttpResolver = attrs.field(init=False, repr=False)
-
-    @_schemas.default
-    def _schemas_of_bodies(self) -> Mapping[str, Any]:
-        return openapi.schemas(self.settings.record)
 
     @_resolver.default
     def _make_resolver(self) -> APIGatewayHttpResolver:
         # Powertools would print events if a variable of the environment asked for it.
         resolver = APIGatewayHttpResolver(debug=False)
+        schemas = openapi.body_schemas(self.settings.record)
         for route in self.routes:
-            resolver.route(route.rule, route.method)(self._answers(route))
+            body = None if route.body is None else resolved(route.body, schemas)
+            resolver.route(route.rule, route.method)(self._answers(route, body))
         resolver.not_found(self._answer_unknown)
         resolver.exception_handler(Exception)(self._answer_error)
         return resolver
@@ -84,19 +81,19 @@ class Api:
         """
         return self._resolver.resolve(cast("dict[str, Any]", event), cast("LambdaContext", context))
 
-    def _answers(self, route: Route) -> Callable[..., Response[str]]:
+    def _answers(self, route: Route, body: Schema | None) -> Callable[..., Response[str]]:
         def answer(**path: str) -> Response[str]:
-            return self._answer(route, path)
+            return self._answer(route, body, path)
 
         return answer
 
-    def _answer(self, route: Route, path: Mapping[str, str]) -> Response[str]:
+    def _answer(self, route: Route, body: Schema | None, path: Mapping[str, str]) -> Response[str]:
         event = self._resolver.current_event.raw_event
         caller = self._permitted(event, route.scopes) if route.scopes else NOBODY
         parameters = read_parameters(route, event, path)
-        body = read_body(route, event, self._schemas) if route.body is not None else None
+        sent = None if body is None else read_body(event, body, max_bytes=route.max_body_bytes)
         answer = route.answer(
-            self, Request(caller=caller, parameters=parameters, body=body, request_id=self._request_id)
+            self, Request(caller=caller, parameters=parameters, body=sent, request_id=self._request_id)
         )
         text = answer.body or "" if answer.media_type != JSON else _as_json(answer.body)
         headers = {**HEADERS, **answer.headers}

@@ -24,32 +24,31 @@ _types: Mapping[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def read_body(route: Route, event: Mapping[str, Any], schemas: Mapping[str, Schema]) -> Any:  # noqa: ANN401 - any JSON
+def read_body(event: Mapping[str, Any], schema: Schema, *, max_bytes: int) -> Any:  # noqa: ANN401 - any JSON
     """Return the body of a request, read from JSON.
 
     Args:
-        route: A route with a body.
         event: The event of an HTTP API.
-        schemas: The schemas to which that of the body may refer, by name.
+        schema: The schema of the body; see `errors_in` for its keywords.
+        max_bytes: The largest size of the body.
 
     Raises:
-        Problem: The body is too large, is not JSON, or does not match the route's schema.
+        Problem: The body is too large, is not JSON, or does not match the schema.
     """
-    assert route.body is not None  # noqa: S101 - for mypy
     media_type, _, _ = (_headers(event).get("content-type") or "").partition(";")
     if media_type.strip().lower() != JSON:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, RequestCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}"
         )
     data = _bytes(event)
-    if len(data) > route.max_body_bytes:
+    if len(data) > max_bytes:
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             Code.SIZE_LIMIT,
-            f"the body has {len(data):,} bytes; send at most {route.max_body_bytes:,}",
+            f"the body has {len(data):,} bytes; send at most {max_bytes:,}",
         )
     body = _read_json(data)
-    errors = list(errors_in(body, resolved(route.body, schemas)))
+    errors = list(errors_in(body, schema))
     if any(error.code is RequestCode.TOO_MANY for error in errors):
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Code.SIZE_LIMIT, errors[0].detail, errors)
     if errors:

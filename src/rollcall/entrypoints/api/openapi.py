@@ -27,12 +27,16 @@ _PHRASES = {
 }
 
 
+def body_schemas(record_type: RecordType) -> dict[str, Schema]:
+    """Return the schemas to which those of bodies refer, by their names in the document."""
+    return {"NewUser": users.new_user_schema(record_type), "Cells": rows.cells_schema(record_type)}
+
+
 def schemas(record_type: RecordType) -> dict[str, Any]:
     """Return the schemas to which routes refer, by their names in the document."""
     return {
         "User": record_type.schema(),
-        "NewUser": users.new_user_schema(record_type),
-        "Cells": rows.cells_schema(record_type),
+        **body_schemas(record_type),
         **receipt_schemas(),
         "Upload": uploads.UPLOAD_SCHEMA,
         "Rejections": rejections.REJECTIONS_SCHEMA,
