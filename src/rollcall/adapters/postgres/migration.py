@@ -19,7 +19,7 @@ from rollcall.adapters.postgres.schema import (
     require_own_ledger,
 )
 from rollcall.adapters.postgres.unique_index import make_unique_index
-from rollcall.adapters.postgres.users_table import extend_users_table, provide_users_table
+from rollcall.adapters.postgres.users_table import extend_users_table, grant_users_table, provide_users_table
 from rollcall.application.errors import RepositoryUnavailableError, raise_without_context
 from rollcall.domain.policy import Policy
 from rollcall.domain.record import RecordType
@@ -36,12 +36,6 @@ create table {_yoyo_migration} (
     migration_id varchar(255),
     applied_at_utc timestamp
 )
-"""
-# An import inserts users, and updates them if the policy says so. It reads existing users. It deletes no user, not
-# even its own: a failed transaction is rolled back. An undo deletes users.
-_GRANT = """
-grant select, insert, update on {users} to rollcall_importer;
-grant select, delete on {users} to rollcall_operator
 """
 _RECORD_APPLIED = """
 insert into {_yoyo_migration} (migration_hash, migration_id, applied_at_utc) values (
@@ -147,13 +141,7 @@ def _grant(connection: Database) -> None:
     ).fetchall()
     if len(found) == len(_GRANTEES):
         connection.execute((files("rollcall.adapters.postgres") / "grants.sql").read_bytes())
-        connection.run(_GRANT)
-        # Staged rows get their ids before they are inserted, and a serial key is a sequence, too.
-        [numbers] = connection.run(
-            "select pg_catalog.pg_get_serial_sequence(%s, 'id'::pg_catalog.text)", [connection.users_name]
-        ).fetchone() or [None]
-        if numbers:
-            connection.execute(f"grant usage on sequence {numbers} to rollcall_importer".encode())
+        grant_users_table(connection)
 
 
 def _apply(connection: Database, up_to: str | None) -> list[str]:

@@ -88,7 +88,7 @@ def listed(columns: Iterable[str]) -> sql.Composed:
 
 def unique_index_name(record_type: RecordType, columns: Sequence[str]) -> str:
     """Return the name of the unique index on columns that identify users."""
-    name = f"{record_type.table}_unique_by_{'_'.join(columns)}"
+    name = unique_index_prefix(record_type) + "_".join(columns)
     if len(name) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(",".join(columns).encode()).hexdigest()[:_DIGEST]
@@ -97,4 +97,4 @@ def unique_index_name(record_type: RecordType, columns: Sequence[str]) -> str:
 
 def unique_index_prefix(record_type: RecordType) -> str:
     """Return the beginning of the names of all unique indexes on columns that identify users."""
-    return f"{record_type.table}_unique_by_"[: _LONGEST_NAME - _DIGEST - 1]
+    return f"{record_type.table}_unique_by_"

@@ -1,7 +1,7 @@
 """The table of the users: made from the record, compared with it, extended, or adopted."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 from psycopg import sql
@@ -53,16 +53,19 @@ select exists (
         and pg_catalog.pg_get_triggerdef(trigger.oid) operator(pg_catalog.~) 'BEFORE INSERT'
 )
 """
-_NUMBERS = """
-select pg_catalog.pg_get_serial_sequence(%(users)s::pg_catalog.text, 'id'::pg_catalog.text)
+_KEY_SEQUENCE = "select pg_catalog.pg_get_serial_sequence(%s::pg_catalog.text, 'id'::pg_catalog.text)"
+# An import inserts users, and updates them if the policy says so. It reads existing users. It deletes no user, not
+# even its own: a failed transaction is rolled back. An undo deletes users.
+_GRANT = """
+grant select, insert, update on {users} to rollcall_importer;
+grant select, delete on {users} to rollcall_operator
 """
 _TABLE_KINDS = frozenset({"r", "p"})  # ordinary, partitioned
 
 _text = re.compile(r"text|character varying(?:\(([0-9]+)\))?")
 _length = re.compile(r"\([0-9]+\)\Z")
 _numeric = re.compile(r"numeric(?:\(([0-9]+),([0-9]+)\))?")
-# The largest number of each type. The names of types are those of `format_type`.
-# Of an operator's own types, such as an enumeration, only an import finds out what they take.
+# By the names of `format_type`. Only an import finds out what an operator's own types, such as enumerations, take.
 _KNOWN_TYPES = frozenset(
     {
         *("text", "character varying", "character", "boolean", "date", "uuid", "numeric"),
@@ -70,7 +73,7 @@ _KNOWN_TYPES = frozenset(
         *("timestamp with time zone", "timestamp without time zone", "json", "jsonb", "bytea"),
     }
 )
-_WHOLE_NUMBERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
+_LARGEST_NUMBERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
 
 @attrs.frozen
@@ -125,12 +128,12 @@ def require_users_table(connection: Database) -> None:
         raise NotMigratedError(f"the table {table} was not made by Rollcall, and not adopted either")
     types = {column.name: column.type for column in columns}
     for field in connection.record_type.fields:
-        if field.name not in types:
+        found = types.get(field.name)
+        if found is None:
             raise NotMigratedError(f"the table {table} has no column {field.name}")
-        if not _is_of_kind(field.rule, types[field.name]):
+        if not _is_of_kind(field.rule, found):
             raise NotMigratedError(
-                f"in the table {table}, the column {field.name} has the type {types[field.name]} "
-                f"and needs {field.rule.sql}"
+                f"in the table {table}, the column {field.name} has the type {found} and needs {field.rule.sql}"
             )
 
 
@@ -183,6 +186,22 @@ def extend_users_table(connection: Database) -> list[str]:
     return [f"{difference.step} to the table {table}" for difference in differences]
 
 
+def grant_users_table(connection: Database) -> None:
+    """Grant importer and operator their rights in the table, and in the sequence of its key if it has one.
+
+    Staged rows get their ids before they are inserted, and a serial key is a sequence, too.
+    """
+    connection.run(_GRANT)
+    if sequence := _key_sequence(connection):
+        connection.execute(f"grant usage on sequence {sequence} to rollcall_importer".encode())
+
+
+def _key_sequence(connection: Database) -> str | None:
+    """Return the qualified name of the sequence that the column `id` owns; None if it owns none."""
+    [sequence] = connection.run(_KEY_SEQUENCE, [connection.users_name]).fetchone() or [None]
+    return sequence
+
+
 def _columns(connection: Database) -> Sequence[_Column]:
     return [_Column(*row) for row in connection.run(_COLUMNS, [connection.users_name])]
 
@@ -198,20 +217,11 @@ def _has_mark(columns: Sequence[_Column], mark: str) -> bool:
 
 def _make(connection: Database) -> list[str]:
     record_type = connection.record_type
-    fields = [
-        connection.composed(
-            "{column} {type} {null}",
-            column=sql.Identifier(field.name),
-            type=_type(field.rule),
-            null=sql.SQL("null" if field.optional else "not null"),
-        )
-        for field in record_type.fields
-    ]
     connection.run(
         "create table {users} ("
         "id bigint generated always as identity (cache 1000) primary key, {fields}, {import_id}"
         ")",
-        fields=sql.SQL(", ").join(fields),
+        fields=sql.SQL(", ").join(map(_definition, record_type.fields)),
         import_id=_IMPORT_ID,
     )
     _index_imports(connection, _MADE)
@@ -219,8 +229,8 @@ def _make(connection: Database) -> list[str]:
 
 
 def _index_imports(connection: Database, mark: str) -> None:
-    index = f"{connection.record_type.table[:50]}_by_import"
-    connection.run(_INDEX_IMPORT_ID, index=sql.Identifier(index))
+    index = sql.Identifier(f"{connection.record_type.table}_by_import")
+    connection.run(_INDEX_IMPORT_ID, index=index)
     connection.run("comment on column {users}.import_id is {mark}", mark=sql.Literal(mark))
 
 
@@ -237,15 +247,13 @@ def _adopt(connection: Database, columns: Sequence[_Column], *, adopt: bool) -> 
             "table"
         )
     [kind] = connection.run(_KIND, [connection.users_name]).fetchone() or [""]
+    if kind not in _TABLE_KINDS:
+        raise SchemaError(_refusal(table, [f"{table} is no table"]))
     faults = list(_faults_of_stranger(connection.record_type, columns))
-    if not faults and connection.run(_NUMBERS, {"users": connection.users_name}).fetchone() == (None,):
+    if not faults and not _key_sequence(connection):
         # Rights in a sequence that belongs to no column would have to be granted by hand.
         faults = ["the sequence of its column id belongs to no column; run alter sequence … owned by"]
-    if not faults:
-        faults += [difference.what for difference in _missing_values(connection, columns)]
-    if kind not in _TABLE_KINDS:
-        faults = [f"{table} is no table"]
-    if faults:
+    if faults := faults or [difference.what for difference in _missing_values(connection, columns)]:
         raise SchemaError(_refusal(table, faults))
     connection.run("alter table {users} add column {import_id}", import_id=_IMPORT_ID)
     _index_imports(connection, _ADOPTED)
@@ -266,7 +274,7 @@ def _faults_of_stranger(record_type: RecordType, columns: Sequence[_Column]) -> 
     for field in record_type.fields:
         if field.name not in by_name:
             yield f"it has no column {field.name}; add it as {field.rule.sql}, or leave it out of the record"
-        elif fault := _misfit(field, by_name[field.name]):
+        elif fault := _misfit(field, by_name[field.name], _fits):
             yield fault
     yield from _further(record_type, columns)
 
@@ -281,11 +289,17 @@ def _further(record_type: RecordType, columns: Sequence[_Column]) -> Iterator[st
             )
 
 
-def _misfit(field: Field, column: _Column) -> str | None:
-    """Return why a column cannot have the values of a field; None if it can."""
+def _misfit(field: Field, column: _Column, fits: Callable[[Rule, str], bool]) -> str | None:
+    """Return why a column cannot have the values of a field; None if it can.
+
+    Args:
+        field: The field.
+        column: The column.
+        fits: Returns whether a type, as `format_type` writes it, has the values of a rule.
+    """
     if column.generated:
         return f"its column {column.name} is generated, so no row can give it; leave it out of the record"
-    if not _fits(field.rule, column.type):
+    if not fits(field.rule, column.type):
         longest = _longest(field.rule)
         fitting = f"{field.rule.sql} or character varying({longest})" if longest else field.rule.sql
         return f"its column {column.name} has the type {column.type} and needs {fitting}"
@@ -308,7 +322,7 @@ def _fits(rule: Rule, type_name: str) -> bool:
         return text is not None and int(text[1] or longest) >= longest
     if schema["type"] == "integer":
         largest: int = schema["maximum"]
-        return largest <= _WHOLE_NUMBERS.get(type_name, -1)
+        return largest <= _LARGEST_NUMBERS.get(type_name, -1)
     if isinstance(rule, DecimalNumber):
         number = _numeric.fullmatch(type_name)
         digits, places = (int(number[1] or rule.digits), int(number[2] or rule.places)) if number else (0, 0)
@@ -329,8 +343,8 @@ def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_
         column = by_name.get(field.name)
         if not column:
             yield _missing(connection, field)
-        elif not _is_of_kind(field.rule, column.type) or (field.optional and column.not_null):
-            yield _Difference(_misfit(field, column) or "", _alter(connection, field, column))
+        elif fault := _misfit(field, column, _is_of_kind):
+            yield _Difference(fault, _alter(connection, field, column))
 
 
 def _missing_values(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
@@ -367,29 +381,35 @@ def _columns_too_many(connection: Database, columns: Sequence[_Column]) -> Itera
 
 
 def _missing(connection: Database, field: Field) -> _Difference:
-    preset = sql.SQL("") if field.default is None else sql.SQL("default {}").format(field.rule.text(field.default))
-    required = not field.optional and field.default is None
+    what, step = f"it has no column {field.name}", f"added the column {field.name}"
     column = sql.Identifier(field.name)
+    if field.default is not None:
+        change = connection.composed(
+            "alter table {users} add column {definition} default {default}; "
+            "alter table {users} alter column {column} drop default",
+            definition=_definition(field),
+            default=sql.Literal(field.rule.text(field.default)),
+            column=column,
+        )
+        return _Difference(what, change, step)
+    if field.optional:
+        added = connection.composed("alter table {users} add column {definition}", definition=_definition(field))
+        return _Difference(what, added, step)
+    # A table with users takes no such column before they have values.
     change = connection.composed(
-        "alter table {users} add column {column} {type} {preset} {null}",
+        "alter table {users} add column {column} {type}; "
+        "update {users} set {column} = <a value>; "
+        "alter table {users} alter column {column} set not null",
         column=column,
         type=_type(field.rule),
-        preset=preset,
-        null=sql.SQL("null" if field.optional else "not null"),
     )
-    if required:
-        # A table with users takes no such column before they have values.
-        change = connection.composed(
-            "alter table {users} add column {column} {type}; "
-            "update {users} set {column} = <a value>; "
-            "alter table {users} alter column {column} set not null",
-            column=column,
-            type=_type(field.rule),
-        )
-    elif field.default is not None:
-        change += connection.composed("; alter table {users} alter column {column} drop default", column=column)
-    step = None if required else f"added the column {field.name}"
-    return _Difference(f"it has no column {field.name}", change, step)
+    return _Difference(what, change)
+
+
+def _definition(field: Field) -> sql.Composed:
+    """Return the definition of the column of a field."""
+    null = sql.SQL("null" if field.optional else "not null")
+    return sql.SQL("{} {} {}").format(sql.Identifier(field.name), _type(field.rule), null)
 
 
 def _alter(connection: Database, field: Field, column: _Column) -> sql.Composed:
