@@ -7,6 +7,7 @@ laxer one is wrong. RE2 only verifies; the rows are parts of the upload, or its 
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import attrs
@@ -104,7 +105,7 @@ class InPlace:
         return reader.take_lines(end), _with_line_feeds(data[start:end])
 
     def _take_long_lines(self, reader: RecordReader, before: int | None) -> tuple[range, bytes]:
-        """Take the records on the next lines, some of which are long, so that each cell is measured."""
+        """Take the next records where a line is long, after measuring each cell."""
         first, taken, size = reader.line, [], 0
         while size < MOST_LONG_BYTES:
             data, start, stop = reader.lines(MOST_LONG_LINES_BYTES, before)
@@ -121,25 +122,30 @@ class InPlace:
         quote = lines.find(b'"')
         if quote >= 0:
             lines = lines[: lines.rfind(b"\n", 0, quote) + 1]
-        cells = _with_line_feeds(lines).replace(b"\n", b",").split(b",")
-        rules = self.record_type.rules
-        good = rows = lines.count(b"\n")
-        for position, rule in enumerate(rules):
-            column = cells[position : rows * len(rules) : len(rules)]
-            if rule.clean_length and max(map(len, column), default=0) > rule.clean_length:
-                good = min(good, _before_long_cell(column, rule.clean_length))
-        return len(lines) if good == rows else len(b"".join(lines.splitlines(keepends=True)[:good]))
+        *cells, _ = _with_line_feeds(lines).replace(b"\n", b",").split(b",")
+        width = len(self.record_type.rules)
+        good = self.rows_without_long_cells([cells[position::width] for position in range(width)])
+        whole = good == len(cells) // width
+        return len(lines) if whole else len(b"".join(lines.splitlines(keepends=True)[:good]))
+
+    def rows_without_long_cells(self, columns: Sequence[Sequence[bytes]]) -> int:
+        """Return the number of rows before the first in which a cell has more code points than allowed.
+
+        Args:
+            columns: The columns of the fields, with a cell for each row.
+        """
+        good = len(columns[0]) if columns else 0
+        for rule, column in zip(self.record_type.rules, columns, strict=False):
+            most = rule.clean_length
+            if most and max(map(len, column), default=0) > most:
+                cells = b"\n".join(column).decode(errors="replace").split("\n")
+                good = min(good, next((row for row, cell in enumerate(cells) if len(cell) > most), good))
+        return good
 
 
 def _with_line_feeds(lines: bytes) -> bytes:
     """Return lines with a line feed at the end of each."""
     return lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
-
-
-def _before_long_cell(column: Sequence[bytes], most: int) -> int:
-    """Return the number of cells before the first that has more code points than allowed."""
-    cells = b"\n".join(column).decode(errors="replace").split("\n")
-    return next((row for row, cell in enumerate(cells) if len(cell) > most), len(cells))
 
 
 @attrs.frozen
@@ -185,11 +191,8 @@ class OutOfPlace:
         """Return the first of these lines that have the right number of cells, none of them long, as rows."""
         columns = self._quoted_columns(lines) if b'"' in lines else self._columns(lines)
         trimmed = [[cell.strip(_PADDING) for cell in column] for column in columns]
-        rows = list(zip(*trimmed, strict=True))
-        for rule, column in zip(self.header.record_type.rules, trimmed, strict=False):
-            most = rule.clean_length
-            if most and max(map(len, column), default=0) > most:
-                del rows[_before_long_cell(column, most) :]
+        good = self.in_place.rows_without_long_cells(trimmed)
+        rows = islice(zip(*trimmed, strict=True), good)
         return b"".join([b",".join(row) + b"\n" for row in rows])
 
     def _columns(self, lines: bytes) -> Sequence[Sequence[bytes]]:
