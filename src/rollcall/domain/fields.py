@@ -165,8 +165,7 @@ class Text:
         return None if self.pattern is None else Pattern(self.pattern, self.max_length)
 
     def __attrs_post_init__(self) -> None:
-        if not 1 <= self.max_length <= _LONGEST_TEXT:
-            raise DeclarationError(f"the max_length of a text is not from 1 to {_LONGEST_TEXT:,}")
+        _require_length("a text", self.max_length)
         if (self.pattern or self.example) and self.parse(self.example or "") != self.example:
             where = f"the pattern {self.pattern}" if self.pattern else "a text"
             raise DeclarationError(f"{where} needs an example that matches it")
@@ -558,8 +557,7 @@ class Email:
     text = staticmethod(str)
 
     def __attrs_post_init__(self) -> None:
-        if not 1 <= self.max_length <= _LONGEST_TEXT:
-            raise DeclarationError(f"the max_length of an address is not from 1 to {_LONGEST_TEXT:,}")
+        _require_length("an address", self.max_length)
 
     wanted = "an address such as ann@example.com"
 
@@ -620,8 +618,13 @@ class Uuid:
         return UUID(text)
 
 
+def _require_length(what: str, max_length: int) -> None:
+    if not 1 <= max_length <= _LONGEST_TEXT:
+        raise DeclarationError(f"the max_length of {what} is not from 1 to {_LONGEST_TEXT:,}")
+
+
 def require_several(name: str, texts: object) -> None:
-    """Check that an argument is not one text, of which each letter would count.
+    """Check that an argument is several texts, and not one whose letters would count one by one.
 
     Raises:
         DeclarationError: It is one text, as `("x")` is without a comma.
