@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from support import aws_events
 from support.uploads import CANARY
@@ -80,6 +81,14 @@ def lambda_log() -> Iterator[io.StringIO]:
     with aws_events.lambda_log() as log:
         yield log
     require_log(log.getvalue())
+
+
+def logged_lines(log: io.StringIO) -> list[dict[str, Any]]:
+    """Return the objects of a log so far: one JSON object a line, in ASCII, without a cell."""
+    text = log.getvalue()
+    assert text.isascii()
+    assert CANARY not in text
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def require_log(text: str) -> None:

@@ -18,6 +18,7 @@ from rollcall.entrypoints.check_lambda import CheckLambda, wire
 from rollcall.entrypoints.lambda_runtime import OutOfTimeError
 from rollcall.settings import SettingError, read_settings
 from support.aws_events import Context, Event, in_sqs, lambda_log, message, s3_record
+from support.privacy import logged_lines
 from support.site import LIST, Site
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Function:
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log."""
-        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+        """Return the lines of the log."""
+        return logged_lines(self.log)
 
     def announced(self) -> list[Event]:
         """Return the records that announce all that lies in the inbox."""

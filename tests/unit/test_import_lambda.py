@@ -35,6 +35,7 @@ from rollcall.entrypoints.s3_events import UnknownEventError
 from rollcall.settings import SettingError, read_settings
 from support.aws_events import Context, Event, by_eventbridge, in_sqs, lambda_log, message, s3_record
 from support.fakes import Desk
+from support.privacy import logged_lines
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -84,11 +85,8 @@ class Lambda:
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]] if answer else []
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log: one JSON object a line, in ASCII, without a cell."""
-        text = self.log.getvalue()
-        assert text.isascii()
-        assert "Canary" not in text
-        return [json.loads(line) for line in text.splitlines()]
+        """Return the lines of the log."""
+        return logged_lines(self.log)
 
     def said(self) -> list[str]:
         """Return the messages of the log."""
