@@ -200,8 +200,8 @@ _odd = st.one_of(
 def _mostly_clean(draw: st.DrawFn) -> bytes:
     """Clean rows, and sometimes a cell, a row or a line end that is not clean."""
     others = draw(st.lists(st.sampled_from(["id", "note", "", '"a note"']), max_size=2))
-    mended = draw(st.sampled_from([[], [], [], list(OWN_LABELS)]))
-    labels = draw(st.permutations([*USERS.columns, *others, *mended]))
+    own_labels = draw(st.sampled_from([[], [], [], list(OWN_LABELS)]))
+    labels = draw(st.permutations([*USERS.columns, *others, *own_labels]))
     delimiter = draw(st.sampled_from([",", ",", ";", "\t", "|"]))
     lines = [f"sep={delimiter}"] if delimiter == "|" or draw(st.integers(0, 9)) == 0 else []
     lines.append(delimiter.join(labels))

@@ -154,7 +154,7 @@ class WithCheck:
 
 @attrs.frozen
 class Unfinished:
-    """A class of which attrs sees only one attribute."""
+    """A class with an attribute that attrs does not see."""
 
     name: str
     code = field(NAME)

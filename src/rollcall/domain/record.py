@@ -119,7 +119,7 @@ class RecordType:
     """What the users of an installation consist of.
 
     Attributes:
-        user_type: An attrs class, each attribute of which is a `field`.
+        user_type: An attrs class whose attributes are all fields.
         fields: Its fields, in their order.
         table: The table of the users.
     """
@@ -129,7 +129,7 @@ class RecordType:
     table: str = "users"
 
     @classmethod
-    def of(cls, declared: Any) -> Self:  # noqa: ANN401 - whatever a setting names
+    def of(cls, declared: Any) -> Self:  # noqa: ANN401 - any object that a setting names
         """Return the record that a class declares; the class attribute `table` names another table than users.
 
         Raises:
@@ -161,7 +161,7 @@ class RecordType:
 
     @cached_property
     def required(self) -> tuple[str, ...]:
-        """The names of the fields of which each user has a value, and each file a column."""
+        """The names of the fields that need a value and a column."""
         return tuple(field.name for field in self.fields if not field.optional)
 
     @cached_property

@@ -386,7 +386,7 @@ def _notifier(
 
     def notify(receipt: Receipt) -> None:
         if receipt.first_receipt:
-            return  # a redelivery, of which the receiver knows already
+            return  # the receiver got the first delivery
         try:
             publish(import_finished(receipt, address_of(receipt)))
         except NotPublishedError as error:

@@ -348,7 +348,7 @@ def _differences(connection: Database, columns: Sequence[_Column]) -> Iterator[_
 
 
 def _missing_values(connection: Database, columns: Sequence[_Column]) -> Iterator[_Difference]:
-    """Yield the required fields of which some user has no value, so that users could no longer be listed."""
+    """Yield the required fields that are empty for some user, who could not be listed any more."""
     nullable = {column.name for column in columns if not column.not_null}
     for name in connection.record_type.required:
         column = sql.Identifier(name)
