@@ -501,6 +501,11 @@ class Settings:
         return self.database_url is not None or self.database_secret_arn is not None
 
     @property
+    def uploads_prefix(self) -> str:
+        """The prefix of the store of uploads in its bucket; "" if the settings name no such store."""
+        return self.uploads.prefix if self.uploads else ""
+
+    @property
     def policy(self) -> Policy:
         """The settings that decide about imports."""
         return Policy(

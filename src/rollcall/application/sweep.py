@@ -119,7 +119,7 @@ class Sweep:
             self.tell(listed, LostUploadAction.QUEUED)
         for listed in give_up:
             self.tell(listed, LostUploadAction.GIVEN_UP)
-        # At last, because a publisher that cannot be reached takes seconds for each.
+        # Last, because a publisher that cannot be reached takes seconds for each.
         for listed in give_up:
             if listed.upload.identity in lost.newly_given_up:
                 self.give_up(listed)

@@ -232,12 +232,12 @@ def publisher(settings: Settings) -> Callable[["Notification"], None] | None:
         return None
 
     @cache
-    def publisher() -> "AwsPublisher":
+    def opened() -> "AwsPublisher":
         from rollcall.adapters.aws_events import aws_publisher  # noqa: PLC0415 - see `stores`
 
         return aws_publisher(topic)
 
     def publish(notification: "Notification") -> None:
-        publisher()(notification)
+        opened()(notification)
 
     return publish

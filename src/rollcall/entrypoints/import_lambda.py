@@ -295,7 +295,7 @@ def wire(settings: Settings, held: ExitStack) -> ImportLambda:
         now=bootstrap.now,
         tries=settings.tries,
         publish=bootstrap.publisher(settings),
-        uploads_prefix=settings.uploads.prefix if settings.uploads else "",
+        uploads_prefix=settings.uploads_prefix,
     )
 
 

@@ -127,7 +127,7 @@ def wire(settings: Settings) -> NotifyLambda:
     return NotifyLambda(
         reports=bootstrap.object_store(settings.reports, owner=settings.bucket_owner),
         address=settings.reports,
-        uploads_prefix=settings.uploads.prefix if settings.uploads else "",
+        uploads_prefix=settings.uploads_prefix,
         publish=publish,
     )
 

@@ -182,7 +182,7 @@ def wire(settings: Settings, held: ExitStack) -> SweepLambda:
                 settings.queue,
                 announcement=announcement,
                 tell=tell,
-                give_up=partial(give_up, bootstrap.publisher(settings), settings.uploads.prefix),
+                give_up=partial(give_up, bootstrap.publisher(settings), settings.uploads_prefix),
             )
         ),
         uploads=settings.uploads,
